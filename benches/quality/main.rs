@@ -1,0 +1,159 @@
+//! Whether an index that is changed and built again and again stays as good as a fresh one.
+//!
+//! Each scenario changes an index in steps with an incremental build after each, then compares it with a bulk build of
+//! the same items: how many sketches a search scans for a recall@10 of .95, which may be at most 1.15 times those of the
+//! fresh index, recall at the default effort, leaves and how full they are, and items that do not find themselves.
+//!
+//! ```text
+//! cargo bench --bench quality -- [--data DIR] [--set NAME] [--items N] [--only NAME] [--full]
+//! ```
+//! `--data` (or `SPINNEY_DATA`) names the folder with the sets `sift` and `minilm`; without it, clusters are drawn.
+//! `--items` is the size (20,000); `--full` takes 100,000, and 200,000 for growth. `--set` and `--only` pick a set, and
+//! scenarios by a part of their names.
+
+// Without a test harness, its tests are compiled here and not run.
+#[cfg_attr(test, allow(dead_code, unused_imports, clippy::cast_possible_truncation))]
+#[path = "../../examples/common/mod.rs"]
+mod common;
+mod data;
+mod measure;
+mod scenarios;
+mod world;
+
+use std::path::PathBuf;
+
+use data::Set;
+use measure::{Quality, Truth};
+use scenarios::Outcome;
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// Sketches that a maintained index may scan for each one of a fresh index.
+const BOUND: f64 = 1.15;
+/// Size of the file that is allowed, against a compacted copy.
+const FILE_BOUND: f64 = 3.0;
+
+struct Args {
+    data: Option<PathBuf>,
+    set: Option<String>,
+    only: Option<String>,
+    items: usize,
+    growth: usize,
+}
+
+fn main() -> Result<()> {
+    let args = args()?;
+    println!("sketches scanned at recall@10 {:.2}, maintained against fresh; bound {BOUND}", measure::TARGET);
+    println!(
+        "{:<10}{:<16}{:>8} {:>6} {:>15}  {:>13} {:>13} {:>11} {:>11} {:>11}  {:>9} {:>7}",
+        "set",
+        "scenario",
+        "items",
+        "ratio",
+        "sketches",
+        "recall",
+        "at sketches",
+        "leaves",
+        "fill %",
+        "missed %",
+        "bulk/inc",
+        "us each"
+    );
+    let mut failed = 0;
+    for set in sets(&args)? {
+        failed += run(&set, &args)?;
+    }
+    println!("{failed} beyond the bounds");
+    Ok(())
+}
+
+fn args() -> Result<Args> {
+    let data = std::env::var_os("SPINNEY_DATA").map(PathBuf::from);
+    let mut args = Args { data, set: None, only: None, items: 20_000, growth: 20_000 };
+    let mut given = std::env::args().skip(1);
+    while let Some(name) = given.next() {
+        let mut value = || given.next().ok_or_else(|| format!("{name}: expected a value"));
+        match name.as_str() {
+            "--data" => args.data = Some(value()?.into()),
+            "--set" => args.set = Some(value()?),
+            "--only" => args.only = Some(value()?),
+            "--items" => {
+                args.items = value()?.parse()?;
+                args.growth = args.items;
+            }
+            "--full" => (args.items, args.growth) = (100_000, 200_000),
+            // What cargo adds.
+            "--bench" => {}
+            _ => return Err(format!("unknown argument {name}; see the top of the source").into()),
+        }
+    }
+    Ok(args)
+}
+
+fn sets(args: &Args) -> Result<Vec<Set>> {
+    let is_chosen = |name: &&'static str| args.set.as_ref().is_none_or(|set| set == name);
+    match &args.data {
+        Some(folder) => ["sift", "minilm"].into_iter().filter(is_chosen).map(|name| Set::read(folder, name)).collect(),
+        None => Ok(vec![Set::synthetic(96, args.items, 1_000)]),
+    }
+}
+
+/// Runs all scenarios on a set; tells how many are beyond the bounds.
+fn run(set: &Set, args: &Args) -> Result<usize> {
+    type Scenario<'a> = (String, Box<dyn Fn() -> Result<Outcome> + 'a>);
+    let n = args.items;
+    let mut scenarios: Vec<Scenario<'_>> = Vec::new();
+    let large = if args.growth >= 200_000 { 10_000 } else { args.growth / 20 };
+    for step in [1, 100, large] {
+        scenarios.push((format!("growth by {step}"), Box::new(move || scenarios::growth(set, args.growth, step))));
+    }
+    scenarios.push(("churn".into(), Box::new(|| scenarios::churn(set, n, false))));
+    scenarios.push(("drift".into(), Box::new(|| scenarios::churn(set, n, true))));
+    scenarios.push(("deletion".into(), Box::new(|| scenarios::deletion(set, n))));
+    scenarios.push(("reinsertion".into(), Box::new(|| scenarios::reinsertion(set, n))));
+    scenarios.push(("rewriting".into(), Box::new(|| scenarios::rewriting(set, n))));
+    let is_chosen = |name: &str| args.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
+    let mut failed = 0;
+    for (name, scenario) in scenarios.iter().filter(|(name, _)| is_chosen(name)) {
+        failed += usize::from(!report(set, name, scenario()?)?);
+    }
+    if is_chosen("commits") {
+        let (file, compacted) = scenarios::commits(set, n)?.file_bytes()?;
+        let ratio = file as f64 / compacted as f64;
+        let mark = if ratio <= FILE_BOUND { ' ' } else { '!' };
+        println!(
+            "{:<10}{:<16}{n:>8} {ratio:>6.2}{mark} file {file} bytes, compacted {compacted}",
+            set.name, "50 commits"
+        );
+        failed += usize::from(ratio > FILE_BOUND);
+    }
+    Ok(failed)
+}
+
+/// Prints the line of a scenario; `false` if it is beyond the bound.
+fn report(set: &Set, name: &str, Outcome { world, queries }: Outcome) -> Result<bool> {
+    let truth = Truth::new(&world, queries)?;
+    let old: Quality = truth.quality(&world)?;
+    let fresh_world = world.fresh()?;
+    let new: Quality = truth.quality(&fresh_world)?;
+    let ratio = old.at_target / new.at_target;
+    let builds = world.builds;
+    let pair = |a: f64, b: f64, digits: usize| format!("{a:.digits$}/{b:.digits$}");
+    println!(
+        "{:<10}{:<16}{:>8} {:>6.3}{}{:>15}  {:>13} {:>13} {:>11} {:>11} {:>11}  {:>9} {:>7.0}",
+        set.name,
+        name,
+        world.live.len(),
+        ratio,
+        if ratio <= BOUND { ' ' } else { '!' },
+        pair(old.at_target, new.at_target, 0),
+        pair(old.default.recall, new.default.recall, 4),
+        pair(old.default.sketches, new.default.sketches, 0),
+        format!("{}/{}", old.leaves, new.leaves),
+        pair(100.0 * old.fill, 100.0 * new.fill, 1),
+        pair(100.0 * old.missed, 100.0 * new.missed, 2),
+        format!("{}/{}", builds.bulk, builds.incremental),
+        builds.time.as_secs_f64() * 1e6 / builds.changes.max(1) as f64,
+    );
+    Ok(ratio <= BOUND)
+}

@@ -1,0 +1,118 @@
+//! As many rows as are asked for: those of the files first, then perturbed copies of them.
+
+use std::path::{Path, PathBuf};
+
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::{Rng, RngExt, SeedableRng};
+use spinney::Metric;
+
+use crate::Result;
+use crate::common::datasets::VectorFile;
+
+/// What is added to the components of a copy, as a part of their standard deviation over all rows. Near enough to the
+/// original to be of its cluster, and far enough not to be its duplicate.
+const NOISE: f32 = 0.2;
+/// Rows and clusters of a made-up set.
+const MADE_UP: (usize, usize) = (20_000, 400);
+
+/// A set of rows without end. Row `i` is the same at every run.
+pub struct Rows {
+    pub dims: usize,
+    pub metric: Metric,
+    values: Vec<f32>,
+    deviation: f32,
+    origin: String,
+}
+
+impl Rows {
+    /// The set of this name in `folder`, or one that is made up if it is not there.
+    pub fn open(folder: Option<&Path>, name: &str) -> Result<Self> {
+        let (dims, metric) = match name {
+            "sift" => (128, Metric::Euclidean),
+            "minilm" => (384, Metric::Cosine),
+            _ => return Err(format!("{name}: expected the set sift or minilm").into()),
+        };
+        let file = |part: &str| folder.and_then(|folder| find(&folder.join(name), part));
+        let (values, origin) = match file("train") {
+            None => (made_up(dims), "no files of this set: made-up clusters"),
+            Some(path) => {
+                let mut values = read(&path, dims)?;
+                // Rows of another source than those trained on, as new ones often are.
+                if let Some(path) = file("test") {
+                    values.extend(read(&path, dims)?);
+                }
+                (values, "files")
+            }
+        };
+        let deviation = deviation(&values, dims);
+        let origin = format!("{origin}, {} rows of {dims} dimensions, {metric}", values.len() / dims);
+        Ok(Self { dims, metric, values, deviation, origin })
+    }
+
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// Row `i`; rows beyond those of the files are copies of any of these.
+    pub fn row(&self, i: u32) -> Vec<f32> {
+        let at = i as usize * self.dims;
+        if let Some(row) = self.values.get(at..at + self.dims) {
+            return row.to_vec();
+        }
+        let mut random = Xoshiro256PlusPlus::seed_from_u64(u64::from(i));
+        let at = random.random_range(0..self.values.len() / self.dims) * self.dims;
+        let noise = NOISE * self.deviation;
+        self.values[at..at + self.dims].iter().map(|value| value + noise * normal(&mut random)).collect()
+    }
+}
+
+/// A file of vectors, whatever its ending.
+fn find(folder: &Path, part: &str) -> Option<PathBuf> {
+    let endings = ["fbin", "u8bin", "i8bin", "npy"];
+    endings.into_iter().map(|ending| folder.join(format!("{part}.{ending}"))).find(|path| path.is_file())
+}
+
+fn read(path: &Path, dims: usize) -> Result<Vec<f32>> {
+    let mut file = VectorFile::open(path)?;
+    if file.dims() != dims {
+        return Err(format!("{}: expected {dims} dimensions, got {}", path.display(), file.dims()).into());
+    }
+    file.read(file.rows())
+}
+
+/// Clusters of clusters: rows around centres that are around the origin.
+fn made_up(dims: usize) -> Vec<f32> {
+    let (rows, clusters) = MADE_UP;
+    let mut random = Xoshiro256PlusPlus::seed_from_u64(0);
+    let centres: Vec<f32> = (0..clusters * dims).map(|_| normal(&mut random)).collect();
+    let mut values = Vec::with_capacity(rows * dims);
+    for _ in 0..rows {
+        let at = random.random_range(0..clusters) * dims;
+        values.extend(centres[at..at + dims].iter().map(|value| value + 0.5 * normal(&mut random)));
+    }
+    values
+}
+
+/// About a normal deviate: the sum of four uniform ones, which is quick to make and close enough for noise.
+fn normal(random: &mut Xoshiro256PlusPlus) -> f32 {
+    let bits = random.next_u64();
+    let sum: u64 = (0..4).map(|i| bits >> (16 * i) & 0xffff).sum();
+    // Four uniform numbers from 0 to 1 have a mean of 2 and a variance of 1/3.
+    (sum as f32 / 65_536.0 - 2.0) * 1.732
+}
+
+/// The standard deviation of the components, around the mean of each dimension.
+fn deviation(values: &[f32], dims: usize) -> f32 {
+    let rows = (values.len() / dims) as f32;
+    let (mut sums, mut squares) = (vec![0.0f64; dims], 0.0f64);
+    for row in values.chunks_exact(dims) {
+        for (sum, value) in sums.iter_mut().zip(row) {
+            *sum += f64::from(*value);
+            squares += f64::from(*value).powi(2);
+        }
+    }
+    let of_means: f64 = sums.iter().map(|sum| sum * sum / f64::from(rows)).sum();
+    #[expect(clippy::cast_possible_truncation, reason = "noise need not be exact")]
+    let variance = ((squares - of_means) / (f64::from(rows) * dims as f64)) as f32;
+    variance.max(0.0).sqrt()
+}

@@ -1,0 +1,139 @@
+//! The header of NumPy's `.npy` files, versions 1 to 3.
+//!
+//! Six magic bytes, two version bytes, the length of the description (u16 in version 1, u32 since) and the
+//! description itself: a Python dictionary such as `{'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }`.
+
+use std::io::Read;
+
+use super::datasets::{Encoding, Header, Result, take};
+
+const MAGIC: &[u8; 6] = b"\x93NUMPY";
+
+/// Reads the header and leaves `input` at the first row.
+pub(super) fn header(input: &mut impl Read, file_bytes: u64) -> Result<Header> {
+    if take::<6>(input)? != *MAGIC {
+        return Err("expected a NumPy file, got another magic number".into());
+    }
+    let [major, minor] = take(input)?;
+    let (prefix_bytes, length) = match major {
+        1 => (10, u32::from(u16::from_le_bytes(take(input)?))),
+        2 | 3 => (12, u32::from_le_bytes(take(input)?)),
+        _ => return Err(format!("expected NumPy format 1, 2 or 3, got {major}.{minor}").into()),
+    };
+    let bytes = prefix_bytes + u64::from(length);
+    // Checked before the memory is taken: a damaged length may say four gigabytes.
+    if bytes > file_bytes {
+        return Err(format!(
+            "the file ends inside its header: expected {bytes} bytes of header, got {file_bytes} bytes in all"
+        )
+        .into());
+    }
+    let mut description = vec![0; usize::try_from(length)?];
+    input.read_exact(&mut description)?;
+    let (encoding, [rows, dims]) = parse(&String::from_utf8_lossy(&description))?;
+    Ok(Header { bytes, rows, dims, encoding })
+}
+
+/// The type and the shape that a description gives.
+fn parse(description: &str) -> Result<(Encoding, [u64; 2])> {
+    let descr = value_of(description, "descr")?;
+    let encoding = match quoted(descr) {
+        Some("<f2") => Encoding::F16,
+        Some("<f4") => Encoding::F32,
+        Some("<f8") => Encoding::F64,
+        Some("|u1") => Encoding::U8,
+        Some("|i1") => Encoding::I8,
+        Some(other) => {
+            return Err(format!("expected components <f2, <f4, <f8, |u1 or |i1, got {other}").into());
+        }
+        None => return Err("expected components of one plain type, got a structured type".into()),
+    };
+    let order = value_of(description, "fortran_order")?;
+    if !order.starts_with("False") {
+        return Err("expected rows one after the other (C order), got columns (Fortran order)".into());
+    }
+    let shape = value_of(description, "shape")?
+        .strip_prefix('(')
+        .and_then(|rest| rest.split_once(')'))
+        .map(|(inside, _)| inside)
+        .ok_or("the header's shape is not a tuple")?;
+    let sizes: Vec<u64> = shape
+        .split(',')
+        .map(str::trim)
+        .filter(|size| !size.is_empty())
+        .map(|size| size.parse())
+        .collect::<std::result::Result<_, _>>()
+        .map_err(|_| format!("the header's shape ({shape}) is not made of whole numbers"))?;
+    match sizes[..] {
+        [rows, dims] => Ok((encoding, [rows, dims])),
+        _ => Err(format!("expected an array of 2 dimensions, got {}: ({shape})", sizes.len()).into()),
+    }
+}
+
+/// What follows `key` and its colon.
+fn value_of<'a>(description: &'a str, key: &str) -> Result<&'a str> {
+    for quote in ['\'', '"'] {
+        if let Some((_, rest)) = description.split_once(&format!("{quote}{key}{quote}"))
+            && let Some(value) = rest.trim_start().strip_prefix(':')
+        {
+            return Ok(value.trim_start());
+        }
+    }
+    Err(format!("the header lacks \"{key}\"").into())
+}
+
+/// The text between the quotes that `value` begins with.
+fn quoted(value: &str) -> Option<&str> {
+    let quote = value.chars().next().filter(|c| matches!(c, '\'' | '"'))?;
+    value[1..].split_once(quote).map(|(inside, _)| inside)
+}
+
+#[cfg(test)]
+#[allow(dead_code, unused_imports, reason = "benches without a test harness include this file, too")]
+mod tests {
+    use super::*;
+
+    fn file(major: u8, description: &str) -> Vec<u8> {
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend([major, 0]);
+        let length = u32::try_from(description.len()).unwrap();
+        match major {
+            1 => bytes.extend(&length.to_le_bytes()[..2]),
+            _ => bytes.extend(length.to_le_bytes()),
+        }
+        bytes.extend(description.as_bytes());
+        bytes
+    }
+
+    #[test]
+    fn headers_of_every_version_are_read() {
+        let description = "{'descr': '<f2', 'fortran_order': False, 'shape': (7, 384), }   \n";
+        for (major, bytes) in [(1, 10), (2, 12), (3, 12)] {
+            let file = file(major, description);
+            let expected =
+                Header { bytes: bytes + description.len() as u64, rows: 7, dims: 384, encoding: Encoding::F16 };
+            assert_eq!(header(&mut &file[..], 9999).ok(), Some(expected));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_refused() {
+        for description in [
+            "{'descr': '>f4', 'fortran_order': False, 'shape': (7, 3), }",
+            "{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (7, 3), }",
+            "{'descr': '<f4', 'fortran_order': True, 'shape': (7, 3), }",
+            "{'descr': '<f4', 'fortran_order': False, 'shape': (7,), }",
+            "{'descr': '<f4', 'fortran_order': False, 'shape': (7, -3), }",
+            "{'descr': '<f4', 'fortran_order': False, 'shape': 7}",
+            "{'descr': '<f4', 'shape': (7, 3)}",
+            "{'descr': '",
+            "",
+        ] {
+            assert!(parse(description).is_err(), "{description}");
+        }
+        let valid = file(2, "{'descr': '<f4', 'fortran_order': False, 'shape': (7, 3), }");
+        for length in 0..valid.len() {
+            assert!(header(&mut &valid[..length], length as u64).is_err(), "{length}");
+        }
+    }
+}

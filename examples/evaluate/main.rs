@@ -1,0 +1,175 @@
+//! Recall, time and memory on a data set of your own.
+//!
+//! ```text
+//! cargo run --release --example evaluate -- --train F --test F --metric M [--truth F] [OPTIONS]
+//! cargo run --release --example evaluate -- --help
+//! ```
+//!
+//! Inserts the train vectors into a new store, builds and commits, each timed. Then searches with the test vectors
+//! on one thread, at the library's own budget and at a sweep of `search_k`, and compares the answers with the exact
+//! ones: recall, time per query, and how much was scanned for it. Last, what a recall of 0.90, 0.95 and 0.99 costs.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod args;
+mod json;
+mod memory;
+mod queries;
+mod report;
+mod store;
+mod summary;
+mod sweep;
+mod truth;
+
+use std::error::Error;
+use std::fmt;
+use std::io::{self, Write};
+use std::time::Instant;
+
+use rayon::ThreadPoolBuilder;
+use spinney::{Metric, Reader};
+
+use crate::args::Args;
+use crate::common::datasets::VectorFile;
+use crate::queries::Queries;
+use crate::report::{Report, Run, TruthSource};
+use crate::store::{INDEX, Store};
+use crate::sweep::{Session, budgets};
+use crate::truth::{Expected, Truth};
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// An error for a person: `main` prints errors by `Debug`, which would quote and escape the message.
+struct Message(String);
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn main() -> std::result::Result<(), Message> {
+    run().map_err(|error| Message(error.to_string()))
+}
+
+fn run() -> Result<()> {
+    let Some(args) = args::parse(std::env::args_os().skip(1))? else {
+        writeln!(io::stdout(), "{}", args::USAGE)?;
+        return Ok(());
+    };
+    let options = &args.options;
+    let mut train = VectorFile::open(&args.train)?;
+    let rows = options.limit.unwrap_or(usize::MAX).min(train.rows());
+    let queries = Queries::read(&args.test, options.queries)?;
+    let k = options.k.unwrap_or(10);
+    check(&args, &train, &queries, rows)?;
+    let truth = read_truth(&args, &train, &queries, rows)?;
+    let pool = ThreadPoolBuilder::new().num_threads(options.threads.unwrap_or(0)).build()?;
+
+    let temporary; // kept to the end, then deleted; the store, declared after it, closes first
+    let folder = match &options.store {
+        Some(folder) => folder.as_path(),
+        None => {
+            temporary = tempfile::tempdir()?;
+            temporary.path()
+        }
+    };
+    let store = store::open(folder, rows, &args, train.dims())?;
+    let filled = store::fill(&store, &mut train, rows, &args, &pool)?;
+    let mut report = Report::new(options.json, rows);
+    let run = Run {
+        args: &args,
+        rows,
+        rows_in_file: train.rows(),
+        dims: train.dims(),
+        queries: queries.len(),
+        k,
+        threads: pool.current_num_threads(),
+    };
+    report.filled(&run, &filled)?;
+
+    let (truth, source) = match truth {
+        Some(truth) => (truth, TruthSource::File),
+        None => {
+            let start = Instant::now();
+            let truth = Truth::compute(&store, &queries, k, &pool)?;
+            let time = start.elapsed();
+            let file_unfit = options.truth.is_some();
+            (truth, TruthSource::Computed { time, file_unfit })
+        }
+    };
+    let copies = if filled.index.spill { 2 } else { 1 };
+    let plan = Plan { oversampling: options.oversampling, most: rows * filled.index.trees * copies, source };
+    // A pool of one thread, so that nothing a search calls spreads over more.
+    let one_thread = ThreadPoolBuilder::new().num_threads(1).build()?;
+    let searched = one_thread.install(|| search(&store, &queries, &truth, &plan, &mut report));
+    searched.map_err(|error| error as Box<dyn Error>)
+}
+
+/// How to search.
+struct Plan {
+    oversampling: Option<f32>,
+    /// The largest budget: every copy of every item.
+    most: usize,
+    source: TruthSource,
+}
+
+fn search(
+    store: &Store,
+    queries: &Queries,
+    truth: &Truth,
+    plan: &Plan,
+    report: &mut Report,
+) -> std::result::Result<(), Box<dyn Error + Send + Sync>> {
+    let rtxn = store.env.read_txn()?;
+    let session =
+        Session { reader: &Reader::open(&rtxn, store.db, INDEX)?, queries, truth, oversampling: plan.oversampling };
+    session.warm_up(plan.most)?;
+    let exact = session.measure_exact()?;
+    report.exact(&exact, &plan.source)?;
+    report.head(truth.k())?;
+    report.point(&session.measure(None)?)?;
+    let mut points = Vec::new();
+    for search_k in budgets(truth.k(), plan.most) {
+        let point = session.measure(Some(search_k))?;
+        report.point(&point)?;
+        points.push(point);
+    }
+    report.summary(&points, &exact)?;
+    Ok(())
+}
+
+fn check(args: &Args, train: &VectorFile, queries: &Queries, rows: usize) -> Result<()> {
+    if queries.dims() != train.dims() {
+        let (train, test) = (train.dims(), queries.dims());
+        return Err(format!("expected test vectors of {train} dimensions like the train vectors, got {test}").into());
+    }
+    let k = args.options.k.unwrap_or(10);
+    if k > rows {
+        return Err(format!("--k: expected at most the number of train vectors, {rows}, got {k}").into());
+    }
+    if u32::try_from(rows).is_err() {
+        return Err(format!("expected at most {} train vectors, the number of ids, got {rows}", u32::MAX).into());
+    }
+    if args.metric == Metric::Hamming {
+        store::check_bits(queries.values(), queries.dims(), 0)
+            .map_err(|error| format!("{}: {error}", args.test.display()))?;
+    }
+    Ok(())
+}
+
+/// The truth from its file; `None` without one, or where it does not fit because only a part of the rows is inserted.
+fn read_truth(args: &Args, train: &VectorFile, queries: &Queries, rows: usize) -> Result<Option<Truth>> {
+    let Some(path) = args.options.truth.as_ref().filter(|_| rows == train.rows()) else {
+        return Ok(None);
+    };
+    let expected = Expected {
+        train_rows: rows,
+        test_rows: queries.rows_in_file(),
+        queries: queries.len(),
+        k: args.options.k.unwrap_or(10),
+        metric: args.metric,
+    };
+    Truth::read(path, &expected).map(Some)
+}

@@ -1,0 +1,372 @@
+//! One tree under change: the leaves that have been taken out of it, and those that were born or dissolved.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+
+use heed::RoTxn;
+
+use super::locate::{NEAR, NearLeaf, Nearby, choose};
+use super::site::{LeafEdit, Site};
+use crate::cluster::{Matrix, assign, kmeans, members, split};
+use crate::error::{Error, Result};
+use crate::format::record::TreeRecord;
+use crate::format::{Key, pad};
+use crate::tree::route::{NO_LEAF, Near, SHORTLIST, by_score, second_leaf};
+
+/// Leaves around a changed one whose items may be nearer to it now (LIRE: Xu et al., SPFresh, SOSP 2023).
+const NEIGHBOURS: usize = 8;
+
+/// Node ids of one kind in one tree: those given back, and the first that was never given out.
+#[derive(Debug)]
+pub(crate) struct Ids {
+    free: BTreeSet<u32>,
+    pub(crate) next: u32,
+    is_changed: bool,
+}
+
+impl Ids {
+    pub(crate) fn load(site: &Site<'_>, rtxn: &RoTxn<'_>, key: Key, next: u32) -> Result<Self> {
+        let Some(bytes) = site.db.get(rtxn, key)? else {
+            return Ok(Self { free: BTreeSet::new(), next, is_changed: false });
+        };
+        let numbers: &[u32] =
+            bytemuck::try_cast_slice(bytes).map_err(|_| Error::corrupted(key, "free ids that are not aligned"))?;
+        let count = numbers.first().map_or(0, |count| *count as usize);
+        let listed = if count == 0 { Some(&[][..]) } else { numbers.get(4..4 + count) };
+        let listed = listed.ok_or_else(|| Error::corrupted(key, "fewer free ids than it says"))?;
+        let free: BTreeSet<u32> = listed.iter().copied().collect();
+        if free.len() != count || free.last().is_some_and(|last| *last >= next) {
+            return Err(Error::corrupted(key, "free ids that are listed twice or were never given out"));
+        }
+        Ok(Self { free, next, is_changed: false })
+    }
+
+    pub(crate) fn free(&self) -> &BTreeSet<u32> {
+        &self.free
+    }
+
+    /// The lowest id that no node has.
+    pub(crate) fn take(&mut self, tree: Key) -> Result<u32> {
+        if let Some(id) = self.free.pop_first() {
+            self.is_changed = true;
+            return Ok(id);
+        }
+        let id = self.next;
+        self.next = id.checked_add(1).ok_or_else(|| Error::corrupted(tree, "all node ids of this tree are taken"))?;
+        Ok(id)
+    }
+
+    pub(crate) fn give(&mut self, id: u32) {
+        self.free.insert(id);
+        self.is_changed = true;
+    }
+
+    /// The value to be stored, if it is another than before.
+    fn value(&self) -> Option<Vec<u8>> {
+        let count = u32::try_from(self.free.len()).unwrap_or(u32::MAX);
+        let numbers: Vec<u32> = [count, 0, 0, 0].into_iter().chain(self.free.iter().copied()).collect();
+        let mut value: Vec<u8> = bytemuck::cast_slice(&numbers).to_vec();
+        value.resize(pad(value.len()), 0);
+        self.is_changed.then_some(value)
+    }
+}
+
+/// Groups of near points that fit a leaf. Many at once are divided by k-means at once, which places them better than
+/// halving again and again.
+fn cut(site: &Site<'_>, points: &Matrix, max: usize, seed: u64) -> Vec<Vec<u32>> {
+    let level = site.space.level;
+    let parts = points.len().div_ceil(max * 2 / 3);
+    if points.len() <= max || parts <= 2 {
+        return split(level, points, max, seed);
+    }
+    let centroids = kmeans(level, points, parts, seed);
+    let members = members(&assign(level, points, &centroids), centroids.len());
+    let fit = |rows: Vec<u32>| -> Vec<Vec<u32>> {
+        let groups = split(level, &points.gather(&rows), max, seed);
+        groups.into_iter().map(|group| group.into_iter().map(|i| rows[i as usize]).collect()).collect()
+    };
+    members.into_iter().filter(|rows| !rows.is_empty()).flat_map(fit).collect()
+}
+
+/// What happened to the leaves of a tree.
+#[derive(Copy, Clone, Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) split: u64,
+    pub(crate) merged: u64,
+    pub(crate) rehomed: u64,
+}
+
+impl Tally {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.split += other.split;
+        self.merged += other.merged;
+        self.rehomed += other.rehomed;
+    }
+}
+
+/// One tree under change.
+pub(crate) struct TreeEdit<'a> {
+    pub(crate) site: Site<'a>,
+    pub(crate) rtxn: &'a RoTxn<'a>,
+    pub(crate) tree: u8,
+    /// The tree as it is stored.
+    pub(crate) stored: TreeRecord,
+    pub(crate) copies: usize,
+    pub(crate) leaves: BTreeMap<u32, LeafEdit>,
+    pub(crate) leaf_ids: Ids,
+    pub(crate) branch_ids: Ids,
+    /// Branches above stored leaves, from the parent up to the root.
+    pub(crate) paths: BTreeMap<u32, Vec<u32>>,
+    /// Leaves that are not stored yet, each with the stored leaf under whose parent it goes.
+    pub(crate) born: BTreeMap<u32, u32>,
+    /// Leaves whose centroid moved.
+    pub(crate) moved: BTreeSet<u32>,
+    pub(crate) gone: BTreeSet<u32>,
+    pub(crate) tally: Tally,
+}
+
+impl<'a> TreeEdit<'a> {
+    pub(crate) fn new(
+        site: Site<'a>,
+        rtxn: &'a RoTxn<'a>,
+        tree: u8,
+        stored: TreeRecord,
+        copies: usize,
+    ) -> Result<Self> {
+        let free = |which, next| Ids::load(&site, rtxn, Key::free(site.of.index, tree, which), next);
+        let (leaf_ids, branch_ids) = (free(0, stored.next_leaf)?, free(1, stored.next_branch)?);
+        Ok(Self {
+            site,
+            rtxn,
+            tree,
+            stored,
+            copies,
+            leaves: BTreeMap::new(),
+            leaf_ids,
+            branch_ids,
+            paths: BTreeMap::new(),
+            born: BTreeMap::new(),
+            moved: BTreeSet::new(),
+            gone: BTreeSet::new(),
+            tally: Tally::default(),
+        })
+    }
+
+    /// Leaves that the tree has now.
+    pub(crate) fn leaf_count(&self) -> usize {
+        (self.stored.leaves as usize + self.born.len()).saturating_sub(self.gone.len())
+    }
+
+    fn key(&self, leaf: u32) -> Key {
+        Key::leaf(self.site.of.index, self.tree, leaf)
+    }
+
+    /// A leaf, taken out of its value if that has not been done yet.
+    pub(crate) fn leaf_mut(&mut self, leaf: u32) -> Result<&mut LeafEdit> {
+        match self.leaves.entry(leaf) {
+            Entry::Occupied(entry) => Ok(entry.into_mut()),
+            Entry::Vacant(entry) => {
+                let key = Key::leaf(self.site.of.index, self.tree, leaf);
+                Ok(entry.insert(LeafEdit::load(&self.site.leaf(self.rtxn, key)?)))
+            }
+        }
+    }
+
+    /// Finds the branches above a stored leaf by descending towards its centroid; `false` if that does not lead to it.
+    pub(crate) fn find_path(&mut self, leaf: u32) -> Result<bool> {
+        let centroid = self.site.leaf(self.rtxn, self.key(leaf))?.node.centroid.to_vec();
+        let near =
+            Nearby::new(&self.site, self.rtxn, (self.tree, self.stored), centroid)?.nearest(NEAR, &BTreeSet::new())?;
+        self.paths.extend(near.into_iter().map(|near| (near.leaf, near.path)));
+        Ok(self.paths.contains_key(&leaf))
+    }
+
+    /// Leaves near a point as the tree is now, sorted by distance.
+    fn near(&mut self, point: &[f32]) -> Result<Vec<NearLeaf>> {
+        let near = self.peek_near(point)?;
+        for near in near.iter().filter(|near| !near.path.is_empty()) {
+            self.paths.insert(near.leaf, near.path.clone());
+        }
+        Ok(near)
+    }
+
+    /// As [`TreeEdit::near`], without keeping the branches above them.
+    fn peek_near(&self, point: &[f32]) -> Result<Vec<NearLeaf>> {
+        // Where a whole region was deleted, all leaves of the neighbourhood may be gone.
+        let stored = Nearby::new(&self.site, self.rtxn, (self.tree, self.stored), point.to_vec())?;
+        let mut near = stored.nearest(NEAR, &self.gone)?;
+        let born = self.born.keys().filter(|leaf| !self.gone.contains(leaf));
+        near.extend(born.map(|leaf| NearLeaf { distance: 0.0, leaf: *leaf, centroid: Vec::new(), path: Vec::new() }));
+        for near in &mut near {
+            // Centroids may have moved since they were stored.
+            if let Some(leaf) = self.leaves.get(&near.leaf) {
+                near.centroid = leaf.centroid().to_vec();
+                near.distance = self.site.distance(point, &near.centroid);
+            }
+        }
+        near.sort_unstable_by(|a, b| by_score(&(a.distance, a.leaf), &(b.distance, b.leaf)));
+        Ok(near)
+    }
+
+    /// Gives the items of an underfull leaf to others, and the leaf up.
+    pub(crate) fn dissolve(&mut self, leaf: u32) -> Result<()> {
+        let (site, rtxn) = (self.site, self.rtxn);
+        let ids = std::mem::take(&mut self.leaf_mut(leaf)?.ids);
+        self.leaves.remove(&leaf);
+        self.gone.insert(leaf);
+        self.moved.remove(&leaf);
+        self.tally.merged += 1;
+        for id in ids {
+            let point = site.point(rtxn, id)?;
+            let (mut open, mut other) = (Vec::with_capacity(NEAR), None);
+            for near in self.near(&point)? {
+                if self.holds(near.leaf, id)? { other = Some(near) } else { open.push(near) }
+            }
+            // The other copy stays where it is: this one complements it if it is the nearer one.
+            let centroids = open.iter().map(|near| (near.leaf, &near.centroid[..]));
+            let home = match other {
+                Some(other) if open.first().is_some_and(|first| other.distance <= first.distance) => {
+                    second_leaf(site.space.level, &point, &other.centroid, centroids.take(SHORTLIST - 1))
+                }
+                _ => open.first().map_or(NO_LEAF, |first| first.leaf),
+            };
+            if home == NO_LEAF {
+                return Err(Error::corrupted(self.key(leaf), "no other leaf is near this one"));
+            }
+            self.leaf_mut(home)?.insert(&site, rtxn, id, &point)?;
+            self.tally.rehomed += 1;
+        }
+        Ok(())
+    }
+
+    /// Divides a leaf into groups of at most `max` (one group: only its centroid moves), and lets items of the neighbourhood
+    /// change over where that is better for them.
+    pub(crate) fn regroup(&mut self, leaf: u32, max: usize, seed: u64) -> Result<()> {
+        let (site, rtxn) = (self.site, self.rtxn);
+        let ids = self.leaf_mut(leaf)?.ids.clone();
+        let points = site.points(rtxn, &ids)?;
+        let seed = seed ^ (u64::from(leaf) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let groups = cut(&site, &points, max, seed);
+        let mut changed = Vec::with_capacity(groups.len());
+        let parent = self.born.get(&leaf).copied().unwrap_or(leaf);
+        for (i, group) in groups.iter().enumerate() {
+            let id = if i == 0 { leaf } else { self.leaf_ids.take(self.key(leaf))? };
+            let part = points.gather(group);
+            let members = group.iter().map(|row| ids[*row as usize]).collect();
+            self.leaves.insert(id, LeafEdit::new(&site, rtxn, members, part.mean(), &part)?);
+            if i > 0 {
+                self.gone.remove(&id);
+                self.born.insert(id, parent);
+            }
+            self.moved.insert(id);
+            changed.push(id);
+        }
+        self.tally.split += u64::from(groups.len() > 1);
+        self.settle(&changed)
+    }
+
+    /// LIRE, for both copies of an item: the items of the leaves around those whose centroids moved choose anew where that
+    /// concerns them, by the rule that new items follow. Moving each copy to the nearest leaf instead would undo the spill:
+    /// second copies would end up next to the first ones.
+    fn settle(&mut self, changed: &[u32]) -> Result<()> {
+        let (site, rtxn) = (self.site, self.rtxn);
+        let around = self.neighbourhood(changed)?;
+        let mut homes: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        for leaf in around.keys() {
+            for id in &self.leaf_mut(*leaf)?.ids {
+                homes.entry(*id).or_default().push(*leaf);
+            }
+        }
+        for (id, homes) in homes {
+            let point = site.point(rtxn, id)?;
+            let mut near: Vec<Near> = around.iter().map(|(leaf, c)| (site.distance(&point, c), *leaf)).collect();
+            near.sort_unstable_by(by_score);
+            // Sorted by distance: a home that changed, or a changed leaf nearer than the farther home, comes before it does.
+            let farther = near.iter().rposition(|near| homes.contains(&near.1)).unwrap_or(0);
+            if !near[..=farther].iter().any(|near| changed.contains(&near.1)) {
+                continue;
+            }
+            near.retain(|near| homes.contains(&near.1) || self.has_room(near.1));
+            let wanted = self.wanted(id, &point, (&near, &around), &homes)?;
+            let leave = homes.iter().copied().filter(|leaf| !wanted.contains(leaf));
+            let enter: Vec<u32> = wanted.iter().copied().filter(|leaf| !homes.contains(leaf)).collect();
+            for (from, to) in leave.zip(enter) {
+                self.leaf_mut(from)?.remove(id);
+                self.leaf_mut(to)?.insert(&site, rtxn, id, &point)?;
+                self.tally.rehomed += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn has_room(&self, leaf: u32) -> bool {
+        self.leaves.get(&leaf).is_some_and(|edit| edit.len() < self.site.leaf_size)
+    }
+
+    /// Whether a leaf holds an item, as things are now.
+    fn holds(&self, leaf: u32, id: u32) -> Result<bool> {
+        Ok(match self.leaves.get(&leaf) {
+            Some(edit) => edit.contains(id),
+            None => self.site.leaf(self.rtxn, self.key(leaf))?.set.contains(id),
+        })
+    }
+
+    /// Changed leaves and those nearest to them, with their centroids.
+    fn neighbourhood(&mut self, changed: &[u32]) -> Result<BTreeMap<u32, Vec<f32>>> {
+        let mut around = BTreeMap::new();
+        for leaf in changed {
+            let centroid = self.leaf_mut(*leaf)?.centroid().to_vec();
+            let near = self.near(&centroid)?.into_iter().filter(|near| !changed.contains(&near.leaf));
+            around.extend(near.take(NEIGHBOURS).map(|near| (near.leaf, near.centroid)));
+            around.insert(*leaf, centroid);
+        }
+        Ok(around)
+    }
+
+    /// The leaves that should hold the copies which `homes` hold, among near ones (sorted) with their centroids.
+    fn wanted(
+        &self,
+        id: u32,
+        point: &[f32],
+        (near, around): (&[Near], &BTreeMap<u32, Vec<f32>>),
+        homes: &[u32],
+    ) -> Result<Vec<u32>> {
+        let Some(first) = near.first() else { return Ok(homes.to_vec()) };
+        let centroids = || near.iter().filter_map(|(_, leaf)| around.get(leaf).map(|c| (*leaf, &c[..])));
+        if homes.len() == self.copies {
+            return Ok(choose(&self.site, point, centroids(), self.copies));
+        }
+        if homes.contains(&first.1) {
+            return Ok(homes.to_vec());
+        }
+        // One copy is outside. If that is the nearer one, the copy here is the second.
+        for outer in self.peek_near(point)? {
+            if !around.contains_key(&outer.leaf) && self.holds(outer.leaf, id)? {
+                if outer.distance > first.0 {
+                    break;
+                }
+                let second =
+                    second_leaf(self.site.space.level, point, &outer.centroid, centroids().take(SHORTLIST - 1));
+                return Ok(vec![second]);
+            }
+        }
+        Ok(vec![first.1])
+    }
+
+    /// Takes leaves away that have lost all their items.
+    pub(crate) fn drop_empty(&mut self) {
+        let empty: Vec<u32> = self.leaves.iter().filter(|(_, leaf)| leaf.len() == 0).map(|(id, _)| *id).collect();
+        for leaf in empty {
+            self.leaves.remove(&leaf);
+            self.moved.remove(&leaf);
+            self.gone.insert(leaf);
+        }
+    }
+
+    /// The lists of free node ids that have changed.
+    pub(crate) fn free_lists(&self) -> Vec<(Key, Vec<u8>)> {
+        let key = |which| Key::free(self.site.of.index, self.tree, which);
+        let lists = [(key(0), self.leaf_ids.value()), (key(1), self.branch_ids.value())];
+        lists.into_iter().filter_map(|(key, value)| value.map(|value| (key, value))).collect()
+    }
+}

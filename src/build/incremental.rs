@@ -1,0 +1,260 @@
+//! A build whose cost is that of what changed.
+//!
+//! In each tree: every pending change finds its leaves by routing; each leaf it touches is taken out of its value once,
+//! changed, and encoded once. Underfull leaves dissolve into their neighbours, overfull ones are split and exchange items
+//! with the leaves around them (LIRE), and a few leaves are mended where centroids have drifted. Branches follow as in a
+//! B-tree. Nothing here reads all items, all nodes or all bitmaps, but for one case: an item that is not found near its
+//! old vector makes the build read the bitmaps of its tree once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use heed::RwTxn;
+
+use super::branches::{Branches, Upkeep};
+use super::edit::{Tally, TreeEdit};
+use super::locate::{Change, Located, all_paths, changes, locate, scan_for};
+use super::parallel::Workers;
+use super::site::{LeafEdit, Site};
+use super::{Plan, Shape, split_above};
+use crate::database::{Database, ItemOf};
+use crate::error::Result;
+use crate::format::record::{Record, TreeRecord};
+use crate::format::{CHANGES_PER_MENDED, Key, Kind};
+use crate::options::{BuildPhase, ProgressCallback};
+use crate::search::Forest;
+
+/// Changes that one task locates.
+const CHUNK: usize = 16;
+/// Leaves with less than this part of the leaf size dissolve.
+const UNDERFULL: usize = 8;
+/// Leaves with less than this part of the leaf size dissolve when it is their turn to be mended.
+const SPARSE: usize = 4;
+/// A tree of fewer leaves is built in bulk: it is small, and two copies of an item need two leaves.
+const LEAST_LEAVES: usize = 4;
+
+/// What happened, for [`BuildStats`](crate::BuildStats).
+#[derive(Copy, Clone, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) added: u64,
+    pub(crate) removed: u64,
+    pub(crate) tally: Tally,
+}
+
+/// What a tree is to become.
+#[derive(Default)]
+struct TreePlan {
+    record: TreeRecord,
+    puts: Vec<(Key, Vec<u8>)>,
+    deletes: Vec<Key>,
+    tally: Tally,
+}
+
+/// Computes the forest after all pending changes; `None` if it has become so small that a bulk build is due.
+pub(crate) fn plan(
+    db: Database,
+    wtxn: &RwTxn<'_>,
+    of: ItemOf,
+    record: &Record,
+    shape: Shape,
+    progress: Option<ProgressCallback<'_>>,
+) -> Result<Option<(Plan, Counts)>> {
+    let mut workers = Workers::new(wtxn, progress)?;
+    let own = wtxn.nested_read_txn()?;
+    workers.poll(BuildPhase::Locating, 0, 1)?;
+    let forest = Forest::read(db, &own, of, record)?;
+    let site = Site::new(db, of, &forest, shape.leaf_size);
+    let changes = changes(&site, &own)?;
+    let mut counts = Counts {
+        added: changes.iter().filter(|change| change.is_live).count() as u64,
+        removed: changes.iter().filter(|change| change.old.is_some()).count() as u64,
+        tally: Tally::default(),
+    };
+    let mut new = *record;
+    (new.indexed, new.pending) = (record.items, 0);
+    // A build mends as many leaves as its own changes call for, and what single changes left over before it.
+    let unmended = u64::from(record.unmended) + changes.len() as u64;
+    let mends = unmended / u64::from(CHANGES_PER_MENDED);
+    new.unmended = u32::try_from(unmended % u64::from(CHANGES_PER_MENDED)).unwrap_or(0);
+    let mut plan = Plan { record: new, origin: None, is_anew: false, puts: Vec::new(), deletes: Vec::new() };
+    for (tree, stored) in record.trees() {
+        let copies = 1 + usize::from(shape.spill);
+        let edit = TreeEdit::new(site, &own, tree, *stored, copies)?;
+        let seed = shape.seed ^ record.items ^ u64::from(tree) << 56;
+        let Some(done) = tree_plan(&mut workers, edit, &changes, (mends, seed))? else { return Ok(None) };
+        plan.record.tree[usize::from(tree)] = done.record;
+        plan.puts.extend(done.puts);
+        plan.deletes.extend(done.deletes);
+        counts.tally.add(done.tally);
+    }
+    plan.deletes.extend(changes.iter().map(|change| Key::pending(of.index, change.id)));
+    plan.puts.sort_unstable_by_key(|(key, _)| key.to_bytes());
+    Ok(Some((plan, counts)))
+}
+
+fn tree_plan(
+    workers: &mut Workers<'_>,
+    mut edit: TreeEdit<'_>,
+    changes: &[Change<'_>],
+    (mends, seed): (u64, u64),
+) -> Result<Option<TreePlan>> {
+    if edit.stored.height == 0 {
+        return Ok(None);
+    }
+    let edits = find_leaves(workers, &mut edit, changes)?;
+    let shrunk = edits.iter().filter(|(_, change)| !change.removals.is_empty()).map(|(leaf, _)| *leaf).collect();
+    change_leaves(workers, &mut edit, edits)?;
+    if !rebalance(workers, &mut edit, shrunk, (mends, seed))? {
+        return Ok(None);
+    }
+    Ok(Some(finish(workers, edit)?))
+}
+
+/// Items to remove from and to add to a leaf, ascending.
+#[derive(Debug, Default)]
+struct LeafChange {
+    removals: Vec<u32>,
+    insertions: Vec<u32>,
+}
+
+/// Which leaves change, and how.
+fn find_leaves(
+    workers: &mut Workers<'_>,
+    edit: &mut TreeEdit<'_>,
+    changes: &[Change<'_>],
+) -> Result<BTreeMap<u32, LeafChange>> {
+    let (site, tree, copies) = (edit.site, (edit.tree, edit.stored), edit.copies);
+    let tasks = changes.len().div_ceil(CHUNK);
+    let located = workers.map(BuildPhase::Locating, tasks, |rtxn, task| {
+        let part = &changes[task * CHUNK..changes.len().min((task + 1) * CHUNK)];
+        part.iter().map(|change| locate(&site, rtxn, tree, change, copies)).collect::<Result<Vec<Located>>>()
+    })?;
+    let located: Vec<Located> = located.into_iter().flatten().collect();
+    let lost: BTreeSet<u32> =
+        changes.iter().zip(&located).filter(|(_, located)| located.is_lost).map(|(change, _)| change.id).collect();
+    let mut found = BTreeMap::new();
+    if !lost.is_empty() {
+        found = scan_for(&site, edit.rtxn, edit.tree, &lost)?;
+        edit.paths = all_paths(&site, edit.rtxn, edit.tree)?;
+    }
+    let mut edits = BTreeMap::<u32, LeafChange>::new();
+    for (change, located) in changes.iter().zip(located) {
+        edit.paths.extend(located.paths);
+        let removals = found.remove(&change.id).unwrap_or(located.removals);
+        for leaf in removals {
+            edits.entry(leaf).or_default().removals.push(change.id);
+        }
+        for leaf in located.insertions {
+            edits.entry(leaf).or_default().insertions.push(change.id);
+        }
+    }
+    Ok(edits)
+}
+
+/// Takes the leaves out of their values and changes them.
+fn change_leaves(workers: &mut Workers<'_>, edit: &mut TreeEdit<'_>, edits: BTreeMap<u32, LeafChange>) -> Result<()> {
+    let edits: Vec<(u32, LeafChange)> = edits.into_iter().collect();
+    let (site, tree) = (edit.site, edit.tree);
+    let changed = workers.map(BuildPhase::Changing, edits.len(), |rtxn, task| {
+        let (leaf, change) = &edits[task];
+        let mut edit = LeafEdit::load(&site.leaf(rtxn, Key::leaf(site.of.index, tree, *leaf))?);
+        change.removals.iter().for_each(|id| {
+            edit.remove(*id);
+        });
+        for id in &change.insertions {
+            edit.insert(&site, rtxn, *id, &site.point(rtxn, *id)?)?;
+        }
+        Ok(edit)
+    })?;
+    edit.leaves.extend(edits.into_iter().map(|(leaf, _)| leaf).zip(changed));
+    Ok(())
+}
+
+/// Brings leaves back to their sizes and mends some; `false` if too few are left.
+///
+/// Only leaves that have shrunk dissolve: a small one that takes in an item is on its way up.
+fn rebalance(
+    workers: &Workers<'_>,
+    edit: &mut TreeEdit<'_>,
+    shrunk: Vec<u32>,
+    (mends, seed): (u64, u64),
+) -> Result<bool> {
+    let leaf_size = edit.site.leaf_size;
+    for (done, leaf) in (1u64..).zip(&shrunk) {
+        if edit.leaf_mut(*leaf)?.len() < leaf_size / UNDERFULL {
+            if edit.leaf_count() <= LEAST_LEAVES {
+                return Ok(false);
+            }
+            edit.dissolve(*leaf)?;
+        }
+        workers.poll(BuildPhase::Merging, done, shrunk.len() as u64)?;
+    }
+    split_over(edit, split_above(leaf_size), seed, |done, total| workers.poll(BuildPhase::Splitting, done, total))?;
+    for done in 1..=mends {
+        mend(edit, seed)?;
+        workers.poll(BuildPhase::Mending, done, mends)?;
+    }
+    // Sparse leaves that were dissolved just now may have filled others up.
+    split_over(edit, leaf_size, seed, |_, _| Ok(()))?;
+    edit.drop_empty();
+    Ok(edit.leaf_count() >= LEAST_LEAVES)
+}
+
+/// Splits the leaves that hold more than `most` entries. Leaves that take in items meanwhile have room for them, so that one
+/// pass is enough.
+fn split_over(edit: &mut TreeEdit<'_>, most: usize, seed: u64, report: impl Fn(u64, u64) -> Result<()>) -> Result<()> {
+    let over: Vec<u32> = edit.leaves.iter().filter(|(_, leaf)| leaf.len() > most).map(|(id, _)| *id).collect();
+    for (done, leaf) in (1u64..).zip(&over) {
+        edit.regroup(*leaf, split_above(edit.site.leaf_size), seed)?;
+        report(done, over.len() as u64)?;
+    }
+    Ok(())
+}
+
+/// Moves the centroid of the next leaf in turn to the mean of its items, and lets them change over.
+fn mend(edit: &mut TreeEdit<'_>, seed: u64) -> Result<()> {
+    let site = edit.site;
+    let mut entries = site.db.iter_from(edit.rtxn, Key::leaf(site.of.index, edit.tree, edit.stored.mend_next))?;
+    let next = entries.find_map(|entry| match entry {
+        Ok((key, _)) if key.kind() != Some(Kind::Leaf) || key.tree() != edit.tree => Some(Ok(None)),
+        Ok((key, _)) if edit.gone.contains(&key.id()) || edit.leaves.get(&key.id()).is_some_and(|l| l.len() == 0) => {
+            None
+        }
+        Ok((key, _)) => Some(Ok(Some(key.id()))),
+        Err(error) => Some(Err(error)),
+    });
+    let Some(leaf) = next.transpose()?.flatten() else {
+        edit.stored.mend_next = 0;
+        return Ok(());
+    };
+    edit.stored.mend_next = leaf.saturating_add(1);
+    if !edit.paths.contains_key(&leaf) && !edit.find_path(leaf)? {
+        return Ok(());
+    }
+    let (len, leaf_size) = (edit.leaf_mut(leaf)?.len(), site.leaf_size);
+    if len < leaf_size / SPARSE && edit.leaf_count() > LEAST_LEAVES {
+        return edit.dissolve(leaf);
+    }
+    // Leaves that would be full soon are split now, so that they are as full on average as after a bulk build.
+    edit.regroup(leaf, split_above(split_above(leaf_size)), seed)
+}
+
+/// Encodes what changed, and brings the branches up to date.
+fn finish(workers: &Workers<'_>, mut edit: TreeEdit<'_>) -> Result<TreePlan> {
+    let (index, tree) = (edit.site.of.index, edit.tree);
+    let Upkeep { root, height, branches, puts, deletes } = Branches::new(&mut edit).update()?;
+    let mut done = TreePlan { puts, deletes, tally: edit.tally, ..TreePlan::default() };
+    let changed: Vec<(&u32, &LeafEdit)> = edit.leaves.iter().filter(|(_, leaf)| leaf.is_changed).collect();
+    for (id, leaf) in &changed {
+        done.puts.push((Key::leaf(index, tree, **id), leaf.value()));
+    }
+    workers.poll(BuildPhase::Encoding, changed.len() as u64, changed.len() as u64)?;
+    let gone: Vec<u32> = edit.gone.iter().copied().collect();
+    done.deletes.extend(gone.iter().map(|leaf| Key::leaf(index, tree, *leaf)));
+    gone.into_iter().for_each(|leaf| edit.leaf_ids.give(leaf));
+    done.puts.extend(edit.free_lists());
+    done.record = edit.stored;
+    (done.record.root, done.record.height, done.record.branches) = (root, height, branches);
+    done.record.leaves = u32::try_from(edit.leaf_count()).unwrap_or(u32::MAX);
+    (done.record.next_leaf, done.record.next_branch) = (edit.leaf_ids.next, edit.branch_ids.next);
+    Ok(done)
+}

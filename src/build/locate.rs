@@ -1,0 +1,212 @@
+//! Finding the leaves of items: where a new one goes, and where an old one is.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use heed::RoTxn;
+
+use super::site::Site;
+use crate::error::Result;
+use crate::format::item::{ItemRef, PendingRef};
+use crate::format::node::BranchRef;
+use crate::format::record::TreeRecord;
+use crate::format::{Key, Kind};
+use crate::sketch::query::Prepared;
+use crate::tree::descent::{Descent, Met, Order};
+use crate::tree::route::{NO_LEAF, SHORTLIST, by_score, second_leaf};
+
+/// Leaves, nearest by their sketches, whose centroids are compared exactly.
+pub(crate) const NEAR: usize = 24;
+/// Leaves after which the search for an old item opens more branches: one that is not among the nearest leaves is likelier
+/// under a branch that was passed over than far down the list.
+const WIDENED_AFTER: [usize; 3] = [16, 48, 96];
+/// Leaves in which an old item is looked for before all bitmaps are read.
+const SEARCHED: usize = 256;
+/// How far descents reach, in full leaves; 16 times as many entries hang under the branches that are opened.
+const REACH: usize = 16;
+
+/// One pending mark.
+pub(crate) struct Change<'t> {
+    pub(crate) id: u32,
+    pub(crate) is_live: bool,
+    /// The vector that the forest was built with, if it holds this item.
+    pub(crate) old: Option<ItemRef<'t>>,
+}
+
+/// All pending marks, by id.
+pub(crate) fn changes<'t>(site: &Site<'_>, rtxn: &'t RoTxn<'_>) -> Result<Vec<Change<'t>>> {
+    let (dims, metric) = (site.of.dims, site.of.metric);
+    let marks = site.db.iter(rtxn, site.of.index, Kind::Pending)?;
+    marks
+        .map(|entry| {
+            let (key, bytes) = entry?;
+            let mark = PendingRef::parse(key, bytes, dims, metric)?;
+            let old = mark.indexed.map(|bytes| ItemRef::parse(key, bytes, dims, metric)).transpose()?;
+            Ok(Change { id: key.id(), is_live: mark.is_live, old })
+        })
+        .collect()
+}
+
+/// What one change means for one tree.
+#[derive(Debug, Default)]
+pub(crate) struct Located {
+    /// Leaves that hold the old vector.
+    pub(crate) removals: Vec<u32>,
+    /// Whether a copy of the old vector was not found near it.
+    pub(crate) is_lost: bool,
+    /// Leaves that the new vector goes to.
+    pub(crate) insertions: Vec<u32>,
+    /// The branches above the leaves named here, from the parent up to the root.
+    pub(crate) paths: Vec<(u32, Vec<u32>)>,
+}
+
+/// Finds the leaves of a change in one tree as it is stored.
+pub(crate) fn locate(
+    site: &Site<'_>,
+    rtxn: &RoTxn<'_>,
+    (tree, record): (u8, TreeRecord),
+    change: &Change<'_>,
+    copies: usize,
+) -> Result<Located> {
+    let mut located = Located::default();
+    if let Some(old) = &change.old {
+        let mut point = vec![0.0; site.space.width];
+        site.space.map(old, &mut point);
+        let mut near = Nearby::new(site, rtxn, (tree, record), point)?;
+        for looked in 0..SEARCHED {
+            if WIDENED_AFTER.contains(&looked) {
+                near.widen()?;
+            }
+            let Some(met) = near.next()? else { break };
+            if site.leaf(rtxn, Key::leaf(site.of.index, tree, met.id))?.set.contains(change.id) {
+                located.removals.push(met.id);
+                located.paths.push((met.id, near.descent.path(&met)));
+            }
+            if located.removals.len() == copies {
+                break;
+            }
+        }
+        located.is_lost = located.removals.len() < copies;
+    }
+    if change.is_live {
+        let point = site.point(rtxn, change.id)?;
+        let near = Nearby::new(site, rtxn, (tree, record), point.clone())?.nearest(NEAR, &BTreeSet::new())?;
+        let centroids = near.iter().map(|near| (near.leaf, &near.centroid[..]));
+        located.insertions = choose(site, &point, centroids, copies);
+        let chosen = near.into_iter().filter(|near| located.insertions.contains(&near.leaf));
+        located.paths.extend(chosen.map(|near| (near.leaf, near.path)));
+    }
+    Ok(located)
+}
+
+/// The first and, if there are to be two copies, the second leaf of a point, among near leaves with their centroids,
+/// sorted by distance.
+pub(crate) fn choose<'a>(
+    site: &Site<'_>,
+    point: &[f32],
+    mut near: impl Iterator<Item = (u32, &'a [f32])>,
+    copies: usize,
+) -> Vec<u32> {
+    let Some((first, centroid)) = near.next() else { return Vec::new() };
+    let others = near.take(SHORTLIST - 1);
+    let second = if copies == 2 { second_leaf(site.space.level, point, centroid, others) } else { NO_LEAF };
+    [first, second].into_iter().filter(|leaf| *leaf != NO_LEAF).collect()
+}
+
+/// A leaf near a point.
+#[derive(Debug)]
+pub(crate) struct NearLeaf {
+    pub(crate) distance: f32,
+    pub(crate) leaf: u32,
+    pub(crate) centroid: Vec<f32>,
+    pub(crate) path: Vec<u32>,
+}
+
+/// The stored leaves of one tree in order of their distance from a point, by the sketches of their centroids.
+pub(crate) struct Nearby<'a> {
+    site: Site<'a>,
+    rtxn: &'a RoTxn<'a>,
+    tree: u8,
+    prepared: Prepared,
+    point: Vec<f32>,
+    descent: Descent<'a>,
+    reach: usize,
+}
+
+impl<'a> Nearby<'a> {
+    pub(crate) fn new(
+        site: &'a Site<'_>,
+        rtxn: &'a RoTxn<'_>,
+        tree: (u8, TreeRecord),
+        point: Vec<f32>,
+    ) -> Result<Self> {
+        let mut prepared = Prepared::for_branches(site.space, point.clone(), site.branch);
+        let mut descent = Descent::new(site.roots(rtxn), Order::Distance, std::iter::once(tree));
+        let reach = REACH * site.leaf_size;
+        descent.reach(&mut prepared, reach)?;
+        Ok(Self { site: *site, rtxn, tree: tree.0, prepared, point, descent, reach })
+    }
+
+    fn next(&mut self) -> Result<Option<Met>> {
+        self.descent.next_leaf(&mut self.prepared)
+    }
+
+    /// Opens branches until four times as much hangs under them.
+    fn widen(&mut self) -> Result<()> {
+        self.reach *= 4;
+        self.descent.reach(&mut self.prepared, self.reach)
+    }
+
+    /// The first `count` leaves by sketches that are not `gone`, sorted by exact distance.
+    pub(crate) fn nearest(mut self, count: usize, gone: &BTreeSet<u32>) -> Result<Vec<NearLeaf>> {
+        let mut near = Vec::with_capacity(count);
+        while near.len() < count {
+            let Some(met) = self.next()? else { break };
+            if gone.contains(&met.id) {
+                continue;
+            }
+            let centroid = self.site.leaf(self.rtxn, Key::leaf(self.site.of.index, self.tree, met.id))?.node.centroid;
+            let distance = self.site.distance(&self.point, centroid);
+            near.push(NearLeaf { distance, leaf: met.id, centroid: centroid.to_vec(), path: self.descent.path(&met) });
+        }
+        near.sort_unstable_by(|a, b| by_score(&(a.distance, a.leaf), &(b.distance, b.leaf)));
+        Ok(near)
+    }
+}
+
+/// Finds old items that are not near where they should be, by the bitmaps of all leaves: O(leaves).
+pub(crate) fn scan_for(
+    site: &Site<'_>,
+    rtxn: &RoTxn<'_>,
+    tree: u8,
+    lost: &BTreeSet<u32>,
+) -> Result<BTreeMap<u32, Vec<u32>>> {
+    let mut found: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+    for entry in site.db.iter(rtxn, site.of.index, Kind::Leaf)? {
+        let (key, _) = entry?;
+        if key.tree() == tree {
+            let leaf = site.leaf(rtxn, key)?;
+            for id in leaf.set.iter().filter(|id| lost.contains(id)) {
+                found.entry(id).or_default().push(key.id());
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The branches above every leaf of a tree, from the parent up to the root: O(branches).
+pub(crate) fn all_paths(site: &Site<'_>, rtxn: &RoTxn<'_>, tree: u8) -> Result<BTreeMap<u32, Vec<u32>>> {
+    let (mut parents, mut leaves) = (BTreeMap::new(), BTreeMap::new());
+    for entry in site.db.iter(rtxn, site.of.index, Kind::Branch)? {
+        let (key, bytes) = entry?;
+        if key.tree() == tree {
+            let branch = BranchRef::parse(key, bytes, site.of.dims, site.of.metric)?;
+            let into = if branch.node.level == 1 { &mut leaves } else { &mut parents };
+            into.extend(branch.children.iter().map(|child| (*child, key.id())));
+        }
+    }
+    let path = |first: u32| {
+        let up = std::iter::successors(Some(first), |id| parents.get(id).copied());
+        up.take(usize::from(u8::MAX)).collect()
+    };
+    Ok(leaves.into_iter().map(|(leaf, parent)| (leaf, path(parent))).collect())
+}

@@ -1,0 +1,136 @@
+//! What the parts of a build share, and the leaves it takes apart.
+
+use heed::RoTxn;
+
+use crate::cluster::Matrix;
+use crate::database::{Database, ItemOf};
+use crate::error::Result;
+use crate::format::Key;
+use crate::format::node::{Layout, LeafRef, leaf_value};
+use crate::kernel::matrix;
+use crate::metric::Metric;
+use crate::search::Forest;
+use crate::sketch::block::Sketches;
+use crate::sketch::encode::Frame;
+use crate::sketch::space::Space;
+use crate::tree::descent::{Roots, known_node};
+
+/// The index that is built, and how its forest is laid out.
+#[derive(Copy, Clone)]
+pub(crate) struct Site<'a> {
+    pub(crate) db: Database,
+    pub(crate) of: ItemOf,
+    pub(crate) space: &'a Space,
+    pub(crate) leaf: Layout,
+    pub(crate) branch: Layout,
+    pub(crate) leaf_size: usize,
+}
+
+impl<'a> Site<'a> {
+    pub(crate) fn new(db: Database, of: ItemOf, forest: &'a Forest, leaf_size: usize) -> Self {
+        Self { db, of, space: &forest.space, leaf: forest.leaf, branch: forest.branch, leaf_size }
+    }
+
+    pub(crate) fn roots(&self, rtxn: &'a RoTxn<'a>) -> Roots<'a> {
+        Roots { db: self.db, rtxn, of: self.of, branch: self.branch }
+    }
+
+    /// The point of an item in work space.
+    pub(crate) fn point(&self, rtxn: &RoTxn<'_>, id: u32) -> Result<Vec<f32>> {
+        let mut point = vec![0.0; self.space.width];
+        self.space.map(&self.db.known_item(rtxn, self.of, id)?, &mut point);
+        Ok(point)
+    }
+
+    /// The points of items in work space.
+    pub(crate) fn points(&self, rtxn: &RoTxn<'_>, ids: &[u32]) -> Result<Matrix> {
+        let mut rows = Matrix { values: vec![0.0; ids.len() * self.space.width], width: self.space.width };
+        for (row, id) in rows.values.chunks_exact_mut(rows.width).zip(ids) {
+            self.space.map(&self.db.known_item(rtxn, self.of, *id)?, row);
+        }
+        Ok(rows)
+    }
+
+    /// How far a point is from a centroid, in the order that decides the leaf of an item.
+    pub(crate) fn distance(&self, point: &[f32], centroid: &[f32]) -> f32 {
+        if self.of.metric == Metric::Manhattan {
+            let mut out = [0.0];
+            matrix::manhattans(self.space.level, point, centroid, self.space.width, &mut out);
+            out[0]
+        } else {
+            matrix::squared_euclidean(self.space.level, point, centroid)
+        }
+    }
+
+    /// Reads a leaf.
+    pub(crate) fn leaf<'t>(&self, rtxn: &'t RoTxn<'_>, key: Key) -> Result<LeafRef<'t>> {
+        LeafRef::parse(key, known_node(self.db, rtxn, key)?, self.of.dims)
+    }
+}
+
+/// A leaf taken out of its value.
+#[derive(Clone, Debug)]
+pub(crate) struct LeafEdit {
+    /// Ascending.
+    pub(crate) ids: Vec<u32>,
+    pub(crate) sketches: Sketches,
+    /// Whether it differs from what is stored.
+    pub(crate) is_changed: bool,
+}
+
+impl LeafEdit {
+    pub(crate) fn load(leaf: &LeafRef<'_>) -> Self {
+        Self { ids: leaf.set.iter().collect(), sketches: Sketches::unpack(&leaf.node), is_changed: false }
+    }
+
+    /// A new leaf of these items, ascending, around a centroid; `points` are theirs.
+    pub(crate) fn new(
+        site: &Site<'_>,
+        rtxn: &RoTxn<'_>,
+        ids: Vec<u32>,
+        centroid: Vec<f32>,
+        points: &Matrix,
+    ) -> Result<Self> {
+        let mut sketches = Sketches::new(Frame::new(site.leaf, centroid, &points.values));
+        for (i, id) in ids.iter().enumerate() {
+            sketches.insert(i, site.space, points.row(i), Some(&site.db.known_item(rtxn, site.of, *id)?));
+        }
+        Ok(Self { ids, sketches, is_changed: true })
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    pub(crate) fn contains(&self, id: u32) -> bool {
+        self.ids.binary_search(&id).is_ok()
+    }
+
+    pub(crate) fn centroid(&self) -> &[f32] {
+        &self.sketches.frame.centroid
+    }
+
+    /// Adds an item at its point, unless it is here already.
+    pub(crate) fn insert(&mut self, site: &Site<'_>, rtxn: &RoTxn<'_>, id: u32, point: &[f32]) -> Result<()> {
+        if let Err(position) = self.ids.binary_search(&id) {
+            let item = site.db.known_item(rtxn, site.of, id)?;
+            self.sketches.insert(position, site.space, point, Some(&item));
+            self.ids.insert(position, id);
+            self.is_changed = true;
+        }
+        Ok(())
+    }
+
+    /// Removes an item; `false` if it is not here.
+    pub(crate) fn remove(&mut self, id: u32) -> bool {
+        let Ok(position) = self.ids.binary_search(&id) else { return false };
+        self.ids.remove(position);
+        self.sketches.remove(position);
+        self.is_changed = true;
+        true
+    }
+
+    pub(crate) fn value(&self) -> Vec<u8> {
+        leaf_value(&self.sketches.pack(), &self.ids)
+    }
+}

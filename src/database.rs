@@ -1,0 +1,255 @@
+//! The handle on the LMDB database in which indexes live, and the few operations the other modules need of it.
+
+use std::ops::{Bound, Deref};
+
+use heed::types::Bytes;
+use heed::{CommitOrAbort, Env, PutFlags, RoTxn, RwTxn};
+
+use crate::error::{Error, Result};
+use crate::format::item::ItemRef;
+use crate::format::record::Record;
+use crate::format::{Key, Kind};
+use crate::metric::Metric;
+
+/// The name of the LMDB database, unless another is given.
+const NAME: &str = "spinney";
+
+/// A handle on the LMDB database that holds up to 65,536 indexes, each under its own number.
+///
+/// It lives in the user's own environment beside the user's own data, so that one transaction covers both. Open it once
+/// at start-up, copy it freely. It must only be used with transactions of the environment it was opened in; `heed` panics
+/// on those of another.
+///
+/// ```
+/// use spinney::{Database, heed};
+/// let dir = tempfile::tempdir()?;
+/// // SAFETY: the folder is ours alone.
+/// let env = unsafe { heed::EnvOpenOptions::new().map_size(10 << 20).max_dbs(1).open(dir.path())? };
+/// let db = Database::open_or_create(&env)?;
+/// let rtxn = env.read_txn()?;
+/// assert!(db.indexes(&rtxn)?.is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Copy, Clone, Debug)]
+pub struct Database {
+    raw: heed::Database<'static, Bytes, Bytes>,
+}
+
+impl Database {
+    /// Opens the database named `spinney`, and creates it if it does not exist.
+    ///
+    /// The environment needs room for one named database more: `EnvOpenOptions::max_dbs`. No write transaction of this
+    /// thread may be open: LMDB has one writer at a time.
+    ///
+    /// # Errors
+    /// As [`Database::open`]; [`Error::MapFull`].
+    pub fn open_or_create<T>(env: &Env<T>) -> Result<Self>
+    where
+        for<'e> RoTxn<'e, T>: Deref<Target = RoTxn<'e>>,
+    {
+        Self::open_or_create_named(env, NAME)
+    }
+
+    /// Opens the database of this name, and creates it if it does not exist.
+    ///
+    /// # Errors
+    /// As [`Database::open_or_create`]; `MDB_INCOMPATIBLE` if the name belongs to a database of another kind.
+    pub fn open_or_create_named<T>(env: &Env<T>, name: &str) -> Result<Self>
+    where
+        for<'e> RoTxn<'e, T>: Deref<Target = RoTxn<'e>>,
+    {
+        if let Some(database) = Self::open_named(env, name)? {
+            return Ok(database);
+        }
+        let wtxn = env.write_txn()?;
+        let opened = env.create_databases_and_commit(wtxn, |opener, wtxn| {
+            opener.create_database::<Bytes, Bytes>(wtxn, Some(name)).map(CommitOrAbort::<_, ()>::Commit)
+        })?;
+        opened.commit().map(|raw| Self { raw }).ok_or(Error::Heed(heed::Error::Mdb(heed::MdbError::NotFound)))
+    }
+
+    /// Opens the database named `spinney` without writing; `None` if it was never created.
+    ///
+    /// # Errors
+    /// [`Error::Heed`]: `MDB_DBS_FULL` if `max_dbs` is too small; `MDB_BAD_RSLOT` if a read transaction of this thread is
+    /// open in an environment that was opened without `read_txn_without_tls`.
+    pub fn open<T>(env: &Env<T>) -> Result<Option<Self>>
+    where
+        for<'e> RoTxn<'e, T>: Deref<Target = RoTxn<'e>>,
+    {
+        Self::open_named(env, NAME)
+    }
+
+    /// Opens the database of this name without writing; `None` if it was never created.
+    ///
+    /// # Errors
+    /// As [`Database::open`].
+    pub fn open_named<T>(env: &Env<T>, name: &str) -> Result<Option<Self>>
+    where
+        for<'e> RoTxn<'e, T>: Deref<Target = RoTxn<'e>>,
+    {
+        let rtxn = env.read_txn()?;
+        let opened = env.open_databases_and_commit(rtxn, |opener, rtxn| {
+            opener.open_database::<Bytes, Bytes>(rtxn, Some(name)).map(CommitOrAbort::<_, ()>::Commit)
+        })?;
+        Ok(opened.commit().flatten().map(|raw| Self { raw }))
+    }
+
+    /// The numbers of the indexes in this snapshot, ascending.
+    ///
+    /// # Cost
+    /// One look-up for each index.
+    ///
+    /// # Errors
+    /// [`Error::Heed`].
+    pub fn indexes(&self, rtxn: &RoTxn<'_>) -> Result<Vec<u16>> {
+        let mut found = Vec::new();
+        let mut next = Some(0);
+        while let Some(from) = next {
+            let entry = self.raw.get_greater_than_or_equal_to(rtxn, Key::record(from).as_bytes())?;
+            let Some(key) = entry.and_then(|(key, _)| key.try_into().ok()).map(Key::from_bytes) else {
+                break;
+            };
+            found.push(key.index());
+            next = key.index().checked_add(1);
+        }
+        Ok(found)
+    }
+
+    /// Deletes an index whole; `false` if there is none of this number.
+    ///
+    /// # Cost
+    /// O(entries of the index).
+    ///
+    /// # Errors
+    /// [`Error::Heed`], [`Error::MapFull`].
+    pub fn delete_index(&self, wtxn: &mut RwTxn<'_>, index: u16) -> Result<bool> {
+        let existed = self.get(wtxn, Key::record(index))?.is_some();
+        for kind in Kind::ALL {
+            self.delete_kind(wtxn, index, kind)?;
+        }
+        Ok(existed)
+    }
+
+    pub(crate) fn get<'t>(&self, rtxn: &'t RoTxn<'_>, key: Key) -> Result<Option<&'t [u8]>> {
+        Ok(self.raw.get(rtxn, key.as_bytes())?)
+    }
+
+    pub(crate) fn put(&self, wtxn: &mut RwTxn<'_>, key: Key, value: &[u8]) -> Result<()> {
+        Ok(self.raw.put(wtxn, key.as_bytes(), value)?)
+    }
+
+    /// Puts an entry after all others of the database. LMDB then fills its pages; else it halves each full page, which
+    /// leaves one vector of 1.5 KB on a page that has room for two.
+    pub(crate) fn append(&self, wtxn: &mut RwTxn<'_>, key: Key, value: &[u8]) -> Result<()> {
+        Ok(self.raw.put_with_flags(wtxn, PutFlags::APPEND, key.as_bytes(), value)?)
+    }
+
+    /// Whether a key comes after all keys there are.
+    pub(crate) fn is_last(&self, rtxn: &RoTxn<'_>, key: Key) -> Result<bool> {
+        Ok(self.raw.last(rtxn)?.is_none_or(|(last, _)| last < key.as_bytes()))
+    }
+
+    pub(crate) fn delete(&self, wtxn: &mut RwTxn<'_>, key: Key) -> Result<bool> {
+        Ok(self.raw.delete(wtxn, key.as_bytes())?)
+    }
+
+    /// All entries of a kind, in order of (tree, id).
+    pub(crate) fn iter<'t>(&self, rtxn: &'t RoTxn<'_>, index: u16, kind: Kind) -> Result<Entries<'t>> {
+        let (first, last) = Key::range(index, kind);
+        let bounds = (Bound::Included(first.as_bytes()), Bound::Included(last.as_bytes()));
+        let inner = self.raw.range(rtxn, &bounds)?;
+        Ok(Entries { inner })
+    }
+
+    /// All entries from a key on, whatever their kind.
+    pub(crate) fn iter_from<'t>(&self, rtxn: &'t RoTxn<'_>, first: Key) -> Result<Entries<'t>> {
+        let inner = self.raw.range(rtxn, &(Bound::Included(first.as_bytes()), Bound::Unbounded))?;
+        Ok(Entries { inner })
+    }
+
+    /// Deletes keys among those of an index that this crate cannot have written, because they are not 8 bytes long.
+    pub(crate) fn delete_foreign(&self, wtxn: &mut RwTxn<'_>, index: u16) -> Result<()> {
+        let prefix = index.to_be_bytes();
+        let mut foreign = Vec::new();
+        for entry in self.raw.prefix_iter(wtxn, &prefix[..])? {
+            let (key, _) = entry?;
+            if key.len() != 8 {
+                foreign.push(key.to_vec());
+            }
+        }
+        for key in foreign {
+            self.raw.delete(wtxn, &key)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn delete_kind(&self, wtxn: &mut RwTxn<'_>, index: u16, kind: Kind) -> Result<()> {
+        let (first, last) = Key::range(index, kind);
+        let bounds = (Bound::Included(first.as_bytes()), Bound::Included(last.as_bytes()));
+        self.raw.delete_range(wtxn, &bounds)?;
+        Ok(())
+    }
+
+    /// The record of an index and the metric it names.
+    pub(crate) fn record(&self, rtxn: &RoTxn<'_>, index: u16) -> Result<(Record, Metric)> {
+        let key = Key::record(index);
+        let bytes = self.get(rtxn, key)?.ok_or(Error::IndexNotFound { index })?;
+        Record::parse(key, bytes)
+    }
+
+    /// The record of an index that must be of this metric and of these dimensions.
+    pub(crate) fn record_of(&self, rtxn: &RoTxn<'_>, of: ItemOf) -> Result<Record> {
+        let ItemOf { index, dims: got_dims, metric: got } = of;
+        let (record, expected) = self.record(rtxn, index)?;
+        if expected != got {
+            return Err(Error::MetricMismatch { index, expected, got });
+        }
+        if record.dims() != got_dims {
+            return Err(Error::DimensionsMismatch { index, expected: record.dims(), got: got_dims });
+        }
+        Ok(record)
+    }
+
+    /// An item of an index, if it exists.
+    pub(crate) fn item<'t>(&self, rtxn: &'t RoTxn<'_>, of: ItemOf, id: u32) -> Result<Option<ItemRef<'t>>> {
+        let key = Key::item(of.index, id);
+        self.get(rtxn, key)?.map(|bytes| ItemRef::parse(key, bytes, of.dims, of.metric)).transpose()
+    }
+
+    /// An item that other stored bytes say exists.
+    pub(crate) fn known_item<'t>(&self, rtxn: &'t RoTxn<'_>, of: ItemOf, id: u32) -> Result<ItemRef<'t>> {
+        let missing = || Error::corrupted(Key::item(of.index, id), "other entries name this item, and it is missing");
+        self.item(rtxn, of, id)?.ok_or_else(missing)
+    }
+}
+
+/// Where items are and how they are read.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ItemOf {
+    pub(crate) index: u16,
+    pub(crate) dims: usize,
+    pub(crate) metric: Metric,
+}
+
+/// The entries of one kind of an index.
+pub(crate) struct Entries<'t> {
+    inner: heed::RoRange<'t, Bytes, Bytes>,
+}
+
+impl<'t> Iterator for Entries<'t> {
+    type Item = Result<(Key, &'t [u8])>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let entry = self.inner.next()?;
+        Some(entry.map_err(Error::from).and_then(|(key, value)| {
+            let key = key.try_into().map_err(|_| {
+                // Somebody else wrote it; its first bytes say where it lies.
+                let mut padded = [0; 8];
+                padded.iter_mut().zip(key).for_each(|(to, from)| *to = *from);
+                Error::corrupted(Key::from_bytes(padded), "a key that is not 8 bytes long")
+            })?;
+            Ok((Key::from_bytes(key), value))
+        }))
+    }
+}

@@ -1,0 +1,204 @@
+//! The one error of this crate. Every variant says what was expected, what was got, and what to do next.
+
+use crate::format::{Key, Kind};
+use crate::metric::Metric;
+
+/// What a fallible operation of this crate returns.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why an operation failed, and what to do about it.
+///
+/// An operation that fails with anything but [`Error::Heed`] or [`Error::MapFull`] has changed nothing: the
+/// transaction may go on and be committed. After those two LMDB itself refuses the transaction, so that nothing
+/// half-done can be committed: drop it and start again.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// LMDB or the operating system refused an operation.
+    #[error("LMDB refused the operation: {0}")]
+    Heed(#[source] heed::Error),
+
+    /// The environment's memory map is full. Nothing is lost: the last commit stands.
+    #[error(
+        "the LMDB map is full: drop this transaction, enlarge the map (`EnvOpenOptions::map_size` at the next open, or \
+         `Env::resize` while no transaction is alive) and run the transaction again"
+    )]
+    MapFull,
+
+    /// A vector has another length than the index.
+    #[error("the index holds vectors of {expected} dimensions, got one of {got}: pass a slice of {expected} numbers")]
+    Dimensions {
+        /// The dimensions of the index.
+        expected: usize,
+        /// The length of the slice that was passed.
+        got: usize,
+    },
+
+    /// An index cannot have this number of dimensions.
+    #[error("an index has from 1 to {max} dimensions, got {got}: choose a number in that range")]
+    DimensionsOutOfRange {
+        /// What was asked for.
+        got: usize,
+        /// The largest number of dimensions an index can have.
+        max: usize,
+    },
+
+    /// A matrix of vectors does not fit the list of its ids.
+    #[error(
+        "{ids} ids of {dims} dimensions need a matrix of {expected} numbers (row after row), got {got}: pass one row for each id"
+    )]
+    VectorsShape {
+        /// How many ids were passed.
+        ids: usize,
+        /// The dimensions of the index.
+        dims: usize,
+        /// `ids * dims`.
+        expected: usize,
+        /// The length of the slice that was passed.
+        got: usize,
+    },
+
+    /// A component is NaN or infinite.
+    #[error(
+        "component {position} of the vector is {value}, and only finite numbers can be compared: replace it or leave the vector out"
+    )]
+    NonFinite {
+        /// Where in the slice that was passed.
+        position: usize,
+        /// What stands there.
+        value: f32,
+    },
+
+    /// A vector of zeros has no direction.
+    #[error(
+        "every component of the vector is zero, and the cosine distance needs a direction: leave the vector out, or choose another metric"
+    )]
+    ZeroVector,
+
+    /// The vector is so long that its distances would overflow.
+    #[error(
+        "the length of the vector is {got:e}, and distances are computed for lengths up to {max:e}: scale the vectors down"
+    )]
+    NormOverflow {
+        /// The vector's Euclidean length.
+        got: f64,
+        /// The greatest length that is accepted.
+        max: f64,
+    },
+
+    /// A component of a bit vector is neither 0 nor 1.
+    #[error(
+        "component {position} of the vector is {value}, and the Hamming metric compares bits: pass exactly 0.0 or 1.0"
+    )]
+    NotABit {
+        /// Where in the slice that was passed.
+        position: usize,
+        /// What stands there.
+        value: f32,
+    },
+
+    /// There is no index of this number in this transaction's snapshot.
+    #[error("there is no index {index} here: create it with `Writer::open_or_create` and commit, or check the number")]
+    IndexNotFound {
+        /// The number that was asked for.
+        index: u16,
+    },
+
+    /// The index was created with another metric.
+    #[error(
+        "index {index} was created with the metric {expected}, got {got}: open it with {expected}, or use another index number"
+    )]
+    MetricMismatch {
+        /// The number of the index.
+        index: u16,
+        /// The metric recorded in the index.
+        expected: Metric,
+        /// The metric that was asked for.
+        got: Metric,
+    },
+
+    /// The index was created with other dimensions.
+    #[error(
+        "index {index} was created with {expected} dimensions, got {got}: open it with {expected}, or use another index number"
+    )]
+    DimensionsMismatch {
+        /// The number of the index.
+        index: u16,
+        /// The dimensions recorded in the index.
+        expected: usize,
+        /// The dimensions that were asked for.
+        got: usize,
+    },
+
+    /// The index was written by a newer version of this crate.
+    #[error("the index has format version {found}, this program reads up to {supported}: update the program")]
+    FormatTooNew {
+        /// The version found in the index record.
+        found: u16,
+        /// The newest version this program reads.
+        supported: u16,
+    },
+
+    /// Stored bytes are not what this crate writes.
+    #[error(
+        "the value under {} is damaged ({what}): the vectors that can still be read are under their own keys; copy them into a new \
+         index, or go back to a backup",
+        describe(key)
+    )]
+    Corrupted {
+        /// The 8 bytes of the key whose value is damaged.
+        key: [u8; 8],
+        /// What is wrong with it.
+        what: &'static str,
+    },
+
+    /// The progress callback asked to stop. The index is as it was before the call.
+    #[error("the build was cancelled by its callback and nothing was changed: call `build` again whenever it suits")]
+    Cancelled,
+
+    /// An option has a value outside its range.
+    #[error("the option {name} takes {expected}, got {got}: choose a value in that range")]
+    InvalidOption {
+        /// The name of the option.
+        name: &'static str,
+        /// The values it takes.
+        expected: &'static str,
+        /// The value that was given.
+        got: String,
+    },
+}
+
+impl Error {
+    pub(crate) fn corrupted(key: Key, what: &'static str) -> Self {
+        Self::Corrupted { key: key.to_bytes(), what }
+    }
+
+    pub(crate) fn option(name: &'static str, expected: &'static str, got: impl ToString) -> Self {
+        Self::InvalidOption { name, expected, got: got.to_string() }
+    }
+}
+
+impl From<heed::Error> for Error {
+    fn from(error: heed::Error) -> Self {
+        match error {
+            heed::Error::Mdb(heed::MdbError::MapFull) => Self::MapFull,
+            other => Self::Heed(other),
+        }
+    }
+}
+
+/// "leaf 12 of tree 0 of index 3", for messages.
+fn describe(bytes: &[u8; 8]) -> String {
+    let key = Key::from_bytes(*bytes);
+    let index = key.index();
+    match key.kind() {
+        Some(Kind::Record) => format!("the record of index {index}"),
+        Some(Kind::Origin) => format!("the origin of index {index}"),
+        Some(Kind::Item) => format!("item {} of index {index}", key.id()),
+        Some(Kind::Pending) => format!("the pending mark of item {} of index {index}", key.id()),
+        Some(Kind::Branch) => format!("branch {} of tree {} of index {index}", key.id(), key.tree()),
+        Some(Kind::Leaf) => format!("leaf {} of tree {} of index {index}", key.id(), key.tree()),
+        Some(Kind::Free) => format!("the free node ids of tree {} of index {index}", key.tree()),
+        None => format!("the unknown key {bytes:02x?}"),
+    }
+}

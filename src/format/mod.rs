@@ -1,0 +1,136 @@
+//! The bytes in LMDB: this module is the specification.
+//!
+//! One LMDB database holds many indexes. Numbers are little-endian, except in keys, which are big-endian so that
+//! LMDB's byte order is the numeric order. Every key has 8 bytes and every value is a multiple of 16 bytes long;
+//! together these make LMDB place every value at an address that is a multiple of 16, so that arrays are read in place
+//! through checked [`bytemuck`] views. Nothing is decoded, and no bytes whatever make a view panic: a value that does
+//! not follow the specification is [`Error::Corrupted`](crate::Error::Corrupted).
+//!
+//! Unused bytes ("zero" below) are written as zero.
+//!
+//! # Key ([`key`])
+//! | offset | size | field |
+//! |---|---|---|
+//! | 0 | 2 | index number, big-endian |
+//! | 2 | 1 | kind: 0 record, 1 origin, 2 pending, 3 branch, 4 leaf, 5 free ids, 6 item |
+//! | 3 | 1 | tree (branch, leaf, free ids), else 0 |
+//! | 4 | 4 | id, big-endian: of the item (item, pending) or of the node (branch, leaf), 0 for leaves and 1 for branches (free ids), else 0 |
+//!
+//! # Record ([`record`]): one per index, 1,024 bytes
+//! | offset | size | field |
+//! |---|---|---|
+//! | 0 | 8 | magic `spinney\0` |
+//! | 8 | 2 | format version, 1 |
+//! | 10 | 1 | metric: 1 Euclidean, 2 cosine, 3 dot product, 4 Manhattan, 5 Hamming |
+//! | 11 | 1 | storage of the components: 0 `f32`, 1 bits (Hamming) |
+//! | 12 | 4 | dims, 1 to 65,536 |
+//! | 16 | 8 | items: how many live items there are |
+//! | 24 | 8 | pending: how many pending marks there are |
+//! | 32 | 8 | indexed: how many items the forest holds |
+//! | 40 | 8 | seed of the forest: it fixes the rotation |
+//! | 48 | 1 | trees that there are, 0 (not built, or built without items) to 16 |
+//! | 49 | 1 | spill: 1 if each item is in two leaves of each tree, else 0 |
+//! | 50 | 1 | sketch bits: bits per dimension of leaf sketches, 1, 2 or 4 (0: never built) |
+//! | 51 | 1 | branch bits: bits per dimension of branch sketches, 1, 2 or 4 (0: never built) |
+//! | 52 | 4 | leaf size: entries a leaf is filled with at most, 32 to 4,096 (0: never built) |
+//! | 56 | 4 | unmended: changes that have not been followed by the mending of a leaf yet, `u32`, less than 32 |
+//! | 60 | 1 | trees of the last build, which the next keeps (0: never built) |
+//! | 61 | 3 | zero |
+//! | 64 | 16 x 32 | per tree, `u32` each: root node id, height (0: the root is a leaf), next leaf id, next branch id, leaves, branches, leaf to mend next, zero |
+//! | 576 | 448 | zero (kept for the calibration curve) |
+//!
+//! # Item ([`item`])
+//! | offset | size | field |
+//! |---|---|---|
+//! | 0 | 8 | squared norm, `sum x_i^2`, as `f64` (for bits: how many are set) |
+//! | 8 | 8 | zero |
+//! | 16 | | storage 0: dims `f32`. Storage 1: `u64` words, component i is bit `i % 64` of word `i / 64` |
+//! | | | zero up to a multiple of 16 |
+//!
+//! # Pending ([`item`]): one per item added, overwritten or deleted since the last build; none if there is no forest
+//! | offset | size | field |
+//! |---|---|---|
+//! | 0 | 1 | live: 1 if the item exists now, 0 if it was deleted |
+//! | 1 | 1 | indexed: 1 if the forest holds this id, with the vector that follows, else 0 |
+//! | 2 | 14 | zero |
+//! | 16 | | if indexed: the item value that the forest was built with |
+//!
+//! # Origin
+//! | offset | size | field |
+//! |---|---|---|
+//! | 0 | | dims `f32`: a point among the items at the last bulk build (the median of some), zero up to a multiple of 16 |
+//!
+//! # Free ids: node ids below the next one of their tree that no node has
+//! | offset | size | field |
+//! |---|---|---|
+//! | 0 | 4 | how many, `u32` |
+//! | 4 | 12 | zero |
+//! | 16 | | `u32` ids, ascending, zero up to a multiple of 16 |
+//!
+//! The forest lives in *work space*: y = P(x - origin), with x divided by its norm under the cosine metric, P the
+//! random rotation of the [`sketch`](crate::sketch) module (the identity for Manhattan), padded with zeros to
+//! `width` = dims rounded up to a multiple of 64.
+//!
+//! # Node: branch and leaf ([`node`])
+//! | offset | size | field |
+//! |---|---|---|
+//! | 0 | 1 | level: 0 for a leaf, else one more than its children's |
+//! | 1 | 1 | code: 0 rotated (b-bit grid, two factors per entry), 1 grid (Manhattan), 2 bits (Hamming leaves) |
+//! | 2 | 1 | bits per dimension b: 1, 2 or 4 |
+//! | 3 | 1 | zero |
+//! | 4 | 4 | len: how many entries, `u32` |
+//! | 8 | 4 | width, `u32` |
+//! | 12 | 4 | set bytes: length of the roaring bitmap (leaf), else 0 |
+//! | 16 | 8 | weight, `u64`: its entries (leaf), or the sum of its children's weights as it has them (branch) |
+//! | 24 | 40 | zero |
+//! | 64 | 4 width | centroid c, `f32`, in work space |
+//! | | 4 width | code 1 only: steps of the grid, `f32` per dimension |
+//! | | | leaf: the ids of its entries, ascending, as a standard Roaring bitmap without run containers, padded to 16 |
+//! | | | branch: child node ids, ascending, `u32` x len, padded to 16; then child weights, saturating `u32` x len, padded to 16, each within a quarter of the child's own; then, for the dot product only, child norms \|y\|^2 + 2 <y, P origin>, `f32` x len, padded to 16 |
+//! | | | blocks of 32 entries, the last filled up with zeros |
+//!
+//! A block holds, for each position p in 0..(width b / 4), 16 bytes of nibbles: byte 2j has entry j in its low half and
+//! entry j + 16 in its high half, byte 2j + 1 has entries j + 8 and j + 24 (j in 0..8). A nibble holds the codes of
+//! 4 / b consecutive dimensions, the first in its lowest bits. For code 0 follow the factors `f32 a[32]`, `f32 b[32]`.
+//! Children of a branch are sorted by id. How codes and factors are computed is said in [`sketch`](crate::sketch).
+
+pub(crate) mod item;
+pub(crate) mod key;
+pub(crate) mod node;
+pub(crate) mod record;
+pub(crate) mod set;
+
+#[cfg(test)]
+mod golden;
+
+pub(crate) use key::{Key, Kind};
+
+#[cfg(target_endian = "big")]
+compile_error!("spinney reads its little-endian values in place and has no big-endian port");
+
+/// The format version this crate writes, and the newest it reads.
+pub(crate) const FORMAT_VERSION: u16 = 1;
+/// All values are multiples of this, which is also their alignment in the map.
+pub(crate) const ALIGN: usize = 16;
+/// Entries in a block of sketches.
+pub(crate) const BLOCK: usize = 32;
+/// The greatest number of dimensions of an index.
+pub(crate) const MAX_DIMS: usize = 65_536;
+/// The greatest number of trees of a forest.
+pub(crate) const MAX_TREES: usize = 16;
+
+/// Entries that a leaf can be limited to.
+pub(crate) const LEAF_SIZES: std::ops::RangeInclusive<u32> = 32..=4096;
+
+/// Changes that call for the mending of one leaf in each tree. Fewer wait in the record until they are so many.
+pub(crate) const CHANGES_PER_MENDED: u32 = 32;
+
+/// Rounds a length in bytes up to the alignment of values.
+pub(crate) const fn pad(bytes: usize) -> usize {
+    bytes.next_multiple_of(ALIGN)
+}
+
+/// Dimensions of work space: `dims` rounded up to a multiple of 64.
+pub(crate) const fn width(dims: usize) -> usize {
+    dims.next_multiple_of(64)
+}

@@ -1,0 +1,266 @@
+//! Branches and leaves: one header, a centroid, and packed sketches of the entries around it.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::set::{SetRef, write_set};
+use super::{BLOCK, Key, pad, width};
+use crate::error::{Error, Result};
+use crate::metric::Metric;
+
+/// How the codes of a node's entries are read.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Code {
+    /// Offsets from the centroid in rotated space, on a b-bit grid scaled per entry by two factors.
+    Rotated,
+    /// Offsets from the centroid on a b-bit grid with one step per dimension (Manhattan).
+    Grid,
+    /// The bits of the item itself (Hamming).
+    Bits,
+}
+
+impl Code {
+    const fn to_byte(self) -> u8 {
+        match self {
+            Self::Rotated => 0,
+            Self::Grid => 1,
+            Self::Bits => 2,
+        }
+    }
+
+    fn from_byte(byte: u8) -> Option<Self> {
+        [Self::Rotated, Self::Grid, Self::Bits].into_iter().find(|code| code.to_byte() == byte)
+    }
+}
+
+/// The first bytes of a node, as in the specification of [`format`](super).
+#[derive(Copy, Clone, Debug, Pod, Zeroable)]
+#[repr(C)]
+struct Header {
+    level: u8,
+    code: u8,
+    bits: u8,
+    zero: u8,
+    len: u32,
+    width: u32,
+    set_bytes: u32,
+    weight: u64,
+    reserved: [u64; 5],
+}
+
+const HEADER: usize = size_of::<Header>();
+const _: () = assert!(HEADER == 64);
+
+/// What the kernels need to know of packed sketches.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Layout {
+    pub(crate) code: Code,
+    pub(crate) bits: u8,
+    pub(crate) width: usize,
+}
+
+impl Layout {
+    /// Nibbles per entry: one holds `4 / bits` dimensions.
+    pub(crate) const fn positions(&self) -> usize {
+        self.width * self.bits as usize / 4
+    }
+
+    /// Bytes of the codes of a block of 32 entries.
+    pub(crate) const fn code_bytes(&self) -> usize {
+        self.positions() * 16
+    }
+
+    /// Bytes of a block: its codes and, if the code has them, its factors.
+    pub(crate) const fn block_bytes(&self) -> usize {
+        self.code_bytes() + if matches!(self.code, Code::Rotated) { 2 * 4 * BLOCK } else { 0 }
+    }
+}
+
+/// What branches and leaves have in common.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct NodeRef<'t> {
+    pub(crate) level: u8,
+    pub(crate) layout: Layout,
+    pub(crate) len: usize,
+    pub(crate) weight: u64,
+    pub(crate) centroid: &'t [f32],
+    /// Empty unless the code is [`Code::Grid`].
+    pub(crate) steps: &'t [f32],
+    pub(crate) blocks: &'t [u8],
+}
+
+/// A view over a leaf.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct LeafRef<'t> {
+    pub(crate) node: NodeRef<'t>,
+    pub(crate) set: SetRef<'t>,
+}
+
+/// A view over a branch.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct BranchRef<'t> {
+    pub(crate) node: NodeRef<'t>,
+    pub(crate) children: &'t [u32],
+    pub(crate) weights: &'t [u32],
+    /// Empty unless the metric is the dot product.
+    pub(crate) norms: &'t [f32],
+}
+
+/// Takes the front of a slice, or tells what is wrong.
+fn take<'t>(rest: &mut &'t [u8], bytes: usize) -> Result<&'t [u8], &'static str> {
+    let (front, back) = rest.split_at_checked(bytes).ok_or("a node is shorter than its header says")?;
+    *rest = back;
+    Ok(front)
+}
+
+fn cast<T: Pod>(bytes: &[u8]) -> Result<&[T], &'static str> {
+    bytemuck::try_cast_slice(bytes).map_err(|_| "a node is not aligned in the map")
+}
+
+/// Takes one number for each child.
+fn list<'t, T: Pod>(rest: &mut &'t [u8], len: usize) -> Result<&'t [T], &'static str> {
+    let all: &[T] = cast(take(rest, pad(4 * len))?)?;
+    all.get(..len).ok_or("a branch is shorter than its header says")
+}
+
+/// Reads the parts that branches and leaves share; `rest` is left at the part between steps and blocks.
+fn parse_front<'t>(rest: &mut &'t [u8], dims: usize) -> Result<(Header, NodeRef<'t>), &'static str> {
+    let header: Header = bytemuck::pod_read_unaligned(take(rest, HEADER)?);
+    let code = Code::from_byte(header.code).ok_or("a node of an unknown code")?;
+    if !matches!(header.bits, 1 | 2 | 4) || (code == Code::Bits && header.bits != 1) {
+        return Err("a node of an unknown number of bits");
+    }
+    if header.width as usize != width(dims) {
+        return Err("the width of a node does not fit the dimensions of its index");
+    }
+    let layout = Layout { code, bits: header.bits, width: width(dims) };
+    let centroid = cast(take(rest, 4 * layout.width)?)?;
+    let steps = if code == Code::Grid { cast(take(rest, 4 * layout.width)?)? } else { &[] };
+    let len = header.len as usize;
+    Ok((header, NodeRef { level: header.level, layout, len, weight: header.weight, centroid, steps, blocks: &[] }))
+}
+
+fn parse_blocks<'t>(rest: &'t [u8], node: &mut NodeRef<'t>) -> Result<(), &'static str> {
+    if Some(rest.len()) != node.len.div_ceil(BLOCK).checked_mul(node.layout.block_bytes()) {
+        return Err("the length of a node does not fit its entries");
+    }
+    node.blocks = rest;
+    Ok(())
+}
+
+impl<'t> LeafRef<'t> {
+    pub(crate) fn parse(key: Key, bytes: &'t [u8], dims: usize) -> Result<Self> {
+        Self::parse_checked(bytes, dims).map_err(|what| Error::corrupted(key, what))
+    }
+
+    fn parse_checked(mut rest: &'t [u8], dims: usize) -> Result<Self, &'static str> {
+        let (header, mut node) = parse_front(&mut rest, dims)?;
+        let set = take(&mut rest, pad(header.set_bytes as usize))?;
+        let set = set.get(..header.set_bytes as usize).and_then(SetRef::parse);
+        let set = set.ok_or("the ids of a leaf are not a Roaring bitmap")?;
+        if header.level != 0 || set.len() != node.len || header.weight != u64::from(header.len) {
+            return Err("a leaf has another number of ids than of sketches");
+        }
+        parse_blocks(rest, &mut node)?;
+        Ok(Self { node, set })
+    }
+}
+
+impl<'t> BranchRef<'t> {
+    pub(crate) fn parse(key: Key, bytes: &'t [u8], dims: usize, metric: Metric) -> Result<Self> {
+        Self::parse_checked(bytes, dims, metric).map_err(|what| Error::corrupted(key, what))
+    }
+
+    fn parse_checked(mut rest: &'t [u8], dims: usize, metric: Metric) -> Result<Self, &'static str> {
+        let (header, mut node) = parse_front(&mut rest, dims)?;
+        if header.level == 0 || header.set_bytes != 0 || node.layout.code == Code::Bits {
+            return Err("a branch with the header of a leaf");
+        }
+        let (children, weights) = (list(&mut rest, node.len)?, list(&mut rest, node.len)?);
+        let norms = if metric == Metric::DotProduct { list(&mut rest, node.len)? } else { &[] };
+        if !children.is_sorted_by(|a, b| a < b) {
+            return Err("the children of a branch are not in order");
+        }
+        // Sums of 32-bit weights cannot overflow; a weight beyond them would make a search believe that it has seen all.
+        if node.weight != weights.iter().map(|weight: &u32| u64::from(*weight)).sum::<u64>() {
+            return Err("the weight of a branch is not the sum of its children's");
+        }
+        parse_blocks(rest, &mut node)?;
+        Ok(Self { node, children, weights, norms })
+    }
+}
+
+/// Packed sketches and what they are relative to: what a node's value is made of besides its ids.
+#[derive(Debug)]
+pub(crate) struct Packed {
+    pub(crate) layout: Layout,
+    pub(crate) len: usize,
+    pub(crate) centroid: Vec<f32>,
+    /// Empty unless the code is [`Code::Grid`].
+    pub(crate) steps: Vec<f32>,
+    pub(crate) blocks: Vec<u8>,
+}
+
+/// Entries are item ids or node ids and sets hold item ids, so that every length fits 32 bits.
+#[expect(clippy::cast_possible_truncation, reason = "entries, widths and sets are bounded far below 2^32")]
+fn write_front(level: u8, packed: &Packed, set_bytes: usize, weight: u64) -> Vec<u8> {
+    let header = Header {
+        level,
+        code: packed.layout.code.to_byte(),
+        bits: packed.layout.bits,
+        zero: 0,
+        len: packed.len as u32,
+        width: packed.layout.width as u32,
+        set_bytes: set_bytes as u32,
+        weight,
+        reserved: [0; 5],
+    };
+    let mut out = Vec::with_capacity(HEADER + 8 * packed.layout.width + pad(set_bytes) + packed.blocks.len());
+    out.extend_from_slice(bytemuck::bytes_of(&header));
+    out.extend_from_slice(bytemuck::cast_slice(&packed.centroid));
+    out.extend_from_slice(bytemuck::cast_slice(&packed.steps));
+    out
+}
+
+/// The value of a leaf whose entries are `ids`, ascending, in the order of the sketches.
+pub(crate) fn leaf_value(packed: &Packed, ids: &[u32]) -> Vec<u8> {
+    let mut set = Vec::new();
+    let set_bytes = write_set(&mut set, ids);
+    let mut out = write_front(0, packed, set_bytes, ids.len() as u64);
+    out.extend_from_slice(&set);
+    out.resize(pad(out.len()), 0);
+    out.extend_from_slice(&packed.blocks);
+    out
+}
+
+/// Whether a branch may keep this weight of a child that has another now. Weights only plan how far a search descends;
+/// a branch that followed each of them would be written with every change below it.
+pub(crate) fn is_near_weight(kept: u64, now: u64) -> bool {
+    kept.abs_diff(now) <= now / 4
+}
+
+/// A child of a branch, as its parent tells of it.
+#[derive(Copy, Clone, Debug, PartialEq)]
+pub(crate) struct Child {
+    pub(crate) id: u32,
+    pub(crate) weight: u64,
+    /// Written only if the metric is the dot product; see the specification of [`format`](super).
+    pub(crate) norm: f32,
+}
+
+/// The value of a branch with these children, sorted by id, in the order of the sketches.
+pub(crate) fn branch_value(level: u8, packed: &Packed, children: &[Child], metric: Metric) -> Vec<u8> {
+    let saturated = |child: &Child| u32::try_from(child.weight).unwrap_or(u32::MAX);
+    let weight = children.iter().map(|child| u64::from(saturated(child))).sum();
+    let mut out = write_front(level, packed, 0, weight);
+    let mut list = |number: &dyn Fn(&Child) -> [u8; 4]| {
+        children.iter().for_each(|child| out.extend_from_slice(&number(child)));
+        out.resize(pad(out.len()), 0);
+    };
+    list(&|child| child.id.to_le_bytes());
+    list(&|child| saturated(child).to_le_bytes());
+    if metric == Metric::DotProduct {
+        list(&|child| child.norm.to_le_bytes());
+    }
+    out.extend_from_slice(&packed.blocks);
+    out
+}

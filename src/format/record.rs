@@ -1,0 +1,174 @@
+//! The index record: what an index is, in 1,024 bytes.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::{CHANGES_PER_MENDED, FORMAT_VERSION, Key, LEAF_SIZES, MAX_DIMS, MAX_TREES};
+use crate::error::{Error, Result};
+use crate::metric::Metric;
+
+/// The first bytes of every index record.
+pub(crate) const MAGIC: [u8; 8] = *b"spinney\0";
+
+/// Where a tree starts, how many nodes it has, and which node ids it has not used yet.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct TreeRecord {
+    pub(crate) root: u32,
+    pub(crate) height: u32,
+    pub(crate) next_leaf: u32,
+    pub(crate) next_branch: u32,
+    pub(crate) leaves: u32,
+    pub(crate) branches: u32,
+    /// The leaf from which the next build goes on mending what drifted.
+    pub(crate) mend_next: u32,
+    reserved: u32,
+}
+
+/// The index record, field by field as in the specification of [`format`](super).
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct Record {
+    magic: [u8; 8],
+    version: u16,
+    metric: u8,
+    storage: u8,
+    dims: u32,
+    pub(crate) items: u64,
+    pub(crate) pending: u64,
+    pub(crate) indexed: u64,
+    pub(crate) seed: u64,
+    pub(crate) trees: u8,
+    pub(crate) spill: u8,
+    pub(crate) sketch_bits: u8,
+    pub(crate) branch_bits: u8,
+    pub(crate) leaf_size: u32,
+    /// Changes since leaves were mended last.
+    pub(crate) unmended: u32,
+    pub(crate) shape_trees: u8,
+    reserved: [u8; 3],
+    pub(crate) tree: [TreeRecord; MAX_TREES],
+    calibration: [[u64; 8]; 7],
+}
+
+pub(crate) const RECORD_BYTES: usize = size_of::<Record>();
+const _: () = assert!(RECORD_BYTES == 1024);
+
+/// A forest cannot be higher: a branch has at least two children but for the root.
+const MAX_HEIGHT: u32 = 32;
+
+impl Record {
+    /// The record of an index without items.
+    pub(crate) fn new(dims: u32, metric: Metric) -> Self {
+        let mut record = Self::zeroed();
+        record.magic = MAGIC;
+        record.version = FORMAT_VERSION;
+        record.metric = metric.to_byte();
+        record.storage = storage_of(metric);
+        record.dims = dims;
+        record
+    }
+
+    pub(crate) fn dims(&self) -> usize {
+        self.dims as usize
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        bytemuck::bytes_of(self)
+    }
+
+    /// Reads and checks a record. Costs the same whatever the size of the index.
+    pub(crate) fn parse(key: Key, bytes: &[u8]) -> Result<(Self, Metric)> {
+        let bad = |what| Error::corrupted(key, what);
+        if bytes.get(..8) != Some(&MAGIC) {
+            return Err(bad("an index record starts with the bytes \"spinney\\0\""));
+        }
+        // The version comes before all the rest: a later format may have another length.
+        let version = bytes.get(8..10).and_then(|v| v.try_into().ok()).map(u16::from_le_bytes);
+        let version = version.ok_or_else(|| bad("an index record is 1024 bytes long"))?;
+        if version > FORMAT_VERSION {
+            return Err(Error::FormatTooNew { found: version, supported: FORMAT_VERSION });
+        }
+        let record: Self =
+            bytemuck::try_pod_read_unaligned(bytes).map_err(|_| bad("an index record is 1024 bytes long"))?;
+        let metric = Metric::from_byte(record.metric).ok_or_else(|| bad("unknown metric"))?;
+        let checks = [
+            (version > 0, "format version 0 was never written"),
+            (record.storage == storage_of(metric), "the storage does not fit the metric"),
+            ((1..=MAX_DIMS).contains(&record.dims()), "dims out of range"),
+            (record.items <= 1 << 32 && record.indexed <= 1 << 32, "more items than there are ids"),
+            (record.pending <= 1 << 32, "more pending marks than there are ids"),
+            (usize::from(record.trees.max(record.shape_trees)) <= MAX_TREES, "more trees than a forest can have"),
+            (record.tree.iter().all(|tree| tree.height <= MAX_HEIGHT), "a tree is higher than a tree can be"),
+            (record.trees > 0 || record.indexed == 0, "items are in a forest without trees"),
+            (record.trees > 0 || record.pending == 0, "there are pending marks without a forest"),
+            (record.unmended < CHANGES_PER_MENDED, "more changes wait for mending than a build leaves"),
+            (record.trees == 0 || record.trees == record.shape_trees, "two numbers of trees"),
+            (record.shape_trees == 0 || record.has_valid_shape(), "the shape of the forest is out of range"),
+        ];
+        match checks.into_iter().find(|(holds, _)| !holds) {
+            Some((_, what)) => Err(bad(what)),
+            None => Ok((record, metric)),
+        }
+    }
+
+    fn has_valid_shape(&self) -> bool {
+        let bits = |b: u8| matches!(b, 1 | 2 | 4);
+        bits(self.sketch_bits) && bits(self.branch_bits) && self.spill <= 1 && LEAF_SIZES.contains(&self.leaf_size)
+    }
+
+    /// How many items searches compare without the forest, or hide from it.
+    pub(crate) fn pending_len(&self) -> u64 {
+        if self.trees == 0 { self.items } else { self.pending }
+    }
+
+    /// Takes over the options of another record's forest, but not the forest.
+    pub(crate) fn take_shape(&mut self, other: &Self) {
+        (self.shape_trees, self.seed, self.spill) = (other.shape_trees, other.seed, other.spill);
+        (self.leaf_size, self.sketch_bits) = (other.leaf_size, other.sketch_bits);
+        self.branch_bits = other.branch_bits;
+    }
+
+    /// The trees of the forest with their numbers.
+    pub(crate) fn trees(&self) -> impl Iterator<Item = (u8, &TreeRecord)> {
+        (0..self.trees).zip(&self.tree)
+    }
+}
+
+/// How the components of items are stored: 0 for `f32`, 1 for bits.
+fn storage_of(metric: Metric) -> u8 {
+    u8::from(metric == Metric::Hamming)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: Key = Key::record(3);
+
+    #[test]
+    fn a_new_record_is_read_back() {
+        for metric in Metric::ALL {
+            let record = Record::new(384, metric);
+            assert_eq!(Record::parse(KEY, record.as_bytes()).unwrap(), (record, metric));
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic_and_changed_ones_are_refused() {
+        let good = Record::new(384, Metric::Cosine);
+        for len in 0..RECORD_BYTES {
+            assert!(Record::parse(KEY, &good.as_bytes()[..len]).is_err());
+        }
+        for position in 0..RECORD_BYTES {
+            for value in [0x01, 0x80, 0xFF] {
+                let mut bytes = good.as_bytes().to_vec();
+                bytes[position] ^= value;
+                let _ = Record::parse(KEY, &bytes);
+            }
+        }
+        let mut newer = good.as_bytes().to_vec();
+        newer[8] = 2;
+        newer.extend([0; 32]);
+        assert!(matches!(Record::parse(KEY, &newer), Err(Error::FormatTooNew { found: 2, supported: 1 })));
+    }
+}

@@ -1,0 +1,235 @@
+//! The ids of a leaf: a view over a serialised Roaring bitmap, read in place.
+//!
+//! The bytes follow the [Roaring format specification](https://github.com/RoaringBitmap/RoaringFormatSpec), restricted to
+//! bitmaps without run containers (cookie 12346), and any Roaring library reads them. Deserialising would allocate per
+//! container; a leaf's few hundred ids are spread over many small array containers, so the search reads them as they lie.
+
+use roaring::RoaringBitmap;
+
+/// First four bytes of a Roaring bitmap without run containers.
+const COOKIE: u32 = 12346;
+/// Containers with more values than this are bitmaps of 8 KiB, the others arrays of `u16`.
+const ARRAY_MAX: usize = 4096;
+const BITMAP_BYTES: usize = 8192;
+
+/// A checked view over the ids of a leaf, ascending. The sketch at position `i` belongs to the `i`-th id.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct SetRef<'t> {
+    /// `u16` key and `u16` (cardinality - 1) per container.
+    descriptors: &'t [u8],
+    /// `u32` offset of each container from the start of the bitmap.
+    offsets: &'t [u8],
+    bytes: &'t [u8],
+    len: usize,
+}
+
+impl<'t> SetRef<'t> {
+    /// Checks the structure; `None` if these are not the bytes of a set. Costs O(containers).
+    pub(crate) fn parse(bytes: &'t [u8]) -> Option<Self> {
+        let (cookie, size) = (read_u32(bytes, 0)?, read_u32(bytes, 4)? as usize);
+        if cookie != COOKIE || size > 1 << 16 {
+            return None;
+        }
+        let descriptors = bytes.get(8..8 + 4 * size)?;
+        let offsets = bytes.get(8 + 4 * size..8 + 8 * size)?;
+        let mut set = Self { descriptors, offsets, bytes, len: 0 };
+        let mut previous = None;
+        for i in 0..size {
+            let container = set.container(i)?;
+            if previous >= Some(container.high) {
+                return None;
+            }
+            previous = Some(container.high);
+            set.len += container.len;
+        }
+        Some(set)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    fn container(&self, i: usize) -> Option<Container<'t>> {
+        let high = u32::from(read_u16(self.descriptors, 4 * i)?);
+        let len = usize::from(read_u16(self.descriptors, 4 * i + 2)?) + 1;
+        let start = read_u32(self.offsets, 4 * i)? as usize;
+        let bytes = if len <= ARRAY_MAX { 2 * len } else { BITMAP_BYTES };
+        Some(Container { high, len, values: self.bytes.get(start..start.checked_add(bytes)?)? })
+    }
+
+    fn containers(self) -> impl Iterator<Item = Container<'t>> {
+        (0..self.descriptors.len() / 4).map_while(move |i| self.container(i))
+    }
+
+    /// The ids, ascending.
+    pub(crate) fn iter(self) -> impl Iterator<Item = u32> + 't {
+        self.containers().flat_map(|container| container.iter())
+    }
+
+    /// Whether this id is in the set: O(containers), and a binary search within one.
+    pub(crate) fn contains(self, id: u32) -> bool {
+        self.containers().find(|container| container.high == id >> 16).is_some_and(|container| container.contains(id))
+    }
+
+    /// Calls `visit` with the id at each of `positions`, which ascend; ends early if a position has no id.
+    ///
+    /// One walk over the containers serves all positions: O(containers + positions) for arrays.
+    pub(crate) fn select<P: Copy>(
+        self,
+        positions: impl Iterator<Item = (usize, P)>,
+        mut visit: impl FnMut(u32, P),
+    ) -> Option<()> {
+        let mut containers = self.containers();
+        let mut current = containers.next();
+        let mut before = 0;
+        for (position, payload) in positions {
+            let id = loop {
+                let container = current.as_ref()?;
+                if position < before + container.len {
+                    break container.select(position - before)?;
+                }
+                before += container.len;
+                current = containers.next();
+            };
+            visit(id, payload);
+        }
+        Some(())
+    }
+}
+
+/// The ids that share their upper 16 bits.
+struct Container<'t> {
+    high: u32,
+    len: usize,
+    values: &'t [u8],
+}
+
+impl<'t> Container<'t> {
+    fn select(&self, rank: usize) -> Option<u32> {
+        if self.len <= ARRAY_MAX {
+            return Some(self.high << 16 | u32::from(read_u16(self.values, 2 * rank)?));
+        }
+        let mut rank = u32::try_from(rank).ok()?;
+        for (w, word) in (0u32..).zip(self.words()) {
+            if rank < word.count_ones() {
+                let rest = (0..rank).fold(word, |rest, _| rest & (rest - 1));
+                return Some(self.high << 16 | w << 6 | rest.trailing_zeros());
+            }
+            rank -= word.count_ones();
+        }
+        None
+    }
+
+    fn contains(&self, id: u32) -> bool {
+        let low = (id & 0xFFFF) as usize;
+        if self.len > ARRAY_MAX {
+            return self.values.get(low / 8).is_some_and(|byte| byte >> (low % 8) & 1 == 1);
+        }
+        let (mut start, mut end) = (0, self.len);
+        while start < end {
+            let middle = (start + end) / 2;
+            match read_u16(self.values, 2 * middle).map(|value| usize::from(value).cmp(&low)) {
+                Some(std::cmp::Ordering::Less) => start = middle + 1,
+                Some(std::cmp::Ordering::Greater) => end = middle,
+                found => return found.is_some(),
+            }
+        }
+        false
+    }
+
+    fn words(&self) -> impl Iterator<Item = u64> + use<'t> {
+        self.values.chunks_exact(8).map(|w| u64::from_le_bytes(w.try_into().unwrap_or_default()))
+    }
+
+    fn iter(self) -> impl Iterator<Item = u32> + 't {
+        let high = self.high << 16;
+        let (array, words) = if self.len <= ARRAY_MAX { (self.values, &[][..]) } else { (&[][..], self.values) };
+        let array =
+            array.chunks_exact(2).map(move |v| high | u32::from(u16::from_le_bytes(v.try_into().unwrap_or_default())));
+        let bitmap = Container { high: 0, len: 0, values: words };
+        let bitmap = (0u32..).zip(bitmap.words()).flat_map(move |(w, word)| {
+            (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| high | w << 6 | bit)
+        });
+        array.chain(bitmap)
+    }
+}
+
+fn read_u16(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_le_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
+}
+
+fn read_u32(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+/// Appends the set of `ids`, which ascend strictly, and returns its length in bytes.
+pub(crate) fn write_set(out: &mut Vec<u8>, ids: &[u32]) -> usize {
+    let mut bitmap: RoaringBitmap = ids.iter().collect();
+    bitmap.remove_run_compression();
+    let start = out.len();
+    // Writing to a Vec cannot fail.
+    let _ = bitmap.serialize_into(&mut *out);
+    out.len() - start
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn check(ids: &[u32]) {
+        let mut bytes = Vec::new();
+        assert_eq!(write_set(&mut bytes, ids), bytes.len());
+        let set = SetRef::parse(&bytes).expect("our own bytes");
+        assert_eq!(set.len(), ids.len());
+        assert!(set.iter().eq(ids.iter().copied()));
+        let mut picked = Vec::new();
+        set.select((0..ids.len()).step_by(3).map(|p| (p, ())), |id, ()| picked.push(id)).expect("positions in range");
+        assert!(picked.into_iter().eq(ids.iter().copied().step_by(3)));
+        for id in ids.iter().copied().step_by(7) {
+            assert!(set.contains(id));
+            let next = id.wrapping_add(1);
+            assert_eq!(set.contains(next), ids.binary_search(&next).is_ok());
+        }
+        assert_eq!(set.select([(ids.len(), ())].into_iter(), |_, ()| ()), None);
+        let back = RoaringBitmap::deserialize_from(&bytes[..]).expect("a plain Roaring bitmap");
+        assert!(back.iter().eq(ids.iter().copied()));
+    }
+
+    #[test]
+    fn runs_bitmaps_and_extremes() {
+        check(&[]);
+        check(&[0, u32::MAX]);
+        check(&(0..300).collect::<Vec<_>>());
+        check(&(65_000..75_000).collect::<Vec<_>>());
+        check(&(0..20_000).map(|i| i * 7).collect::<Vec<_>>());
+        check(&(0..300).map(|i| i * 14_000_000).collect::<Vec<_>>());
+    }
+
+    proptest! {
+        #[test]
+        fn any_set_is_read_back(ids in prop::collection::btree_set(any::<u32>(), 0..400)) {
+            check(&ids.into_iter().collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(
+            ids in prop::collection::btree_set(0u32..200_000, 0..200),
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let mut bytes = Vec::new();
+            write_set(&mut bytes, &ids.into_iter().collect::<Vec<_>>());
+            for (at, value) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = value;
+            }
+            bytes.truncate(cut.index(bytes.len() + 1));
+            if let Some(set) = SetRef::parse(&bytes) {
+                let _ = (set.contains(7), set.contains(70_000));
+                let _ = set.iter().count();
+                let _ = set.select((0..set.len() + 1).map(|p| (p, ())), |_, ()| ());
+            }
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Exact distances between vectors as they are stored.
+//!
+//! Components are widened to `f64`, accumulated in 32 lanes (component `i` in lane `i % 32`) without fused operations,
+//! and the lanes are added in one fixed order. So a distance has the same bits on every machine, and its relative error
+//! is far below that of the `f32` it is rounded to. Rerank is bound by memory, not by this arithmetic.
+
+use fearless_simd::{Simd, dispatch, f32x16, f64x8, prelude::*};
+use fearless_simd_macros::simd;
+
+use super::Level;
+
+const LANES: usize = 32;
+
+/// `sum a_i b_i`. Slices of different lengths are compared up to the shorter one.
+pub(crate) fn dot(level: Level, a: &[f32], b: &[f32]) -> f64 {
+    dispatch!(level, simd => sum_with(simd, Dot, a, b))
+}
+
+/// `sum (a_i - b_i)^2`.
+pub(crate) fn squared_euclidean(level: Level, a: &[f32], b: &[f32]) -> f64 {
+    dispatch!(level, simd => sum_with(simd, SquaredEuclidean, a, b))
+}
+
+/// `sum |a_i - b_i|`.
+pub(crate) fn manhattan(level: Level, a: &[f32], b: &[f32]) -> f64 {
+    dispatch!(level, simd => sum_with(simd, Manhattan, a, b))
+}
+
+/// The count of bits that differ.
+pub(crate) fn hamming(level: Level, a: &[u64], b: &[u64]) -> u64 {
+    dispatch!(level, simd => hamming_with(simd, a, b))
+}
+
+/// What is summed over the components.
+trait Term: Copy {
+    fn term<S: Simd>(self, a: f64x8<S>, b: f64x8<S>) -> f64x8<S>;
+}
+
+#[derive(Copy, Clone)]
+struct Dot;
+#[derive(Copy, Clone)]
+struct SquaredEuclidean;
+#[derive(Copy, Clone)]
+struct Manhattan;
+
+impl Term for Dot {
+    #[inline(always)]
+    fn term<S: Simd>(self, a: f64x8<S>, b: f64x8<S>) -> f64x8<S> {
+        a * b
+    }
+}
+
+impl Term for SquaredEuclidean {
+    #[inline(always)]
+    fn term<S: Simd>(self, a: f64x8<S>, b: f64x8<S>) -> f64x8<S> {
+        let difference = a - b;
+        difference * difference
+    }
+}
+
+impl Term for Manhattan {
+    #[inline(always)]
+    fn term<S: Simd>(self, a: f64x8<S>, b: f64x8<S>) -> f64x8<S> {
+        (a - b).abs()
+    }
+}
+
+#[simd]
+fn sum_with<S: Simd, T: Term>(simd: S, term: T, a: &[f32], b: &[f32]) -> f64 {
+    let mut sums = [f64x8::splat(simd, 0.0); 4];
+    let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let (a_rest, b_rest) = (a_chunks.remainder(), b_chunks.remainder());
+    for (a, b) in a_chunks.zip(b_chunks) {
+        step(simd, term, a, b, &mut sums);
+    }
+    if !a_rest.is_empty() && a.len() == b.len() {
+        // The padding adds exact zeros under every term.
+        let (mut a, mut b) = ([0.0; LANES], [0.0; LANES]);
+        a[..a_rest.len()].copy_from_slice(a_rest);
+        b[..b_rest.len()].copy_from_slice(b_rest);
+        step(simd, term, &a, &b, &mut sums);
+    }
+    let mut lanes = [0.0; LANES];
+    for (lanes, sum) in lanes.chunks_exact_mut(8).zip(sums) {
+        sum.store_slice(lanes);
+    }
+    add_lanes(lanes)
+}
+
+#[inline(always)]
+fn step<S: Simd, T: Term>(simd: S, term: T, a: &[f32], b: &[f32], sums: &mut [f64x8<S>; 4]) {
+    for half in 0..2 {
+        let (a_low, a_high) = f32x16::from_slice(simd, &a[16 * half..16 * half + 16]).widen();
+        let (b_low, b_high) = f32x16::from_slice(simd, &b[16 * half..16 * half + 16]).widen();
+        sums[2 * half] += term.term(a_low, b_low);
+        sums[2 * half + 1] += term.term(a_high, b_high);
+    }
+}
+
+/// Adds the lanes pairwise: 32, 16, 8, 4, 2, 1.
+#[inline(always)]
+fn add_lanes(mut lanes: [f64; LANES]) -> f64 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for i in 0..half {
+            lanes[i] += lanes[i + half];
+        }
+        half /= 2;
+    }
+    lanes[0]
+}
+
+#[simd]
+fn hamming_with<S: Simd>(_simd: S, a: &[u64], b: &[u64]) -> u64 {
+    a.iter().zip(b).map(|(a, b)| u64::from((a ^ b).count_ones())).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::levels;
+    use proptest::prelude::*;
+
+    fn scalar(a: &[f32], b: &[f32], term: impl Fn(f64, f64) -> f64) -> f64 {
+        let mut lanes = [0.0; LANES];
+        for (i, (a, b)) in a.iter().zip(b).enumerate() {
+            lanes[i % LANES] += term(f64::from(*a), f64::from(*b));
+        }
+        add_lanes(lanes)
+    }
+
+    proptest! {
+        #[test]
+        fn every_level_gives_the_bits_of_the_scalar_twin(
+            pairs in prop::collection::vec((-1e6f32..1e6, -1e6f32..1e6), 0..200),
+            words in prop::collection::vec((any::<u64>(), any::<u64>()), 0..40),
+        ) {
+            let (a, b): (Vec<f32>, Vec<f32>) = pairs.into_iter().unzip();
+            let (u, v): (Vec<u64>, Vec<u64>) = words.into_iter().unzip();
+            for level in levels() {
+                prop_assert_eq!(dot(level, &a, &b), scalar(&a, &b, |a, b| a * b));
+                prop_assert_eq!(squared_euclidean(level, &a, &b), scalar(&a, &b, |a, b| (a - b) * (a - b)));
+                prop_assert_eq!(manhattan(level, &a, &b), scalar(&a, &b, |a, b| (a - b).abs()));
+                let expected: u64 = u.iter().zip(&v).map(|(u, v)| u64::from((u ^ v).count_ones())).sum();
+                prop_assert_eq!(hamming(level, &u, &v), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn a_vector_is_at_distance_zero_from_itself() {
+        let x: Vec<f32> = (0..1001u16).map(|i| (f32::from(i) * 0.37).sin() * 1e3).collect();
+        assert_eq!(squared_euclidean(super::super::level(), &x, &x), 0.0);
+        assert_eq!(manhattan(super::super::level(), &x, &x), 0.0);
+    }
+}

@@ -1,0 +1,68 @@
+//! An embedded, transactional store for nearest-neighbour search.
+//!
+//! Vectors live in LMDB under your own ids, in your own environment and transactions, beside your own data. A forest of
+//! cluster trees over them, stored in the same place, makes searches fast: each answer reads a few long runs of short
+//! codes instead of many vectors, and compares the best candidates exactly.
+//!
+//! ```
+//! use spinney::{BuildOptions, Database, IndexOptions, Metric, Reader, Writer, heed};
+//!
+//! # let dir = tempfile::tempdir()?;
+//! // SAFETY: nobody else changes the files of this folder while they are mapped.
+//! let env = unsafe { heed::EnvOpenOptions::new().map_size(1 << 30).max_dbs(1).open(dir.path())? };
+//! let db = Database::open_or_create(&env)?; // once, at start-up
+//!
+//! let mut wtxn = env.write_txn()?;
+//! let writer = Writer::open_or_create(db, &mut wtxn, 0, &IndexOptions::new(3, Metric::Cosine))?;
+//! writer.add_item(&mut wtxn, 7, &[1.0, 0.0, 0.1])?; // found after the commit, built or not
+//! writer.add_item(&mut wtxn, 8, &[0.0, 1.0, 0.0])?;
+//! writer.build(&mut wtxn, &BuildOptions::default())?; // makes searches fast
+//! wtxn.commit()?;
+//!
+//! let rtxn = env.read_txn()?; // never blocks, never blocked
+//! let reader = Reader::open(&rtxn, db, 0)?;
+//! let hits = reader.nns(1).by_vector(&[0.9, 0.1, 0.0])?;
+//! assert_eq!(hits[0].id, 7);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Where things are
+//! [`Database`] is the handle on the LMDB database; [`Writer`] changes an index in it, [`Reader`] reads one;
+//! [`Reader::nns`] starts a search. [`Metric`] says what distances mean, [`IndexOptions`] and [`BuildOptions`] what can be
+//! chosen, and [`Error`] what can go wrong.
+#![cfg_attr(test, allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::cast_sign_loss))]
+
+mod build;
+mod check;
+mod cluster;
+mod database;
+mod error;
+mod format;
+mod kernel;
+mod metric;
+mod options;
+mod reader;
+mod repair;
+mod search;
+mod sketch;
+mod tree;
+mod vector;
+mod writer;
+
+/// The README's program compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
+pub use heed;
+pub use roaring;
+
+pub use check::{Verification, Violation};
+pub use database::Database;
+pub use error::{Error, Result};
+pub use metric::Metric;
+pub use options::{BuildMethod, BuildOptions, BuildPhase, BuildStats, IndexOptions, Progress, ProgressCallback};
+pub use reader::{IndexStats, Nns, Reader};
+pub use repair::Repair;
+pub use search::{Hit, Searched};
+pub use writer::Writer;

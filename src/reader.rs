@@ -1,0 +1,378 @@
+//! Reading an index in one snapshot, and the query builder.
+
+use std::cell::OnceCell;
+
+use heed::RoTxn;
+use roaring::RoaringBitmap;
+
+use crate::check::{self, Verification};
+use crate::database::{Database, ItemOf};
+use crate::error::{Error, Result};
+use crate::format::item::ItemRef;
+use crate::format::record::Record;
+use crate::format::{Key, Kind};
+use crate::kernel::level;
+use crate::metric::Metric;
+use crate::search::pending::Pending;
+use crate::search::{Forest, Hit, Request, Searched, Snapshot, Target, search};
+use crate::vector::CheckedVector;
+
+/// An index in one snapshot of the database.
+///
+/// A reader borrows the transaction it was opened in and never sees another: there is no call that takes a second one.
+/// It never blocks and is never blocked, and answers the same for as long as it lives, whatever is committed meanwhile.
+/// Opened in a write transaction, it sees that transaction's changes, and nothing can be written while it lives.
+///
+/// A reader belongs to one thread. To search from several, open a read transaction and a reader in each.
+///
+/// ```
+/// # use spinney::{heed, Database, IndexOptions, Metric, Reader, Writer};
+/// # let dir = tempfile::tempdir()?;
+/// # // SAFETY: the folder is ours alone.
+/// # let env = unsafe { heed::EnvOpenOptions::new().map_size(10 << 20).max_dbs(1).open(dir.path())? };
+/// # let db = Database::open_or_create(&env)?;
+/// # let mut wtxn = env.write_txn()?;
+/// # let writer = Writer::open_or_create(db, &mut wtxn, 0, &IndexOptions::new(2, Metric::Euclidean))?;
+/// # writer.add_items(&mut wtxn, &[1, 2, 3], &[0.0, 0.0, 3.0, 4.0, 9.0, 9.0])?;
+/// # wtxn.commit()?;
+/// let rtxn = env.read_txn()?;
+/// let reader = Reader::open(&rtxn, db, 0)?;
+/// let hits = reader.nns(2).by_vector(&[0.0, 0.0])?;
+/// assert_eq!((hits[0].id, hits[0].distance), (1, 0.0));
+/// assert_eq!((hits[1].id, hits[1].distance), (2, 5.0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// A transaction cannot end, nor write, while a reader of it lives:
+///
+/// ```compile_fail
+/// # use spinney::{heed, Database, Reader, Writer};
+/// fn misuse(db: Database, writer: Writer, mut wtxn: heed::RwTxn) {
+///     let reader = Reader::open(&wtxn, db, 0).unwrap();
+///     writer.del_item(&mut wtxn, 1).unwrap();
+///     reader.nns(1);
+/// }
+/// ```
+pub struct Reader<'t> {
+    db: Database,
+    rtxn: &'t RoTxn<'t>,
+    of: ItemOf,
+    record: Record,
+    forest: OnceCell<Option<Forest>>,
+    pending: OnceCell<Pending>,
+}
+
+impl<'t> Reader<'t> {
+    /// Opens an index in the snapshot of a transaction.
+    ///
+    /// # Cost
+    /// O(1): reads one record of 1 KiB. The first search prepares what all share, O(dims + pending).
+    ///
+    /// # Errors
+    /// [`Error::IndexNotFound`] if there is no such index in this snapshot; [`Error::FormatTooNew`];
+    /// [`Error::Corrupted`].
+    pub fn open(rtxn: &'t RoTxn<'_>, db: Database, index: u16) -> Result<Self> {
+        let (record, metric) = db.record(rtxn, index)?;
+        let of = ItemOf { index, dims: record.dims(), metric };
+        Ok(Self { db, rtxn, of, record, forest: OnceCell::new(), pending: OnceCell::new() })
+    }
+
+    /// Components of each vector.
+    #[must_use]
+    pub fn dims(&self) -> usize {
+        self.of.dims
+    }
+
+    /// How vectors are compared.
+    #[must_use]
+    pub fn metric(&self) -> Metric {
+        self.of.metric
+    }
+
+    /// The number of this index.
+    #[must_use]
+    pub fn index(&self) -> u16 {
+        self.of.index
+    }
+
+    /// How many items there are. O(1).
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.record.items
+    }
+
+    /// Whether there are no items. O(1).
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.record.items == 0
+    }
+
+    /// How many items were added, overwritten or deleted since the last build. O(1).
+    ///
+    /// They are found and hidden as they should be; each query compares the added ones exactly, so that many of them make
+    /// queries slow until the next build.
+    #[must_use]
+    pub fn pending_len(&self) -> u64 {
+        self.record.pending_len()
+    }
+
+    /// Whether there is an item of this id.
+    ///
+    /// # Errors
+    /// [`Error::Heed`].
+    pub fn contains_item(&self, id: u32) -> Result<bool> {
+        Ok(self.db.get(self.rtxn, Key::item(self.of.index, id))?.is_some())
+    }
+
+    /// The vector of an item as it was added, if there is such an item.
+    ///
+    /// # Errors
+    /// [`Error::Corrupted`] if the stored bytes are damaged.
+    pub fn item_vector(&self, id: u32) -> Result<Option<Vec<f32>>> {
+        Ok(self.db.item(self.rtxn, self.of, id)?.map(|item| item.to_vector(self.of.dims)))
+    }
+
+    /// The ids of all items, ascending. The first error ends what can be relied on.
+    ///
+    /// # Errors
+    /// [`Error::Heed`].
+    pub fn ids(&self) -> Result<impl Iterator<Item = Result<u32>> + use<'t>> {
+        Ok(self.db.iter(self.rtxn, self.of.index, Kind::Item)?.map(|entry| entry.map(|(key, _)| key.id())))
+    }
+
+    /// All items with their vectors, by ascending id. The first error ends what can be relied on.
+    ///
+    /// # Errors
+    /// [`Error::Heed`]; an item is [`Error::Corrupted`] if its bytes are damaged.
+    pub fn items(&self) -> Result<impl Iterator<Item = Result<(u32, Vec<f32>)>> + use<'t>> {
+        let of = self.of;
+        let entries = self.db.iter(self.rtxn, of.index, Kind::Item)?;
+        Ok(entries.map(move |entry| {
+            let (key, bytes) = entry?;
+            let item = ItemRef::parse(key, bytes, of.dims, of.metric)?;
+            Ok((key.id(), item.to_vector(of.dims)))
+        }))
+    }
+
+    /// Asks for the `k` nearest neighbours of what the returned builder is given.
+    pub fn nns(&self, k: usize) -> Nns<'_> {
+        let request = Request { k, search_k: None, oversampling: None, filter: None, exclude: None, is_exact: false };
+        Nns { reader: self, request, report: None }
+    }
+
+    /// Counts of entries and of the bytes of their values, by kind.
+    ///
+    /// # Cost
+    /// Walks the whole index: O(items).
+    ///
+    /// # Errors
+    /// [`Error::Heed`].
+    pub fn stats(&self) -> Result<IndexStats> {
+        let count = |kind| -> Result<(u64, u64)> {
+            let mut total = (0, 0);
+            for entry in self.db.iter(self.rtxn, self.of.index, kind)? {
+                total = (total.0 + 1, total.1 + entry?.1.len() as u64);
+            }
+            Ok(total)
+        };
+        let (items, item_bytes) = count(Kind::Item)?;
+        let (_, pending_bytes) = count(Kind::Pending)?;
+        let (leaves, leaf_bytes) = count(Kind::Leaf)?;
+        let (branches, branch_bytes) = count(Kind::Branch)?;
+        Ok(IndexStats {
+            items,
+            pending: self.pending_len(),
+            trees: usize::from(self.record.trees),
+            spill: self.record.spill == 1,
+            leaf_size: self.record.leaf_size as usize,
+            sketch_bits: self.record.sketch_bits,
+            branch_bits: self.record.branch_bits,
+            leaves,
+            branches,
+            item_bytes,
+            pending_bytes,
+            leaf_bytes,
+            branch_bytes,
+        })
+    }
+
+    /// Reads the whole index and reports every invariant that does not hold, as data: see [`Verification`].
+    ///
+    /// Every item must be in exactly the leaves it should be in, and no other; every node must be reached once from the
+    /// root of its tree; counts, pending marks and free ids must be right; and every sketch must be what encoding the
+    /// stored vector gives. [`Writer::repair`](crate::Writer::repair) mends what can be mended.
+    ///
+    /// # Cost
+    /// Encodes every entry of the forest again: some microseconds for each item.
+    ///
+    /// # Errors
+    /// [`Error::Heed`]. Damage is no error but a violation.
+    pub fn verify(&self) -> Result<Verification> {
+        check::verify(self.db, self.rtxn, self.of, &self.record)
+    }
+
+    fn target(&self) -> Target<'_> {
+        Target { db: self.db, rtxn: self.rtxn, of: self.of, record: &self.record, level: level() }
+    }
+
+    fn read_forest(&self) -> Result<Option<Forest>> {
+        let is_built = self.record.trees > 0;
+        is_built.then(|| Forest::read(self.db, self.rtxn, self.of, &self.record)).transpose()
+    }
+}
+
+impl Snapshot for Reader<'_> {
+    fn forest(&self) -> Result<Option<&Forest>> {
+        get_or_try(&self.forest, || self.read_forest()).map(Option::as_ref)
+    }
+
+    fn pending(&self) -> Result<&Pending> {
+        get_or_try(&self.pending, || match self.record.pending {
+            0 => Ok(Pending::default()),
+            _ => Pending::read(self.db, self.rtxn, self.of),
+        })
+    }
+}
+
+fn get_or_try<T>(cell: &OnceCell<T>, read: impl FnOnce() -> Result<T>) -> Result<&T> {
+    match cell.get() {
+        Some(value) => Ok(value),
+        None => {
+            let value = read()?;
+            Ok(cell.get_or_init(|| value))
+        }
+    }
+}
+
+/// What an index is made of: see [`Reader::stats`]. Bytes are those of the values, without keys and unused page space.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct IndexStats {
+    /// Items.
+    pub items: u64,
+    /// Items added, overwritten or deleted since the last build.
+    pub pending: u64,
+    /// Trees of the forest; 0 if it was never built.
+    pub trees: usize,
+    /// Whether each item is in a second leaf of each tree.
+    pub spill: bool,
+    /// Entries a leaf holds at most.
+    pub leaf_size: usize,
+    /// Bits per dimension of leaf sketches.
+    pub sketch_bits: u8,
+    /// Bits per dimension of branch sketches.
+    pub branch_bits: u8,
+    /// Leaves in all trees.
+    pub leaves: u64,
+    /// Branches in all trees.
+    pub branches: u64,
+    /// Bytes of the items.
+    pub item_bytes: u64,
+    /// Bytes of the pending marks.
+    pub pending_bytes: u64,
+    /// Bytes of the leaves.
+    pub leaf_bytes: u64,
+    /// Bytes of the branches.
+    pub branch_bytes: u64,
+}
+
+/// A search under construction: see [`Reader::nns`].
+///
+/// The answer has exactly min(k, matching items) hits, each item once, sorted by distance and then by id, with exact
+/// distances. What is approximate is only whether these are the very nearest ones.
+///
+/// ```
+/// # use spinney::{heed, Database, IndexOptions, Metric, Reader, Writer};
+/// # let dir = tempfile::tempdir()?;
+/// # // SAFETY: the folder is ours alone.
+/// # let env = unsafe { heed::EnvOpenOptions::new().map_size(10 << 20).max_dbs(1).open(dir.path())? };
+/// # let db = Database::open_or_create(&env)?;
+/// # let mut wtxn = env.write_txn()?;
+/// # let writer = Writer::open_or_create(db, &mut wtxn, 0, &IndexOptions::new(1, Metric::Euclidean))?;
+/// # writer.add_items(&mut wtxn, &[1, 2, 3, 4], &[1.0, 2.0, 3.0, 4.0])?;
+/// # wtxn.commit()?;
+/// # let rtxn = env.read_txn()?;
+/// let reader = Reader::open(&rtxn, db, 0)?;
+/// let even = spinney::roaring::RoaringBitmap::from([2, 4, 999]);
+/// let hits = reader.nns(10).filter(&even).by_vector(&[0.0])?;
+/// assert_eq!(hits.iter().map(|hit| hit.id).collect::<Vec<_>>(), [2, 4]);
+/// let like_3 = reader.nns(1).by_item(3)?.expect("item 3 exists");
+/// assert_eq!(like_3[0].id, 2);
+/// assert!(reader.nns(1).by_item(77)?.is_none());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "a search does nothing until by_vector or by_item is called"]
+pub struct Nns<'a> {
+    reader: &'a Reader<'a>,
+    request: Request<'a>,
+    report: Option<&'a mut Searched>,
+}
+
+impl<'a> Nns<'a> {
+    /// How many leaf sketches the search scans at least, counting only items that the filter admits. More finds more and
+    /// takes longer. The default grows with the square root of the index.
+    pub fn search_k(mut self, sketches: usize) -> Self {
+        self.request.search_k = Some(sketches);
+        self
+    }
+
+    /// How many vectors are compared exactly, as a multiple of `k` (at least 1). The default depends on the bits of the
+    /// sketches: 8 for 1 bit, 4 for 2, 3 for 4, and 14 more than `k` at least.
+    pub fn oversampling(mut self, factor: f32) -> Self {
+        self.request.oversampling = Some(factor);
+        self
+    }
+
+    /// Only items of this set are found; ids in it that are no items do no harm. Leaves without a member are skipped,
+    /// and small sets are scanned exactly.
+    pub fn filter(mut self, allowed: &'a RoaringBitmap) -> Self {
+        self.request.filter = Some(allowed);
+        self
+    }
+
+    /// Compares every item exactly: slow and always right. O(items).
+    pub fn exact(mut self) -> Self {
+        self.request.is_exact = true;
+        self
+    }
+
+    /// Writes what the search did into `report`.
+    pub fn report(mut self, report: &'a mut Searched) -> Self {
+        self.report = Some(report);
+        self
+    }
+
+    /// Finds the items nearest to `vector`.
+    ///
+    /// # Errors
+    /// [`Error::Dimensions`], [`Error::NonFinite`], [`Error::ZeroVector`], [`Error::NormOverflow`] or
+    /// [`Error::NotABit`] if the vector does not suit the index; [`Error::InvalidOption`]; [`Error::Corrupted`].
+    pub fn by_vector(self, vector: &[f32]) -> Result<Vec<Hit>> {
+        let checked = CheckedVector::new(vector, self.reader.of.dims, self.reader.of.metric)?;
+        self.run(checked.as_item())
+    }
+
+    /// Finds the items nearest to an item, itself excluded; `None` if there is no such item.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOption`]; [`Error::Corrupted`].
+    pub fn by_item(mut self, id: u32) -> Result<Option<Vec<Hit>>> {
+        let reader = self.reader;
+        let Some(item) = reader.db.item(reader.rtxn, reader.of, id)? else {
+            return Ok(None);
+        };
+        self.request.exclude = Some(id);
+        self.run(item).map(Some)
+    }
+
+    fn run(self, query: ItemRef<'_>) -> Result<Vec<Hit>> {
+        if let Some(factor) = self.request.oversampling.filter(|factor| !(factor.is_finite() && *factor >= 1.0)) {
+            return Err(Error::option("oversampling", "a finite number from 1 up", factor));
+        }
+        let (hits, searched) = search(self.reader.target(), self.reader, query, &self.request)?;
+        if let Some(report) = self.report {
+            *report = searched;
+        }
+        Ok(hits)
+    }
+}

@@ -1,0 +1,101 @@
+//! Mending a damaged index: the items are the truth, everything else follows from them.
+
+use heed::RwTxn;
+
+use crate::build;
+use crate::check;
+use crate::database::{Database, ItemOf};
+use crate::error::{Error, Result};
+use crate::format::item::{ItemRef, write_item};
+use crate::format::record::Record;
+use crate::format::{Key, Kind};
+use crate::options::{BuildOptions, BuildStats, IndexOptions};
+use crate::vector::stored_norm;
+
+/// What [`Writer::repair`](crate::Writer::repair) did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Repair {
+    /// How many invariants did not hold. 0: nothing was done.
+    pub violations: u64,
+    /// Items that could not be read and were deleted, ascending.
+    pub lost: Vec<u32>,
+    /// What the rebuilding did.
+    pub build: Option<BuildStats>,
+}
+
+pub(crate) fn repair(
+    db: Database,
+    wtxn: &mut RwTxn<'_>,
+    index: u16,
+    options: &IndexOptions,
+    build: &BuildOptions<'_>,
+) -> Result<Repair> {
+    build.check()?;
+    let dims = options.checked_dims()?;
+    let of = ItemOf { index, dims: options.dims(), metric: options.metric() };
+    let old = match db.record_of(wtxn, of) {
+        Ok(record) => Some(record),
+        Err(Error::Corrupted { .. } | Error::IndexNotFound { .. }) => None,
+        Err(error) => return Err(error),
+    };
+    let violations = match &old {
+        Some(record) => check::verify(db, wtxn, of, record)?.violations.len() as u64,
+        None => 1,
+    };
+    let mut repair = Repair { violations, ..Repair::default() };
+    if violations == 0 {
+        return Ok(repair);
+    }
+    let mut record = Record::new(dims, of.metric);
+    db.delete_foreign(wtxn, index)?;
+    mend_items(db, wtxn, of, &mut record, &mut repair)?;
+    delete_all_but_items(db, wtxn, index)?;
+    if let Some(old) = old {
+        // With the shape of the old forest and no trees, the next build makes the same shape again.
+        record.take_shape(&old);
+    }
+    db.put(wtxn, Key::record(index), record.as_bytes())?;
+    repair.build = Some(build::build(db, wtxn, of, build)?);
+    Ok(repair)
+}
+
+/// Deletes items that are no vectors of this index, writes norms anew that are not those of their components, and counts
+/// the rest.
+fn mend_items(db: Database, wtxn: &mut RwTxn<'_>, of: ItemOf, record: &mut Record, repair: &mut Repair) -> Result<()> {
+    let (mut delete, mut rewrite) = (Vec::new(), Vec::new());
+    for entry in db.iter(wtxn, of.index, Kind::Item)? {
+        let (key, bytes) = entry?;
+        let item = ItemRef::parse_components(key, bytes, of.dims, of.metric).ok().filter(|_| key.tree() == 0);
+        match item.and_then(|item| stored_norm(&item, of.dims, of.metric).map(|norm| (item, norm))) {
+            None => delete.push(key),
+            Some((item, norm)) => {
+                record.items += 1;
+                if item.squared_norm.to_bits() != norm.to_bits() {
+                    let mut value = Vec::new();
+                    write_item(&mut value, norm, item.components);
+                    rewrite.push((key, value));
+                }
+            }
+        }
+    }
+    for key in delete {
+        db.delete(wtxn, key)?;
+        repair.lost.push(key.id());
+    }
+    rewrite.into_iter().try_for_each(|(key, value)| db.put(wtxn, key, &value))
+}
+
+fn delete_all_but_items(db: Database, wtxn: &mut RwTxn<'_>, index: u16) -> Result<()> {
+    let mut keys = Vec::new();
+    for entry in db.iter_from(wtxn, Key::record(index))? {
+        let (key, _) = entry?;
+        if key.index() != index {
+            break;
+        }
+        if key.kind() != Some(Kind::Item) {
+            keys.push(key);
+        }
+    }
+    keys.into_iter().try_for_each(|key| db.delete(wtxn, key).map(|_| ()))
+}

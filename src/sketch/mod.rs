@@ -1,0 +1,60 @@
+//! Sketches: short codes of a node's entries relative to its centroid, and the estimates they give.
+//!
+//! # Euclidean, cosine and dot product: rotated codes
+//! This is RaBitQ (Gao, Long: RaBitQ, SIGMOD 2024; Gao et al.: Practical and asymptotically optimal quantization, SIGMOD
+//! 2025). With y an entry in work space, c the node's centroid, r = y - c, and u the point of the b-bit grid (levels
+//! centred on 0) that fits r best, s = |r|^2 / <u, r> makes s <u, q - c> an unbiased estimate of <r, q - c>. Stored are two
+//! factors per entry, and the estimate needs only the node's base and <u, q>, which look-up tables made once per query
+//! give for every node of every tree:
+//!
+//! | score (smaller is nearer) | a | b | base |
+//! |---|---|---|---|
+//! | \|y - q\|^2 (Euclidean, cosine) | \|r\|^2 + 2 s <u, c> | -2 s | \|q - c\|^2 |
+//! | -<x, q> + <m, q> (dot product, m the origin, m' = P m) | s <u, c> - <r, c> - <y, m'> | -s | -<c, q> |
+//!
+//! Here q is P(query - m), as for items; the dot product is that of the vectors as they were added, and the term <m, q> is
+//! the same for every item, so it is left out.
+//!
+//! # Manhattan: grid codes
+//! The sum of absolute differences does not survive a rotation, so work space is not rotated. Each dimension of a node
+//! has a step, the one that suits the spread of its entries, and a look-up table per visited node sums
+//! |q_i - c_i - step_i u_i|: a = 0, b = 1, base = 0.
+//!
+//! # Hamming: the bits themselves
+//! A leaf's codes are its items' bits, and the estimate is the distance. Branches hold rotated codes of the
+//! centroids of the 0/1 vectors, whose squared Euclidean distance is the Hamming distance.
+
+use crate::metric::Metric;
+
+pub(crate) mod block;
+pub(crate) mod encode;
+pub(crate) mod query;
+pub(crate) mod rotation;
+pub(crate) mod space;
+
+#[cfg(test)]
+mod tests;
+
+/// Bits per dimension of leaf sketches: 256 to 512 bits in all suit most data, and one bit per dimension at least.
+///
+/// In the prototype that this design rests on, on SIFT (128 dimensions), one bit per dimension needs 160 reranks for what 2 bits reach with 40 and 4 bits with 24; at
+/// 384 dimensions one bit with 40 reranks is enough. A Manhattan grid has one step per dimension for all entries instead
+/// of a scale per entry, and needs twice the bits for the same correlation with true distances.
+pub(crate) fn default_leaf_bits(metric: Metric, width: usize) -> u8 {
+    match (metric, width) {
+        (Metric::Hamming, _) => 1,
+        (Metric::Manhattan, ..=128) | (_, ..=64) => 4,
+        (Metric::Manhattan, _) | (_, ..=192) => 2,
+        _ => 1,
+    }
+}
+
+/// Bits per dimension of branch sketches: 4 up to 384 dimensions, which is 192 bytes an entry, and fewer beyond. Ranking
+/// leaves needs more precision than ranking candidates, which are reranked anyway.
+pub(crate) fn default_branch_bits(metric: Metric, width: usize) -> u8 {
+    match (metric, width) {
+        (_, ..=384) => 4,
+        (Metric::Manhattan, _) | (_, ..=768) => 2,
+        _ => 1,
+    }
+}

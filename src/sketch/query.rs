@@ -1,0 +1,121 @@
+//! A query, prepared once: its point in work space and the look-up tables that serve every node.
+
+use super::space::Space;
+use crate::format::item::{Components, ItemRef, words};
+use crate::format::node::{Code, Layout, NodeRef};
+use crate::kernel::scan::{Estimate, Scan, scan};
+use crate::kernel::tables::Rounding;
+use crate::kernel::{Level, matrix, tables};
+use crate::metric::Metric;
+
+/// How many bits are set in each nibble.
+const COUNTS: [u8; 16] = [0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4];
+
+/// One byte per position and nibble, and what it stands for.
+#[derive(Clone, Debug, Default)]
+struct Tables {
+    bytes: Vec<u8>,
+    rounding: Rounding,
+}
+
+/// A query ready to scan nodes with.
+#[derive(Clone, Debug)]
+pub(crate) struct Prepared {
+    level: Level,
+    is_dot: bool,
+    point: Vec<f32>,
+    /// For leaves with rotated codes or bits; made anew per node for grid codes.
+    leaf: Tables,
+    branch: Tables,
+    /// Values of the tables before they are rounded to bytes.
+    values: Vec<f32>,
+}
+
+impl Prepared {
+    /// `leaf` and `branch` are the layouts of the forest's nodes.
+    pub(crate) fn new(space: &Space, query: &ItemRef<'_>, leaf: Layout, branch: Layout) -> Self {
+        let mut point = vec![0.0; space.width];
+        space.map(query, &mut point);
+        let mut prepared = Self::for_branches(space, point, branch);
+        match (leaf.code, query.components) {
+            (Code::Rotated, _) if leaf == branch => prepared.leaf = prepared.branch.clone(),
+            (Code::Rotated, _) => {
+                prepared.leaf.rotated(space.level, &prepared.point, leaf.bits, &mut prepared.values);
+            }
+            (Code::Bits, Components::Bits(query)) => prepared.leaf.bits(query, leaf.width),
+            _ => {}
+        }
+        prepared
+    }
+
+    /// A point of work space that will scan branches only.
+    pub(crate) fn for_branches(space: &Space, point: Vec<f32>, branch: Layout) -> Self {
+        let is_dot = space.metric == Metric::DotProduct;
+        let (leaf, tables, values) = (Tables::default(), Tables::default(), Vec::new());
+        let mut prepared = Self { level: space.level, is_dot, point, leaf, branch: tables, values };
+        if branch.code == Code::Rotated {
+            prepared.branch.rotated(space.level, &prepared.point, branch.bits, &mut prepared.values);
+        }
+        prepared
+    }
+
+    /// Appends the entries of `node` whose estimate is not above `threshold`; see [`scan`].
+    pub(crate) fn scan(
+        &mut self,
+        node: &NodeRef<'_>,
+        allowed: Option<&[u32]>,
+        threshold: f32,
+        out: &mut Vec<Estimate>,
+    ) {
+        if node.layout.code == Code::Grid {
+            self.leaf.grid(self.level, &self.point, node, &mut self.values);
+        }
+        let tables = if node.level > 0 && node.layout.code == Code::Rotated { &self.branch } else { &self.leaf };
+        if tables.bytes.len() != 16 * node.layout.positions() {
+            return; // Not a node of this forest; the caller has checked layouts.
+        }
+        let input = Scan {
+            layout: node.layout,
+            blocks: node.blocks,
+            len: node.len,
+            tables: &tables.bytes,
+            delta: tables.rounding.delta,
+            bias: tables.rounding.bias,
+            base: self.base(node),
+        };
+        scan(self.level, &input, allowed, threshold, out);
+    }
+
+    fn base(&self, node: &NodeRef<'_>) -> f32 {
+        match (node.layout.code, self.is_dot) {
+            (Code::Rotated, false) => matrix::squared_euclidean(self.level, &self.point, node.centroid),
+            (Code::Rotated, true) => -matrix::dot(self.level, &self.point, node.centroid),
+            _ => 0.0,
+        }
+    }
+}
+
+impl Tables {
+    /// Sums of `u_i q_i` over the dimensions of each nibble.
+    fn rotated(&mut self, level: Level, point: &[f32], bits: u8, values: &mut Vec<f32>) {
+        self.rounding = tables::products(level, point, bits, values, &mut self.bytes);
+    }
+
+    /// Sums of `|q_i - c_i - step_i u_i|` over the dimensions of each nibble.
+    fn grid(&mut self, level: Level, point: &[f32], node: &NodeRef<'_>, values: &mut Vec<f32>) {
+        let slices = [point, node.centroid, node.steps];
+        self.rounding = tables::differences(level, slices, node.layout.bits, values, &mut self.bytes);
+    }
+
+    /// Counts of differing bits, which are bytes already.
+    fn bits(&mut self, query: &[u64], width: usize) {
+        self.bytes.clear();
+        for word in query.iter().take(words(width)) {
+            for i in 0..16 {
+                let nibble = (word >> (4 * i) & 15) as u8;
+                self.bytes.extend((0..16u8).map(|code| COUNTS[usize::from(code ^ nibble)]));
+            }
+        }
+        self.rounding = Rounding { delta: 1.0, bias: 0.0 };
+    }
+}

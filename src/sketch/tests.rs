@@ -1,0 +1,151 @@
+//! Laws of sketches: encode the entries of a node, prepare a query, and compare estimates with true scores.
+
+use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
+
+use super::block::Sketches;
+use super::encode::{Frame, branch_layout, leaf_layout};
+use super::query::Prepared;
+use super::space::{Space, plain};
+use crate::format::item::{Components, ItemRef};
+use crate::format::node::{NodeRef, Packed};
+use crate::format::width;
+use crate::metric::Metric;
+use crate::vector::CheckedVector;
+
+fn random(rng: &mut Xoshiro256PlusPlus, dims: usize, metric: Metric, shift: f32) -> Vec<f32> {
+    let one = |rng: &mut Xoshiro256PlusPlus| match metric {
+        Metric::Hamming => f32::from(u8::from(rng.random::<bool>())),
+        _ => shift + rng.random_range(-1.0f32..1.0) + rng.random_range(-1.0f32..1.0),
+    };
+    (0..dims).map(|_| one(rng)).collect()
+}
+
+fn as_node(packed: &Packed, level: u8) -> NodeRef<'_> {
+    NodeRef {
+        level,
+        layout: packed.layout,
+        len: packed.len,
+        weight: packed.len as u64,
+        centroid: &packed.centroid,
+        steps: &packed.steps,
+        blocks: &packed.blocks,
+    }
+}
+
+/// The score that an estimate stands for, in double precision, up to a term that is the same for all items.
+fn score(metric: Metric, x: &ItemRef<'_>, q: &ItemRef<'_>) -> f64 {
+    let (x_norm, q_norm) = (x.squared_norm, q.squared_norm);
+    match (x.components, q.components) {
+        (Components::Bits(x), Components::Bits(q)) => {
+            x.iter().zip(q).map(|(x, q)| f64::from((x ^ q).count_ones())).sum()
+        }
+        (Components::Floats(x), Components::Floats(q)) => {
+            let pairs = x.iter().zip(q).map(|(x, q)| (f64::from(*x), f64::from(*q)));
+            match metric {
+                Metric::Euclidean => pairs.map(|(x, q)| (x - q).powi(2)).sum(),
+                Metric::Manhattan => pairs.map(|(x, q)| (x - q).abs()).sum(),
+                Metric::DotProduct => -pairs.map(|(x, q)| x * q).sum::<f64>(),
+                _ => -pairs.map(|(x, q)| x * q).sum::<f64>() / (x_norm * q_norm).sqrt(),
+            }
+        }
+        _ => f64::NAN,
+    }
+}
+
+/// Correlation of estimates and true scores over the entries of one node.
+fn correlation(metric: Metric, dims: usize, bits: u8, shift: f32) -> f64 {
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(dims as u64 * 31 + u64::from(bits));
+    let vectors: Vec<Vec<f32>> = (0..203).map(|_| random(&mut rng, dims, metric, shift)).collect();
+    let checked: Vec<_> = vectors.iter().map(|v| CheckedVector::new(v, dims, metric).unwrap()).collect();
+    let items: Vec<ItemRef<'_>> = checked.iter().map(CheckedVector::as_item).collect();
+    let (query, entries) = items.split_last().unwrap();
+
+    let width = width(dims);
+    let mut mean = vec![0.0f32; width];
+    let mut row = vec![0.0f32; width];
+    for item in entries {
+        plain(metric, item, &mut row);
+        mean.iter_mut().zip(&row).for_each(|(mean, x)| *mean += x / entries.len() as f32);
+    }
+    mean.truncate(dims);
+    let space = Space::new(metric, mean, 5);
+    let mut points = vec![0.0f32; width * entries.len()];
+    points.chunks_exact_mut(width).zip(entries).for_each(|(point, item)| space.map(item, point));
+    // Not the mean: factors must hold for any centroid.
+    let centroid: Vec<f32> = points[..width].iter().map(|x| x * 0.3).collect();
+    let layout = leaf_layout(metric, width, bits);
+    let mut sketches = Sketches::new(Frame::new(layout, centroid, &points));
+    for (i, (point, item)) in points.chunks_exact(width).zip(entries).enumerate() {
+        sketches.insert(i, &space, point, Some(item));
+    }
+    let packed = sketches.pack();
+    assert_eq!(Sketches::unpack(&as_node(&packed, 0)).pack().blocks, packed.blocks);
+    let mut prepared = Prepared::new(&space, query, layout, branch_layout(metric, width, 4));
+    let mut estimates = Vec::new();
+    prepared.scan(&as_node(&packed, 0), None, f32::INFINITY, &mut estimates);
+    assert_eq!(estimates.len(), entries.len());
+    let truth: Vec<f64> = entries.iter().map(|item| score(metric, item, query)).collect();
+    if metric == Metric::Hamming {
+        assert!(estimates.iter().zip(&truth).all(|(e, t)| f64::from(e.estimate) == *t));
+    }
+    let estimated: Vec<f64> = estimates.iter().map(|e| f64::from(e.estimate)).collect();
+    pearson(&estimated, &truth)
+}
+
+fn pearson(a: &[f64], b: &[f64]) -> f64 {
+    let mean = |x: &[f64]| x.iter().sum::<f64>() / x.len() as f64;
+    let (ma, mb) = (mean(a), mean(b));
+    let product =
+        |x: &[f64], mx: f64, y: &[f64], my: f64| x.iter().zip(y).map(|(x, y)| (x - mx) * (y - my)).sum::<f64>();
+    product(a, ma, b, mb) / (product(a, ma, a, ma) * product(b, mb, b, mb)).sqrt()
+}
+
+/// Bits and the correlation they reach at least. A grid of one step for all entries is coarser than a scale for each.
+fn least(metric: Metric) -> [(u8, f64); 3] {
+    match metric {
+        Metric::Manhattan => [(1, 0.45), (2, 0.85), (4, 0.985)],
+        _ => [(1, 0.70), (2, 0.90), (4, 0.985)],
+    }
+}
+
+#[test]
+fn estimates_follow_true_scores_and_more_bits_follow_closer() {
+    for metric in Metric::ALL {
+        for dims in [1, 3, 64, 65, 128, 384, 1600] {
+            // One dimension under cosine has two directions only.
+            if metric == Metric::Cosine && dims == 1 {
+                continue;
+            }
+            for (bits, least) in least(metric) {
+                let found = correlation(metric, dims, bits, 0.0);
+                assert!(found > least, "{metric}, {dims} dims, {bits} bits: correlation {found}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_large_common_shift_costs_no_precision() {
+    for metric in [Metric::Euclidean, Metric::Manhattan] {
+        for (bits, least) in least(metric) {
+            let found = correlation(metric, 128, bits, 1000.0);
+            assert!(found > least, "{metric}, {bits} bits: correlation {found}");
+        }
+    }
+}
+
+#[test]
+fn an_entry_at_the_centroid_is_estimated_exactly() {
+    let space = Space::new(Metric::Euclidean, vec![0.0; 64], 1);
+    let vector = vec![0.5f32; 64];
+    let query = CheckedVector::new(&vector, 64, Metric::Euclidean).unwrap();
+    let (layout, centroid) = (leaf_layout(Metric::Euclidean, 64, 2), vec![0.25f32; 64]);
+    let packed = Sketches::of_points(&space, layout, centroid.clone(), &centroid).pack();
+    let mut prepared = Prepared::new(&space, &query.as_item(), layout, layout);
+    let mut estimates = Vec::new();
+    prepared.scan(&as_node(&packed, 0), None, f32::INFINITY, &mut estimates);
+    let mut point = vec![0.0; 64];
+    space.map(&query.as_item(), &mut point);
+    let exact: f32 = point.iter().zip(&centroid).map(|(q, c)| (q - c) * (q - c)).sum();
+    assert!((estimates[0].estimate - exact).abs() < 1e-4 * exact);
+}

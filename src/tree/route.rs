@@ -1,0 +1,200 @@
+//! Routing: the nearest leaves of a point, and the second leaf that spill gives it.
+
+use rayon::prelude::*;
+
+use crate::cluster::{Matrix, half_norms, update};
+use crate::kernel::{Level, matrix};
+use crate::metric::Metric;
+
+/// Coarse groups whose leaves are compared with a point, at least.
+const BEAM: usize = 12;
+/// Nearest leaves among which the spill leaf is chosen.
+pub(crate) const SHORTLIST: usize = 12;
+/// Weight of the parallel part of the residual in SOAR's rule.
+const SOAR_LAMBDA: f32 = 1.0;
+/// No leaf: what stands in for the second leaf without spill.
+pub(crate) const NO_LEAF: u32 = u32::MAX;
+
+/// Leaf centroids in groups, each with the mean of its group.
+#[derive(Debug)]
+pub(crate) struct Router {
+    level: Level,
+    metric: Metric,
+    coarse: Matrix,
+    coarse_norms: Vec<f32>,
+    /// First leaf of each group, and the end of the last.
+    starts: Vec<usize>,
+    pub(crate) leaves: Matrix,
+    leaf_norms: Vec<f32>,
+}
+
+/// A leaf and how far its centroid is, in the order of the metric.
+pub(crate) type Near = (f32, u32);
+
+impl Router {
+    pub(crate) fn new(level: Level, metric: Metric, groups: Vec<Matrix>) -> Self {
+        let width = groups.first().map_or(64, |group| group.width);
+        let (mut coarse, mut leaves, mut starts) = (Matrix::new(width), Matrix::new(width), vec![0]);
+        for group in groups.iter().filter(|group| group.len() > 0) {
+            coarse.push(&group.mean());
+            leaves.values.extend_from_slice(&group.values);
+            starts.push(leaves.len());
+        }
+        let (coarse_norms, leaf_norms) = (half_norms(level, &coarse), half_norms(level, &leaves));
+        Self { level, metric, coarse, coarse_norms, starts, leaves, leaf_norms }
+    }
+
+    pub(crate) fn with_metric(mut self, metric: Metric) -> Self {
+        self.metric = metric;
+        self
+    }
+
+    /// One Lloyd pass over all leaves: every row goes to its nearest leaf, and centroids move to their rows' means.
+    pub(crate) fn refine(&mut self, points: &Matrix) {
+        let nearest: Vec<u32> = points
+            .values
+            .par_chunks(1024 * points.width)
+            .flat_map_iter(|rows| self.nearest(rows, 1).into_iter().map(|near| near.first().map_or(0, |n| n.1)))
+            .collect();
+        update(points, &crate::cluster::members(&nearest, self.leaves.len()), &mut self.leaves);
+        let groups = self.starts.windows(2).map(|pair| (pair[0], pair[1]));
+        let groups = groups.map(|(start, end)| Matrix {
+            values: self.leaves.values[start * points.width..end * points.width].to_vec(),
+            width: points.width,
+        });
+        *self = Self::new(self.level, self.metric, groups.collect());
+    }
+
+    /// The first and second leaf of each row; the second is [`NO_LEAF`] without spill, or if there is one leaf only.
+    pub(crate) fn route(&self, rows: &[f32], spill: bool) -> Vec<[u32; 2]> {
+        let near = self.nearest(rows, if spill { SHORTLIST } else { 1 });
+        let points = rows.chunks_exact(self.leaves.width);
+        near.iter().zip(points).map(|(near, point)| self.choose(near, point)).collect()
+    }
+
+    fn choose(&self, near: &[Near], point: &[f32]) -> [u32; 2] {
+        let Some((first, others)) = near.split_first() else { return [NO_LEAF; 2] };
+        let others = others.iter().map(|(_, leaf)| (*leaf, self.leaves.row(*leaf as usize)));
+        [first.1, second_leaf(self.level, point, self.leaves.row(first.1 as usize), others)]
+    }
+
+    /// The `count` nearest leaves of each row, nearest first, among those of its nearest groups.
+    fn nearest(&self, rows: &[f32], count: usize) -> Vec<Vec<Near>> {
+        let width = self.leaves.width;
+        let groups = self.starts.len() - 1;
+        let beam = BEAM.max(groups / 8).min(groups);
+        let coarse = self.scores(rows, &self.coarse.values, &self.coarse_norms);
+        let mut visitors: Vec<Vec<u32>> = vec![Vec::new(); groups];
+        for (row, scores) in (0u32..).zip(coarse.chunks_exact(groups.max(1))) {
+            let mut order: Vec<Near> = scores.iter().copied().zip(0u32..).collect();
+            if beam < groups {
+                order.select_nth_unstable_by(beam, by_score);
+            }
+            order[..beam].iter().for_each(|(_, group)| visitors[*group as usize].push(row));
+        }
+        let mut near: Vec<Vec<Near>> = vec![Vec::with_capacity(count + 1); rows.len() / width];
+        let mut gathered = Vec::new();
+        for (group, visitors) in visitors.iter().enumerate().filter(|(_, visitors)| !visitors.is_empty()) {
+            let (start, end) = (self.starts[group], self.starts[group + 1]);
+            gathered.clear();
+            visitors.iter().for_each(|row| gathered.extend_from_slice(&rows[*row as usize * width..][..width]));
+            let scores =
+                self.scores(&gathered, &self.leaves.values[start * width..end * width], &self.leaf_norms[start..end]);
+            for (row, scores) in visitors.iter().zip(scores.chunks_exact(end - start)) {
+                #[expect(clippy::cast_possible_truncation, reason = "leaves have 32-bit ids")]
+                (start as u32..)
+                    .zip(scores)
+                    .for_each(|(leaf, score)| insert(&mut near[*row as usize], (*score, leaf), count));
+            }
+        }
+        near
+    }
+
+    /// Scores of all pairs, smaller is nearer: the Manhattan distance, else half the squared distance less |x|^2 / 2.
+    fn scores(&self, rows: &[f32], centroids: &[f32], norms: &[f32]) -> Vec<f32> {
+        let width = self.leaves.width;
+        let mut out = vec![0.0; rows.len() / width * norms.len()];
+        if self.metric == Metric::Manhattan {
+            matrix::manhattans(self.level, rows, centroids, width, &mut out);
+        } else {
+            matrix::dots(self.level, rows, centroids, width, &mut out);
+            out.chunks_exact_mut(norms.len().max(1)).for_each(|row| {
+                row.iter_mut().zip(norms).for_each(|(score, norm)| *score = norm - *score);
+            });
+        }
+        out
+    }
+}
+
+/// The second leaf of a point, by SOAR (Sun, Guo, Kumar: SOAR, NeurIPS 2023): it is near and lies in another direction than
+/// the first, so that a query that misses one is likely to meet the other. It minimises
+/// |x - c'|^2 + lambda (r . (x - c') / |r|)^2, in which r = x - c.
+pub(crate) fn second_leaf<'a>(
+    level: Level,
+    point: &[f32],
+    first: &[f32],
+    others: impl Iterator<Item = (u32, &'a [f32])>,
+) -> u32 {
+    let residual = difference(point, first);
+    let squared = matrix::dot(level, &residual, &residual);
+    let mut best = (f32::INFINITY, NO_LEAF);
+    for (leaf, centroid) in others {
+        let other = difference(point, centroid);
+        let along = matrix::dot(level, &residual, &other);
+        let penalty = if squared > 0.0 { SOAR_LAMBDA * along * (along / squared) } else { 0.0 };
+        let loss = matrix::dot(level, &other, &other) + penalty;
+        if loss < best.0 || best.1 == NO_LEAF {
+            best = (loss, leaf);
+        }
+    }
+    best.1
+}
+
+fn difference(a: &[f32], b: &[f32]) -> Vec<f32> {
+    a.iter().zip(b).map(|(a, b)| a - b).collect()
+}
+
+pub(crate) fn by_score(a: &Near, b: &Near) -> std::cmp::Ordering {
+    a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))
+}
+
+/// Keeps the `count` nearest, sorted.
+fn insert(near: &mut Vec<Near>, new: Near, count: usize) {
+    if near.len() == count && near.last().is_some_and(|last| by_score(last, &new).is_le()) {
+        return;
+    }
+    let at = near.partition_point(|old| by_score(old, &new).is_lt());
+    near.insert(at, new);
+    near.truncate(count);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::level;
+    use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
+
+    #[test]
+    fn with_all_groups_in_the_beam_the_nearest_leaf_is_the_nearest() {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(2);
+        let mut random =
+            |n: usize| Matrix { values: (0..n * 64).map(|_| rng.random_range(-1.0..1.0)).collect(), width: 64 };
+        let groups: Vec<Matrix> = (0..6).map(|i| random(5 + i)).collect();
+        let points = random(50);
+        for metric in [Metric::Euclidean, Metric::Manhattan] {
+            let router = Router::new(level(), metric, groups.clone());
+            for (row, chosen) in router.route(&points.values, true).into_iter().enumerate() {
+                let distance = |leaf: usize| -> f32 {
+                    let pairs = points.row(row).iter().zip(router.leaves.row(leaf));
+                    pairs
+                        .map(|(x, c)| if metric == Metric::Manhattan { (x - c).abs() } else { (x - c) * (x - c) })
+                        .sum()
+                };
+                let best = (0..router.leaves.len()).map(distance).fold(f32::INFINITY, f32::min);
+                assert!(distance(chosen[0] as usize) <= best * 1.0001);
+                assert!(chosen[1] != chosen[0] && chosen[1] != NO_LEAF);
+            }
+            assert!(router.route(&points.values, false).iter().all(|chosen| chosen[1] == NO_LEAF));
+        }
+    }
+}

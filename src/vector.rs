@@ -1,0 +1,92 @@
+//! Vectors from outside: checked before anything is done with them.
+
+use std::borrow::Cow;
+
+use crate::error::{Error, Result};
+use crate::format::item::{Components, ItemRef, words};
+use crate::kernel::{distance, level};
+use crate::metric::Metric;
+
+/// The greatest Euclidean length of a vector, 2^60. Squared distances between any two such vectors, and their sketches'
+/// factors, fit `f32` with room to spare.
+const MAX_NORM: f64 = (1u64 << 60) as f64;
+
+/// A vector that suits an index.
+#[derive(Debug)]
+pub(crate) struct CheckedVector<'a> {
+    squared_norm: f64,
+    floats: &'a [f32],
+    bits: Cow<'a, [u64]>,
+    is_bits: bool,
+}
+
+impl<'a> CheckedVector<'a> {
+    pub(crate) fn new(vector: &'a [f32], dims: usize, metric: Metric) -> Result<Self> {
+        if vector.len() != dims {
+            return Err(Error::Dimensions { expected: dims, got: vector.len() });
+        }
+        if let Some((position, value)) = vector.iter().copied().enumerate().find(|(_, value)| !value.is_finite()) {
+            return Err(Error::NonFinite { position, value });
+        }
+        if metric == Metric::Hamming {
+            let bits = pack(vector)?;
+            let squared_norm = bits.iter().map(|word| f64::from(word.count_ones())).sum();
+            return Ok(Self { squared_norm, floats: &[], bits: Cow::Owned(bits), is_bits: true });
+        }
+        let squared_norm = distance::dot(level(), vector, vector);
+        if squared_norm > MAX_NORM * MAX_NORM {
+            return Err(Error::NormOverflow { got: squared_norm.sqrt(), max: MAX_NORM });
+        }
+        if metric == Metric::Cosine && squared_norm == 0.0 {
+            return Err(Error::ZeroVector);
+        }
+        Ok(Self { squared_norm, floats: vector, bits: Cow::Borrowed(&[]), is_bits: false })
+    }
+
+    /// The vector in the form in which items are stored.
+    pub(crate) fn as_item(&self) -> ItemRef<'_> {
+        let components = if self.is_bits { Components::Bits(&self.bits) } else { Components::Floats(self.floats) };
+        ItemRef { squared_norm: self.squared_norm, components }
+    }
+}
+
+/// Whether stored components are a vector that this crate would have accepted; tells their squared norm.
+pub(crate) fn stored_norm(item: &ItemRef<'_>, dims: usize, metric: Metric) -> Option<f64> {
+    let vector = item.to_vector(dims);
+    CheckedVector::new(&vector, dims, metric).ok().map(|checked| checked.squared_norm)
+}
+
+fn pack(vector: &[f32]) -> Result<Vec<u64>> {
+    let mut bits = vec![0u64; words(vector.len())];
+    for (position, value) in vector.iter().copied().enumerate() {
+        if value == 1.0 {
+            bits[position / 64] |= 1 << (position % 64);
+        } else if value != 0.0 {
+            return Err(Error::NotABit { position, value });
+        }
+    }
+    Ok(bits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_compared_is_refused() {
+        let check = |vector: &[f32], metric| CheckedVector::new(vector, 3, metric).map(|_| ());
+        for metric in Metric::ALL {
+            assert!(check(&[1.0, 0.0, 1.0], metric).is_ok());
+            assert!(matches!(check(&[1.0, 0.0], metric), Err(Error::Dimensions { expected: 3, got: 2 })));
+            assert!(matches!(check(&[1.0, f32::NAN, 1.0], metric), Err(Error::NonFinite { position: 1, .. })));
+            assert!(matches!(check(&[1.0, 0.0, f32::INFINITY], metric), Err(Error::NonFinite { position: 2, .. })));
+            assert_eq!(check(&[-0.0; 3], metric).is_ok(), metric != Metric::Cosine);
+        }
+        for metric in [Metric::Euclidean, Metric::Cosine, Metric::DotProduct, Metric::Manhattan] {
+            assert!(matches!(check(&[f32::MAX, 0.0, 0.0], metric), Err(Error::NormOverflow { .. })));
+            assert!(check(&[1e18, 0.0, 0.0], metric).is_ok());
+            assert!(check(&[1e-45, 0.0, 0.0], metric).is_ok());
+        }
+        assert!(matches!(check(&[1.0, 0.5, 0.0], Metric::Hamming), Err(Error::NotABit { position: 1, .. })));
+    }
+}

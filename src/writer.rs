@@ -1,0 +1,374 @@
+//! Changing an index inside a write transaction.
+
+use heed::{RoTxn, RwTxn};
+
+use crate::build;
+use crate::database::{Database, ItemOf};
+use crate::error::{Error, Result};
+use crate::format::item::{ItemRef, PendingRef, write_item, write_pending};
+use crate::format::record::Record;
+use crate::format::{Key, Kind};
+use crate::metric::Metric;
+use crate::options::{BuildOptions, BuildStats, IndexOptions};
+use crate::repair::{self, Repair};
+use crate::vector::CheckedVector;
+
+/// Changes an index: adds, overwrites and deletes items, and builds the forest over them.
+///
+/// A writer is a small handle without state of its own: all it does happens in the write transaction it is given, and is
+/// committed or aborted with it. Whatever is committed is found by searches, built or not; [`Writer::build`] makes it
+/// fast. Begin and commit a write transaction on the same thread: LMDB's lock belongs to the thread.
+///
+/// ```
+/// # use spinney::{heed, BuildOptions, Database, IndexOptions, Metric, Reader, Writer};
+/// # let dir = tempfile::tempdir()?;
+/// # // SAFETY: the folder is ours alone.
+/// # let env = unsafe { heed::EnvOpenOptions::new().map_size(10 << 20).max_dbs(1).open(dir.path())? };
+/// let db = Database::open_or_create(&env)?;
+/// let mut wtxn = env.write_txn()?;
+/// let writer = Writer::open_or_create(db, &mut wtxn, 0, &IndexOptions::new(3, Metric::Cosine))?;
+/// writer.add_item(&mut wtxn, 7, &[1.0, 0.0, 0.0])?;
+/// writer.add_item(&mut wtxn, 8, &[0.0, 1.0, 0.0])?;
+/// writer.add_item(&mut wtxn, 7, &[0.9, 0.1, 0.0])?; // overwrites
+/// assert!(writer.del_item(&mut wtxn, 8)?);
+/// writer.build(&mut wtxn, &BuildOptions::default())?;
+/// assert_eq!(writer.len(&wtxn)?, 1);
+/// wtxn.commit()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Copy, Clone, Debug)]
+pub struct Writer {
+    db: Database,
+    of: ItemOf,
+}
+
+impl Writer {
+    /// Opens an index, and creates it if it does not exist.
+    ///
+    /// # Errors
+    /// [`Error::DimensionsOutOfRange`]; [`Error::MetricMismatch`] or [`Error::DimensionsMismatch`] if the index exists
+    /// and is another; [`Error::FormatTooNew`]; [`Error::Corrupted`]. Nothing is written then.
+    pub fn open_or_create(db: Database, wtxn: &mut RwTxn<'_>, index: u16, options: &IndexOptions) -> Result<Self> {
+        let dims = options.checked_dims()?;
+        let of = ItemOf { index, dims: options.dims(), metric: options.metric() };
+        match db.record_of(wtxn, of) {
+            Err(Error::IndexNotFound { .. }) => {
+                let record = Record::new(dims, of.metric);
+                db.put(wtxn, Key::record(index), record.as_bytes())?;
+            }
+            found => {
+                found?;
+            }
+        }
+        Ok(Self { db, of })
+    }
+
+    /// Opens an index that exists, whatever its metric and dimensions.
+    ///
+    /// # Errors
+    /// [`Error::IndexNotFound`]; [`Error::FormatTooNew`]; [`Error::Corrupted`].
+    pub fn open(db: Database, rtxn: &RoTxn<'_>, index: u16) -> Result<Self> {
+        let (record, metric) = db.record(rtxn, index)?;
+        Ok(Self { db, of: ItemOf { index, dims: record.dims(), metric } })
+    }
+
+    /// Components of each vector.
+    #[must_use]
+    pub fn dims(&self) -> usize {
+        self.of.dims
+    }
+
+    /// How vectors are compared.
+    #[must_use]
+    pub fn metric(&self) -> Metric {
+        self.of.metric
+    }
+
+    /// The number of this index.
+    #[must_use]
+    pub fn index(&self) -> u16 {
+        self.of.index
+    }
+
+    /// Adds an item, or overwrites the one that has this id.
+    ///
+    /// # Shape and units
+    /// `vector`: `dims` finite numbers; for Hamming each exactly 0.0 or 1.0. It is stored as it is.
+    ///
+    /// # Errors
+    /// [`Error::Dimensions`], [`Error::NonFinite`], [`Error::ZeroVector`], [`Error::NormOverflow`] or
+    /// [`Error::NotABit`] if the vector does not suit the index: nothing is changed then.
+    ///
+    /// # Cost
+    /// O(dims + log items).
+    pub fn add_item(&self, wtxn: &mut RwTxn<'_>, id: u32, vector: &[f32]) -> Result<()> {
+        let checked = CheckedVector::new(vector, self.of.dims, self.of.metric)?;
+        let mut record = self.record(wtxn)?;
+        self.put_item(wtxn, &mut record, id, &checked, &mut Buffers::default())?;
+        self.put_record(wtxn, &record)
+    }
+
+    /// Adds or overwrites many items. An id that occurs twice keeps its last vector.
+    ///
+    /// All vectors are checked before the first is written.
+    ///
+    /// # Shape and units
+    /// `vectors`: `ids.len()` rows of `dims` numbers, one after the other, each as for [`Writer::add_item`].
+    ///
+    /// # Errors
+    /// [`Error::VectorsShape`] if the lengths do not fit; else as [`Writer::add_item`], for the first vector that does
+    /// not suit the index: nothing is changed then.
+    ///
+    /// # Cost
+    /// O(dims + log items) for each; fastest with ascending ids.
+    pub fn add_items(&self, wtxn: &mut RwTxn<'_>, ids: &[u32], vectors: &[f32]) -> Result<()> {
+        let expected = ids.len().saturating_mul(self.of.dims);
+        if vectors.len() != expected {
+            return Err(Error::VectorsShape { ids: ids.len(), dims: self.of.dims, expected, got: vectors.len() });
+        }
+        let rows = vectors.chunks_exact(self.of.dims);
+        for row in rows.clone() {
+            CheckedVector::new(row, self.of.dims, self.of.metric)?;
+        }
+        let mut record = self.record(wtxn)?;
+        // What is overwritten must be readable, and that is found out before anything is written.
+        for id in ids {
+            self.old(wtxn, &record, *id)?;
+        }
+        let mut buffers = Buffers::default();
+        for (id, row) in ids.iter().zip(rows) {
+            let checked = CheckedVector::new(row, self.of.dims, self.of.metric)?;
+            self.put_item(wtxn, &mut record, *id, &checked, &mut buffers)?;
+        }
+        self.put_record(wtxn, &record)
+    }
+
+    /// Deletes an item; `false` if there is none of this id.
+    ///
+    /// # Errors
+    /// [`Error::Heed`], [`Error::MapFull`], [`Error::Corrupted`].
+    ///
+    /// # Cost
+    /// O(dims + log items).
+    pub fn del_item(&self, wtxn: &mut RwTxn<'_>, id: u32) -> Result<bool> {
+        let mut record = self.record(wtxn)?;
+        let mut buffers = Buffers::default();
+        if !self.mark(wtxn, &mut record, id, false, &mut buffers)? {
+            return Ok(false);
+        }
+        self.db.delete(wtxn, Key::item(self.of.index, id))?;
+        record.items = record.items.saturating_sub(1);
+        self.put_record(wtxn, &record)?;
+        Ok(true)
+    }
+
+    /// Deletes all items and the forest. Metric and dimensions stay, and nothing else.
+    ///
+    /// # Errors
+    /// [`Error::Heed`], [`Error::MapFull`].
+    ///
+    /// # Cost
+    /// O(entries of the index).
+    pub fn clear(&self, wtxn: &mut RwTxn<'_>) -> Result<()> {
+        let record = Record::new(u32::try_from(self.of.dims).unwrap_or(u32::MAX), self.of.metric);
+        self.record(wtxn)?;
+        for kind in Kind::ALL {
+            self.db.delete_kind(wtxn, self.of.index, kind)?;
+        }
+        self.put_record(wtxn, &record)
+    }
+
+    /// Whether there is an item of this id.
+    ///
+    /// # Errors
+    /// [`Error::IndexNotFound`], [`Error::DimensionsMismatch`] or [`Error::MetricMismatch`] if this transaction's snapshot
+    /// has no index of this number, or another than the writer was opened for.
+    pub fn contains_item(&self, rtxn: &RoTxn<'_>, id: u32) -> Result<bool> {
+        self.record(rtxn)?;
+        Ok(self.db.get(rtxn, Key::item(self.of.index, id))?.is_some())
+    }
+
+    /// The vector of an item as it was added, if there is such an item.
+    ///
+    /// # Errors
+    /// [`Error::Corrupted`] if the stored bytes are damaged.
+    pub fn item_vector(&self, rtxn: &RoTxn<'_>, id: u32) -> Result<Option<Vec<f32>>> {
+        self.record(rtxn)?;
+        Ok(self.db.item(rtxn, self.of, id)?.map(|item| item.to_vector(self.of.dims)))
+    }
+
+    /// How many items there are. O(1).
+    ///
+    /// # Errors
+    /// [`Error::IndexNotFound`] if the index is not in this transaction's snapshot.
+    pub fn len(&self, rtxn: &RoTxn<'_>) -> Result<u64> {
+        self.record(rtxn).map(|record| record.items)
+    }
+
+    /// Whether there are no items. O(1).
+    ///
+    /// # Errors
+    /// As [`Writer::len`].
+    pub fn is_empty(&self, rtxn: &RoTxn<'_>) -> Result<bool> {
+        self.len(rtxn).map(|len| len == 0)
+    }
+
+    /// How many items were added, overwritten or deleted since the last build. O(1).
+    ///
+    /// # Errors
+    /// As [`Writer::len`].
+    pub fn pending_len(&self, rtxn: &RoTxn<'_>) -> Result<u64> {
+        self.record(rtxn).map(|record| record.pending_len())
+    }
+
+    /// Brings the forest up to date with the items.
+    ///
+    /// Everything is computed before anything is written. When a build fails or is cancelled, the index is as it was
+    /// before the call, pending items included, and the transaction can be committed; the next build completes the work.
+    /// (When LMDB itself fails, it refuses the commit: see [`Error`].)
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`]; [`Error::InvalidOption`]; [`Error::MapFull`]; [`Error::Corrupted`].
+    ///
+    /// # Cost
+    /// In proportion to the pending changes: a fraction of a millisecond for each, and the rewriting of the leaves they touch.
+    /// The whole forest is built anew, at some tens of microseconds for each item, when changes are more than an eighth of
+    /// the items, when there are fewer items than fill eight leaves, or when the options ask for another shape.
+    /// [`BuildStats::method`] says which it was.
+    pub fn build(&self, wtxn: &mut RwTxn<'_>, options: &BuildOptions<'_>) -> Result<BuildStats> {
+        self.record(wtxn)?;
+        build::build(self.db, wtxn, self.of, options)
+    }
+
+    /// Rebuilds a damaged index from the items that can still be read.
+    ///
+    /// Nothing is done if [`Reader::verify`](crate::Reader::verify) finds nothing wrong. Else items whose bytes are not a
+    /// vector of this index are deleted and named in the answer; those that were pending are counted as they are now; and
+    /// the forest is built anew in the shape it had, as far as the record tells it. `options` says what the index is,
+    /// because its record may be among what is damaged; it is created if it has no record.
+    ///
+    /// # Errors
+    /// [`Error::MetricMismatch`] or [`Error::DimensionsMismatch`] if the record can be read and says otherwise; else as
+    /// [`Writer::build`].
+    ///
+    /// # Cost
+    /// That of a verification and a bulk build.
+    pub fn repair(
+        db: Database,
+        wtxn: &mut RwTxn<'_>,
+        index: u16,
+        options: &IndexOptions,
+        build: &BuildOptions<'_>,
+    ) -> Result<Repair> {
+        repair::repair(db, wtxn, index, options, build)
+    }
+
+    /// The record, if the index is still the one this writer was opened for.
+    fn record(&self, rtxn: &RoTxn<'_>) -> Result<Record> {
+        self.db.record_of(rtxn, self.of)
+    }
+
+    fn put_record(&self, wtxn: &mut RwTxn<'_>, record: &Record) -> Result<()> {
+        self.db.put(wtxn, Key::record(self.of.index), record.as_bytes())
+    }
+
+    fn put_item(
+        &self,
+        wtxn: &mut RwTxn<'_>,
+        record: &mut Record,
+        id: u32,
+        vector: &CheckedVector<'_>,
+        buffers: &mut Buffers,
+    ) -> Result<()> {
+        if !self.mark(wtxn, record, id, true, buffers)? {
+            record.items += 1;
+        }
+        let item = vector.as_item();
+        write_item(&mut buffers.value, item.squared_norm, item.components);
+        let key = Key::item(self.of.index, id);
+        if buffers.is_last(self.db, wtxn, key)? {
+            self.db.append(wtxn, key, &buffers.value)
+        } else {
+            self.db.put(wtxn, key, &buffers.value)
+        }
+    }
+
+    /// Reads what there is of an id, and checks it.
+    fn old<'t>(&self, rtxn: &'t RoTxn<'_>, record: &Record, id: u32) -> Result<Old<'t>> {
+        let ItemOf { index, dims, metric } = self.of;
+        let (item_key, key) = (Key::item(index, id), Key::pending(index, id));
+        let item = self.db.get(rtxn, item_key)?;
+        if let Some(bytes) = item {
+            ItemRef::parse(item_key, bytes, dims, metric)?;
+        }
+        // Without a mark, an item that exists is in the forest as it is.
+        let mark = if record.pending > 0 { self.db.get(rtxn, key)? } else { None };
+        let indexed = match mark {
+            Some(bytes) => PendingRef::parse(key, bytes, dims, metric)?.indexed,
+            None => item,
+        };
+        Ok(Old { exists: item.is_some(), had_mark: mark.is_some(), indexed })
+    }
+
+    /// Leaves the pending mark that adding (`is_live`) or deleting an item needs; tells whether the item exists so far.
+    ///
+    /// The mark keeps the vector that the forest was built with, because the build finds the item's leaves by it. An item
+    /// that the forest never held leaves no mark when it is deleted.
+    fn mark(
+        &self,
+        wtxn: &mut RwTxn<'_>,
+        record: &mut Record,
+        id: u32,
+        is_live: bool,
+        buffers: &mut Buffers,
+    ) -> Result<bool> {
+        let key = Key::pending(self.of.index, id);
+        let Old { exists, had_mark, indexed } = self.old(wtxn, record, id)?;
+        // Where nothing is in a forest, everything is pending, and needs no marks.
+        if record.trees == 0 || (!exists && !is_live) {
+            return Ok(exists);
+        }
+        if indexed.is_none() && !is_live {
+            self.db.delete(wtxn, key)?;
+            record.pending = record.pending.saturating_sub(1);
+            return Ok(exists);
+        }
+        write_pending(&mut buffers.mark, &PendingRef { is_live, indexed });
+        self.db.put(wtxn, key, &buffers.mark)?;
+        record.pending += u64::from(!had_mark);
+        Ok(exists)
+    }
+}
+
+/// What is known of an id before it changes.
+struct Old<'t> {
+    /// Whether there is such an item.
+    exists: bool,
+    had_mark: bool,
+    /// The item value that the forest was built with, if it holds this id.
+    indexed: Option<&'t [u8]>,
+}
+
+/// Values under construction, reused from item to item.
+#[derive(Default)]
+struct Buffers {
+    value: Vec<u8>,
+    mark: Vec<u8>,
+    /// The key that was appended last; nothing comes after it then.
+    appended: Option<Key>,
+}
+
+impl Buffers {
+    /// Whether this key comes after all others; the caller then puts it there.
+    fn is_last(&mut self, db: Database, rtxn: &RoTxn<'_>, key: Key) -> Result<bool> {
+        // Of all that a writer puts, only items can come after items.
+        let is_last = match self.appended {
+            Some(last) => last.to_bytes() < key.to_bytes(),
+            None => db.is_last(rtxn, key)?,
+        };
+        if is_last {
+            self.appended = Some(key);
+        }
+        Ok(is_last)
+    }
+}

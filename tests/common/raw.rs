@@ -1,0 +1,182 @@
+//! The stored bytes under an index, and an index to damage.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rand::RngExt;
+use rand::seq::IndexedRandom;
+use spinney::heed::types::Bytes;
+use spinney::heed::{self, CommitOrAbort, RoTxn, RwTxn};
+use spinney::roaring::RoaringBitmap;
+use spinney::{BuildOptions, Error, Hit, IndexOptions, Metric, Reader, Writer};
+
+use super::{Rng, Seed, Spread, Store, add_all, vectors};
+
+pub const RECORD: u8 = 0;
+pub const ORIGIN: u8 = 1;
+pub const PENDING: u8 = 2;
+pub const BRANCH: u8 = 3;
+pub const LEAF: u8 = 4;
+pub const ITEM: u8 = 6;
+
+pub type Entries = Vec<([u8; 8], Vec<u8>)>;
+
+/// The LMDB database under the store, as bytes.
+pub struct Raw(pub heed::Database<'static, Bytes, Bytes>);
+
+impl Raw {
+    pub fn open(store: &Store) -> Self {
+        let rtxn = store.env.read_txn().unwrap();
+        let opened = store.env.open_databases_and_commit(rtxn, |opener, rtxn| {
+            opener.open_database::<Bytes, Bytes>(rtxn, Some("spinney")).map(CommitOrAbort::<_, ()>::Commit)
+        });
+        let opened: Result<_, heed::Error> = opened;
+        Self(opened.unwrap().commit().flatten().expect("the database exists"))
+    }
+
+    pub fn all(&self, rtxn: &RoTxn<'_>) -> Entries {
+        let entries = self.0.iter(rtxn).unwrap().map(Result::unwrap);
+        entries.map(|(key, value)| (key.try_into().unwrap(), value.to_vec())).collect()
+    }
+
+    pub fn get(&self, rtxn: &RoTxn<'_>, key: [u8; 8]) -> Vec<u8> {
+        self.0.get(rtxn, &key).unwrap().expect("the key exists").to_vec()
+    }
+
+    pub fn put(&self, wtxn: &mut RwTxn<'_>, key: [u8; 8], value: &[u8]) {
+        self.0.put(wtxn, &key, value).unwrap();
+    }
+}
+
+pub fn key(index: u16, kind: u8, tree: u8, id: u32) -> [u8; 8] {
+    let ([i0, i1], [d0, d1, d2, d3]) = (index.to_be_bytes(), id.to_be_bytes());
+    [i0, i1, kind, tree, d0, d1, d2, d3]
+}
+
+pub fn create(store: &Store, wtxn: &mut RwTxn<'_>, dims: usize, metric: Metric) -> Writer {
+    Writer::open_or_create(store.db, wtxn, 0, &IndexOptions::new(dims, metric)).unwrap()
+}
+
+/// An index of 1,300 items with two levels of branches, and 60 pending marks of all kinds.
+pub fn planted(metric: Metric, dims: usize) -> Store {
+    let store = Store::with_map_size(64 << 20);
+    let mut rng = Seed::new(70).rng(dims as u64);
+    let rows = vectors(&mut rng, metric, dims, 1330, Spread::Clusters);
+    let mut wtxn = store.env.write_txn().unwrap();
+    let writer = create(&store, &mut wtxn, dims, metric);
+    add_all(&writer, &mut wtxn, &(0u32..).zip(rows[..1300].iter().cloned()).collect());
+    writer.build(&mut wtxn, &BuildOptions::default().leaf_size(32)).unwrap();
+    for id in 0..30 {
+        writer.add_item(&mut wtxn, 1270 + 2 * id, &rows[1300 + id as usize]).unwrap();
+        writer.del_item(&mut wtxn, 10 * id).unwrap();
+    }
+    wtxn.commit().unwrap();
+    store
+}
+
+/// Reads, searches, changes and builds index 0; returns the errors met on the way.
+pub fn exercise(store: &Store, wtxn: &mut RwTxn<'_>, with_build: bool) -> Vec<Error> {
+    let mut errors = read_all(store, wtxn);
+    let mut note = |result: Result<(), Error>| errors.extend(result.err());
+    match Writer::open(store.db, wtxn, 0) {
+        Err(error) => note(Err(error)),
+        Ok(writer) => {
+            let row = vec![1.0; writer.dims()];
+            note(writer.len(wtxn).map(|_| ()));
+            note(writer.add_item(wtxn, 5000, &row));
+            note(writer.add_item(wtxn, 1, &row));
+            note(writer.add_items(wtxn, &[2, 1272], &[row.clone(), row].concat()));
+            note(writer.del_item(wtxn, 3).map(|_| ()));
+            if with_build {
+                note(writer.build(wtxn, &BuildOptions::default()).map(|_| ()));
+                errors.extend(read_all(store, wtxn));
+            }
+        }
+    }
+    errors
+}
+
+pub fn read_all(store: &Store, rtxn: &RoTxn<'_>) -> Vec<Error> {
+    let mut errors = Vec::new();
+    let reader = match Reader::open(rtxn, store.db, 0) {
+        Ok(reader) => reader,
+        Err(error) => return vec![error],
+    };
+    errors.extend(store.db.indexes(rtxn).err());
+    errors.extend(reader.stats().err());
+    errors.extend(reader.ids().unwrap().find_map(Result::err));
+    errors.extend(reader.items().unwrap().find_map(Result::err));
+    errors.extend(reader.item_vector(1).err());
+    let query = vec![1.0; reader.dims()];
+    let filter: RoaringBitmap = (0..2000).filter(|id| id % 5 > 0).collect();
+    let searches = [
+        reader.nns(10).by_vector(&query),
+        reader.nns(10).search_k(1).by_vector(&query),
+        reader.nns(3).search_k(usize::MAX).oversampling(2.0).by_vector(&query),
+        reader.nns(10).filter(&filter).by_vector(&query),
+        reader.nns(usize::MAX).by_vector(&query),
+        reader.nns(10).exact().by_vector(&query),
+        reader.nns(10).by_item(1).map(Option::unwrap_or_default),
+    ];
+    for result in searches {
+        match result {
+            Ok(hits) => assert_unique(&hits),
+            Err(error) => errors.push(error),
+        }
+    }
+    errors
+}
+
+fn assert_unique(hits: &[Hit]) {
+    let ids: BTreeSet<u32> = hits.iter().map(|hit| hit.id).collect();
+    assert_eq!(ids.len(), hits.len(), "an item comes twice");
+}
+
+/// Ends the process when a trial takes so long that it must be an endless loop.
+pub struct Watchdog(Arc<AtomicU64>);
+
+impl Watchdog {
+    pub fn new() -> Self {
+        let trial = Arc::new(AtomicU64::new(0));
+        let watched = Arc::downgrade(&trial);
+        std::thread::spawn(move || {
+            let (mut last, mut same) = (0, 0);
+            while let Some(trial) = watched.upgrade() {
+                let now = trial.load(Ordering::Relaxed);
+                same = if now == last { same + 1 } else { 0 };
+                last = now;
+                if same > 60 {
+                    eprintln!("trial {now} has run for a minute: an endless loop");
+                    std::process::abort();
+                }
+                drop(trial);
+                std::thread::sleep(std::time::Duration::from_secs(1));
+            }
+        });
+        Self(trial)
+    }
+
+    pub fn next(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Changes some bytes of any value.
+pub fn damage(rng: &mut Rng, value: &mut Vec<u8>, other: &[u8]) {
+    let at = rng.random_range(0..value.len());
+    // Half of all changes hit the front, where lengths and counts are.
+    let at = if rng.random() { at % 64 } else { at };
+    match rng.random_range(0..8) {
+        0..3 => value[at] ^= 1 << rng.random_range(0..8),
+        3 => value[at] = rng.random(),
+        4 => value[at] = *[0, 1, 0x7F, 0x80, 0xFF].choose(rng).unwrap(),
+        5 => (0..8).for_each(|i| {
+            if let Some(byte) = value.get_mut(at + i) {
+                *byte = rng.random()
+            }
+        }),
+        6 => value.truncate(at),
+        _ => *value = other.to_vec(),
+    }
+}

@@ -1,0 +1,358 @@
+//! The same seed and the same operations give the same bytes, at any number of threads.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_truncation)]
+
+mod support;
+
+use std::path::Path;
+
+use rand::RngExt;
+use rayon::ThreadPool;
+use spinney::heed::RwTxn;
+use spinney::{BuildMethod, BuildOptions, BuildStats, IndexOptions, Metric, Reader, Writer};
+use support::{BRANCH, Content, LEAF, METRICS, Opened, PENDING, Rng, pool, rng, vector, vectors};
+
+/// Not a multiple of 64, to which the crate rounds up.
+const DIMS: usize = 20;
+/// Several chunks for each thread, and enough leaves for two levels of branches.
+const ITEMS: usize = 2_100;
+const MAP_BYTES: usize = 256 << 20;
+
+#[derive(Copy, Clone, Debug)]
+struct Case {
+    metric: Metric,
+    trees: usize,
+    spill: bool,
+    bits: u8,
+    /// Of the forest.
+    seed: u64,
+    /// Of the items and of the operations.
+    data: u64,
+}
+
+impl Case {
+    fn options(self) -> BuildOptions<'static> {
+        BuildOptions::default().trees(self.trees).spill(self.spill).leaf_size(40).sketch_bits(self.bits).seed(self.seed)
+    }
+
+    fn writer(self, opened: &Opened, wtxn: &mut RwTxn<'_>) -> Writer {
+        Writer::open_or_create(opened.db, wtxn, 3, &IndexOptions::new(DIMS, self.metric)).unwrap()
+    }
+}
+
+/// How a sequence of operations is run; it must not show in the bytes.
+#[derive(Copy, Clone)]
+enum Threads<'a> {
+    /// In the pool given by [`BuildOptions::thread_pool`].
+    Given(&'a ThreadPool),
+    /// In the pool of the calling thread.
+    Current(&'a ThreadPool),
+}
+
+impl Threads<'_> {
+    fn build(self, writer: &Writer, wtxn: &mut RwTxn<'_>, options: BuildOptions<'_>) -> BuildStats {
+        let stats = match self {
+            Self::Given(pool) => writer.build(wtxn, &options.thread_pool(pool)),
+            Self::Current(pool) => pool.install(|| writer.build(wtxn, &options)),
+        };
+        let stats = stats.unwrap();
+        assert_ne!(stats.method, BuildMethod::Nothing);
+        stats
+    }
+}
+
+/// Adds, overwrites and deletes at random.
+fn change(writer: &Writer, wtxn: &mut RwTxn<'_>, count: usize, rng: &mut Rng) {
+    for _ in 0..count {
+        let id = rng.random_range(0..ITEMS as u32 * 5 / 4);
+        if rng.random_range(0..3) == 0 {
+            writer.del_item(wtxn, id).unwrap();
+        } else {
+            writer.add_item(wtxn, id, &vector(writer.metric(), DIMS, rng)).unwrap();
+        }
+    }
+}
+
+/// The content after each of three stages: a first build, a build after changes, changes without a build. Nothing is
+/// committed.
+fn run(opened: &Opened, case: Case, threads: Threads<'_>) -> [Content; 3] {
+    let mut rng = rng(case.data);
+    let mut wtxn = opened.env.write_txn().unwrap();
+    let writer = case.writer(opened, &mut wtxn);
+    let ids: Vec<u32> = (0..ITEMS as u32).collect();
+    writer.add_items(&mut wtxn, &ids, &vectors(case.metric, DIMS, ITEMS, &mut rng)).unwrap();
+    threads.build(&writer, &mut wtxn, case.options());
+    let first = opened.raw.content(&wtxn);
+    change(&writer, &mut wtxn, 500, &mut rng);
+    threads.build(&writer, &mut wtxn, BuildOptions::default());
+    let second = opened.raw.content(&wtxn);
+    change(&writer, &mut wtxn, 100, &mut rng);
+    [first, second, opened.raw.content(&wtxn)]
+}
+
+/// Few changes, near one another: a region goes and another is filled, so that leaves dissolve and split.
+fn change_in_places(opened: &Opened, writer: &Writer, wtxn: &mut RwTxn<'_>, rng: &mut Rng) {
+    let metric = writer.metric();
+    let (gone, filled) = (vector(metric, DIMS, rng), vector(metric, DIMS, rng));
+    let near = Reader::open(wtxn, opened.db, 3).unwrap().nns(60).exact().by_vector(&gone).unwrap();
+    near.iter().for_each(|hit| assert!(writer.del_item(wtxn, hit.id).unwrap()));
+    for (i, hit) in near.iter().enumerate() {
+        let mut vector = filled.clone();
+        let at = rng.random_range(0..DIMS);
+        vector[at] = if metric == Metric::Hamming { 1.0 - vector[at] } else { vector[at] + rng.random_range(0.0..0.2) };
+        let id = if i % 2 == 0 { hit.id } else { rng.random_range(0..ITEMS as u32 * 2) };
+        writer.add_item(wtxn, id, &vector).unwrap();
+    }
+    change(writer, wtxn, 40, rng);
+}
+
+/// The content after a first build and after each of several incremental ones. With `commits`, each is committed, and the
+/// environment is opened anew for the next.
+fn run_rounds(dir: &Path, case: Case, threads: Threads<'_>, commits: bool) -> Vec<Content> {
+    let mut rng = rng(case.data);
+    let mut opened = Opened::new(dir, MAP_BYTES);
+    let (mut contents, mut tally) = (Vec::new(), [0; 3]);
+    let mut wtxn = opened.env.write_txn().unwrap();
+    let mut writer = case.writer(&opened, &mut wtxn);
+    let ids: Vec<u32> = (0..ITEMS as u32).collect();
+    writer.add_items(&mut wtxn, &ids, &vectors(case.metric, DIMS, ITEMS, &mut rng)).unwrap();
+    threads.build(&writer, &mut wtxn, case.options());
+    for _ in 0..5 {
+        contents.push(opened.raw.content(&wtxn));
+        if commits {
+            wtxn.commit().unwrap();
+            opened.close();
+            opened = Opened::new(dir, MAP_BYTES);
+            wtxn = opened.env.write_txn().unwrap();
+            // A writer belongs to the environment it was opened in.
+            writer = case.writer(&opened, &mut wtxn);
+        }
+        change_in_places(&opened, &writer, &mut wtxn, &mut rng);
+        let stats = threads.build(&writer, &mut wtxn, BuildOptions::default());
+        assert_eq!(stats.method, BuildMethod::Incremental);
+        tally = [tally[0] + stats.leaves_split, tally[1] + stats.leaves_merged, tally[2] + stats.items_rehomed];
+    }
+    assert!(tally.iter().all(|count| *count > 0), "{case:?}: {tally:?} leaves split, merged, items re-homed");
+    contents.push(opened.raw.content(&wtxn));
+    let found = Reader::open(&wtxn, opened.db, 3).unwrap().verify().unwrap();
+    assert!(found.is_sound(), "{case:?}: {:?}", found.violations);
+    wtxn.abort();
+    opened.close();
+    contents
+}
+
+/// Incremental builds, round upon round: neither threads nor commits show.
+#[test]
+fn threads_do_not_show_in_incremental_builds() {
+    let data = support::seed("threads_do_not_show_in_incremental_builds", 15);
+    let (one, two, three, eight) = (pool(1), pool(2), pool(3), pool(8));
+    for (number, metric) in (0..).zip(METRICS) {
+        let (trees, spill, bits) = [(2, true, 2), (1, true, 1), (3, false, 4), (1, false, 4), (2, true, 1)][number];
+        let case = Case { metric, trees, spill, bits, seed: data, data: data + number as u64 };
+        let run = |threads, commits| {
+            let dir = tempfile::tempdir().unwrap();
+            run_rounds(dir.path(), case, threads, commits)
+        };
+        let expected = run(Threads::Given(&one), false);
+        let others = [(Threads::Given(&two), true), (Threads::Current(&three), false), (Threads::Given(&eight), true)];
+        for (other, (threads, commits)) in others.into_iter().enumerate() {
+            for (round, (got, expected)) in run(threads, commits).iter().zip(&expected).enumerate() {
+                got.assert_same(expected, &format!("{case:?}, run {other}, round {round}"));
+            }
+        }
+    }
+}
+
+fn without_records(content: &Content) -> Vec<&(Vec<u8>, Vec<u8>)> {
+    content.0.iter().filter(|(key, _)| key[2] != 0).collect()
+}
+
+fn threads_do_not_show(metric: Metric) {
+    let data = support::seed("threads_do_not_show", 11);
+    let dir = tempfile::tempdir().unwrap();
+    let opened = Opened::new(dir.path(), MAP_BYTES);
+    let (one, two, eight) = (pool(1), pool(2), pool(8));
+    for (trees, spill, bits) in [(1, false, 4), (1, true, 2), (3, false, 1), (3, true, 1)] {
+        let mut other_seed: Option<[Content; 3]> = None;
+        for seed in [0, u64::MAX] {
+            let case = Case { metric, trees, spill, bits, seed, data };
+            let expected = run(&opened, case, Threads::Given(&one));
+            // The second seed runs in the pool of the calling thread.
+            let others = match seed {
+                0 => [Threads::Given(&two), Threads::Given(&eight)],
+                _ => [Threads::Current(&two), Threads::Current(&eight)],
+            };
+            for (threads, name) in others.into_iter().zip(["2 threads", "8 threads"]) {
+                for (stage, (got, expected)) in run(&opened, case, threads).iter().zip(&expected).enumerate() {
+                    got.assert_same(expected, &format!("{case:?}, {name}, stage {stage}"));
+                }
+            }
+            for (stage, other) in other_seed.iter().flatten().enumerate() {
+                // The seed itself is in the record: something else has to differ too.
+                let differs = without_records(other) != without_records(&expected[stage]);
+                assert!(differs, "{case:?}, stage {stage}: the seed does not show");
+            }
+            for tree in 1..trees as u8 {
+                let differs = expected[0].values(LEAF, 0) != expected[0].values(LEAF, tree);
+                assert!(differs, "{case:?}: trees 0 and {tree} are the same");
+            }
+            assert!(!expected[0].values(BRANCH, 0).is_empty(), "{case:?}: there are branches to compare");
+            assert!(!expected[2].values(PENDING, 0).is_empty(), "{case:?}: there are marks to compare");
+            other_seed = Some(expected);
+        }
+    }
+}
+
+#[test]
+fn threads_do_not_show_under_euclidean() {
+    threads_do_not_show(Metric::Euclidean);
+}
+
+#[test]
+fn threads_do_not_show_under_cosine() {
+    threads_do_not_show(Metric::Cosine);
+}
+
+#[test]
+fn threads_do_not_show_under_dot_product() {
+    threads_do_not_show(Metric::DotProduct);
+}
+
+#[test]
+fn threads_do_not_show_under_manhattan() {
+    threads_do_not_show(Metric::Manhattan);
+}
+
+#[test]
+fn threads_do_not_show_under_hamming() {
+    threads_do_not_show(Metric::Hamming);
+}
+
+/// Items in ascending order at once, against items in random order one by one, with detours: some are added with another
+/// vector and overwritten, some are added and deleted, some are deleted and added again.
+#[test]
+fn the_order_of_insertion_does_not_show() {
+    let seed = support::seed("the_order_of_insertion_does_not_show", 21);
+    let dir = tempfile::tempdir().unwrap();
+    let opened = Opened::new(dir.path(), MAP_BYTES);
+    let pool = pool(2);
+    for (number, metric) in (0u64..).zip(METRICS) {
+        let case = Case {
+            metric,
+            trees: 2,
+            spill: number % 2 == 0,
+            bits: [1, 2, 4][number as usize % 3],
+            seed,
+            data: seed + number,
+        };
+        let mut rng = rng(case.data);
+        let ids: Vec<u32> = (0..ITEMS as u32).map(|i| i * 7 + i % 3).collect();
+        let rows = vectors(metric, DIMS, ITEMS, &mut rng);
+
+        let mut wtxn = opened.env.write_txn().unwrap();
+        let writer = case.writer(&opened, &mut wtxn);
+        writer.add_items(&mut wtxn, &ids, &rows).unwrap();
+        let unbuilt = opened.raw.content(&wtxn);
+        Threads::Given(&pool).build(&writer, &mut wtxn, case.options());
+        let built = opened.raw.content(&wtxn);
+        wtxn.abort();
+
+        let mut order: Vec<usize> = (0..ITEMS).collect();
+        for i in (1..ITEMS).rev() {
+            order.swap(i, rng.random_range(0..=i));
+        }
+        let mut wtxn = opened.env.write_txn().unwrap();
+        let writer = case.writer(&opened, &mut wtxn);
+        for i in &order {
+            let row = &rows[i * DIMS..(i + 1) * DIMS];
+            match rng.random_range(0..5) {
+                0 => writer.add_item(&mut wtxn, ids[*i], &vector(metric, DIMS, &mut rng)).unwrap(),
+                1 => writer.add_item(&mut wtxn, 1_000_000 + ids[*i], row).unwrap(),
+                2 => {
+                    writer.add_item(&mut wtxn, ids[*i], row).unwrap();
+                    assert!(writer.del_item(&mut wtxn, ids[*i]).unwrap());
+                }
+                _ => {}
+            }
+            writer.add_item(&mut wtxn, ids[*i], row).unwrap();
+        }
+        for id in ids.iter().rev() {
+            writer.del_item(&mut wtxn, 1_000_000 + id).unwrap();
+        }
+        opened.raw.content(&wtxn).assert_same(&unbuilt, &format!("{case:?}, before the build"));
+        Threads::Given(&pool).build(&writer, &mut wtxn, case.options());
+        opened.raw.content(&wtxn).assert_same(&built, &format!("{case:?}, after the build"));
+    }
+}
+
+/// A build with another seed replaces everything: what was built before does not show.
+#[test]
+fn an_earlier_forest_of_another_seed_does_not_show() {
+    let seed = support::seed("an_earlier_forest_of_another_seed_does_not_show", 31);
+    let dir = tempfile::tempdir().unwrap();
+    let opened = Opened::new(dir.path(), MAP_BYTES);
+    let pool = pool(2);
+    for metric in METRICS {
+        let case = Case { metric, trees: 2, spill: true, bits: 2, seed, data: seed };
+        let ids: Vec<u32> = (0..ITEMS as u32).collect();
+        let rows = vectors(metric, DIMS, ITEMS, &mut rng(seed));
+        let built = |earlier: &[BuildOptions<'_>]| {
+            let mut wtxn = opened.env.write_txn().unwrap();
+            let writer = case.writer(&opened, &mut wtxn);
+            writer.add_items(&mut wtxn, &ids, &rows).unwrap();
+            for options in earlier.iter().copied().chain([case.options()]) {
+                Threads::Given(&pool).build(&writer, &mut wtxn, options);
+            }
+            opened.raw.content(&wtxn)
+        };
+        let fresh = built(&[]);
+        let earlier = BuildOptions::default().trees(3).spill(false).leaf_size(200).seed(seed + 1);
+        let other_seed = BuildOptions::default().seed(seed + 2);
+        built(&[other_seed]).assert_same(&fresh, &format!("{metric}, another seed before"));
+        let rebuilt = built(&[earlier, other_seed]);
+        rebuilt.assert_same(&fresh, &format!("{metric}, another shape before"));
+    }
+}
+
+/// Commits between the operations, and opening the environment again, do not show; nor does an empty build.
+#[test]
+fn commits_do_not_show() {
+    let data = support::seed("commits_do_not_show", 41);
+    let (one, two) = (pool(1), pool(2));
+    for metric in METRICS {
+        let case = Case { metric, trees: 2, spill: true, bits: 2, seed: data, data };
+        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let opened = Opened::new(other.path(), MAP_BYTES);
+        let expected = run(&opened, case, Threads::Given(&two));
+
+        let mut rng = rng(data);
+        let in_own_commit = |work: &mut dyn FnMut(&Writer, &mut RwTxn<'_>)| {
+            let opened = Opened::new(dir.path(), MAP_BYTES);
+            let mut wtxn = opened.env.write_txn().unwrap();
+            let writer = case.writer(&opened, &mut wtxn);
+            work(&writer, &mut wtxn);
+            wtxn.commit().unwrap();
+            let content = opened.content();
+            opened.close();
+            content
+        };
+        let ids: Vec<u32> = (0..ITEMS as u32).collect();
+        let rows = vectors(metric, DIMS, ITEMS, &mut rng);
+        in_own_commit(&mut |writer, wtxn| writer.add_items(wtxn, &ids, &rows).unwrap());
+        let first = in_own_commit(&mut |writer, wtxn| {
+            Threads::Given(&one).build(writer, wtxn, case.options());
+        });
+        first.assert_same(&expected[0], &format!("{case:?}, first build"));
+        in_own_commit(&mut |writer, wtxn| change(writer, wtxn, 500, &mut rng));
+        let second = in_own_commit(&mut |writer, wtxn| {
+            Threads::Given(&one).build(writer, wtxn, BuildOptions::default());
+        });
+        second.assert_same(&expected[1], &format!("{case:?}, second build"));
+        let same = in_own_commit(&mut |writer, wtxn| {
+            assert_eq!(writer.build(wtxn, &BuildOptions::default()).unwrap().method, BuildMethod::Nothing);
+        });
+        same.assert_same(&expected[1], &format!("{case:?}, nothing to build"));
+        let third = in_own_commit(&mut |writer, wtxn| change(writer, wtxn, 100, &mut rng));
+        third.assert_same(&expected[2], &format!("{case:?}, not built"));
+    }
+}

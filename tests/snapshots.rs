@@ -1,0 +1,177 @@
+//! Readers never block, never see half a commit, and answer the same for as long as they live, while a writer commits.
+
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss
+)]
+
+mod support;
+
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use rand::RngExt;
+use spinney::{BuildMethod, BuildOptions, Error, Progress, Reader, Writer};
+use support::world::{self, Kept};
+use support::{Opened, Rng, rng};
+
+const MAP_BYTES: usize = 1 << 30;
+/// How long the writer goes on, at least.
+const RUN: Duration = Duration::from_secs(5);
+/// Versions that a kept reader outlives before it is closed.
+const KEPT_FOR: u32 = 8;
+
+/// What the threads tell each other.
+#[derive(Default)]
+struct Shared {
+    /// The last version whose commit has returned.
+    committed: AtomicU32,
+    is_over: AtomicBool,
+    /// Builds, and how many of them were incremental.
+    builds: AtomicU32,
+    incremental: AtomicU32,
+}
+
+/// Sets `is_over` when the writer ends, whichever way: readers must not wait for a writer that panicked.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// One transaction: the next version, built or not, or one of the ways not to commit it.
+fn step(opened: &Opened, writer: &Writer, shared: &Shared, rng: &mut Rng) {
+    let mut wtxn = opened.env.write_txn().unwrap();
+    let version = world::advance(writer, &mut wtxn, rng);
+    match rng.random_range(0..8) {
+        0 => return wtxn.abort(),
+        1 => {
+            let cancel = |progress: &Progress| {
+                if progress.done < 2 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            };
+            let built = writer.build(&mut wtxn, &BuildOptions::default().progress(&cancel));
+            assert!(matches!(built, Err(Error::Cancelled)));
+        }
+        2..6 => {
+            let is_incremental = world::build(writer, &mut wtxn) == BuildMethod::Incremental;
+            shared.builds.fetch_add(1, Ordering::Relaxed);
+            shared.incremental.fetch_add(u32::from(is_incremental), Ordering::Relaxed);
+        }
+        _ => {}
+    }
+    // A transaction sees itself as readers will see it.
+    if rng.random_range(0..8) == 0 {
+        assert_eq!(world::check(&Reader::open(&wtxn, opened.db, 0).unwrap(), rng), version);
+    }
+    wtxn.commit().unwrap();
+    shared.committed.store(version, Ordering::SeqCst);
+}
+
+/// Opens snapshot after snapshot until the writer is done. Keeps one open over many commits, time and again.
+///
+/// Returns how many snapshots it has seen, and how many it has kept to the end.
+fn read(opened: &Opened, shared: &Shared, mut rng: Rng) -> (u32, u32) {
+    let (mut seen, mut kept_to_the_end, mut last) = (0, 0, 0);
+    loop {
+        let is_over = shared.is_over.load(Ordering::SeqCst);
+        let kept_txn = opened.env.read_txn().unwrap();
+        let kept = Kept::new(Reader::open(&kept_txn, opened.db, 0).unwrap(), &mut rng);
+        loop {
+            let committed = shared.committed.load(Ordering::SeqCst);
+            let rtxn = opened.env.read_txn().unwrap();
+            let version = world::check(&Reader::open(&rtxn, opened.db, 0).unwrap(), &mut rng);
+            assert!(version >= committed, "a snapshot of version {version} was opened after the commit of {committed}");
+            assert!(version >= last && version >= kept.version, "version {version} was seen after {last}");
+            (last, seen) = (version, seen + 1);
+            kept.check(&kept_txn, opened.db);
+            if version >= kept.version + KEPT_FOR {
+                kept_to_the_end += 1;
+                break;
+            }
+            if shared.is_over.load(Ordering::SeqCst) {
+                break;
+            }
+        }
+        if is_over {
+            return (seen, kept_to_the_end);
+        }
+    }
+}
+
+#[test]
+fn snapshots_are_whole_and_stay_as_they_are() {
+    let seed = support::seed("snapshots_are_whole_and_stay_as_they_are", 101);
+    let dir = tempfile::tempdir().unwrap();
+    let opened = Opened::new(dir.path(), MAP_BYTES);
+    let writer = world::create(&opened.env, opened.db);
+    let shared = Shared::default();
+    std::thread::scope(|scope| {
+        let (opened, shared) = (&opened, &shared);
+        let readers = [1, 2].map(|number| scope.spawn(move || read(opened, shared, rng(seed + number))));
+        let over = Over(&shared.is_over);
+        let (start, mut rng) = (Instant::now(), rng(seed));
+        while start.elapsed() < RUN || shared.committed.load(Ordering::SeqCst) < 2 * KEPT_FOR {
+            step(opened, &writer, shared, &mut rng);
+        }
+        drop(over);
+        let committed = shared.committed.load(Ordering::SeqCst);
+        for reader in readers {
+            let (seen, kept) = reader.join().unwrap();
+            println!(
+                "{committed} versions; a reader saw {seen} snapshots and kept {kept} over {KEPT_FOR} versions each"
+            );
+            assert!(seen > 1);
+        }
+    });
+    // When nobody reads or writes any more, the last version is there.
+    let rtxn = opened.env.read_txn().unwrap();
+    let last = world::check(&Reader::open(&rtxn, opened.db, 0).unwrap(), &mut rng(seed));
+    assert_eq!(last, shared.committed.into_inner());
+    let (builds, incremental) = (shared.builds.into_inner(), shared.incremental.into_inner());
+    println!("{incremental} of {builds} builds were incremental");
+    assert!(2 * incremental > builds, "{incremental} of {builds} builds were incremental");
+}
+
+/// One thread, so that it is certain what happens in between: a reader outlives many builds, a clear and the end of its
+/// index.
+#[test]
+fn a_kept_reader_outlives_everything() {
+    let seed = support::seed("a_kept_reader_outlives_everything", 111);
+    let dir = tempfile::tempdir().unwrap();
+    let opened = Opened::new(dir.path(), MAP_BYTES);
+    let writer = world::create(&opened.env, opened.db);
+    let (mut rng, shared) = (rng(seed), Shared::default());
+    let txns: Vec<_> = (0..4)
+        .map(|_| {
+            (0..5).for_each(|_| step(&opened, &writer, &shared, &mut rng));
+            opened.env.read_txn().unwrap()
+        })
+        .collect();
+    let kept: Vec<_> = txns.iter().map(|txn| Kept::new(Reader::open(txn, opened.db, 0).unwrap(), &mut rng)).collect();
+    assert!(kept.is_sorted_by_key(|kept| kept.version));
+    let check = || kept.iter().zip(&txns).for_each(|(kept, txn)| kept.check(txn, opened.db));
+    (0..10).for_each(|_| step(&opened, &writer, &shared, &mut rng));
+    check();
+
+    let mut wtxn = opened.env.write_txn().unwrap();
+    writer.clear(&mut wtxn).unwrap();
+    wtxn.commit().unwrap();
+    let rtxn = opened.env.read_txn().unwrap();
+    assert!(Reader::open(&rtxn, opened.db, 0).unwrap().is_empty());
+    check();
+
+    let mut wtxn = opened.env.write_txn().unwrap();
+    assert!(opened.db.delete_index(&mut wtxn, 0).unwrap());
+    wtxn.commit().unwrap();
+    let rtxn = opened.env.read_txn().unwrap();
+    assert!(matches!(Reader::open(&rtxn, opened.db, 0), Err(Error::IndexNotFound { index: 0 })));
+    check();
+}
