@@ -5,16 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use heed::RoTxn;
 
-use super::locate::{NEAR, NearLeaf, Nearby, choose};
+use super::locate::{NEAR, NearLeaf, Nearby};
 use super::site::{LeafEdit, Site};
-use crate::cluster::{Matrix, assign, kmeans, members, split};
 use crate::error::{Error, Result};
 use crate::format::record::TreeRecord;
 use crate::format::{Key, pad};
-use crate::tree::route::{NO_LEAF, Near, SHORTLIST, by_score, second_leaf};
-
-/// Leaves around a changed one whose items may be nearer to it now (LIRE: Xu et al., SPFresh, SOSP 2023).
-const NEIGHBOURS: usize = 8;
+use crate::tree::route::{NO_LEAF, SHORTLIST, by_score, second_leaf};
 
 /// Node ids of one kind in one tree: those given back, and the first that was never given out.
 #[derive(Debug)]
@@ -69,23 +65,6 @@ impl Ids {
         value.resize(pad(value.len()), 0);
         self.is_changed.then_some(value)
     }
-}
-
-/// Groups of near points that fit a leaf. Many at once are divided by k-means at once, which places them better than
-/// halving again and again.
-fn cut(site: &Site<'_>, points: &Matrix, max: usize, seed: u64) -> Vec<Vec<u32>> {
-    let level = site.space.level;
-    let parts = points.len().div_ceil(max * 2 / 3);
-    if points.len() <= max || parts <= 2 {
-        return split(level, points, max, seed);
-    }
-    let centroids = kmeans(level, points, parts, seed);
-    let members = members(&assign(level, points, &centroids), centroids.len());
-    let fit = |rows: Vec<u32>| -> Vec<Vec<u32>> {
-        let groups = split(level, &points.gather(&rows), max, seed);
-        groups.into_iter().map(|group| group.into_iter().map(|i| rows[i as usize]).collect()).collect()
-    };
-    members.into_iter().filter(|rows| !rows.is_empty()).flat_map(fit).collect()
 }
 
 /// What happened to the leaves of a tree.
@@ -157,7 +136,7 @@ impl<'a> TreeEdit<'a> {
         (self.stored.leaves as usize + self.born.len()).saturating_sub(self.gone.len())
     }
 
-    fn key(&self, leaf: u32) -> Key {
+    pub(crate) fn key(&self, leaf: u32) -> Key {
         Key::leaf(self.site.of.index, self.tree, leaf)
     }
 
@@ -182,30 +161,23 @@ impl<'a> TreeEdit<'a> {
     }
 
     /// Leaves near a point as the tree is now, sorted by distance.
-    fn near(&mut self, point: &[f32]) -> Result<Vec<NearLeaf>> {
-        let near = self.peek_near(point)?;
+    pub(crate) fn near(&mut self, point: &[f32]) -> Result<Vec<NearLeaf>> {
+        let near = self.view().near(self.rtxn, point)?;
         for near in near.iter().filter(|near| !near.path.is_empty()) {
             self.paths.insert(near.leaf, near.path.clone());
         }
         Ok(near)
     }
 
-    /// As [`TreeEdit::near`], without keeping the branches above them.
-    fn peek_near(&self, point: &[f32]) -> Result<Vec<NearLeaf>> {
-        // Where a whole region was deleted, all leaves of the neighbourhood may be gone.
-        let stored = Nearby::new(&self.site, self.rtxn, (self.tree, self.stored), point.to_vec())?;
-        let mut near = stored.nearest(NEAR, &self.gone)?;
-        let born = self.born.keys().filter(|leaf| !self.gone.contains(leaf));
-        near.extend(born.map(|leaf| NearLeaf { distance: 0.0, leaf: *leaf, centroid: Vec::new(), path: Vec::new() }));
-        for near in &mut near {
-            // Centroids may have moved since they were stored.
-            if let Some(leaf) = self.leaves.get(&near.leaf) {
-                near.centroid = leaf.centroid().to_vec();
-                near.distance = self.site.distance(point, &near.centroid);
-            }
+    /// The tree as it is now, for reading by several threads.
+    pub(crate) fn view(&self) -> View<'_> {
+        View {
+            site: self.site,
+            tree: (self.tree, self.stored),
+            leaves: &self.leaves,
+            born: &self.born,
+            gone: &self.gone,
         }
-        near.sort_unstable_by(|a, b| by_score(&(a.distance, a.leaf), &(b.distance, b.leaf)));
-        Ok(near)
     }
 
     /// Gives the items of an underfull leaf to others, and the leaf up.
@@ -220,7 +192,7 @@ impl<'a> TreeEdit<'a> {
             let point = site.point(rtxn, id)?;
             let (mut open, mut other) = (Vec::with_capacity(NEAR), None);
             for near in self.near(&point)? {
-                if self.holds(near.leaf, id)? { other = Some(near) } else { open.push(near) }
+                if self.view().holds(self.rtxn, near.leaf, id)? { other = Some(near) } else { open.push(near) }
             }
             // The other copy stays where it is: this one complements it if it is the nearer one.
             let centroids = open.iter().map(|near| (near.leaf, &near.centroid[..]));
@@ -239,120 +211,6 @@ impl<'a> TreeEdit<'a> {
         Ok(())
     }
 
-    /// Divides a leaf into groups of at most `max` (one group: only its centroid moves), and lets items of the neighbourhood
-    /// change over where that is better for them.
-    pub(crate) fn regroup(&mut self, leaf: u32, max: usize, seed: u64) -> Result<()> {
-        let (site, rtxn) = (self.site, self.rtxn);
-        let ids = self.leaf_mut(leaf)?.ids.clone();
-        let points = site.points(rtxn, &ids)?;
-        let seed = seed ^ (u64::from(leaf) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let groups = cut(&site, &points, max, seed);
-        let mut changed = Vec::with_capacity(groups.len());
-        let parent = self.born.get(&leaf).copied().unwrap_or(leaf);
-        for (i, group) in groups.iter().enumerate() {
-            let id = if i == 0 { leaf } else { self.leaf_ids.take(self.key(leaf))? };
-            let part = points.gather(group);
-            let members = group.iter().map(|row| ids[*row as usize]).collect();
-            self.leaves.insert(id, LeafEdit::new(&site, rtxn, members, part.mean(), &part)?);
-            if i > 0 {
-                self.gone.remove(&id);
-                self.born.insert(id, parent);
-            }
-            self.moved.insert(id);
-            changed.push(id);
-        }
-        self.tally.split += u64::from(groups.len() > 1);
-        self.settle(&changed)
-    }
-
-    /// LIRE, for both copies of an item: the items of the leaves around those whose centroids moved choose anew where that
-    /// concerns them, by the rule that new items follow. Moving each copy to the nearest leaf instead would undo the spill:
-    /// second copies would end up next to the first ones.
-    fn settle(&mut self, changed: &[u32]) -> Result<()> {
-        let (site, rtxn) = (self.site, self.rtxn);
-        let around = self.neighbourhood(changed)?;
-        let mut homes: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-        for leaf in around.keys() {
-            for id in &self.leaf_mut(*leaf)?.ids {
-                homes.entry(*id).or_default().push(*leaf);
-            }
-        }
-        for (id, homes) in homes {
-            let point = site.point(rtxn, id)?;
-            let mut near: Vec<Near> = around.iter().map(|(leaf, c)| (site.distance(&point, c), *leaf)).collect();
-            near.sort_unstable_by(by_score);
-            // Sorted by distance: a home that changed, or a changed leaf nearer than the farther home, comes before it does.
-            let farther = near.iter().rposition(|near| homes.contains(&near.1)).unwrap_or(0);
-            if !near[..=farther].iter().any(|near| changed.contains(&near.1)) {
-                continue;
-            }
-            near.retain(|near| homes.contains(&near.1) || self.has_room(near.1));
-            let wanted = self.wanted(id, &point, (&near, &around), &homes)?;
-            let leave = homes.iter().copied().filter(|leaf| !wanted.contains(leaf));
-            let enter: Vec<u32> = wanted.iter().copied().filter(|leaf| !homes.contains(leaf)).collect();
-            for (from, to) in leave.zip(enter) {
-                self.leaf_mut(from)?.remove(id);
-                self.leaf_mut(to)?.insert(&site, rtxn, id, &point)?;
-                self.tally.rehomed += 1;
-            }
-        }
-        Ok(())
-    }
-
-    fn has_room(&self, leaf: u32) -> bool {
-        self.leaves.get(&leaf).is_some_and(|edit| edit.len() < self.site.leaf_size)
-    }
-
-    /// Whether a leaf holds an item, as things are now.
-    fn holds(&self, leaf: u32, id: u32) -> Result<bool> {
-        Ok(match self.leaves.get(&leaf) {
-            Some(edit) => edit.contains(id),
-            None => self.site.leaf(self.rtxn, self.key(leaf))?.set.contains(id),
-        })
-    }
-
-    /// Changed leaves and those nearest to them, with their centroids.
-    fn neighbourhood(&mut self, changed: &[u32]) -> Result<BTreeMap<u32, Vec<f32>>> {
-        let mut around = BTreeMap::new();
-        for leaf in changed {
-            let centroid = self.leaf_mut(*leaf)?.centroid().to_vec();
-            let near = self.near(&centroid)?.into_iter().filter(|near| !changed.contains(&near.leaf));
-            around.extend(near.take(NEIGHBOURS).map(|near| (near.leaf, near.centroid)));
-            around.insert(*leaf, centroid);
-        }
-        Ok(around)
-    }
-
-    /// The leaves that should hold the copies which `homes` hold, among near ones (sorted) with their centroids.
-    fn wanted(
-        &self,
-        id: u32,
-        point: &[f32],
-        (near, around): (&[Near], &BTreeMap<u32, Vec<f32>>),
-        homes: &[u32],
-    ) -> Result<Vec<u32>> {
-        let Some(first) = near.first() else { return Ok(homes.to_vec()) };
-        let centroids = || near.iter().filter_map(|(_, leaf)| around.get(leaf).map(|c| (*leaf, &c[..])));
-        if homes.len() == self.copies {
-            return Ok(choose(&self.site, point, centroids(), self.copies));
-        }
-        if homes.contains(&first.1) {
-            return Ok(homes.to_vec());
-        }
-        // One copy is outside. If that is the nearer one, the copy here is the second.
-        for outer in self.peek_near(point)? {
-            if !around.contains_key(&outer.leaf) && self.holds(outer.leaf, id)? {
-                if outer.distance > first.0 {
-                    break;
-                }
-                let second =
-                    second_leaf(self.site.space.level, point, &outer.centroid, centroids().take(SHORTLIST - 1));
-                return Ok(vec![second]);
-            }
-        }
-        Ok(vec![first.1])
-    }
-
     /// Takes leaves away that have lost all their items.
     pub(crate) fn drop_empty(&mut self) {
         let empty: Vec<u32> = self.leaves.iter().filter(|(_, leaf)| leaf.len() == 0).map(|(id, _)| *id).collect();
@@ -368,5 +226,55 @@ impl<'a> TreeEdit<'a> {
         let key = |which| Key::free(self.site.of.index, self.tree, which);
         let lists = [(key(0), self.leaf_ids.value()), (key(1), self.branch_ids.value())];
         lists.into_iter().filter_map(|(key, value)| value.map(|value| (key, value))).collect()
+    }
+}
+
+/// A tree as it is in the middle of its changes.
+#[derive(Copy, Clone)]
+pub(crate) struct View<'a> {
+    pub(crate) site: Site<'a>,
+    tree: (u8, TreeRecord),
+    leaves: &'a BTreeMap<u32, LeafEdit>,
+    born: &'a BTreeMap<u32, u32>,
+    gone: &'a BTreeSet<u32>,
+}
+
+impl View<'_> {
+    fn key(&self, leaf: u32) -> Key {
+        Key::leaf(self.site.of.index, self.tree.0, leaf)
+    }
+
+    /// Leaves near a point, sorted by distance.
+    pub(crate) fn near(&self, rtxn: &RoTxn<'_>, point: &[f32]) -> Result<Vec<NearLeaf>> {
+        // Where a whole region was deleted, all leaves of the neighbourhood may be gone.
+        let stored = Nearby::new(&self.site, rtxn, self.tree, point.to_vec())?;
+        let mut near = stored.nearest(NEAR, self.gone)?;
+        let born = self.born.keys().filter(|leaf| !self.gone.contains(leaf));
+        near.extend(born.map(|leaf| NearLeaf { distance: 0.0, leaf: *leaf, centroid: Vec::new(), path: Vec::new() }));
+        for near in &mut near {
+            // Centroids may have moved since they were stored.
+            if let Some(leaf) = self.leaves.get(&near.leaf) {
+                near.centroid = leaf.centroid().to_vec();
+                near.distance = self.site.distance(point, &near.centroid);
+            }
+        }
+        near.sort_unstable_by(|a, b| by_score(&(a.distance, a.leaf), &(b.distance, b.leaf)));
+        Ok(near)
+    }
+
+    /// Whether a leaf holds an item.
+    pub(crate) fn holds(&self, rtxn: &RoTxn<'_>, leaf: u32, id: u32) -> Result<bool> {
+        Ok(match self.leaves.get(&leaf) {
+            Some(edit) => edit.contains(id),
+            None => self.site.leaf(rtxn, self.key(leaf))?.set.contains(id),
+        })
+    }
+
+    /// The items of a leaf, ascending.
+    pub(crate) fn ids(&self, rtxn: &RoTxn<'_>, leaf: u32) -> Result<Vec<u32>> {
+        Ok(match self.leaves.get(&leaf) {
+            Some(edit) => edit.ids.clone(),
+            None => self.site.leaf(rtxn, self.key(leaf))?.set.iter().collect(),
+        })
     }
 }

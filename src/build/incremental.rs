@@ -173,7 +173,7 @@ fn change_leaves(workers: &mut Workers<'_>, edit: &mut TreeEdit<'_>, edits: BTre
 ///
 /// Only leaves that have shrunk dissolve: a small one that takes in an item is on its way up.
 fn rebalance(
-    workers: &Workers<'_>,
+    workers: &mut Workers<'_>,
     edit: &mut TreeEdit<'_>,
     shrunk: Vec<u32>,
     (mends, seed): (u64, u64),
@@ -188,30 +188,30 @@ fn rebalance(
         }
         workers.poll(BuildPhase::Merging, done, shrunk.len() as u64)?;
     }
-    split_over(edit, split_above(leaf_size), seed, |done, total| workers.poll(BuildPhase::Splitting, done, total))?;
+    split_over(workers, edit, split_above(leaf_size), seed)?;
     for done in 1..=mends {
-        mend(edit, seed)?;
+        mend(workers, edit, seed)?;
         workers.poll(BuildPhase::Mending, done, mends)?;
     }
     // Sparse leaves that were dissolved just now may have filled others up.
-    split_over(edit, leaf_size, seed, |_, _| Ok(()))?;
+    split_over(workers, edit, leaf_size, seed)?;
     edit.drop_empty();
     Ok(edit.leaf_count() >= LEAST_LEAVES)
 }
 
 /// Splits the leaves that hold more than `most` entries. Leaves that take in items meanwhile have room for them, so that one
 /// pass is enough.
-fn split_over(edit: &mut TreeEdit<'_>, most: usize, seed: u64, report: impl Fn(u64, u64) -> Result<()>) -> Result<()> {
+fn split_over(workers: &mut Workers<'_>, edit: &mut TreeEdit<'_>, most: usize, seed: u64) -> Result<()> {
     let over: Vec<u32> = edit.leaves.iter().filter(|(_, leaf)| leaf.len() > most).map(|(id, _)| *id).collect();
     for (done, leaf) in (1u64..).zip(&over) {
-        edit.regroup(*leaf, split_above(edit.site.leaf_size), seed)?;
-        report(done, over.len() as u64)?;
+        edit.regroup(workers, *leaf, split_above(edit.site.leaf_size), seed)?;
+        workers.poll(BuildPhase::Splitting, done, over.len() as u64)?;
     }
     Ok(())
 }
 
 /// Moves the centroid of the next leaf in turn to the mean of its items, and lets them change over.
-fn mend(edit: &mut TreeEdit<'_>, seed: u64) -> Result<()> {
+fn mend(workers: &mut Workers<'_>, edit: &mut TreeEdit<'_>, seed: u64) -> Result<()> {
     let site = edit.site;
     let mut entries = site.db.iter_from(edit.rtxn, Key::leaf(site.of.index, edit.tree, edit.stored.mend_next))?;
     let next = entries.find_map(|entry| match entry {
@@ -235,7 +235,7 @@ fn mend(edit: &mut TreeEdit<'_>, seed: u64) -> Result<()> {
         return edit.dissolve(leaf);
     }
     // Leaves that would be full soon are split now, so that they are as full on average as after a bulk build.
-    edit.regroup(leaf, split_above(split_above(leaf_size)), seed)
+    edit.regroup(workers, leaf, split_above(split_above(leaf_size)), seed)
 }
 
 /// Encodes what changed, and brings the branches up to date.

@@ -10,6 +10,7 @@ pub(crate) mod edit;
 mod incremental;
 mod locate;
 mod parallel;
+mod settle;
 pub(crate) mod site;
 
 use heed::RwTxn;

@@ -44,39 +44,57 @@ impl<'t> Workers<'t> {
         tasks: usize,
         work: impl Fn(&RoTxn<'_>, usize) -> Result<R> + Sync,
     ) -> Result<Vec<R>> {
-        let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
         let (done, total) = (AtomicU64::new(0), tasks as u64);
         let reports = &self.reports;
         reports.begin(phase);
         let poll = || reports.make(phase, done.fetch_add(1, Ordering::SeqCst) + 1, total);
-        let worker = |txn: &mut RoTxn<'t, WithoutTls>| {
-            let mut results = Vec::new();
-            while !stop.load(Ordering::Relaxed) {
-                let task = next.fetch_add(1, Ordering::Relaxed);
-                if task >= tasks {
-                    break;
-                }
-                let result = work(txn, task).and_then(|result| poll().map(|()| result));
-                if result.is_err() {
-                    stop.store(true, Ordering::Relaxed);
-                }
-                results.push((task, result));
-            }
-            results
-        };
-        let mut results: Vec<(usize, Result<R>)> = match &mut self.txns[..] {
-            // A single task is not worth waking another thread.
-            [txn, ..] if tasks <= 1 => worker(txn),
-            txns => txns.par_iter_mut().flat_map_iter(worker).collect(),
-        };
-        results.sort_unstable_by_key(|(task, _)| *task);
-        let results = results.into_iter().map(|(_, result)| result).collect::<Result<Vec<R>>>()?;
+        let results =
+            run(&mut self.txns, tasks, |txn, task| work(txn, task).and_then(|result| poll().map(|()| result)))?;
         // The last task may have ended while another report was being made.
         if tasks > 0 {
             self.poll(phase, total, total)?;
         }
         Ok(results)
     }
+
+    /// As [`Workers::map`] without reports, for work that is a small part of a phase.
+    pub(crate) fn share<R: Send>(
+        &mut self,
+        tasks: usize,
+        work: impl Fn(&RoTxn<'_>, usize) -> Result<R> + Sync,
+    ) -> Result<Vec<R>> {
+        run(&mut self.txns, tasks, work)
+    }
+}
+
+fn run<R: Send>(
+    txns: &mut [RoTxn<'_, WithoutTls>],
+    tasks: usize,
+    work: impl Fn(&RoTxn<'_>, usize) -> Result<R> + Sync,
+) -> Result<Vec<R>> {
+    let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let worker = |txn: &mut RoTxn<'_, WithoutTls>| {
+        let mut results = Vec::new();
+        while !stop.load(Ordering::Relaxed) {
+            let task = next.fetch_add(1, Ordering::Relaxed);
+            if task >= tasks {
+                break;
+            }
+            let result = work(txn, task);
+            if result.is_err() {
+                stop.store(true, Ordering::Relaxed);
+            }
+            results.push((task, result));
+        }
+        results
+    };
+    let mut results: Vec<(usize, Result<R>)> = match txns {
+        // A single task is not worth waking another thread.
+        [txn, ..] if tasks <= 1 => worker(txn),
+        txns => txns.par_iter_mut().flat_map_iter(worker).collect(),
+    };
+    results.sort_unstable_by_key(|(task, _)| *task);
+    results.into_iter().map(|(_, result)| result).collect()
 }
 
 /// Reports to the user, one at a time, and none after the one that ended the build.
