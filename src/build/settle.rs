@@ -1,6 +1,6 @@
 //! Splitting and mending a leaf, and letting the items around it change over (LIRE: Xu et al., SPFresh, SOSP 2023).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use heed::RoTxn;
 
@@ -10,10 +10,16 @@ use super::parallel::Workers;
 use super::site::{LeafEdit, Site};
 use crate::cluster::{Matrix, assign, kmeans, members, split};
 use crate::error::Result;
+use crate::format::node::{Code, NodeRef};
+use crate::metric::Metric;
+use crate::sketch::query::Prepared;
 use crate::tree::route::{Near, SHORTLIST, by_score, second_leaf};
 
 /// Leaves around a changed one whose items may be nearer to it now.
 const NEIGHBOURS: usize = 20;
+/// How much farther than its own centroid a changed one may be, by estimate, for an entry to be looked at: the error of
+/// estimates between near centroids is a tenth.
+const SLACK: f32 = 1.15;
 /// Items that one task looks at.
 const CHUNK: usize = 64;
 
@@ -67,19 +73,36 @@ impl TreeEdit<'_> {
         Ok(around)
     }
 
+    /// The items of a leaf that a change of centroids concerns: all if its own changed, else those that a changed one draws
+    /// away.
+    fn concerned(&self, leaf: u32, ids: &[u32], around: &Around, changed: &[u32]) -> Result<Vec<u32>> {
+        let site = &self.site;
+        let has_distances = site.leaf.code != Code::Bits && site.of.metric != Metric::DotProduct;
+        if changed.contains(&leaf) || !has_distances {
+            return Ok(ids.to_vec());
+        }
+        let centroids: Vec<&[f32]> = changed.iter().filter_map(|leaf| around.get(leaf).map(Vec::as_slice)).collect();
+        let drawn = match self.leaves.get(&leaf) {
+            Some(edit) => drawn_away(site, &edit.sketches.pack().view(), &centroids),
+            None => drawn_away(site, &site.leaf(self.rtxn, self.key(leaf))?.node, &centroids),
+        };
+        Ok(ids.iter().zip(drawn).filter(|(_, drawn)| *drawn).map(|(id, _)| *id).collect())
+    }
+
     /// The items around leaves whose centroids changed choose anew where that concerns them, by the rule that new items
     /// follow, for both copies together. Moving each copy to the nearest leaf instead would undo the spill: second copies
     /// would end up next to the first ones.
     fn settle(&mut self, workers: &mut Workers<'_>, around: &Around, changed: &[u32]) -> Result<()> {
         let (view, copies) = (self.view(), self.copies);
         let mut homes: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-        let mut room = BTreeMap::new();
+        let (mut room, mut concerned) = (BTreeMap::new(), BTreeSet::new());
         for leaf in around.keys() {
             let ids = view.ids(self.rtxn, *leaf)?;
             room.insert(*leaf, self.site.leaf_size.saturating_sub(ids.len()));
+            concerned.extend(self.concerned(*leaf, &ids, around, changed)?);
             ids.into_iter().for_each(|id| homes.entry(id).or_default().push(*leaf));
         }
-        let items: Vec<(u32, Vec<u32>)> = homes.into_iter().collect();
+        let items: Vec<(u32, Vec<u32>)> = homes.into_iter().filter(|(id, _)| concerned.contains(id)).collect();
         let moves = workers.share(items.len().div_ceil(CHUNK), |rtxn, task| {
             let part = &items[task * CHUNK..items.len().min((task + 1) * CHUNK)];
             let moves =
@@ -101,6 +124,24 @@ impl TreeEdit<'_> {
         }
         Ok(())
     }
+}
+
+/// The positions of entries that may be nearer to a changed centroid than to that of their own leaf, by their sketches.
+fn drawn_away(site: &Site<'_>, node: &NodeRef<'_>, changed: &[&[f32]]) -> Vec<bool> {
+    let estimates = |centroid: &[f32]| {
+        let mut estimates = Vec::with_capacity(node.len);
+        Prepared::for_leaves(site.space, centroid.to_vec(), site.leaf).scan(node, None, f32::INFINITY, &mut estimates);
+        estimates
+    };
+    // To its own centroid, the estimate of an entry is its distance.
+    let own = estimates(node.centroid);
+    let mut drawn = vec![false; node.len];
+    for centroid in changed {
+        for (drawn, (own, other)) in drawn.iter_mut().zip(own.iter().zip(estimates(centroid))) {
+            *drawn |= other.estimate <= SLACK * own.estimate;
+        }
+    }
+    drawn
 }
 
 /// Where the copies of an item should be, if that is another place than where they are and a changed leaf has to do with it.

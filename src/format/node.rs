@@ -200,6 +200,14 @@ pub(crate) struct Packed {
     pub(crate) blocks: Vec<u8>,
 }
 
+impl Packed {
+    /// What a node of these sketches would show.
+    pub(crate) fn view(&self) -> NodeRef<'_> {
+        let Self { layout, len, centroid, steps, blocks } = self;
+        NodeRef { level: 0, layout: *layout, len: *len, weight: *len as u64, centroid, steps, blocks }
+    }
+}
+
 /// Entries are item ids or node ids and sets hold item ids, so that every length fits 32 bits.
 #[expect(clippy::cast_possible_truncation, reason = "entries, widths and sets are bounded far below 2^32")]
 fn write_front(level: u8, packed: &Packed, set_bytes: usize, weight: u64) -> Vec<u8> {

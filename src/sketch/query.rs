@@ -59,6 +59,13 @@ impl Prepared {
         prepared
     }
 
+    /// A point of work space that will scan leaves only, of codes that come from points.
+    pub(crate) fn for_leaves(space: &Space, point: Vec<f32>, leaf: Layout) -> Self {
+        let mut prepared = Self::for_branches(space, point, leaf);
+        std::mem::swap(&mut prepared.leaf, &mut prepared.branch);
+        prepared
+    }
+
     /// Appends the entries of `node` whose estimate is not above `threshold`; see [`scan`].
     pub(crate) fn scan(
         &mut self,
