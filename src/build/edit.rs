@@ -6,11 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use heed::RoTxn;
 
 use super::locate::{NEAR, NearLeaf, Nearby};
+use super::parallel::Workers;
 use super::site::{LeafEdit, Site};
 use crate::error::{Error, Result};
 use crate::format::record::TreeRecord;
 use crate::format::{Key, pad};
-use crate::tree::route::{NO_LEAF, SHORTLIST, by_score, second_leaf};
+use crate::tree::route::{SHORTLIST, by_score, second_leaf};
+
+/// Items of a dissolved leaf for which one task finds another.
+const SHARE: usize = 8;
 
 /// Node ids of one kind in one tree: those given back, and the first that was never given out.
 #[derive(Debug)]
@@ -181,31 +185,24 @@ impl<'a> TreeEdit<'a> {
     }
 
     /// Gives the items of an underfull leaf to others, and the leaf up.
-    pub(crate) fn dissolve(&mut self, leaf: u32) -> Result<()> {
-        let (site, rtxn) = (self.site, self.rtxn);
+    pub(crate) fn dissolve(&mut self, workers: &mut Workers<'_>, leaf: u32) -> Result<()> {
         let ids = std::mem::take(&mut self.leaf_mut(leaf)?.ids);
         self.leaves.remove(&leaf);
         self.gone.insert(leaf);
         self.moved.remove(&leaf);
         self.tally.merged += 1;
-        for id in ids {
-            let point = site.point(rtxn, id)?;
-            let (mut open, mut other) = (Vec::with_capacity(NEAR), None);
-            for near in self.near(&point)? {
-                if self.view().holds(self.rtxn, near.leaf, id)? { other = Some(near) } else { open.push(near) }
+        let (site, view, key) = (self.site, self.view(), self.key(leaf));
+        let homes = workers.share(ids.len().div_ceil(SHARE), |rtxn, task| {
+            let part = &ids[task * SHARE..ids.len().min((task + 1) * SHARE)];
+            part.iter().map(|id| view.new_home(rtxn, *id)).collect::<Result<Vec<_>>>()
+        })?;
+        for (id, home) in ids.iter().zip(homes.into_iter().flatten()) {
+            let Some((point, home)) = home else { return Err(Error::corrupted(key, "no other leaf is near this one")) };
+            if !home.path.is_empty() {
+                self.paths.insert(home.leaf, home.path);
             }
-            // The other copy stays where it is: this one complements it if it is the nearer one.
-            let centroids = open.iter().map(|near| (near.leaf, &near.centroid[..]));
-            let home = match other {
-                Some(other) if open.first().is_some_and(|first| other.distance <= first.distance) => {
-                    second_leaf(site.space.level, &point, &other.centroid, centroids.take(SHORTLIST - 1))
-                }
-                _ => open.first().map_or(NO_LEAF, |first| first.leaf),
-            };
-            if home == NO_LEAF {
-                return Err(Error::corrupted(self.key(leaf), "no other leaf is near this one"));
-            }
-            self.leaf_mut(home)?.insert(&site, rtxn, id, &point)?;
+            let rtxn = self.rtxn;
+            self.leaf_mut(home.leaf)?.insert(&site, rtxn, *id, &point)?;
             self.tally.rehomed += 1;
         }
         Ok(())
@@ -268,6 +265,23 @@ impl View<'_> {
             Some(edit) => edit.contains(id),
             None => self.site.leaf(rtxn, self.key(leaf))?.set.contains(id),
         })
+    }
+
+    /// The point of an item that lost a copy, and the leaf for another one.
+    fn new_home(&self, rtxn: &RoTxn<'_>, id: u32) -> Result<Option<(Vec<f32>, NearLeaf)>> {
+        let point = self.site.point(rtxn, id)?;
+        let (mut open, mut other) = (Vec::with_capacity(NEAR), None);
+        for near in self.near(rtxn, &point)? {
+            if self.holds(rtxn, near.leaf, id)? { other = Some(near) } else { open.push(near) }
+        }
+        // The other copy stays where it is: this one complements it if it is the nearer one.
+        let second = other.filter(|other| open.first().is_some_and(|first| other.distance <= first.distance));
+        let home = second.map(|other| {
+            let centroids = open.iter().map(|near| (near.leaf, &near.centroid[..]));
+            second_leaf(self.site.space.level, &point, &other.centroid, centroids.take(SHORTLIST - 1))
+        });
+        let home = open.into_iter().find(|near| home.is_none_or(|home| near.leaf == home));
+        Ok(home.map(|home| (point, home)))
     }
 
     /// The items of a leaf, ascending.

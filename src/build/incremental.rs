@@ -184,7 +184,7 @@ fn rebalance(
             if edit.leaf_count() <= LEAST_LEAVES {
                 return Ok(false);
             }
-            edit.dissolve(*leaf)?;
+            edit.dissolve(workers, *leaf)?;
         }
         workers.poll(BuildPhase::Merging, done, shrunk.len() as u64)?;
     }
@@ -232,7 +232,7 @@ fn mend(workers: &mut Workers<'_>, edit: &mut TreeEdit<'_>, seed: u64) -> Result
     }
     let (len, leaf_size) = (edit.leaf_mut(leaf)?.len(), site.leaf_size);
     if len < leaf_size / SPARSE && edit.leaf_count() > LEAST_LEAVES {
-        return edit.dissolve(leaf);
+        return edit.dissolve(workers, leaf);
     }
     // Leaves that would be full soon are split now, so that they are as full on average as after a bulk build.
     edit.regroup(workers, leaf, split_above(split_above(leaf_size)), seed)

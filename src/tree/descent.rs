@@ -195,14 +195,14 @@ impl<'a> Descent<'a> {
         prepared.scan(&branch.node, None, f32::INFINITY, &mut self.estimates);
         self.branch_sketches += branch.node.len as u64;
         let by_distance = self.order == Order::Distance && of.metric == Metric::DotProduct;
-        let below = &mut self.frontiers[height - 1].queue;
-        for (position, id) in branch.children.iter().enumerate() {
-            let Some(found) = self.estimates.get(position) else { break };
+        let children = branch.children.iter().zip(&self.estimates).enumerate().map(|(position, (id, found))| {
             // |x - q|^2 is |x|^2 - 2 <x, q>, up to what is the same for all x.
             let norm = if by_distance { branch.norms.get(position).copied().unwrap_or(0.0) } else { 0.0 };
             let estimate = if by_distance { norm + 2.0 * found.estimate } else { found.estimate };
-            below.push(Reverse(Met { estimate, tree: met.tree, id: *id, parent: met.id }));
-        }
+            Reverse(Met { estimate, tree: met.tree, id: *id, parent: met.id })
+        });
+        // All at once: a heap takes many in faster than one by one.
+        self.frontiers[height - 1].queue.extend(children);
         Ok(usize::try_from(branch.node.weight).unwrap_or(usize::MAX).max(1))
     }
 }
