@@ -159,6 +159,7 @@ fn reseed(members: &mut [Vec<u32>], rng: &mut Xoshiro256PlusPlus) {
 /// Cuts rows into groups of at most `max`, near rows together: 2-means again and again, and by order where rows
 /// coincide. Groups hold row numbers, ascending.
 pub(crate) fn split(level: Level, points: &Matrix, max: usize, seed: u64) -> Vec<Vec<u32>> {
+    let max = max.max(1);
     let all: Vec<u32> = (0u32..).take(points.len()).collect();
     let (mut todo, mut done) = (vec![all], Vec::new());
     while let Some(rows) = todo.pop() {
@@ -175,7 +176,7 @@ pub(crate) fn split(level: Level, points: &Matrix, max: usize, seed: u64) -> Vec
             if side == 0 { left.push(*row) } else { right.push(*row) }
         }
         // A cut that leaves next to nothing on one side would be repeated without end on the other.
-        if left.len().min(right.len()) < rows.len() / 16 {
+        if left.len().min(right.len()) < (rows.len() / 16).max(1) {
             right = rows;
             left = right.drain(..right.len() / 2).collect();
         }
@@ -220,6 +221,11 @@ mod tests {
         assert!(groups.iter().all(|group| group.len() <= 256 && group.len() > 64));
         assert_eq!(groups.iter().map(Vec::len).sum::<usize>(), 5000);
         assert_eq!(kmeans(level(), &points, 7, 1).len(), 1);
+        // Fewer rows than can be told by a sixteenth.
+        for max in 1..12 {
+            let few = Matrix { values: vec![3.5; 12 * 64], width: 64 };
+            assert!(split(level(), &few, max, 9).iter().all(|group| (1..=max).contains(&group.len())), "{max}");
+        }
     }
 
     #[test]

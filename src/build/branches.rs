@@ -220,7 +220,9 @@ impl<'e, 'a> Branches<'e, 'a> {
         let Some((_, heir)) = self.open.get(&to).filter(|(_, heir)| heir.children.len() < MAX_CHILDREN) else {
             return Ok(());
         };
-        debug_assert!(!heir.children.contains_key(&child));
+        if heir.children.contains_key(&child) {
+            return Err(Error::corrupted(self.key(to), "another branch names a child of this one, too"));
+        }
         let Some(moved) = self.open.get_mut(&from).and_then(|(_, branch)| branch.children.remove(&child)) else {
             return Ok(());
         };

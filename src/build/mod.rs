@@ -100,6 +100,9 @@ const ITEMS_PER_CHANGE: u64 = 8;
 /// Indexes of fewer full leaves are built in bulk: that takes milliseconds.
 const SMALL_LEAVES: u64 = 8;
 
+/// Builds of fewer changes do nearly all their work in the calling thread.
+const FEW_CHANGES: u64 = 8;
+
 /// Brings the forest up to date with the items.
 pub(crate) fn build(db: Database, wtxn: &mut RwTxn<'_>, of: ItemOf, options: &BuildOptions<'_>) -> Result<BuildStats> {
     options.check()?;
@@ -136,7 +139,9 @@ pub(crate) fn build(db: Database, wtxn: &mut RwTxn<'_>, of: ItemOf, options: &Bu
     };
     let (plan, counts) = match options.thread_pool {
         Some(pool) => pool.install(compute)?,
-        None => compute()?,
+        None if record.pending < FEW_CHANGES => compute()?,
+        // Into the current pool: each step into it from outside would cost as much as a small task.
+        None => rayon::scope(move |_| compute())?,
     };
     stats.method = if counts.is_some() { BuildMethod::Incremental } else { BuildMethod::Bulk };
     let counts = counts.unwrap_or(Counts { added: record.items, removed: record.indexed, ..Counts::default() });

@@ -90,6 +90,7 @@ fn run<R: Send>(
     };
     let mut results: Vec<(usize, Result<R>)> = match txns {
         // A single task is not worth waking another thread.
+        [txn] => worker(txn),
         [txn, ..] if tasks <= 1 => worker(txn),
         txns => txns.par_iter_mut().flat_map_iter(worker).collect(),
     };
