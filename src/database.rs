@@ -150,6 +150,14 @@ impl Database {
         Ok(self.raw.last(rtxn)?.is_none_or(|(last, _)| last < key.as_bytes()))
     }
 
+    /// The highest id of a kind.
+    pub(crate) fn last_id(&self, rtxn: &RoTxn<'_>, index: u16, kind: Kind) -> Result<Option<u32>> {
+        let (first, last) = Key::range(index, kind);
+        let found = self.raw.get_lower_than_or_equal_to(rtxn, last.as_bytes())?;
+        let key = found.filter(|(key, _)| *key >= &first.as_bytes()[..]).and_then(|(key, _)| key.try_into().ok());
+        Ok(key.map(|key| Key::from_bytes(key).id()))
+    }
+
     pub(crate) fn delete(&self, wtxn: &mut RwTxn<'_>, key: Key) -> Result<bool> {
         Ok(self.raw.delete(wtxn, key.as_bytes())?)
     }

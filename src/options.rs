@@ -186,7 +186,7 @@ pub struct Progress {
     pub total: u64,
 }
 
-/// The phases of a build. A bulk build samples, then clusters, routes, splits and encodes each tree; an incremental build
+/// The phases of a build. A bulk build samples, then clusters, routes, splits and encodes each tree, and calibrates; an incremental build
 /// locates, changes, merges, splits, mends and encodes in each tree. A phase without work may be left out.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -209,6 +209,8 @@ pub enum BuildPhase {
     Mending,
     /// Encoding leaves and branches.
     Encoding,
+    /// Finding the true neighbours of some items, by which a bulk build will measure its recall.
+    Calibrating,
 }
 
 impl fmt::Display for BuildPhase {
@@ -222,6 +224,7 @@ impl fmt::Display for BuildPhase {
             Self::Clustering => "clustering",
             Self::Routing => "routing",
             Self::Splitting => "splitting",
+            Self::Calibrating => "calibrating",
             Self::Encoding => "encoding",
         })
     }

@@ -13,6 +13,7 @@ use crate::format::record::Record;
 use crate::format::{Key, Kind};
 use crate::kernel::level;
 use crate::metric::Metric;
+use crate::search::effort::DEFAULT_RECALL;
 use crate::search::pending::Pending;
 use crate::search::{Forest, Hit, Request, Searched, Snapshot, Target, search};
 use crate::vector::CheckedVector;
@@ -156,7 +157,15 @@ impl<'t> Reader<'t> {
 
     /// Asks for the `k` nearest neighbours of what the returned builder is given.
     pub fn nns(&self, k: usize) -> Nns<'_> {
-        let request = Request { k, search_k: None, oversampling: None, filter: None, exclude: None, is_exact: false };
+        let request = Request {
+            k,
+            recall: DEFAULT_RECALL,
+            search_k: None,
+            oversampling: None,
+            filter: None,
+            exclude: None,
+            is_exact: false,
+        };
         Nns { reader: self, request, report: None }
     }
 
@@ -309,15 +318,28 @@ pub struct Nns<'a> {
 }
 
 impl<'a> Nns<'a> {
-    /// How many leaf sketches the search scans at least, counting only items that the filter admits. More finds more and
-    /// takes longer. The default grows with the square root of the index.
+    /// The part of the true neighbours to be found, on average over queries like those that the index was calibrated with:
+    /// above 0, and at most 1, which compares every item exactly. The default is 0.95.
+    ///
+    /// A bulk build measures on its own items, against exact search, what effort reaches which recall for 1, 10 and 100
+    /// neighbours; later builds look again at a few items and correct it.
+    /// [`Writer::calibrate`](crate::Writer::calibrate) measures on queries of yours instead. Under the Hamming metric, and
+    /// below some thousand items, nothing is measured and the effort is what was enough elsewhere.
+    pub fn recall(mut self, target: f32) -> Self {
+        self.request.recall = target;
+        self
+    }
+
+    /// How many leaf sketches the search scans at least, counting only items that the filter admits, whatever the recall
+    /// aimed at. More finds more and takes longer.
     pub fn search_k(mut self, sketches: usize) -> Self {
         self.request.search_k = Some(sketches);
         self
     }
 
-    /// How many vectors are compared exactly, as a multiple of `k` (at least 1). The default depends on the bits of the
-    /// sketches: 8 for 1 bit, 4 for 2, 3 for 4, and 14 more than `k` at least.
+    /// How many vectors are compared exactly, as a multiple of `k` (at least 1). The default is what the recall aimed at
+    /// needs; with [`Nns::search_k`] it depends on the bits of the sketches: 8 for 1 bit, 4 for 2, 3 for 4, and 14 more than
+    /// `k` at least.
     pub fn oversampling(mut self, factor: f32) -> Self {
         self.request.oversampling = Some(factor);
         self
@@ -368,6 +390,10 @@ impl<'a> Nns<'a> {
     fn run(self, query: ItemRef<'_>) -> Result<Vec<Hit>> {
         if let Some(factor) = self.request.oversampling.filter(|factor| !(factor.is_finite() && *factor >= 1.0)) {
             return Err(Error::option("oversampling", "a finite number from 1 up", factor));
+        }
+        let recall = self.request.recall;
+        if !(recall > 0.0 && recall <= 1.0) {
+            return Err(Error::option("recall", "a number above 0 and at most 1", recall));
         }
         let (hits, searched) = search(self.reader.target(), self.reader, query, &self.request)?;
         if let Some(report) = self.report {

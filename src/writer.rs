@@ -13,6 +13,9 @@ use crate::options::{BuildOptions, BuildStats, IndexOptions};
 use crate::repair::{self, Repair};
 use crate::vector::CheckedVector;
 
+/// Queries that a calibration takes, at most: what it holds in memory is in proportion to them.
+const MOST_QUERIES: usize = 2_000;
+
 /// Changes an index: adds, overwrites and deletes items, and builds the forest over them.
 ///
 /// A writer is a small handle without state of its own: all it does happens in the write transaction it is given, and is
@@ -238,6 +241,37 @@ impl Writer {
     pub fn build(&self, wtxn: &mut RwTxn<'_>, options: &BuildOptions<'_>) -> Result<BuildStats> {
         self.record(wtxn)?;
         build::build(self.db, wtxn, self.of, options)
+    }
+
+    /// Measures on these queries (rows one after the other) what effort reaches which recall, and aims searches by that:
+    /// for queries that are distributed unlike the items, on which a bulk build measures by itself.
+    ///
+    /// A thousand queries are enough to tell recalls a percent apart; those beyond 2,000 are left out. The next bulk
+    /// build measures on items again. `false` if there is nothing to measure: the index has no forest, or is so small
+    /// or of such a metric that searches do not go by measurements (see [`Nns::recall`](crate::Nns::recall)).
+    ///
+    /// # Cost
+    /// Compares every query with every item, by all threads of the current rayon pool.
+    ///
+    /// # Errors
+    /// What [`Nns::by_vector`](crate::Nns::by_vector) says of vectors that do not suit the index;
+    /// [`Error::Corrupted`]. The index is unchanged then.
+    pub fn calibrate(&self, wtxn: &mut RwTxn<'_>, queries: &[f32]) -> Result<bool> {
+        let mut record = self.record(wtxn)?;
+        let (dims, metric) = (self.of.dims, self.of.metric);
+        if !queries.len().is_multiple_of(dims) {
+            return Err(Error::Dimensions { expected: dims, got: queries.len() % dims });
+        }
+        let rows = queries.chunks_exact(dims).take(MOST_QUERIES);
+        let checked = rows.map(|row| CheckedVector::new(row, dims, metric)).collect::<Result<Vec<_>>>()?;
+        if record.trees == 0 || checked.is_empty() || !build::calibrate::is_of_use(metric, record.indexed) {
+            return Ok(false);
+        }
+        let (lent, measured) = (&*wtxn, &record);
+        let items: Vec<ItemRef<'_>> = checked.iter().map(CheckedVector::as_item).collect();
+        record.calibration = build::calibrate::measure_on(self.db, lent, self.of, measured, &items)?;
+        self.db.put(wtxn, Key::record(self.of.index), record.as_bytes())?;
+        Ok(true)
     }
 
     /// Rebuilds a damaged index from the items that can still be read.

@@ -3,6 +3,7 @@
 use heed::{RoTxn, RwTxn};
 use rayon::prelude::*;
 
+use super::calibrate;
 use super::parallel::Workers;
 use super::site::{LeafEdit, Site};
 use super::{Plan, Shape, split_above};
@@ -63,13 +64,20 @@ pub(crate) fn plan(
     }
     let mut new = *record;
     (new.items, new.indexed, new.pending, new.trees) = (record.items, record.items, 0, 0);
-    (new.tree, new.unmended) = (Default::default(), 0);
+    (new.tree, new.unmended, new.calibration) = Default::default();
     (new.shape_trees, new.spill, new.seed) = (shape.trees, u8::from(shape.spill), shape.seed);
     (new.sketch_bits, new.branch_bits) = (shape.sketch_bits, shape.branch_bits);
     new.leaf_size = u32::try_from(shape.leaf_size).unwrap_or(u32::MAX);
     if ids.is_empty() {
         workers.poll(BuildPhase::Sampling, 1, 1)?;
-        return Ok(Plan { record: new, origin: None, is_anew: true, puts: Vec::new(), deletes: Vec::new() });
+        return Ok(Plan {
+            record: new,
+            origin: None,
+            is_anew: true,
+            puts: Vec::new(),
+            deletes: Vec::new(),
+            truth: None,
+        });
     }
     let mut rows = read_sample(db, &mut workers, of, &ids)?;
     let some = sample(rows.len(), ORIGIN_ROWS, 1);
@@ -87,8 +95,10 @@ pub(crate) fn plan(
         *record = bulk.tree(&mut workers, tree, &mut nodes)?;
     }
     nodes.sort_unstable_by_key(|(key, _)| key.to_bytes());
+    let is_of_use = calibrate::is_of_use(of.metric, record.items);
+    let truth = if is_of_use { Some(calibrate::truth(&mut workers, &site, &ids)?) } else { None };
     let origin = Some(forest.space.into_origin());
-    Ok(Plan { record: new, origin, is_anew: true, puts: nodes, deletes: Vec::new() })
+    Ok(Plan { record: new, origin, is_anew: true, puts: nodes, deletes: Vec::new(), truth })
 }
 
 fn list_ids(db: Database, rtxn: &RoTxn<'_>, of: ItemOf) -> Result<Vec<u32>> {

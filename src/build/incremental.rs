@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use heed::RwTxn;
 
 use super::branches::{Branches, Upkeep};
+use super::calibrate::corrected;
 use super::edit::{Tally, TreeEdit};
 use super::locate::{Change, Located, all_paths, changes, locate, scan_for};
 use super::parallel::Workers;
@@ -25,6 +26,8 @@ use crate::search::Forest;
 
 /// Changes that one task locates.
 const CHUNK: usize = 16;
+/// Items that are asked for their neighbours at most, to see whether the calibration still holds: one for each mended leaf.
+const MOST_PROBES: usize = 64;
 /// Leaves with less than this part of the leaf size dissolve.
 const UNDERFULL: usize = 8;
 /// Leaves with less than this part of the leaf size dissolve when it is their turn to be mended.
@@ -75,7 +78,8 @@ pub(crate) fn plan(
     let unmended = u64::from(record.unmended) + changes.len() as u64;
     let mends = unmended / u64::from(CHANGES_PER_MENDED);
     new.unmended = u32::try_from(unmended % u64::from(CHANGES_PER_MENDED)).unwrap_or(0);
-    let mut plan = Plan { record: new, origin: None, is_anew: false, puts: Vec::new(), deletes: Vec::new() };
+    let mut plan =
+        Plan { record: new, origin: None, is_anew: false, puts: Vec::new(), deletes: Vec::new(), truth: None };
     for (tree, stored) in record.trees() {
         let copies = 1 + usize::from(shape.spill);
         let edit = TreeEdit::new(site, &own, tree, *stored, copies)?;
@@ -86,6 +90,10 @@ pub(crate) fn plan(
         plan.deletes.extend(done.deletes);
         counts.tally.add(done.tally);
     }
+    let probes = usize::try_from(mends).unwrap_or(usize::MAX).min(MOST_PROBES);
+    let changed = changes.iter().map(|change| change.id);
+    plan.record.calibration.correction =
+        corrected(&mut workers, (&site, &forest), record, changed, (probes, record.items ^ shape.seed))?;
     plan.deletes.extend(changes.iter().map(|change| Key::pending(of.index, change.id)));
     plan.puts.sort_unstable_by_key(|(key, _)| key.to_bytes());
     Ok(Some((plan, counts)))

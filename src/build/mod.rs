@@ -6,6 +6,7 @@
 
 mod branches;
 mod bulk;
+pub(crate) mod calibrate;
 pub(crate) mod edit;
 mod incremental;
 mod locate;
@@ -22,6 +23,7 @@ use crate::format::{Key, Kind, pad, width};
 use crate::metric::Metric;
 use crate::options::{BuildMethod, BuildOptions, BuildStats};
 use crate::sketch::{default_branch_bits, default_leaf_bits};
+use calibrate::Truth;
 use incremental::Counts;
 
 /// Entries a leaf holds at most, unless the user says otherwise. Measured with the `evaluate` example on sift and minilm
@@ -93,6 +95,8 @@ pub(crate) struct Plan {
     /// In the order of their keys.
     pub(crate) puts: Vec<(Key, Vec<u8>)>,
     pub(crate) deletes: Vec<Key>,
+    /// By what the forest is measured once it is written.
+    pub(crate) truth: Option<Truth>,
 }
 
 /// An incremental build costs about as much for one change as a bulk build for this many items.
@@ -155,7 +159,32 @@ pub(crate) fn build(db: Database, wtxn: &mut RwTxn<'_>, of: ItemOf, options: &Bu
         stats.bytes_written += value.len() as u64;
     }
     write(db, wtxn, of.index, &plan)?;
+    if let Some(truth) = &plan.truth {
+        calibrate(db, wtxn, (of, plan.record), truth, options.thread_pool)?;
+    }
     Ok(stats)
+}
+
+/// Measures the forest that has just been written. Everything a build promises is done by then, so that a search that
+/// fails here leaves the index without a calibration rather than the caller with an error.
+fn calibrate(
+    db: Database,
+    wtxn: &mut RwTxn<'_>,
+    (of, mut record): (ItemOf, Record),
+    truth: &Truth,
+    pool: Option<&rayon::ThreadPool>,
+) -> Result<()> {
+    let lent = &mut *wtxn;
+    let measure = move || calibrate::measure(db, lent, of, &record, truth);
+    let measured = match pool {
+        Some(pool) => pool.install(measure),
+        None => rayon::scope(move |_| measure()),
+    };
+    if let Ok(calibration) = measured {
+        record.calibration = calibration;
+        db.put(wtxn, Key::record(of.index), record.as_bytes())?;
+    }
+    Ok(())
 }
 
 /// Writes a plan. Only LMDB can fail here, and it refuses to commit a transaction in which it did.

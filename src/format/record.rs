@@ -47,7 +47,38 @@ pub(crate) struct Record {
     pub(crate) shape_trees: u8,
     reserved: [u8; 3],
     pub(crate) tree: [TreeRecord; MAX_TREES],
-    calibration: [[u64; 8]; 7],
+    pub(crate) calibration: Calibration,
+}
+
+/// Effort that reaches a recall: sketches scanned, and vectors compared exactly.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct Reach {
+    pub(crate) sketches: u32,
+    pub(crate) reranked: u32,
+}
+
+/// Numbers of neighbours that calibration measures.
+pub(crate) const CALIBRATED_KS: [usize; 3] = [1, 10, 100];
+/// Recalls that calibration measures.
+pub(crate) const CALIBRATED_RECALLS: [f64; 8] = [0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995];
+/// A correction of 1.
+pub(crate) const NO_CORRECTION: u32 = 1024;
+
+/// What effort reaches which recall, as measured.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct Calibration {
+    /// Items in the forest that was measured; 0 if none was.
+    pub(crate) items: u64,
+    pub(crate) queries: u32,
+    /// 1 if the user's own queries were asked, 0 for items.
+    pub(crate) is_of_queries: u32,
+    /// What sketches are multiplied with since later builds looked again, in 1,024ths.
+    pub(crate) correction: u32,
+    reserved: u32,
+    pub(crate) reach: [[Reach; CALIBRATED_RECALLS.len()]; CALIBRATED_KS.len()],
+    reserved_too: [u64; 29],
 }
 
 pub(crate) const RECORD_BYTES: usize = size_of::<Record>();
@@ -103,6 +134,7 @@ impl Record {
             (record.trees > 0 || record.pending == 0, "there are pending marks without a forest"),
             (record.unmended < CHANGES_PER_MENDED, "more changes wait for mending than a build leaves"),
             (record.trees == 0 || record.trees == record.shape_trees, "two numbers of trees"),
+            (record.calibration.items <= 1 << 32, "more items were calibrated with than there are ids"),
             (record.shape_trees == 0 || record.has_valid_shape(), "the shape of the forest is out of range"),
         ];
         match checks.into_iter().find(|(holds, _)| !holds) {

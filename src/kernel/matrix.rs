@@ -1,7 +1,7 @@
 //! Products between the rows of two matrices, for clustering and routing.
 //!
-//! Rows are `width` floats, a multiple of 64. Four rows meet four rows in sixteen registers of sums, so that each value
-//! loaded serves four multiplications. A pair of rows gives the same bits wherever it stands in the block.
+//! Rows are `width` floats, a multiple of 64. Products of matrices take 32 rows of one side by side, four rows of the other
+//! at a time. A pair of rows gives the same bits wherever it stands.
 
 use fearless_simd::{Simd, dispatch, f32x16, prelude::*};
 use fearless_simd_macros::simd;
@@ -76,58 +76,64 @@ impl Accumulate for SquaredDifference {
     }
 }
 
+/// Columns of a panel: the registers of sums of one row.
+const PANEL: usize = 32;
+
+/// Panel by panel: the rows of `b` stand in the lanes, so that sums need not be added across lanes in the end.
 #[simd]
 fn products_with<S: Simd, A: Accumulate>(simd: S, op: A, a: &[f32], b: &[f32], width: usize, out: &mut [f32]) {
     let columns = b.len() / width;
-    let mut out_rows = out.chunks_exact_mut(columns.max(1));
-    let a_blocks = a.chunks_exact(4 * width);
-    let a_rest = a_blocks.remainder();
-    for block in a_blocks {
-        let rows = [0, 1, 2, 3].map(|i| &block[i * width..(i + 1) * width]);
-        let [Some(o0), Some(o1), Some(o2), Some(o3)] = [(); 4].map(|()| out_rows.next()) else {
-            return;
-        };
-        four_rows(simd, op, rows, b, [o0, o1, o2, o3]);
-    }
-    for (row, out) in a_rest.chunks_exact(width).zip(out_rows) {
-        for (other, out) in b.chunks_exact(width).zip(out) {
-            *out = one_pair(simd, op, row, other);
+    let mut panel = vec![0.0; PANEL * width];
+    for (first, others) in (0..columns).step_by(PANEL).zip(b.chunks(PANEL * width)) {
+        fill(&mut panel, others, width);
+        let lanes = first..columns.min(first + PANEL);
+        let mut out_rows = out.chunks_exact_mut(columns).map(|row| &mut row[lanes.clone()]);
+        let blocks = a.chunks_exact(4 * width);
+        let rest = blocks.remainder();
+        for block in blocks {
+            let rows = [0, 1, 2, 3].map(|i| &block[i * width..(i + 1) * width]);
+            let sums = panel_sums(simd, op, rows, &panel);
+            sums.iter().zip(out_rows.by_ref()).for_each(|(sums, out)| out.copy_from_slice(&sums[..out.len()]));
+        }
+        for (row, out) in rest.chunks_exact(width).zip(out_rows) {
+            let [sums] = panel_sums(simd, op, [row], &panel);
+            out.copy_from_slice(&sums[..out.len()]);
         }
     }
 }
 
-/// Four rows against all rows of `b`.
+/// Puts up to [`PANEL`] rows side by side; what is left of the lanes is of no concern.
+fn fill(panel: &mut [f32], rows: &[f32], width: usize) {
+    for (lane, row) in rows.chunks_exact(width).enumerate() {
+        for (step, x) in panel.chunks_exact_mut(PANEL).zip(row) {
+            step[lane] = *x;
+        }
+    }
+}
+
+/// A few rows against all rows of a panel.
 #[inline(always)]
-fn four_rows<S: Simd, A: Accumulate>(simd: S, op: A, rows: [&[f32]; 4], b: &[f32], out: [&mut [f32]; 4]) {
-    let width = rows[0].len();
-    let mut column = 0;
-    let b_blocks = b.chunks_exact(4 * width);
-    let b_rest = b_blocks.remainder();
-    for block in b_blocks {
-        let others = [0, 1, 2, 3].map(|j| &block[j * width..(j + 1) * width]);
-        let mut sums = [[f32x16::splat(simd, 0.0); 4]; 4];
-        for at in (0..width).step_by(16) {
-            let y = others.map(|other| f32x16::from_slice(simd, &other[at..at + 16]));
-            for (sums, row) in sums.iter_mut().zip(rows) {
-                let x = f32x16::from_slice(simd, &row[at..at + 16]);
-                for (sum, y) in sums.iter_mut().zip(y) {
-                    *sum = op.add(x, y, *sum);
-                }
-            }
+fn panel_sums<const ROWS: usize, S: Simd, A: Accumulate>(
+    simd: S,
+    op: A,
+    rows: [&[f32]; ROWS],
+    panel: &[f32],
+) -> [[f32; PANEL]; ROWS] {
+    let mut sums = [[f32x16::splat(simd, 0.0); 2]; ROWS];
+    for (at, step) in panel.chunks_exact(PANEL).enumerate() {
+        let (low, high) = (f32x16::from_slice(simd, &step[..16]), f32x16::from_slice(simd, &step[16..]));
+        for (sums, row) in sums.iter_mut().zip(rows) {
+            let x = f32x16::splat(simd, row[at]);
+            sums[0] = op.add(x, low, sums[0]);
+            sums[1] = op.add(x, high, sums[1]);
         }
-        for i in 0..4 {
-            for j in 0..4 {
-                out[i][column + j] = add_lanes(sums[i][j]);
-            }
-        }
-        column += 4;
     }
-    for other in b_rest.chunks_exact(width) {
-        for i in 0..4 {
-            out[i][column] = one_pair(simd, op, rows[i], other);
-        }
-        column += 1;
-    }
+    sums.map(|[low, high]| {
+        let mut all = [0.0; PANEL];
+        all[..16].copy_from_slice(low.as_slice());
+        all[16..].copy_from_slice(high.as_slice());
+        all
+    })
 }
 
 #[simd]
@@ -135,7 +141,6 @@ fn pair_with<S: Simd, A: Accumulate>(simd: S, op: A, a: &[f32], b: &[f32]) -> f3
     one_pair(simd, op, a, b)
 }
 
-/// One pair, in the same order of operations as in a block of sixteen.
 #[inline(always)]
 fn one_pair<S: Simd, A: Accumulate>(simd: S, op: A, a: &[f32], b: &[f32]) -> f32 {
     let mut sum = f32x16::splat(simd, 0.0);
@@ -187,7 +192,10 @@ mod tests {
                         let (x, y) = (&a[i * width..][..width], &b[j * width..][..width]);
                         let exact: f64 = x.iter().zip(y).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum();
                         let l1: f64 = x.iter().zip(y).map(|(x, y)| f64::from((x - y).abs())).sum();
-                        assert_eq!(dot_out[i * n + j], dot(level, x, y));
+                        let mut alone = [f32::NAN];
+                        dots(level, x, y, width, &mut alone);
+                        assert_eq!(dot_out[i * n + j], alone[0]);
+                        assert!((f64::from(dot(level, x, y)) - exact).abs() < 1e-4);
                         assert!((f64::from(dot_out[i * n + j]) - exact).abs() < 1e-4);
                         assert!((f64::from(l1_out[i * n + j]) - l1).abs() < 1e-3);
                         let l2: f64 = x.iter().zip(y).map(|(x, y)| f64::from((x - y) * (x - y))).sum();

@@ -56,6 +56,13 @@ impl Candidates {
         }
     }
 
+    /// The best candidates, best first.
+    pub(crate) fn into_ranked(mut self) -> Vec<u32> {
+        self.prune();
+        self.buffer.sort_unstable_by(|a, b| a.estimate.total_cmp(&b.estimate).then(a.id.cmp(&b.id)));
+        self.buffer.iter().map(|candidate| candidate.id).collect()
+    }
+
     /// The best candidates, by id, which is the order of their keys.
     pub(crate) fn into_ids(mut self) -> Vec<u32> {
         self.prune();

@@ -1,6 +1,8 @@
 //! Searching: choose a plan, gather candidates, rerank them by exact distance, merge what is pending.
 
+pub(crate) mod calibration;
 pub(crate) mod candidates;
+pub(crate) mod effort;
 pub(crate) mod exact;
 pub(crate) mod filter;
 pub(crate) mod pending;
@@ -16,16 +18,16 @@ use crate::format::item::ItemRef;
 use crate::format::node::Layout;
 use crate::format::record::Record;
 use crate::kernel::Level;
-use crate::metric::Metric;
 use crate::sketch::encode::{branch_layout, leaf_layout};
 use crate::sketch::query::Prepared;
 use crate::sketch::space::Space;
+use effort::Effort;
 use exact::Nearest;
 use pending::Pending;
 use traversal::Traversal;
 
 /// Indexes of at most this many items are scanned exactly: that takes less time than a descent.
-const EXACT_ITEMS: u64 = 1_000;
+pub(crate) const EXACT_ITEMS: u64 = 1_000;
 /// Filters of at most this many ids are scanned exactly, one look-up for each.
 const EXACT_FILTER: u64 = 1_000;
 
@@ -96,6 +98,7 @@ pub(crate) struct Target<'a> {
 #[derive(Copy, Clone)]
 pub(crate) struct Request<'a> {
     pub(crate) k: usize,
+    pub(crate) recall: f32,
     pub(crate) search_k: Option<usize>,
     pub(crate) oversampling: Option<f32>,
     pub(crate) filter: Option<&'a RoaringBitmap>,
@@ -107,45 +110,6 @@ impl Request<'_> {
     /// Whether this item may be in the answer.
     pub(crate) fn admits(&self, id: u32) -> bool {
         self.exclude != Some(id) && self.filter.is_none_or(|filter| filter.contains(id))
-    }
-}
-
-/// How much of the forest a search looks at.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Effort {
-    /// Leaf sketches to scan, of items that the filter admits.
-    pub(crate) budget: usize,
-    /// Candidates to rerank.
-    pub(crate) rerank: usize,
-}
-
-impl Effort {
-    /// The user's knobs, or what reaches a recall@10 of about .95 on the sets it was measured on.
-    ///
-    /// The number of sketches that a fixed recall needs grows more slowly than the index: about with its square root.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        clippy::cast_precision_loss,
-        reason = "saturating estimates"
-    )]
-    fn new(request: &Request<'_>, record: &Record, metric: Metric, admitted: u64) -> Self {
-        let copies = f64::from(record.trees) * f64::from(1 + record.spill);
-        let natural = 11.0
-            * copies.sqrt()
-            * (record.indexed.min(admitted) as f64).sqrt()
-            * (1.0 + request.k as f64 / 10.0).sqrt();
-        // The centroids of leaves follow inner products less closely than distances.
-        let natural = if metric == Metric::DotProduct { 2.0 * natural } else { natural };
-        let budget = request.search_k.unwrap_or(natural as usize).max(1);
-        let oversampling = request.oversampling.unwrap_or(match record.sketch_bits {
-            1 => 8.0,
-            2 => 4.0,
-            _ => 3.0,
-        });
-        let rerank = (request.k as f64 * f64::from(oversampling)).ceil() as usize;
-        let floor = if request.oversampling.is_some() { request.k } else { request.k.saturating_add(14) };
-        Self { budget, rerank: rerank.max(floor) }
     }
 }
 
@@ -175,7 +139,10 @@ pub(crate) fn search(
     let effort = Effort::new(request, record, target.of.metric, admitted);
     let mut nearest = Nearest::new(target, query, k);
     let is_small = record.items <= EXACT_ITEMS || request.filter.is_some_and(|filter| filter.len() <= EXACT_FILTER);
-    let is_exact = request.is_exact || is_small || effort.rerank as u64 >= record.indexed / 2;
+    let is_exact = request.is_exact
+        || request.recall >= 1.0 && request.search_k.is_none()
+        || is_small
+        || effort.rerank as u64 >= record.indexed / 2;
     let forest = if is_exact { None } else { snapshot.forest()? };
     let Some(forest) = forest else {
         nearest.compare_all(request)?;

@@ -1,9 +1,10 @@
 //! From leaf to leaf: scanning sketches, nearest centroid first, until the effort is met.
 
 use super::candidates::{Candidate, Candidates};
+use super::effort::Effort;
 use super::filter::Mask;
 use super::pending::Pending;
-use super::{Effort, Forest, Request, Searched, Target};
+use super::{Forest, Request, Searched, Target};
 use crate::error::{Error, Result};
 use crate::format::Key;
 use crate::format::node::LeafRef;
@@ -59,9 +60,27 @@ impl<'a> Traversal<'a> {
         self.descent.reach(&mut self.prepared, effort.budget)?;
         while spent < effort.budget || candidates.len() < effort.rerank {
             let Some(leaf) = self.descent.next_leaf(&mut self.prepared)? else { break };
-            spent = spent.saturating_add(self.visit(leaf, &mut candidates)?);
+            spent = spent.saturating_add(self.visit(leaf, &mut candidates, |_| ())?);
         }
         Ok(candidates)
+    }
+
+    /// Scans leaves as [`Traversal::run`] does with this budget, and tells of each candidate before how many sketches its
+    /// leaf was scanned.
+    pub(crate) fn watch(
+        &mut self,
+        budget: usize,
+        candidates: &mut Candidates,
+        mut see: impl FnMut(u32, usize),
+    ) -> Result<()> {
+        let mut spent = 0usize;
+        self.descent.reach(&mut self.prepared, budget)?;
+        while spent < budget {
+            let Some(leaf) = self.descent.next_leaf(&mut self.prepared)? else { break };
+            let before = spent;
+            spent = spent.saturating_add(self.visit(leaf, candidates, |id| see(id, before))?);
+        }
+        Ok(())
     }
 
     /// What has been done so far.
@@ -70,7 +89,7 @@ impl<'a> Traversal<'a> {
     }
 
     /// Scans a leaf; tells how many of its entries the filter admits.
-    fn visit(&mut self, met: Met, candidates: &mut Candidates) -> Result<usize> {
+    fn visit(&mut self, met: Met, candidates: &mut Candidates, mut see: impl FnMut(u32)) -> Result<usize> {
         let key = Key::leaf(self.target.of.index, met.tree, met.id);
         self.visited += 1;
         if self.visited > self.leaves {
@@ -95,6 +114,7 @@ impl<'a> Traversal<'a> {
         let selected = leaf.set.select(positions, |id, estimate| {
             if request.exclude != Some(id) && !pending.ids.contains(id) {
                 candidates.offer(Candidate { id, estimate });
+                see(id);
             }
         });
         selected.map(|()| admitted).ok_or_else(|| Error::corrupted(key, "a leaf has fewer ids than it says"))

@@ -1,0 +1,169 @@
+//! The rows, the queries, and what counts as a right answer.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::{fs, thread};
+
+use spinney::Metric;
+
+use crate::Result;
+use crate::args::Args;
+use crate::common::datasets::VectorFile;
+
+/// How far beyond the k-th true distance an item may lie, relatively, and count as tied with it.
+const TIE: f64 = 1e-6;
+
+/// Rows of single precision.
+pub struct Rows {
+    pub dims: usize,
+    pub metric: Metric,
+    pub values: Vec<f32>,
+    /// Of each row.
+    lengths: Vec<f64>,
+}
+
+impl Rows {
+    pub fn new(dims: usize, metric: Metric, values: Vec<f32>) -> Self {
+        let lengths = values.chunks_exact(dims).map(|row| product(row, row).sqrt()).collect();
+        Self { dims, metric, values, lengths }
+    }
+
+    /// Reads what [`write`] wrote.
+    pub fn read(path: &Path, dims: usize, metric: Metric) -> Result<Self> {
+        let bytes = fs::read(path)?;
+        let values = bytes.as_chunks::<4>().0.iter().map(|value| f32::from_le_bytes(*value)).collect();
+        Ok(Self::new(dims, metric, values))
+    }
+
+    pub fn len(&self) -> usize {
+        self.lengths.len()
+    }
+
+    pub fn row(&self, number: usize) -> &[f32] {
+        &self.values[number * self.dims..(number + 1) * self.dims]
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &[f32]> {
+        self.values.chunks_exact(self.dims)
+    }
+
+    /// The distance of a row to a query, in double precision.
+    pub fn distance(&self, number: usize, queries: &Rows, query: usize) -> f64 {
+        let (row, point) = (self.row(number), queries.row(query));
+        match self.metric {
+            Metric::Cosine => 1.0 - product(row, point) / (self.lengths[number] * queries.lengths[query]),
+            _ => sum(row, point, |a, b| (a - b) * (a - b)).sqrt(),
+        }
+    }
+}
+
+fn product(left: &[f32], right: &[f32]) -> f64 {
+    sum(left, right, |a, b| a * b)
+}
+
+/// The sum of a term over two rows; in lanes, so that the compiler may compute several at once.
+fn sum(left: &[f32], right: &[f32], term: impl Fn(f64, f64) -> f64) -> f64 {
+    let ((left, left_rest), (right, right_rest)) = (left.as_chunks::<8>(), right.as_chunks::<8>());
+    let mut lanes = [0.0; 8];
+    for (left, right) in left.iter().zip(right) {
+        for i in 0..8 {
+            lanes[i] += term(left[i].into(), right[i].into());
+        }
+    }
+    let rest = left_rest.iter().zip(right_rest).map(|(left, right)| term((*left).into(), (*right).into()));
+    lanes.iter().sum::<f64>() + rest.sum::<f64>()
+}
+
+/// What every store gets.
+pub struct Input {
+    pub items: usize,
+    pub items_in_file: usize,
+    pub queries: usize,
+    pub dims: usize,
+    pub metric: Metric,
+    /// Whether the exact answers were computed here.
+    pub is_computed: bool,
+}
+
+/// Reads the set and writes `items.f32`, `queries.f32` and `limits.f64` into `folder`: the rows, and for each query the
+/// largest distance that counts as right.
+pub fn prepare(args: &Args, folder: &Path) -> Result<Input> {
+    let metric = if args.set == "minilm" { Metric::Cosine } else { Metric::Euclidean };
+    let set = args.data.join(&args.set);
+    let (items, items_in_file) = read(&find(&set, "train")?, metric, args.items)?;
+    let (queries, _) = read(&find(&set, "test")?, metric, args.queries)?;
+    if items.dims != queries.dims {
+        return Err(format!("expected queries of {} dimensions, got {}", items.dims, queries.dims).into());
+    }
+    if args.k > items.len() {
+        return Err(format!("--k: expected at most the number of items, {}, got {}", items.len(), args.k).into());
+    }
+    let is_computed = items.len() < items_in_file;
+    let farthest = match is_computed {
+        true => compute(&items, &queries, args.k)?,
+        false => read_truth(&set.join("truth.ibin"), queries.len(), args.k)?,
+    };
+    let single = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+    write(&folder.join("items.f32"), items.iter().map(single))?;
+    write(&folder.join("queries.f32"), queries.iter().map(single))?;
+    write(&folder.join("limits.f64"), farthest.iter().map(|distance| (distance * (1.0 + TIE)).to_le_bytes().to_vec()))?;
+    let Rows { dims, .. } = items;
+    Ok(Input { items: items.len(), items_in_file, queries: queries.len(), dims, metric, is_computed })
+}
+
+/// At most `limit` rows of a file, and how many it has.
+fn read(path: &Path, metric: Metric, limit: usize) -> Result<(Rows, usize)> {
+    let mut file = VectorFile::open(path)?;
+    Ok((Rows::new(file.dims(), metric, file.read(limit)?), file.rows()))
+}
+
+fn find(folder: &Path, part: &str) -> Result<PathBuf> {
+    let endings = ["fbin", "u8bin", "i8bin", "npy"];
+    let mut paths = endings.into_iter().map(|ending| folder.join(format!("{part}.{ending}")));
+    let path = paths.find(|path| path.is_file());
+    path.ok_or_else(|| format!("{}: expected {part}.fbin, .u8bin, .i8bin or .npy in it", folder.display()).into())
+}
+
+fn write(path: &Path, parts: impl Iterator<Item = Vec<u8>>) -> Result<()> {
+    let mut file = BufWriter::new(File::create(path)?);
+    for part in parts {
+        file.write_all(&part)?;
+    }
+    Ok(file.flush()?)
+}
+
+/// The distance of the k-th neighbour of each query, from u32 n, u32 m, n x m u32 ids, n x m f32 distances.
+fn read_truth(path: &Path, queries: usize, k: usize) -> Result<Vec<f64>> {
+    let bytes = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let (words, _) = bytes.as_chunks::<4>();
+    let number = |at: usize| words.get(at).map_or(0, |word| u32::from_le_bytes(*word) as usize);
+    let (rows, row_len) = (number(0), number(1));
+    if words.len() != 2 + 2 * rows * row_len || rows < queries || row_len < k {
+        let path = path.display();
+        return Err(format!("{path}: expected {k} neighbours of {queries} queries, got {rows} x {row_len}").into());
+    }
+    let distances = words[2 + rows * row_len..].chunks_exact(row_len).take(queries);
+    Ok(distances.map(|row| f32::from_le_bytes(row[k - 1]).into()).collect())
+}
+
+/// The same by comparing every item, a share of the queries on each thread.
+fn compute(items: &Rows, queries: &Rows, k: usize) -> Result<Vec<f64>> {
+    let threads = thread::available_parallelism()?.get();
+    let share = queries.len().div_ceil(threads);
+    let answer = |query: usize| {
+        let mut distances: Vec<f64> = (0..items.len()).map(|item| items.distance(item, queries, query)).collect();
+        *distances.select_nth_unstable_by(k - 1, f64::total_cmp).1
+    };
+    let mut farthest = vec![0.0; queries.len()];
+    thread::scope(|scope| {
+        for (number, farthest) in farthest.chunks_mut(share).enumerate() {
+            scope.spawn(move || {
+                for (query, farthest) in (number * share..).zip(farthest) {
+                    *farthest = answer(query);
+                }
+            });
+        }
+    });
+    Ok(farthest)
+}

@@ -1,0 +1,286 @@
+//! Measuring the recall of a forest: on its own items after a bulk build, on a user's queries, and on a few items at each
+//! incremental build.
+
+use heed::{RoTxn, RwTxn};
+
+use super::parallel::Workers;
+use super::site::Site;
+use crate::cluster::{Matrix, half_norms, sample};
+use crate::database::{Database, ItemOf};
+use crate::error::Result;
+use crate::format::item::ItemRef;
+use crate::format::record::{Calibration, NO_CORRECTION, Record};
+use crate::format::{Key, Kind};
+use crate::kernel::{level, matrix};
+use crate::metric::Metric;
+use crate::options::BuildPhase;
+use crate::search::calibration::{Found, NEIGHBOURS, asked_for, fit, observe};
+use crate::search::effort::{DEFAULT_RECALL, Effort};
+use crate::search::pending::Pending;
+use crate::search::{EXACT_ITEMS, Forest, Hit, Request, Snapshot, Target, search};
+
+/// Multiplications for all comparisons of a calibration, about: some seconds of one thread at most for a million items.
+const WORK: usize = 25_000_000_000;
+/// Queries, whatever the work: fewer are too few to tell .95 from .97, more do not tell more.
+const QUERIES: std::ops::RangeInclusive<usize> = 128..=1000;
+/// Items that are compared with all queries at once.
+const CHUNK: usize = 256;
+/// Parts of the items, each for one task.
+const PARTS: usize = 16;
+/// How many times the usual effort for a recall@100 of .8 is spent on a query at most.
+const CAP: usize = 8;
+
+/// Items asked for at random and their true neighbours.
+pub(crate) struct Truth {
+    queries: Vec<u32>,
+    neighbours: Vec<Vec<u32>>,
+}
+
+/// Whether searches of this index would go by a calibration.
+pub(crate) fn is_of_use(metric: Metric, items: u64) -> bool {
+    // Distances of bits are whole numbers, and many neighbours as near as the last one would count as missed.
+    items > EXACT_ITEMS && metric != Metric::Hamming
+}
+
+/// Finds the true neighbours of some items, all other items compared.
+pub(crate) fn truth(workers: &mut Workers<'_>, site: &Site<'_>, ids: &[u32]) -> Result<Truth> {
+    let count = (WORK / (ids.len() * site.space.width).max(1)).clamp(*QUERIES.start(), *QUERIES.end());
+    let queries: Vec<u32> = sample(ids.len(), count, 2).into_iter().map(|i| ids[i as usize]).collect();
+    let points = site.points(workers.own(), &queries)?;
+    let near = neighbours(workers, site, ids, points)?;
+    let others = |(i, (query, near)): (usize, (&u32, Vec<u32>))| {
+        near.into_iter().filter(|id| id != query).take(asked_for(i, queries.len())).collect()
+    };
+    let neighbours = queries.iter().zip(near).enumerate().map(others).collect();
+    Ok(Truth { queries, neighbours })
+}
+
+/// The nearest items of each query so far.
+struct Best {
+    near: Vec<(f32, u32)>,
+    farthest: f32,
+}
+
+impl Best {
+    fn offer(&mut self, score: f32, id: u32) {
+        self.near.push((score, id));
+        if self.near.len() >= 4 * NEIGHBOURS {
+            self.prune();
+        }
+    }
+
+    fn prune(&mut self) {
+        self.near.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        // One more than asked for: the query may be among them.
+        self.near.truncate(NEIGHBOURS + 1);
+        if let Some(last) = self.near.get(NEIGHBOURS) {
+            self.farthest = last.0;
+        }
+    }
+}
+
+/// The nearest items of each query, and one more, nearest first: all pairs are compared.
+fn neighbours(workers: &mut Workers<'_>, site: &Site<'_>, ids: &[u32], mut queries: Matrix) -> Result<Vec<Vec<u32>>> {
+    if site.of.metric == Metric::DotProduct {
+        // <x, q> is <y, q' + P origin> up to what is the same for all x.
+        let width = queries.width;
+        for query in queries.values.chunks_exact_mut(width) {
+            query.iter_mut().zip(&site.space.rotated_origin).for_each(|(q, origin)| *q += origin);
+        }
+    }
+    let part = ids.len().div_ceil(PARTS).max(CHUNK);
+    let parts: Vec<&[u32]> = ids.chunks(part).collect();
+    let found = workers
+        .map(BuildPhase::Calibrating, parts.len(), |rtxn, task| nearest_of(site, rtxn, parts[task], &queries))?;
+    let mut all: Vec<Vec<(f32, u32)>> = vec![Vec::new(); queries.len()];
+    for part in found {
+        all.iter_mut().zip(part).for_each(|(all, best)| all.extend(best.near));
+    }
+    let sorted = |near: Vec<(f32, u32)>| {
+        let mut best = Best { near, farthest: f32::INFINITY };
+        best.prune();
+        best.near.into_iter().map(|(_, id)| id).collect()
+    };
+    Ok(all.into_iter().map(sorted).collect())
+}
+
+/// The nearest of some items to each query.
+fn nearest_of(site: &Site<'_>, rtxn: &RoTxn<'_>, ids: &[u32], queries: &Matrix) -> Result<Vec<Best>> {
+    let (level, width, metric) = (site.space.level, site.space.width, site.of.metric);
+    let mut best: Vec<Best> = (0..queries.len()).map(|_| Best { near: Vec::new(), farthest: f32::INFINITY }).collect();
+    let mut farthest = vec![f32::INFINITY; queries.len()];
+    let mut scores = vec![0.0; CHUNK * queries.len()];
+    for ids in ids.chunks(CHUNK) {
+        let points = site.points(rtxn, ids)?;
+        if metric == Metric::Manhattan {
+            matrix::manhattans(level, &points.values, &queries.values, width, &mut scores);
+        } else {
+            matrix::dots(level, &points.values, &queries.values, width, &mut scores);
+        }
+        let norms = if metric == Metric::DotProduct { vec![0.0; ids.len()] } else { half_norms(level, &points) };
+        for ((id, norm), scores) in ids.iter().zip(norms).zip(scores.chunks_exact(queries.len().max(1))) {
+            for (query, (score, limit)) in scores.iter().zip(&mut farthest).enumerate() {
+                let score = if metric == Metric::Manhattan { *score } else { norm - score };
+                if score < *limit {
+                    best[query].offer(score, *id);
+                    *limit = best[query].farthest;
+                }
+            }
+        }
+    }
+    best.iter_mut().for_each(Best::prune);
+    Ok(best)
+}
+
+/// Sketches that a query is given at most.
+fn cap(record: &Record, metric: Metric) -> usize {
+    let request = request(NEIGHBOURS, 0.8, None);
+    let mut uncalibrated = *record;
+    uncalibrated.calibration = Calibration::default();
+    let usual = Effort::new(&request, &uncalibrated, metric, record.indexed);
+    let copies = usize::from(record.trees) * (1 + usize::from(record.spill));
+    let all = usize::try_from(record.indexed).unwrap_or(usize::MAX).saturating_mul(copies);
+    usual.budget.saturating_mul(CAP).min(all).max(1)
+}
+
+fn request(k: usize, recall: f32, exclude: Option<u32>) -> Request<'static> {
+    Request { k, recall, search_k: None, oversampling: None, filter: None, exclude, is_exact: false }
+}
+
+/// Measures a forest that has been written.
+pub(crate) fn measure(
+    db: Database,
+    wtxn: &RwTxn<'_>,
+    of: ItemOf,
+    record: &Record,
+    truth: &Truth,
+) -> Result<Calibration> {
+    let mut workers = Workers::new(wtxn, None)?;
+    let forest = Forest::read(db, workers.own(), of, record)?;
+    let (pending, cap) = (Pending::default(), cap(record, of.metric));
+    let observed = workers.share(truth.queries.len(), |rtxn, i| {
+        let target = Target { db, rtxn, of, record, level: level() };
+        let query = db.known_item(rtxn, of, truth.queries[i])?;
+        observe(target, (&forest, &pending), &query, Some(truth.queries[i]), &truth.neighbours[i], cap)
+    })?;
+    Ok(fit(&observed, record.indexed, false))
+}
+
+/// Measures the forest there is on these queries.
+pub(crate) fn measure_on(
+    db: Database,
+    wtxn: &RwTxn<'_>,
+    of: ItemOf,
+    record: &Record,
+    queries: &[ItemRef<'_>],
+) -> Result<Calibration> {
+    let mut workers = Workers::new(wtxn, None)?;
+    let own = wtxn.nested_read_txn()?;
+    let forest = Forest::read(db, &own, of, record)?;
+    let site = Site::new(db, of, &forest, record.leaf_size as usize);
+    let mut points = Matrix { values: vec![0.0; queries.len() * forest.space.width], width: forest.space.width };
+    for (query, point) in queries.iter().zip(points.values.chunks_exact_mut(points.width)) {
+        forest.space.map(query, point);
+    }
+    let ids = db
+        .iter(&own, of.index, Kind::Item)?
+        .map(|entry| entry.map(|(key, _)| key.id()))
+        .collect::<Result<Vec<u32>>>()?;
+    let mut truth = neighbours(&mut workers, &site, &ids, points)?;
+    truth.iter_mut().enumerate().for_each(|(i, near)| near.truncate(asked_for(i, queries.len())));
+    let (pending, cap) = (Pending::read(db, &own, of)?, cap(record, of.metric));
+    let observed: Vec<Vec<Found>> = workers.share(queries.len(), |rtxn, i| {
+        let target = Target { db, rtxn, of, record, level: level() };
+        observe(target, (&forest, &pending), &queries[i], None, &truth[i], cap)
+    })?;
+    Ok(fit(&observed, record.indexed, true))
+}
+
+/// Neighbours that a probe asks for, and how many times the usual effort tells which they should be.
+const PROBED: usize = 10;
+const THOROUGH: f64 = 8.0;
+/// How much of what a probe lacks in recall is added to the effort. With it some hundred probes correct an effort that is
+/// half of what it should be, and chance moves it by a tenth.
+const GAIN: f64 = 0.125;
+/// The correction is within these bounds, in 1,024ths.
+const CORRECTIONS: std::ops::RangeInclusive<f64> = 256.0..=16_384.0;
+
+/// A forest as it is stored, without the items that changed since.
+struct Stored<'a> {
+    forest: &'a Forest,
+    changed: &'a Pending,
+}
+
+impl Snapshot for Stored<'_> {
+    fn forest(&self) -> Result<Option<&Forest>> {
+        Ok(Some(self.forest))
+    }
+
+    fn pending(&self) -> Result<&Pending> {
+        Ok(self.changed)
+    }
+}
+
+/// Asks a few items for their neighbours, with the usual effort and with much more, and corrects the effort by what that
+/// tells about recall. Work in proportion to `probes`.
+pub(crate) fn corrected(
+    workers: &mut Workers<'_>,
+    (site, forest): (&Site<'_>, &Forest),
+    record: &Record,
+    changed: impl Iterator<Item = u32>,
+    (probes, seed): (usize, u64),
+) -> Result<u32> {
+    let correction = record.calibration.correction;
+    if record.calibration.items == 0 || probes == 0 {
+        return Ok(correction);
+    }
+    let changed = Pending { ids: changed.collect(), ..Pending::default() };
+    let stored = Stored { forest, changed: &changed };
+    let lacking = workers.share(probes, |rtxn, i| {
+        let at = seed.wrapping_add(i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+        probe(site, rtxn, record, &stored, u32::try_from(at).unwrap_or(0))
+    })?;
+    let moved = lacking.into_iter().flatten().fold(f64::from(correction), |correction, lacking| {
+        (correction * (1.0 + GAIN * lacking)).clamp(*CORRECTIONS.start(), *CORRECTIONS.end())
+    });
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within bounds")]
+    Ok(if moved.is_finite() { moved.round() as u32 } else { NO_CORRECTION })
+}
+
+/// How much recall the first item at or after an id lacks with the usual effort; `None` if there is none to ask.
+fn probe(site: &Site<'_>, rtxn: &RoTxn<'_>, record: &Record, stored: &Stored<'_>, at: u32) -> Result<Option<f64>> {
+    let (db, of) = (site.db, site.of);
+    // Ids run from 0 up to about the number of items as a rule.
+    let top = db.last_id(rtxn, of.index, Kind::Item)?;
+    let Some(at) = top.map(|top| u32::try_from(u64::from(at) % (u64::from(top) + 1)).unwrap_or(0)) else {
+        return Ok(None);
+    };
+    let next = db.iter_from(rtxn, Key::item(of.index, at))?.next().transpose()?;
+    let is_of_use = |key: &Key| key.kind() == Some(Kind::Item) && !stored.changed.ids.contains(key.id());
+    let Some((key, bytes)) = next.filter(|(key, _)| is_of_use(key)) else { return Ok(None) };
+    let query = ItemRef::parse(key, bytes, of.dims, of.metric)?;
+    let target = Target { db, rtxn, of, record, level: level() };
+    let usual = request(PROBED, DEFAULT_RECALL, Some(key.id()));
+    let effort = Effort::new(&usual, record, of.metric, record.indexed);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "saturating estimates"
+    )]
+    let thorough = Request {
+        search_k: Some((effort.budget as f64 * THOROUGH) as usize),
+        oversampling: Some((effort.rerank as f64 * THOROUGH / 2.0 / PROBED as f64).max(1.0) as f32),
+        ..usual
+    };
+    let (truth, _) = search(target, stored, query, &thorough)?;
+    let (hits, _) = search(target, stored, query, &usual)?;
+    let Some(farthest) = truth.last().map(|hit: &Hit| hit.distance) else { return Ok(None) };
+    let is_found = |hit: &&Hit| match of.metric {
+        Metric::DotProduct => hit.distance >= farthest,
+        _ => hit.distance <= farthest,
+    };
+    #[expect(clippy::cast_precision_loss, reason = "ten at most")]
+    let recall = hits.iter().filter(is_found).count() as f64 / truth.len() as f64;
+    Ok(Some(f64::from(DEFAULT_RECALL) - recall))
+}

@@ -1,0 +1,140 @@
+//! Which effort reaches which recall: measured on queries whose true neighbours are known.
+//!
+//! Each query runs as a search does, with a budget that grows by half until all its true neighbours are found or the cap is
+//! reached. What is kept of each neighbour is the budget from which on it is found, and how many candidates look better by
+//! their sketches. Both together tell, for any recall, how many sketches to scan and how many vectors to compare exactly.
+
+use super::candidates::Candidates;
+use super::traversal::Traversal;
+use super::{Forest, Request, Target};
+use crate::error::Result;
+use crate::format::item::ItemRef;
+use crate::format::record::{CALIBRATED_KS, CALIBRATED_RECALLS, Calibration, NO_CORRECTION, Reach};
+use crate::search::pending::Pending;
+use crate::sketch::query::Prepared;
+
+/// Neighbours of a query that are looked for, at most.
+pub(crate) const NEIGHBOURS: usize = CALIBRATED_KS[CALIBRATED_KS.len() - 1];
+/// Candidates among which a neighbour has to be by its sketch.
+const KEPT: usize = 1024;
+/// The budget that a query starts with.
+const FIRST_BUDGET: usize = 64;
+/// The part of what may be missed that may be missed because too few vectors are compared exactly.
+const LOST_TO_RERANK: f64 = 0.25;
+/// One of so many queries is asked for the largest k.
+const FEWER: usize = 4;
+
+/// How many neighbours the `i`-th of some queries is asked for. The largest k needs the fewest queries: each tells of many
+/// neighbours, and takes the longest.
+pub(crate) fn asked_for(i: usize, queries: usize) -> usize {
+    if i < queries.div_ceil(FEWER) { NEIGHBOURS } else { CALIBRATED_KS[CALIBRATED_KS.len() - 2] }
+}
+
+/// When a true neighbour is found.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Found {
+    /// The least budget with which its leaf is scanned; `u32::MAX` if none was enough.
+    pub(crate) budget: u32,
+    /// Candidates that look better at the end; `u32::MAX` if too many do.
+    pub(crate) rank: u32,
+}
+
+const NEVER: Found = Found { budget: u32::MAX, rank: u32::MAX };
+
+/// Looks for the true neighbours (nearest first) of one query, with up to `cap` sketches.
+pub(crate) fn observe(
+    target: Target<'_>,
+    (forest, pending): (&Forest, &Pending),
+    query: &ItemRef<'_>,
+    exclude: Option<u32>,
+    truth: &[u32],
+    cap: usize,
+) -> Result<Vec<Found>> {
+    let request = Request {
+        k: truth.len(),
+        recall: 1.0,
+        search_k: None,
+        oversampling: None,
+        filter: None,
+        exclude,
+        is_exact: false,
+    };
+    let prepared = Prepared::new(&forest.space, query, forest.leaf, forest.branch);
+    let mut order: Vec<(u32, usize)> = truth.iter().copied().zip(0..).collect();
+    order.sort_unstable();
+    let mut found = vec![NEVER; truth.len()];
+    // What waits for a build is always compared exactly.
+    for (_, at) in order.iter().filter(|(id, _)| pending.ids.contains(*id)) {
+        found[*at] = Found { budget: 0, rank: 0 };
+    }
+    // Most candidates are none of them, which one bit tells.
+    let mut hints = [false; 1024];
+    truth.iter().for_each(|id| hints[*id as usize % 1024] = true);
+    let (mut before, mut budget) = (0, FIRST_BUDGET.min(cap));
+    loop {
+        let mut candidates = Candidates::new(KEPT);
+        let mut traversal = Traversal::new(target, forest, pending, &request, prepared.clone());
+        traversal.watch(budget, &mut candidates, |id, spent| {
+            if hints[id as usize % 1024]
+                && let Ok(at) = order.binary_search_by_key(&id, |(id, _)| *id)
+            {
+                let slot = &mut found[order[at].1].budget;
+                // One that the budget before did not find, though its turn came earlier now, is under a branch that only
+                // the larger budget opens: somewhere between the two.
+                let needed = if spent >= before { spent + 1 } else { usize::midpoint(before, budget) };
+                *slot = (*slot).min(u32::try_from(needed).unwrap_or(u32::MAX));
+            }
+        })?;
+        let all = found.iter().all(|found| found.budget < u32::MAX);
+        if all || budget >= cap {
+            for (rank, id) in (0u32..).zip(candidates.into_ranked()) {
+                if let Ok(at) = order.binary_search_by_key(&id, |(id, _)| *id) {
+                    found[order[at].1].rank = rank;
+                }
+            }
+            return Ok(found);
+        }
+        (before, budget) = (budget, budget.saturating_add(budget / 2).min(cap));
+    }
+}
+
+/// The effort for each recall, from what was observed of many queries. `items` is the size of the forest.
+#[expect(clippy::cast_possible_truncation, reason = "at most a thousand queries")]
+pub(crate) fn fit(observed: &[Vec<Found>], items: u64, is_of_queries: bool) -> Calibration {
+    let mut calibration = Calibration::default();
+    (calibration.items, calibration.queries) = (items, observed.len() as u32);
+    (calibration.is_of_queries, calibration.correction) = (u32::from(is_of_queries), NO_CORRECTION);
+    for (k, row) in CALIBRATED_KS.into_iter().zip(&mut calibration.reach) {
+        let asked = observed.iter().enumerate().filter(|(i, _)| k <= asked_for(*i, observed.len()));
+        let found: Vec<Found> = asked.flat_map(|(_, query)| query.iter().take(k).copied()).collect();
+        fit_row(&found, k, row);
+    }
+    calibration
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "counts of neighbours, and saturating estimates"
+)]
+fn fit_row(found: &[Found], k: usize, row: &mut [Reach; CALIBRATED_RECALLS.len()]) {
+    // A sketch that is quite wrong is missed: no number of comparisons is worth chasing it.
+    let mut ranks: Vec<u32> = found.iter().map(|found| found.rank).filter(|rank| *rank < KEPT as u32).collect();
+    ranks.sort_unstable();
+    let at = |part: f64, len: usize| ((part * len as f64).ceil() as usize).clamp(1, len.max(1)) - 1;
+    for (i, recall) in CALIBRATED_RECALLS.into_iter().enumerate() {
+        let rank = ranks.get(at(1.0 - LOST_TO_RERANK * (1.0 - recall), ranks.len())).copied().unwrap_or(0);
+        let reranked = (rank + 1).max(k as u32);
+        let mut budgets: Vec<u32> = found.iter().filter(|found| found.rank <= rank).map(|found| found.budget).collect();
+        budgets.sort_unstable();
+        let needed = at(recall, found.len());
+        let before = i.checked_sub(1).map_or(Reach::default(), |i| row[i]);
+        let sketches = match budgets.get(needed) {
+            Some(budget) if *budget < u32::MAX => *budget,
+            // Out of reach of the cap: as far again as from half of it.
+            _ => before.sketches.max(FIRST_BUDGET as u32).saturating_mul(2),
+        };
+        row[i] = Reach { sketches: sketches.max(before.sketches), reranked: reranked.max(before.reranked) };
+    }
+}

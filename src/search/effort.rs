@@ -1,0 +1,107 @@
+//! How much of the forest a search looks at.
+
+use super::Request;
+use crate::format::record::{CALIBRATED_KS, CALIBRATED_RECALLS, Calibration, NO_CORRECTION, Reach, Record};
+use crate::metric::Metric;
+
+/// The recall that searches aim at unless they are told otherwise.
+pub(crate) const DEFAULT_RECALL: f32 = 0.95;
+
+/// How much of the forest a search looks at.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Effort {
+    /// Leaf sketches to scan, of items that the filter admits.
+    pub(crate) budget: usize,
+    /// Candidates to rerank.
+    pub(crate) rerank: usize,
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "saturating estimates"
+)]
+impl Effort {
+    /// The user's knobs, else what reached the recall that he wants when it was measured.
+    ///
+    /// The number of sketches that a fixed recall needs grows more slowly than the index: about with its square root.
+    pub(crate) fn new(request: &Request<'_>, record: &Record, metric: Metric, admitted: u64) -> Self {
+        let searched = record.indexed.min(admitted) as f64;
+        let measured = Some(&record.calibration).filter(|calibration| calibration.items > 0);
+        let reach = measured.map(|calibration| {
+            let (budget, rerank) = calibrated(calibration, request.k, f64::from(request.recall));
+            let growth = (searched / calibration.items as f64).sqrt();
+            (budget * growth * f64::from(calibration.correction) / f64::from(NO_CORRECTION), rerank)
+        });
+        let natural = || natural(record, metric, searched, request);
+        let budget = request.search_k.unwrap_or_else(|| reach.map_or_else(natural, |reach| reach.0) as usize).max(1);
+        let plain = f64::from(request.oversampling.unwrap_or(match record.sketch_bits {
+            1 => 8.0,
+            2 => 4.0,
+            _ => 3.0,
+        }));
+        let rerank = match reach {
+            Some((_, rerank)) if request.oversampling.is_none() && request.search_k.is_none() => rerank.ceil() as usize,
+            _ => (request.k as f64 * plain).ceil() as usize,
+        };
+        let is_plain = request.oversampling.is_none() && (reach.is_none() || request.search_k.is_some());
+        let floor = if is_plain { request.k.saturating_add(14) } else { request.k };
+        Self { budget, rerank: rerank.max(floor) }
+    }
+}
+
+/// What reached a recall@10 of .95 and more on the sets it was tried on, for forests that were never measured.
+#[expect(clippy::cast_precision_loss, reason = "an estimate")]
+fn natural(record: &Record, metric: Metric, searched: f64, request: &Request<'_>) -> f64 {
+    let copies = f64::from(record.trees) * f64::from(1 + record.spill);
+    let natural = 11.0 * copies.sqrt() * searched.sqrt() * (1.0 + request.k as f64 / 10.0).sqrt();
+    // The square of what is missed is about as rare as the sketches are many.
+    let strictness = ((1.0 - f64::from(DEFAULT_RECALL)) / (1.0 - f64::from(request.recall)).max(1e-6)).sqrt();
+    // The centroids of leaves follow inner products less closely than distances.
+    let natural = if metric == Metric::DotProduct { 2.0 * natural } else { natural };
+    natural * strictness
+}
+
+/// Sketches and exact comparisons for a recall of k neighbours: straight lines between what was measured, in the
+/// logarithms of k, of what is missed, and of the effort.
+#[expect(clippy::cast_precision_loss, reason = "an estimate")]
+fn calibrated(calibration: &Calibration, k: usize, recall: f64) -> (f64, f64) {
+    let rows = calibration.reach.map(|row| at_recall(&row, recall));
+    let xs = CALIBRATED_KS.map(|k| (k as f64).ln());
+    let x = (k.max(1) as f64).ln();
+    let budget = line(&xs, &rows.map(|row| row.0), x);
+    let rerank = line(&xs, &rows.map(|row| row.1), x);
+    (budget.exp(), rerank.exp().max(k as f64))
+}
+
+/// The logarithms of the effort for a recall.
+fn at_recall(row: &[Reach], recall: f64) -> (f64, f64) {
+    let missed = |recall: f64| -(1.0 - recall).max(1e-6).ln();
+    let xs = CALIBRATED_RECALLS.map(missed);
+    let x = missed(recall.max(CALIBRATED_RECALLS[0]));
+    let log = |value: u32| f64::from(value.max(1)).ln();
+    let budgets: Vec<f64> = row.iter().map(|reach| log(reach.sketches)).collect();
+    let reranks: Vec<f64> = row.iter().map(|reach| log(reach.reranked)).collect();
+    (line(&xs, &budgets, x), line(&xs, &reranks, x))
+}
+
+/// The value at `x` of straight lines through points with ascending `xs`; the outer lines go on beyond the ends.
+pub(crate) fn line(xs: &[f64], ys: &[f64], x: f64) -> f64 {
+    let upper = xs.partition_point(|known| *known < x).clamp(1, xs.len() - 1);
+    let (x0, x1, y0, y1) = (xs[upper - 1], xs[upper], ys[upper - 1], ys[upper]);
+    y0 + (y1 - y0) * (x - x0) / (x1 - x0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_go_through_their_points_and_beyond() {
+        let (xs, ys) = ([1.0, 2.0, 4.0], [10.0, 20.0, 60.0]);
+        for (x, y) in [(1.0, 10.0), (1.5, 15.0), (2.0, 20.0), (3.0, 40.0), (4.0, 60.0), (5.0, 80.0), (0.5, 5.0)] {
+            assert!((line(&xs, &ys, x) - y).abs() < 1e-9, "{x}");
+        }
+    }
+}
