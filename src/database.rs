@@ -154,7 +154,7 @@ impl Database {
     pub(crate) fn last_id(&self, rtxn: &RoTxn<'_>, index: u16, kind: Kind) -> Result<Option<u32>> {
         let (first, last) = Key::range(index, kind);
         let found = self.raw.get_lower_than_or_equal_to(rtxn, last.as_bytes())?;
-        let key = found.filter(|(key, _)| *key >= &first.as_bytes()[..]).and_then(|(key, _)| key.try_into().ok());
+        let key = found.filter(|(key, _)| *key >= first.as_bytes()).and_then(|(key, _)| key.try_into().ok());
         Ok(key.map(|key| Key::from_bytes(key).id()))
     }
 

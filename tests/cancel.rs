@@ -352,6 +352,10 @@ fn progress_comes_in_order_and_one_at_a_time() {
         let mut phases: Vec<BuildPhase> = reports.iter().map(|progress| progress.phase).collect();
         phases.dedup();
         if phases[0] == BuildPhase::Sampling {
+            // Few items are searched exactly, so that there is nothing to calibrate.
+            if phases.last() == Some(&BuildPhase::Calibrating) {
+                phases.pop();
+            }
             assert_eq!(phases[1..], bulk.repeat(trees), "{what}");
         } else {
             // Phases without work are left out, but never come in another order within a tree.

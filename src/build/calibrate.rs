@@ -23,6 +23,8 @@ use crate::search::{EXACT_ITEMS, Forest, Hit, Request, Snapshot, Target, search}
 const WORK: usize = 25_000_000_000;
 /// Queries, whatever the work: fewer are too few to tell .95 from .97, more do not tell more.
 const QUERIES: std::ops::RangeInclusive<usize> = 128..=1000;
+/// Items for each query, at least: small indexes are built in milliseconds and should be measured in as many.
+const ITEMS_PER_QUERY: usize = 10;
 /// Items that are compared with all queries at once.
 const CHUNK: usize = 256;
 /// Parts of the items, each for one task.
@@ -44,7 +46,8 @@ pub(crate) fn is_of_use(metric: Metric, items: u64) -> bool {
 
 /// Finds the true neighbours of some items, all other items compared.
 pub(crate) fn truth(workers: &mut Workers<'_>, site: &Site<'_>, ids: &[u32]) -> Result<Truth> {
-    let count = (WORK / (ids.len() * site.space.width).max(1)).clamp(*QUERIES.start(), *QUERIES.end());
+    let affordable = (WORK / (ids.len() * site.space.width).max(1)).min(ids.len() / ITEMS_PER_QUERY);
+    let count = affordable.clamp(*QUERIES.start(), *QUERIES.end());
     let queries: Vec<u32> = sample(ids.len(), count, 2).into_iter().map(|i| ids[i as usize]).collect();
     let points = site.points(workers.own(), &queries)?;
     let near = neighbours(workers, site, ids, points)?;

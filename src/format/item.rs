@@ -37,6 +37,18 @@ pub(crate) const fn words(dims: usize) -> usize {
 }
 
 impl<'t> ItemRef<'t> {
+    /// Reads one number of each cache line, which sends for all of them at once.
+    pub(crate) fn touch(&self) {
+        match self.components {
+            Components::Floats(floats) => {
+                std::hint::black_box(floats.iter().step_by(16).fold(0, |sum, x| sum ^ x.to_bits()));
+            }
+            Components::Bits(words) => {
+                std::hint::black_box(words.iter().step_by(8).fold(0, |sum, x| sum ^ x));
+            }
+        }
+    }
+
     /// Checks the bytes of an item of `dims` dimensions.
     pub(crate) fn parse(key: Key, bytes: &'t [u8], dims: usize, metric: Metric) -> Result<Self> {
         let item = Self::parse_components(key, bytes, dims, metric)?;

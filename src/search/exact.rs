@@ -9,6 +9,9 @@ use crate::format::{Key, Kind};
 use crate::kernel::{Level, distance};
 use crate::metric::Metric;
 
+/// Items that are looked up before the first of them is compared.
+const BATCH: usize = 32;
+
 /// The distance of two vectors in double precision, as [`Metric`] defines it.
 fn distance_of(level: Level, metric: Metric, a: &ItemRef<'_>, b: &ItemRef<'_>) -> f64 {
     match (a.components, b.components) {
@@ -90,11 +93,23 @@ impl<'a> Nearest<'a> {
 
     /// Compares items that must exist.
     pub(crate) fn compare_known(&mut self, ids: impl IntoIterator<Item = u32>) -> Result<()> {
-        for id in ids {
-            let item = self.target.db.known_item(self.target.rtxn, self.target.of, id)?;
-            self.offer(id, &item)?;
+        let Target { db, rtxn, of, .. } = self.target;
+        let mut ids = ids.into_iter();
+        let mut batch: Vec<(u32, ItemRef<'a>)> = Vec::with_capacity(BATCH);
+        loop {
+            // Look-ups come first, so that vectors are on their way from memory when their turn comes.
+            for id in ids.by_ref().take(BATCH) {
+                let item = db.known_item(rtxn, of, id)?;
+                item.touch();
+                batch.push((id, item));
+            }
+            if batch.is_empty() {
+                return Ok(());
+            }
+            for (id, item) in batch.drain(..) {
+                self.offer(id, &item)?;
+            }
         }
-        Ok(())
     }
 
     /// Compares every item that the request admits: each id of a filter that is smaller than the index by a look-up,

@@ -10,7 +10,7 @@ use crate::format::Key;
 use crate::format::node::LeafRef;
 use crate::kernel::scan::Estimate;
 use crate::sketch::query::Prepared;
-use crate::tree::descent::{Descent, Met, Order, Roots, check_layout, known_node};
+use crate::tree::descent::{Descent, Order, Roots, check_layout, known_node};
 
 /// One search through the forest.
 pub(crate) struct Traversal<'a> {
@@ -58,9 +58,14 @@ impl<'a> Traversal<'a> {
         let mut candidates = Candidates::new(effort.rerank);
         let mut spent = 0usize;
         self.descent.reach(&mut self.prepared, effort.budget)?;
+        let mut ahead = None;
         while spent < effort.budget || candidates.len() < effort.rerank {
-            let Some(leaf) = self.descent.next_leaf(&mut self.prepared)? else { break };
-            spent = spent.saturating_add(self.visit(leaf, &mut candidates, |_| ())?);
+            let Some(leaf) = ahead.take().map_or_else(|| self.next(), |leaf| Ok(Some(leaf)))? else { break };
+            // The next leaf is on its way from memory while this one is scanned, if it will be scanned in any case.
+            if self.request.filter.is_none() && spent.saturating_add(leaf.1.node.len) < effort.budget {
+                ahead = self.next()?;
+            }
+            spent = spent.saturating_add(self.scan(leaf, &mut candidates, |_| ())?);
         }
         Ok(candidates)
     }
@@ -76,9 +81,9 @@ impl<'a> Traversal<'a> {
         let mut spent = 0usize;
         self.descent.reach(&mut self.prepared, budget)?;
         while spent < budget {
-            let Some(leaf) = self.descent.next_leaf(&mut self.prepared)? else { break };
+            let Some(leaf) = self.next()? else { break };
             let before = spent;
-            spent = spent.saturating_add(self.visit(leaf, candidates, |id| see(id, before))?);
+            spent = spent.saturating_add(self.scan(leaf, candidates, |id| see(id, before))?);
         }
         Ok(())
     }
@@ -88,14 +93,26 @@ impl<'a> Traversal<'a> {
         Searched { branches: self.descent.branches, branch_sketches: self.descent.branch_sketches, ..self.searched }
     }
 
-    /// Scans a leaf; tells how many of its entries the filter admits.
-    fn visit(&mut self, met: Met, candidates: &mut Candidates, mut see: impl FnMut(u32)) -> Result<usize> {
+    /// The nearest leaf that has not been looked at.
+    fn next(&mut self) -> Result<Option<(Key, LeafRef<'a>)>> {
+        let Some(met) = self.descent.next_leaf(&mut self.prepared)? else { return Ok(None) };
         let key = Key::leaf(self.target.of.index, met.tree, met.id);
         self.visited += 1;
         if self.visited > self.leaves {
             return Err(Error::corrupted(key, "this leaf or one of its like is reached on two ways"));
         }
         let leaf = LeafRef::parse(key, known_node(self.target.db, self.target.rtxn, key)?, self.target.of.dims)?;
+        leaf.node.touch();
+        Ok(Some((key, leaf)))
+    }
+
+    /// Scans a leaf; tells how many of its entries the filter admits.
+    fn scan(
+        &mut self,
+        (key, leaf): (Key, LeafRef<'a>),
+        candidates: &mut Candidates,
+        mut see: impl FnMut(u32),
+    ) -> Result<usize> {
         check_layout(key, leaf.node.layout, self.forest.leaf)?;
         let (mut admitted, mut touched, mut allowed) = (leaf.node.len, leaf.node.len, None);
         if let Some(filter) = self.request.filter {

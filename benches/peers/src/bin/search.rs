@@ -1,0 +1,182 @@
+//! What a recall costs in spinney and in other stores and libraries, on the same work in the same run.
+//!
+//! ```text
+//! pip install -r benches/peers/requirements.txt      # for usearch, hnswlib, FAISS and Annoy; without them, the rest runs
+//! cargo run --release --manifest-path benches/peers/Cargo.toml --bin search -- --data DIR --set sift [OPTIONS]
+//! cargo run --release --manifest-path benches/peers/Cargo.toml --bin search -- --help
+//! ```
+//!
+//! Each store is a process of its own, so that its memory is its own: this program again for those that it links, and
+//! `libraries.py` for Python's. They build one after the other, with all threads; then they are asked in turn, one setting
+//! of the knob after the other, one query at a time on one thread. A pass to warm up is followed by three, of which the one
+//! whose mean is the median counts. An item is right if it is as near as the k-th of the exact answer.
+
+#[allow(dead_code, unused_imports, reason = "the modules are those of the examples, which use all of them")]
+#[path = "../../../../examples/common/mod.rs"]
+mod common;
+
+#[path = "../search/args.rs"]
+mod args;
+#[path = "../search/child.rs"]
+mod child;
+#[path = "../search/input.rs"]
+mod input;
+#[path = "../search/plot.rs"]
+mod plot;
+#[path = "../search/report.rs"]
+mod report;
+#[path = "../search/serve.rs"]
+mod serve;
+#[path = "../search/stores.rs"]
+mod stores;
+
+use std::error::Error;
+use std::path::Path;
+use std::process::Command;
+
+use crate::args::{Args, LINKED};
+use crate::child::{Built, Child, Pass};
+use crate::input::Input;
+use crate::report::{Point, Store};
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+const LIBRARIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/libraries.py");
+const PASSES: usize = 3;
+/// Of the settings beyond this recall, only the fastest is measured again.
+const ENOUGH: f64 = 0.999;
+/// Settings beyond the first that takes so long are left out.
+const TOO_SLOW_US: f64 = 20_000.0;
+
+/// A store that is being measured.
+struct Running {
+    name: String,
+    child: Child,
+    built: Built,
+    /// Settings, and their passes so far.
+    knobs: Vec<(String, Vec<Pass>)>,
+}
+
+fn main() -> Result<()> {
+    let mut words = std::env::args().skip(1).peekable();
+    if words.next_if_eq("--serve").is_some() {
+        return serve::serve(words);
+    }
+    let Some(args) = args::parse(words)? else {
+        println!("{}", args::USAGE);
+        return Ok(());
+    };
+    let temp = match &args.temp {
+        Some(temp) => tempfile::tempdir_in(temp)?,
+        None => tempfile::tempdir()?,
+    };
+    let input = input::prepare(&args, temp.path())?;
+    let title = format!(
+        "{}: {} of {} items, {} dimensions, {}; {} queries, k = {}",
+        args.set, input.items, input.items_in_file, input.dims, input.metric, input.queries, args.k
+    );
+    println!("{title}; exact answers {}", if input.is_computed { "computed" } else { "from the file" });
+    let mut running = build(&args, &input, temp.path());
+    warm_up(&mut running);
+    measure(&mut running);
+    let stores: Vec<Store> = running.into_iter().map(finish).collect();
+    report::points(&stores, args.k);
+    report::summary(&stores);
+    if let Some(path) = &args.svg {
+        std::fs::write(path, plot::draw(&stores, &format!("{title}; mean time on one thread, less the call")))?;
+    }
+    Ok(())
+}
+
+/// Starts every store and builds it. One that cannot be had is left out.
+fn build(args: &Args, input: &Input, folder: &Path) -> Vec<Running> {
+    let mut running = Vec::new();
+    for name in &args.stores {
+        let started = command(args, input, folder, name).and_then(Child::start).and_then(|mut child| {
+            let built = child.build()?;
+            Ok((child, built))
+        });
+        match started {
+            Err(error) => println!("  {name:<14} LEFT OUT: {error}"),
+            Ok((child, built)) => {
+                println!("  {name:<14} built in {:.1} s: {}", built.seconds, built.params);
+                let knobs = built.knobs.iter().map(|knob| (knob.clone(), Vec::new())).collect();
+                running.push(Running { name: name.clone(), child, built, knobs });
+            }
+        }
+    }
+    running
+}
+
+/// The process that has a store.
+fn command(args: &Args, input: &Input, folder: &Path, name: &str) -> Result<Command> {
+    let mut command = if LINKED.contains(&name) {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("--serve");
+        command
+    } else {
+        let mut command = Command::new(&args.python);
+        command.arg(LIBRARIES);
+        command
+    };
+    command.arg(name).arg(folder).arg(input.metric.to_string());
+    command.args([input.dims, args.k].map(|number| number.to_string()));
+    // Where some of them put files of their own.
+    command.env("TMPDIR", folder);
+    Ok(command)
+}
+
+/// One pass with every setting; those that are of no use are then left out.
+fn warm_up(running: &mut Vec<Running>) {
+    running.retain_mut(|store| {
+        let mut passes = Vec::new();
+        for (knob, _) in &store.knobs {
+            match store.child.measure(knob) {
+                Err(error) => {
+                    println!("  {:<14} LEFT OUT: {error}", store.name);
+                    return false;
+                }
+                Ok(pass) => passes.push(pass),
+            }
+            if passes.last().is_some_and(|pass| pass.mean_us > TOO_SLOW_US) {
+                break;
+            }
+        }
+        let beyond = passes.iter().filter(|pass| pass.recall >= ENOUGH);
+        let fastest = beyond.map(|pass| pass.mean_us).fold(f64::INFINITY, f64::min);
+        let mut passes = passes.into_iter();
+        let is_kept = |pass: Pass| pass.recall < ENOUGH || pass.mean_us <= fastest;
+        store.knobs.retain(|(knob, _)| passes.next().is_some_and(|pass| knob == "default" || is_kept(pass)));
+        true
+    });
+}
+
+/// The passes that count: each store in turn with its first setting, then each with its second ...
+fn measure(running: &mut Vec<Running>) {
+    for _ in 0..PASSES {
+        let most = running.iter().map(|store| store.knobs.len()).max().unwrap_or(0);
+        for number in 0..most {
+            running.retain_mut(|store| {
+                let Some((knob, passes)) = store.knobs.get_mut(number) else {
+                    return true;
+                };
+                match store.child.measure(knob) {
+                    Ok(pass) => passes.push(pass),
+                    Err(error) => {
+                        println!("  {:<14} LEFT OUT: {error}", store.name);
+                        return false;
+                    }
+                }
+                true
+            });
+        }
+    }
+}
+
+fn finish(store: Running) -> Store {
+    let median = |(knob, mut passes): (String, Vec<Pass>)| {
+        passes.sort_by(|a, b| a.mean_us.total_cmp(&b.mean_us));
+        Point { knob, pass: passes[passes.len() / 2] }
+    };
+    Store { name: store.name, built: store.built, points: store.knobs.into_iter().map(median).collect() }
+}

@@ -1,0 +1,157 @@
+//! The stores on LMDB: spinney, arroy and hannoy.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use heed::{CommitOrAbort, Env, EnvOpenOptions, WithoutTls};
+use rand::SeedableRng;
+use rand::rngs::Xoshiro256PlusPlus;
+use spinney::{BuildOptions, IndexOptions, Metric};
+
+use crate::Result;
+use crate::serve::{Described, Job, doubling};
+
+/// Links of a node of hannoy's graph, above the lowest layer and in it: those of its documentation.
+const LINKS: (usize, usize) = (16, 32);
+
+/// Builds a store and answers until the input ends.
+pub fn serve(name: &str, job: &Job) -> Result<()> {
+    let is_cosine = job.metric == Metric::Cosine;
+    match (name, is_cosine) {
+        ("spinney", _) => spinney(job),
+        ("arroy-auto", true) => arroy::<arroy::distances::Cosine>(job, None),
+        ("arroy-auto", false) => arroy::<arroy::distances::Euclidean>(job, None),
+        ("arroy-10", true) => arroy::<arroy::distances::Cosine>(job, Some(10)),
+        ("arroy-10", false) => arroy::<arroy::distances::Euclidean>(job, Some(10)),
+        ("hannoy", true) => hannoy::<hannoy::distances::Cosine>(job),
+        ("hannoy", false) => hannoy::<hannoy::distances::Euclidean>(job),
+        _ => Err(format!("{name} is not a store of this program").into()),
+    }
+}
+
+/// An environment in a folder of its own, and the file in it.
+fn environment(job: &Job, name: &str) -> Result<(Env<WithoutTls>, PathBuf)> {
+    let folder = job.folder.join(name);
+    std::fs::create_dir(&folder)?;
+    let bytes = 8 * job.items.len() * (4 * job.dims + 4096) + (1 << 30);
+    let mut options = EnvOpenOptions::new().read_txn_without_tls();
+    options.map_size(bytes.next_multiple_of(1 << 20)).max_dbs(1);
+    // SAFETY: the folder is new and temporary, and this is the only place that opens it.
+    let env = unsafe { options.open(&folder)? };
+    Ok((env, folder.join("data.mdb")))
+}
+
+/// An unnamed database for keys and values of these types.
+fn database<K: 'static, V: 'static>(env: &Env<WithoutTls>) -> Result<heed::Database<'static, K, V>> {
+    let wtxn = env.write_txn()?;
+    let opened = env.create_databases_and_commit(wtxn, |opener, wtxn| -> heed::Result<_> {
+        opener.create_database(wtxn, None).map(CommitOrAbort::<_, ()>::Commit)
+    })?;
+    Ok(opened.commit().ok_or("the database was not made")?)
+}
+
+fn spinney(job: &Job) -> Result<()> {
+    let (env, file) = environment(job, "spinney")?;
+    let start = Instant::now();
+    let db = spinney::Database::open_or_create(&env)?;
+    let mut wtxn = env.write_txn()?;
+    let options = IndexOptions::new(job.dims, job.metric);
+    let writer = spinney::Writer::open_or_create(db, &mut wtxn, 0, &options)?;
+    for (id, row) in (0..).zip(job.items.iter()) {
+        writer.add_item(&mut wtxn, id, row)?;
+    }
+    writer.build(&mut wtxn, &BuildOptions::default())?;
+    wtxn.commit()?;
+    let time = start.elapsed();
+
+    let rtxn = env.read_txn()?;
+    let reader = spinney::Reader::open(&rtxn, db, 0)?;
+    let stats = reader.stats()?;
+    let copies = stats.trees * if stats.spill { 2 } else { 1 };
+    let described = Described {
+        params: format!("spinney, its defaults: {} bits a dimension, {copies} sketches an item", stats.sketch_bits),
+        time,
+        knob_name: "search_k",
+        knobs: doubling(100, copies * job.items.len()),
+        has_default: true,
+    };
+    job.answer(&described, &file, &mut |query, search_k, ids| {
+        let mut nns = reader.nns(job.k);
+        if let Some(search_k) = search_k {
+            nns = nns.search_k(search_k);
+        }
+        ids.extend(nns.by_vector(query)?.iter().map(|hit| hit.id));
+        Ok(())
+    })
+}
+
+fn arroy<D: arroy::Distance>(job: &Job, trees: Option<usize>) -> Result<()> {
+    let (env, file) = environment(job, if trees.is_some() { "arroy-10" } else { "arroy-auto" })?;
+    let start = Instant::now();
+    let db = database(&env)?;
+    let mut wtxn = env.write_txn()?;
+    let writer = arroy::Writer::<D>::new(db, 0, job.dims);
+    for (id, row) in (0..).zip(job.items.iter()) {
+        writer.add_item(&mut wtxn, id, row)?;
+    }
+    let mut random = Xoshiro256PlusPlus::seed_from_u64(0);
+    let mut builder = writer.builder(&mut random);
+    if let Some(trees) = trees {
+        builder.n_trees(trees);
+    }
+    builder.build(&mut wtxn)?;
+    wtxn.commit()?;
+    let time = start.elapsed();
+
+    let rtxn = env.read_txn()?;
+    let reader = arroy::Reader::<D>::open(&rtxn, 0, db)?;
+    let described = Described {
+        params: format!("arroy 0.9, {} trees", reader.n_trees()),
+        time,
+        knob_name: "search_k",
+        knobs: doubling(100, 4 * job.items.len()),
+        has_default: false,
+    };
+    job.answer(&described, &file, &mut |query, search_k, ids| {
+        let mut nns = reader.nns(job.k);
+        if let Some(search_k) = search_k.and_then(NonZeroUsize::new) {
+            nns.search_k(search_k);
+        }
+        ids.extend(nns.by_vector(&rtxn, query)?.iter().map(|hit| hit.0));
+        Ok(())
+    })
+}
+
+fn hannoy<D: hannoy::Distance>(job: &Job) -> Result<()> {
+    let (env, file) = environment(job, "hannoy")?;
+    let start = Instant::now();
+    let db = database(&env)?;
+    let mut wtxn = env.write_txn()?;
+    let writer = hannoy::Writer::<D>::new(db, 0, job.dims);
+    for (id, row) in (0..).zip(job.items.iter()) {
+        writer.add_item(&mut wtxn, id, row)?;
+    }
+    let mut random = Xoshiro256PlusPlus::seed_from_u64(0);
+    writer.builder(&mut random).build::<{ LINKS.0 }, { LINKS.1 }>(&mut wtxn)?;
+    wtxn.commit()?;
+    let time = start.elapsed();
+
+    let rtxn = env.read_txn()?;
+    let reader = hannoy::Reader::<D>::open(&rtxn, 0, db)?;
+    let described = Described {
+        params: format!("hannoy 0.3, M {}, M0 {}, ef_construction 100 (its default)", LINKS.0, LINKS.1),
+        time,
+        knob_name: "ef",
+        knobs: doubling(10, 1280).into_iter().filter(|ef| *ef >= job.k).collect(),
+        has_default: false,
+    };
+    job.answer(&described, &file, &mut |query, ef, ids| {
+        let mut nns = reader.nns(job.k);
+        if let Some(ef) = ef {
+            nns.ef_search(ef);
+        }
+        ids.extend(nns.by_vector(&rtxn, query)?.nns.iter().map(|hit| hit.0));
+        Ok(())
+    })
+}
