@@ -324,7 +324,8 @@ impl<'a> Nns<'a> {
     /// A bulk build measures on its own items, against exact search, what effort reaches which recall for 1, 10 and 100
     /// neighbours; later builds look again at a few items and correct it.
     /// [`Writer::calibrate`](crate::Writer::calibrate) measures on queries of yours instead. Under the Hamming metric, and
-    /// below some thousand items, nothing is measured and the effort is what was enough elsewhere.
+    /// in an index of fewer than a thousand items, a bulk build does not measure; later builds correct the effort all the
+    /// same.
     pub fn recall(mut self, target: f32) -> Self {
         self.request.recall = target;
         self

@@ -206,7 +206,7 @@ const THOROUGH: f64 = 8.0;
 /// half of what it should be, and chance moves it by a tenth.
 const GAIN: f64 = 0.125;
 /// The correction is within these bounds, in 1,024ths.
-const CORRECTIONS: std::ops::RangeInclusive<f64> = 256.0..=16_384.0;
+const CORRECTIONS: std::ops::RangeInclusive<f64> = 64.0..=16_384.0;
 
 /// A forest as it is stored, without the items that changed since.
 struct Stored<'a> {
@@ -233,9 +233,9 @@ pub(crate) fn corrected(
     changed: impl Iterator<Item = u32>,
     (probes, seed): (usize, u64),
 ) -> Result<u32> {
-    let correction = record.calibration.correction;
-    if record.calibration.items == 0 || probes == 0 {
-        return Ok(correction);
+    let correction = record.calibration.correction();
+    if probes == 0 {
+        return Ok(record.calibration.correction);
     }
     let changed = Pending { ids: changed.collect(), ..Pending::default() };
     let stored = Stored { forest, changed: &changed };
@@ -277,8 +277,10 @@ fn probe(site: &Site<'_>, rtxn: &RoTxn<'_>, record: &Record, stored: &Stored<'_>
         ..usual
     };
     let (truth, _) = search(target, stored, query, &thorough)?;
-    let (hits, _) = search(target, stored, query, &usual)?;
-    let Some(farthest) = truth.last().map(|hit: &Hit| hit.distance) else { return Ok(None) };
+    let (hits, searched) = search(target, stored, query, &usual)?;
+    // An exact search tells nothing.
+    let farthest = truth.last().filter(|_| searched.sketches > 0).map(|hit: &Hit| hit.distance);
+    let Some(farthest) = farthest else { return Ok(None) };
     let is_found = |hit: &&Hit| match of.metric {
         Metric::DotProduct => hit.distance >= farthest,
         _ => hit.distance <= farthest,

@@ -37,10 +37,10 @@
 //! | 60 | 1 | trees of the last build, which the next keeps (0: never built) |
 //! | 61 | 3 | zero |
 //! | 64 | 16 x 32 | per tree, `u32` each: root node id, height (0: the root is a leaf), next leaf id, next branch id, leaves, branches, leaf to mend next, zero |
-//! | 576 | 8 | calibration: items in the forest when it was measured, `u64` (0: never; the rest is zero then) |
+//! | 576 | 8 | calibration: items in the forest when it was measured, `u64` (0: never) |
 //! | 584 | 4 | queries it was measured with, `u32` |
 //! | 588 | 4 | 1 if these were queries of the user, 0 if they were items |
-//! | 592 | 4 | correction: what sketches are multiplied with, in 1,024ths, `u32` |
+//! | 592 | 4 | correction: what sketches are multiplied with since later builds looked again, in 1,024ths, `u32` (0: none did) |
 //! | 596 | 4 | zero |
 //! | 600 | 24 x 8 | for k = 1, 10, 100 and in each for recall .5, .7, .8, .9, .95, .98, .99, .995: sketches to scan and vectors to compare exactly, `u32` each |
 //! | 792 | 232 | zero |

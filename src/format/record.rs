@@ -74,11 +74,18 @@ pub(crate) struct Calibration {
     pub(crate) queries: u32,
     /// 1 if the user's own queries were asked, 0 for items.
     pub(crate) is_of_queries: u32,
-    /// What sketches are multiplied with since later builds looked again, in 1,024ths.
+    /// What sketches are multiplied with since later builds looked again, in 1,024ths; 0 if none did.
     pub(crate) correction: u32,
     reserved: u32,
     pub(crate) reach: [[Reach; CALIBRATED_RECALLS.len()]; CALIBRATED_KS.len()],
     reserved_too: [u64; 29],
+}
+
+impl Calibration {
+    /// What sketches are multiplied with, in 1,024ths.
+    pub(crate) fn correction(&self) -> u32 {
+        if self.correction == 0 { NO_CORRECTION } else { self.correction }
+    }
 }
 
 pub(crate) const RECORD_BYTES: usize = size_of::<Record>();

@@ -9,7 +9,7 @@ use super::traversal::Traversal;
 use super::{Forest, Request, Target};
 use crate::error::Result;
 use crate::format::item::ItemRef;
-use crate::format::record::{CALIBRATED_KS, CALIBRATED_RECALLS, Calibration, NO_CORRECTION, Reach};
+use crate::format::record::{CALIBRATED_KS, CALIBRATED_RECALLS, Calibration, Reach};
 use crate::search::pending::Pending;
 use crate::sketch::query::Prepared;
 
@@ -103,7 +103,7 @@ pub(crate) fn observe(
 pub(crate) fn fit(observed: &[Vec<Found>], items: u64, is_of_queries: bool) -> Calibration {
     let mut calibration = Calibration::default();
     (calibration.items, calibration.queries) = (items, observed.len() as u32);
-    (calibration.is_of_queries, calibration.correction) = (u32::from(is_of_queries), NO_CORRECTION);
+    calibration.is_of_queries = u32::from(is_of_queries);
     for (k, row) in CALIBRATED_KS.into_iter().zip(&mut calibration.reach) {
         let asked = observed.iter().enumerate().filter(|(i, _)| k <= asked_for(*i, observed.len()));
         let found: Vec<Found> = asked.flat_map(|(_, query)| query.iter().take(k).copied()).collect();

@@ -32,10 +32,12 @@ impl Effort {
         let reach = measured.map(|calibration| {
             let (budget, rerank) = calibrated(calibration, request.k, f64::from(request.recall));
             let growth = (searched / calibration.items as f64).sqrt();
-            (budget * growth * f64::from(calibration.correction) / f64::from(NO_CORRECTION), rerank)
+            (budget * growth, rerank)
         });
         let natural = || natural(record, metric, searched, request);
-        let budget = request.search_k.unwrap_or_else(|| reach.map_or_else(natural, |reach| reach.0) as usize).max(1);
+        let correction = f64::from(record.calibration.correction()) / f64::from(NO_CORRECTION);
+        let aimed = || correction * reach.map_or_else(natural, |reach| reach.0);
+        let budget = request.search_k.unwrap_or_else(|| aimed() as usize).max(1);
         let plain = f64::from(request.oversampling.unwrap_or(match record.sketch_bits {
             1 => 8.0,
             2 => 4.0,

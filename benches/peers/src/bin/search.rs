@@ -43,9 +43,9 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const LIBRARIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/libraries.py");
 const PASSES: usize = 3;
-/// Of the settings beyond this recall, only the fastest is measured again.
+/// A sweep ends at a setting with this recall ...
 const ENOUGH: f64 = 0.999;
-/// Settings beyond the first that takes so long are left out.
+/// ... or this time.
 const TOO_SLOW_US: f64 = 20_000.0;
 
 /// A store that is being measured.
@@ -126,27 +126,29 @@ fn command(args: &Args, input: &Input, folder: &Path, name: &str) -> Result<Comm
     Ok(command)
 }
 
-/// One pass with every setting; those that are of no use are then left out.
+/// One pass with every setting, up to the first of each sweep that is enough or too slow; those beyond are left out.
 fn warm_up(running: &mut Vec<Running>) {
     running.retain_mut(|store| {
-        let mut passes = Vec::new();
-        for (knob, _) in &store.knobs {
-            match store.child.measure(knob) {
+        let (mut kept, mut ended) = (Vec::new(), Vec::new());
+        for (knob, passes) in std::mem::take(&mut store.knobs) {
+            // Of a knob that is two, as in 16/4, the second stays the same throughout a sweep.
+            let sweep = knob.split_once('/').map(|(_, second)| second.to_owned());
+            if ended.contains(&sweep) {
+                continue;
+            }
+            match store.child.measure(&knob) {
                 Err(error) => {
                     println!("  {:<14} LEFT OUT: {error}", store.name);
                     return false;
                 }
-                Ok(pass) => passes.push(pass),
+                Ok(pass) if knob != "default" && (pass.recall >= ENOUGH || pass.mean_us > TOO_SLOW_US) => {
+                    ended.push(sweep);
+                }
+                Ok(_) => {}
             }
-            if passes.last().is_some_and(|pass| pass.mean_us > TOO_SLOW_US) {
-                break;
-            }
+            kept.push((knob, passes));
         }
-        let beyond = passes.iter().filter(|pass| pass.recall >= ENOUGH);
-        let fastest = beyond.map(|pass| pass.mean_us).fold(f64::INFINITY, f64::min);
-        let mut passes = passes.into_iter();
-        let is_kept = |pass: Pass| pass.recall < ENOUGH || pass.mean_us <= fastest;
-        store.knobs.retain(|(knob, _)| passes.next().is_some_and(|pass| knob == "default" || is_kept(pass)));
+        store.knobs = kept;
         true
     });
 }

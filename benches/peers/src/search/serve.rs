@@ -45,10 +45,9 @@ pub fn serve(mut words: impl Iterator<Item = String>) -> Result<()> {
     let served = words.next().ok_or("expected the name of a store".into()).and_then(|name| {
         let job = Job::read(words)?;
         say("{\"ready\": true}")?;
-        match io::stdin().lines().next() {
-            None => Ok(()),
-            Some(_) => stores::serve(&name, &job),
-        }
+        // Not in the condition: what locks the input would live as long as the condition's block.
+        let is_wanted = io::stdin().read_line(&mut String::new())? > 0;
+        if is_wanted { stores::serve(&name, &job) } else { Ok(()) }
     });
     served.or_else(|error| say(&format!("{{\"error\": \"{}\"}}", error.to_string().replace(['"', '\n'], " "))))
 }
