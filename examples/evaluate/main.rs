@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Inserts the train vectors into a new store, builds and commits, each timed. Then searches with the test vectors
-//! on one thread, at the library's own budget and at a sweep of `search_k`, and compares the answers with the exact
+//! on one thread, aiming at a few recalls and at a sweep of `search_k`, and compares the answers with the exact
 //! ones: recall, time per query, and how much was scanned for it. Last, what a recall of 0.90, 0.95 and 0.99 costs.
 
 #[path = "../common/mod.rs"]
@@ -35,8 +35,11 @@ use crate::common::datasets::VectorFile;
 use crate::queries::Queries;
 use crate::report::{Report, Run, TruthSource};
 use crate::store::{INDEX, Store};
-use crate::sweep::{Session, budgets};
+use crate::sweep::{Knob, Session, budgets};
 use crate::truth::{Expected, Truth};
+
+/// Recalls that searches are told to aim at.
+const RECALLS: [f32; 4] = [0.8, 0.9, 0.95, 0.99];
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -129,10 +132,12 @@ fn search(
     let exact = session.measure_exact()?;
     report.exact(&exact, &plan.source)?;
     report.head(truth.k())?;
-    report.point(&session.measure(None)?)?;
+    for recall in RECALLS {
+        report.point(&session.measure(Knob::Recall(recall))?)?;
+    }
     let mut points = Vec::new();
     for search_k in budgets(truth.k(), plan.most) {
-        let point = session.measure(Some(search_k))?;
+        let point = session.measure(Knob::SearchK(search_k))?;
         report.point(&point)?;
         points.push(point);
     }

@@ -7,7 +7,7 @@ use crate::args::Args;
 use crate::json::Object;
 use crate::store::Filled;
 use crate::summary::{Cost, TARGETS, cost_at};
-use crate::sweep::{Exact, Point};
+use crate::sweep::{Exact, Knob, Point};
 
 /// What was measured, for the heading.
 pub struct Run<'a> {
@@ -179,7 +179,7 @@ impl Report {
             self.out,
             "\none thread; means per query; scanned sketches in percent of the items, every copy counted\n\n\
              {:>9}  {:>9}  {:>9}  {:>9}  {:>9}  {:>10}  {:>7}  {:>8}  {:>8}",
-            "search_k",
+            "knob",
             format!("recall@{k}"),
             "mean us",
             "p50 us",
@@ -193,8 +193,9 @@ impl Report {
 
     pub fn point(&mut self, point: &Point) -> io::Result<()> {
         if self.json {
-            let object = Object::new(if point.search_k.is_some() { "point" } else { "default" })
-                .count("search_k", point.search_k.map(|search_k| search_k as u64))
+            let object = Object::new(if point.knob.search_k().is_some() { "point" } else { "aimed" })
+                .count("search_k", point.knob.search_k().map(|search_k| search_k as u64))
+                .number("aim", point.knob.recall().map(f64::from))
                 .number("recall", point.recall)
                 .number("mean_us", point.mean_us)
                 .number("p50_us", point.p50_us)
@@ -206,10 +207,13 @@ impl Report {
                 .number("scanned_exactly", point.scanned_exactly);
             return writeln!(self.out, "{object}");
         }
-        let search_k = point.search_k.map_or("default".to_string(), |search_k| search_k.to_string());
+        let knob = match point.knob {
+            Knob::Recall(recall) => format!("aim {recall:.2}"),
+            Knob::SearchK(search_k) => search_k.to_string(),
+        };
         write!(
             self.out,
-            "{search_k:>9}  {:9.4}  {:9.1}  {:9.1}  {:9.1}  {:10.1}  {:7.2}  {:8.1}  {:8.1}",
+            "{knob:>9}  {:9.4}  {:9.1}  {:9.1}  {:9.1}  {:10.1}  {:7.2}  {:8.1}  {:8.1}",
             point.recall,
             point.mean_us,
             point.p50_us,

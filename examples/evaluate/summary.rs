@@ -19,7 +19,7 @@ pub struct Cost {
 pub fn cost_at(points: &[Point], target: f64) -> Option<Cost> {
     let above = points.iter().position(|point| point.recall >= target)?;
     let upper = &points[above];
-    let upper_k = upper.search_k? as f64;
+    let upper_k = upper.knob.search_k()? as f64;
     let Some(lower) = above.checked_sub(1).map(|below| &points[below]) else {
         return Some(Cost {
             search_k: upper_k,
@@ -29,7 +29,7 @@ pub fn cost_at(points: &[Point], target: f64) -> Option<Cost> {
             is_interpolated: false,
         });
     };
-    let lower_k = lower.search_k? as f64;
+    let lower_k = lower.knob.search_k()? as f64;
     // The point below is under the target, so the difference is not zero.
     let share = (target - lower.recall) / (upper.recall - lower.recall);
     let between = |lower: f64, upper: f64| lower + share * (upper - lower);
@@ -45,9 +45,10 @@ pub fn cost_at(points: &[Point], target: f64) -> Option<Cost> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sweep::Knob;
 
     fn point(search_k: usize, recall: f64, mean_us: f64) -> Point {
-        Point { search_k: Some(search_k), recall, mean_us, ..Point::default() }
+        Point { knob: Knob::SearchK(search_k), recall, mean_us, ..Point::default() }
     }
 
     #[test]

@@ -19,11 +19,41 @@ pub struct Session<'a> {
     pub oversampling: Option<f32>,
 }
 
-/// The searches of all queries with one budget: recall, microseconds per query, and means per query.
+/// What a search is told.
+#[derive(Copy, Clone, Debug, PartialEq)]
+pub enum Knob {
+    /// The recall to aim at.
+    Recall(f32),
+    /// The sketches to scan.
+    SearchK(usize),
+}
+
+impl Default for Knob {
+    fn default() -> Self {
+        Self::SearchK(0)
+    }
+}
+
+impl Knob {
+    pub fn search_k(self) -> Option<usize> {
+        match self {
+            Self::SearchK(search_k) => Some(search_k),
+            Self::Recall(_) => None,
+        }
+    }
+
+    pub fn recall(self) -> Option<f32> {
+        match self {
+            Self::Recall(recall) => Some(recall),
+            Self::SearchK(_) => None,
+        }
+    }
+}
+
+/// The searches of all queries with one knob: recall, microseconds per query, and means per query.
 #[derive(Clone, Debug, Default)]
 pub struct Point {
-    /// `None`: the library's choice.
-    pub search_k: Option<usize>,
+    pub knob: Knob,
     pub recall: f64,
     pub mean_us: f64,
     pub p50_us: f64,
@@ -42,11 +72,12 @@ pub struct Exact {
 }
 
 impl Session<'_> {
-    fn search(&self, query: &[f32], search_k: Option<usize>, searched: &mut Searched) -> Result<Vec<Hit>> {
-        let mut nns = self.reader.nns(self.truth.k()).report(searched);
-        if let Some(search_k) = search_k {
-            nns = nns.search_k(search_k);
-        }
+    fn search(&self, query: &[f32], knob: Knob, searched: &mut Searched) -> Result<Vec<Hit>> {
+        let nns = self.reader.nns(self.truth.k()).report(searched);
+        let mut nns = match knob {
+            Knob::Recall(recall) => nns.recall(recall),
+            Knob::SearchK(search_k) => nns.search_k(search_k),
+        };
         if let Some(oversampling) = self.oversampling {
             nns = nns.oversampling(oversampling);
         }
@@ -57,26 +88,26 @@ impl Session<'_> {
     pub fn warm_up(&self, most: usize) -> Result<()> {
         let mut searched = Searched::default();
         for query in self.queries.iter().take(3) {
-            self.search(query, Some(most), &mut searched)?;
+            self.search(query, Knob::SearchK(most), &mut searched)?;
             self.reader.nns(self.truth.k()).exact().by_vector(query)?;
         }
         for query in self.queries.iter() {
-            self.search(query, None, &mut searched)?;
+            self.search(query, Knob::Recall(0.95), &mut searched)?;
         }
         Ok(())
     }
 
-    pub fn measure(&self, search_k: Option<usize>) -> Result<Point> {
+    pub fn measure(&self, knob: Knob) -> Result<Point> {
         for query in self.queries.iter().take(20) {
-            self.search(query, search_k, &mut Searched::default())?;
+            self.search(query, knob, &mut Searched::default())?;
         }
         let mut times = Vec::with_capacity(self.queries.len());
         let mut right = 0;
-        let mut point = Point { search_k, ..Point::default() };
+        let mut point = Point { knob, ..Point::default() };
         for (number, query) in self.queries.iter().enumerate() {
             let mut searched = Searched::default();
             let start = Instant::now();
-            let hits = self.search(query, search_k, &mut searched)?;
+            let hits = self.search(query, knob, &mut searched)?;
             times.push(start.elapsed());
             right += self.truth.right(number, &hits);
             point.sketches += searched.sketches as f64;
