@@ -246,8 +246,8 @@ impl Writer {
     /// Measures on these queries (rows one after the other) what effort reaches which recall, and aims searches by that:
     /// for queries that are distributed unlike the items, on which a bulk build measures by itself.
     ///
-    /// A thousand queries are enough to tell recalls a percent apart; those beyond 2,000 are left out. The next bulk
-    /// build measures on items again. `false` if there is nothing to measure: the index has no forest, or is so small
+    /// A thousand queries are enough to tell recalls a percent apart; those beyond 2,000 are left out. Later
+    /// builds may raise the effort where items call for it, but not lower it; the next bulk build measures on items again. `false` if there is nothing to measure: the index has no forest, or is so small
     /// or of such a metric that searches do not go by measurements (see [`Nns::recall`](crate::Nns::recall)).
     ///
     /// # Cost

@@ -21,7 +21,10 @@ import time
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
-import numpy as np
+try:
+    import numpy as np
+except ImportError as missing:
+    sys.exit(print(json.dumps({"error": str(missing)})))
 
 THREADS = os.cpu_count() or 1
 # The graphs get the same parameters, where they can be set.
@@ -200,7 +203,7 @@ class Annoy:
         self.make = lambda: annoy.AnnoyIndex(job.dims, "euclidean" if job.metric == "euclidean" else "angular")
         self.params = f"annoy {importlib.metadata.version('annoy')}, {self.TREES} trees"
         self.path = os.path.join(job.folder, "annoy.index")
-        self.knob_name, self.knobs = "search_k", doubling(100, max(100, 4 * job.item_count))
+        self.knob_name, self.knobs = "search_k", doubling(100, self.TREES * job.item_count)
 
     def build(self, items):
         self.index = self.make()

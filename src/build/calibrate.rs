@@ -205,6 +205,9 @@ const THOROUGH: f64 = 8.0;
 /// How much of what a probe lacks in recall is added to the effort. With it some hundred probes correct an effort that is
 /// half of what it should be, and chance moves it by a tenth.
 const GAIN: f64 = 0.125;
+/// The same for all probes of one build together, and the most by which one build multiplies the effort.
+const MOST_GAIN: f64 = 2.0;
+const MOST_STEP: f64 = 1.25;
 /// The correction is within these bounds, in 1,024ths.
 const CORRECTIONS: std::ops::RangeInclusive<f64> = 64.0..=16_384.0;
 
@@ -243,9 +246,17 @@ pub(crate) fn corrected(
         let at = seed.wrapping_add(i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
         probe(site, rtxn, record, &stored, u32::try_from(at).unwrap_or(0))
     })?;
-    let moved = lacking.into_iter().flatten().fold(f64::from(correction), |correction, lacking| {
-        (correction * (1.0 + GAIN * lacking)).clamp(*CORRECTIONS.start(), *CORRECTIONS.end())
-    });
+    let lacking: Vec<f64> = lacking.into_iter().flatten().collect();
+    if lacking.is_empty() {
+        return Ok(record.calibration.correction);
+    }
+    // All probes saw the same effort: it moves once, by what they lack on average.
+    #[expect(clippy::cast_precision_loss, reason = "at most some dozens")]
+    let (count, sum) = (lacking.len() as f64, lacking.iter().sum::<f64>());
+    let step = (1.0 + (GAIN * count).min(MOST_GAIN) * sum / count).clamp(1.0 / MOST_STEP, MOST_STEP);
+    // What the user's queries need is not for items to lower.
+    let least = if record.calibration.is_of_queries == 1 { f64::from(NO_CORRECTION) } else { *CORRECTIONS.start() };
+    let moved = (f64::from(correction) * step).clamp(least, *CORRECTIONS.end());
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within bounds")]
     Ok(if moved.is_finite() { moved.round() as u32 } else { NO_CORRECTION })
 }
@@ -271,10 +282,14 @@ fn probe(site: &Site<'_>, rtxn: &RoTxn<'_>, record: &Record, stored: &Stored<'_>
         clippy::cast_precision_loss,
         reason = "saturating estimates"
     )]
-    let thorough = Request {
-        search_k: Some((effort.budget as f64 * THOROUGH) as usize),
-        oversampling: Some((effort.rerank as f64 * THOROUGH / 2.0 / PROBED as f64).max(1.0) as f32),
-        ..usual
+    let thorough = {
+        // An effort that is too small already must not tell what is true.
+        let shrunk = (f64::from(NO_CORRECTION) / f64::from(record.calibration.correction())).max(1.0);
+        let budget = effort.budget as f64 * shrunk * THOROUGH;
+        // Fewer than what would make the search an exact one, which sees items that the usual one does not.
+        let rerank = (effort.rerank as f64 * THOROUGH / 2.0).min(record.indexed as f64 / 4.0);
+        let oversampling = Some((rerank / PROBED as f64).max(1.0) as f32);
+        Request { search_k: Some(budget as usize), oversampling, ..usual }
     };
     let (truth, _) = search(target, stored, query, &thorough)?;
     let (hits, searched) = search(target, stored, query, &usual)?;

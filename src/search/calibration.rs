@@ -1,6 +1,6 @@
 //! Which effort reaches which recall: measured on queries whose true neighbours are known.
 //!
-//! Each query runs as a search does, with a budget that grows by half until all its true neighbours are found or the cap is
+//! Each query runs as a search does, with a budget that grows by a third until all its true neighbours are found or the cap is
 //! reached. What is kept of each neighbour is the budget from which on it is found, and how many candidates look better by
 //! their sketches. Both together tell, for any recall, how many sketches to scan and how many vectors to compare exactly.
 
@@ -79,9 +79,10 @@ pub(crate) fn observe(
                 && let Ok(at) = order.binary_search_by_key(&id, |(id, _)| *id)
             {
                 let slot = &mut found[order[at].1].budget;
-                // One that the budget before did not find, though its turn came earlier now, is under a branch that only
-                // the larger budget opens: somewhere between the two.
-                let needed = if spent >= before { spent + 1 } else { usize::midpoint(before, budget) };
+                // One that the budget before did not find, though its turn came earlier now, is under a branch that only a
+                // larger budget opens. The next smaller one may be too small: branches step at the same budget for nearly
+                // all queries.
+                let needed = if spent >= before { spent + 1 } else { budget };
                 *slot = (*slot).min(u32::try_from(needed).unwrap_or(u32::MAX));
             }
         })?;
@@ -94,7 +95,7 @@ pub(crate) fn observe(
             }
             return Ok(found);
         }
-        (before, budget) = (budget, budget.saturating_add(budget / 2).min(cap));
+        (before, budget) = (budget, budget.saturating_add(budget / 3).min(cap));
     }
 }
 

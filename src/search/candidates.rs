@@ -39,9 +39,12 @@ impl Candidates {
         }
     }
 
-    /// How many different items there are, up to `keep`.
+    /// How many different items there are, up to `keep`; items that were offered twice may count twice below that.
     pub(crate) fn len(&mut self) -> usize {
-        self.prune();
+        // Only enough to be that many are worth sorting.
+        if self.buffer.len() >= self.keep {
+            self.prune();
+        }
         self.buffer.len()
     }
 

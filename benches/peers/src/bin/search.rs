@@ -1,15 +1,15 @@
 //! What a recall costs in spinney and in other stores and libraries, on the same work in the same run.
 //!
 //! ```text
-//! pip install -r benches/peers/requirements.txt      # for usearch, hnswlib, FAISS and Annoy; without them, the rest runs
+//! pip install -r benches/peers/requirements.txt    # usearch, hnswlib, FAISS and Annoy; what is missing is left out
 //! cargo run --release --manifest-path benches/peers/Cargo.toml --bin search -- --data DIR --set sift [OPTIONS]
 //! cargo run --release --manifest-path benches/peers/Cargo.toml --bin search -- --help
 //! ```
 //!
 //! Each store is a process of its own, so that its memory is its own: this program again for those that it links, and
-//! `libraries.py` for Python's. They build one after the other, with all threads; then they are asked in turn, one setting
-//! of the knob after the other, one query at a time on one thread. A pass to warm up is followed by three, of which the one
-//! whose mean is the median counts. An item is right if it is as near as the k-th of the exact answer.
+//! `libraries.py` for Python's. They build one after the other, with all threads. Then they are asked in turn, one
+//! setting of the knob after the other, one query at a time on one thread. After a pass to warm up come three, of which
+//! the one whose mean is the median counts. An item is right if it is as near as the k-th of the exact answer.
 
 #[allow(dead_code, unused_imports, reason = "the modules are those of the examples, which use all of them")]
 #[path = "../../../../examples/common/mod.rs"]
@@ -42,7 +42,6 @@ use crate::report::{Point, Store};
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const LIBRARIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/libraries.py");
-const PASSES: usize = 3;
 /// A sweep ends at a setting with this recall ...
 const ENOUGH: f64 = 0.999;
 /// ... or this time.
@@ -78,7 +77,7 @@ fn main() -> Result<()> {
     println!("{title}; exact answers {}", if input.is_computed { "computed" } else { "from the file" });
     let mut running = build(&args, &input, temp.path());
     warm_up(&mut running);
-    measure(&mut running);
+    measure(&mut running, args.passes);
     let stores: Vec<Store> = running.into_iter().map(finish).collect();
     report::points(&stores, args.k);
     report::summary(&stores);
@@ -154,8 +153,8 @@ fn warm_up(running: &mut Vec<Running>) {
 }
 
 /// The passes that count: each store in turn with its first setting, then each with its second ...
-fn measure(running: &mut Vec<Running>) {
-    for _ in 0..PASSES {
+fn measure(running: &mut Vec<Running>, passes: usize) {
+    for _ in 0..passes {
         let most = running.iter().map(|store| store.knobs.len()).max().unwrap_or(0);
         for number in 0..most {
             running.retain_mut(|store| {

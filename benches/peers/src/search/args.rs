@@ -11,13 +11,14 @@ usage: search --data DIR --set sift|minilm [OPTIONS]
   --set NAME       sift (Euclidean) or minilm (cosine)
   --items N        the first N train rows only; the exact answers are then computed
   --queries N      the first N test rows only
-  --stores LIST    of the stores below, with commas between them (all)
+  --stores LIST    of the stores below, with commas between them (all but spinney-recall)
   --k K            neighbours of a query (10)
+  --passes N       passes over the queries, of which the median counts (3)
   --svg FILE       draws the curves
   --python PATH    the Python that has what requirements.txt names (python3)
   --temp DIR       where the stores are made (the system's temporary folder)
 
-stores: spinney
+stores: spinney, spinney-recall (the same, asked for a recall instead of a search_k)
         arroy     arroy-auto (as many trees as it chooses), arroy-10 (10 trees)
         hannoy
         usearch   usearch-f32, usearch-bf16 (what it chooses where the machine computes with it)
@@ -33,7 +34,7 @@ const FAMILIES: [(&str, &[&str]); 3] = [
 ];
 
 /// The stores that this program links; the others are Python's.
-pub const LINKED: [&str; 4] = ["spinney", "arroy-auto", "arroy-10", "hannoy"];
+pub const LINKED: [&str; 5] = ["spinney", "spinney-recall", "arroy-auto", "arroy-10", "hannoy"];
 const LIBRARIES: [&str; 7] =
     ["hnswlib", "usearch-f32", "usearch-bf16", "faiss-ivf", "faiss-ivf-few", "faiss-hnsw", "annoy"];
 
@@ -45,6 +46,7 @@ pub struct Args {
     pub queries: usize,
     pub stores: Vec<String>,
     pub k: usize,
+    pub passes: usize,
     pub svg: Option<PathBuf>,
     pub python: PathBuf,
     pub temp: Option<PathBuf>,
@@ -60,6 +62,7 @@ pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Args>> {
         queries: usize::MAX,
         stores: stores("spinney,arroy,hannoy,usearch,hnswlib,faiss,annoy")?,
         k: 10,
+        passes: 3,
         svg: None,
         python: PathBuf::from("python3"),
         temp: None,
@@ -76,6 +79,7 @@ pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Args>> {
             "--queries" => args.queries = count(&word, &value)?,
             "--stores" => args.stores = stores(&value)?,
             "--k" => args.k = count(&word, &value)?,
+            "--passes" => args.passes = count(&word, &value)?,
             "--svg" => args.svg = Some(PathBuf::from(value)),
             "--python" => args.python = PathBuf::from(value),
             "--temp" => args.temp = Some(PathBuf::from(value)),

@@ -8,9 +8,9 @@ const WIDTH: f64 = 860.0;
 const HEIGHT: f64 = 520.0;
 /// Around the plot: left, top, right, bottom.
 const MARGINS: [f64; 4] = [70.0, 50.0, 170.0, 60.0];
-const COLOURS: [&str; 11] = [
+const COLOURS: [&str; 12] = [
     "#d62728", "#1f77b4", "#6baed6", "#2ca02c", "#9467bd", "#c5a3e0", "#ff7f0e", "#17a2a2", "#7fd3d3", "#8c564b",
-    "#555555",
+    "#555555", "#bcbd22",
 ];
 const RECALLS: [f64; 8] = [0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999];
 
@@ -52,7 +52,8 @@ pub fn draw(stores: &[Store], title: &str) -> String {
     ticks.iter().for_each(|time| text(left - 8.0, y(*time) + 4.0, "end", &time.to_string()));
 
     for (number, (store, front)) in stores.iter().zip(&fronts).enumerate() {
-        let (colour, width) = (COLOURS[number % COLOURS.len()], if store.name == "spinney" { 3.5 } else { 1.8 });
+        let (colour, width) =
+            (COLOURS[number % COLOURS.len()], if store.name.starts_with("spinney") { 3.5 } else { 1.8 });
         let path: Vec<String> = front.iter().map(|point| format!("{:.1} {:.1}", x(point.0), y(point.1))).collect();
         if !path.is_empty() {
             let path = path.join("L");

@@ -133,10 +133,11 @@ pub fn summary(stores: &[Store]) {
         println!("|{seconds:>9.1}{:>9}{:>9}{:>9}", known(peak_bytes), known(held_bytes), mebibytes(*file_bytes));
     }
     println!(
-        "\nTimes are interpolated between the points that no other beats, linearly in recall and log(time); the ratio is \
-         to\nspinney, both less the call. Memory is the process's own (RssAnon): by how much it grew during the build at \
-         most, and\nwhat was left of that for searching. spinney, arroy, hannoy and annoy map their file, whose pages do \
-         not count as\ntheir memory; the build of the first three includes the durable commit, that of the others no file."
+        "
+Times are interpolated between the points that no other beats, linearly in recall and log(time). The ratio is to
+spinney, both less the call. Memory is the process's own (RssAnon): by how much it grew during the build at most, and
+for searching. spinney, arroy, hannoy and annoy map their file, whose pages do not count as their memory. The build of
+the first three includes the durable commit, that of the others no file."
     );
 }
 

@@ -1,7 +1,6 @@
 //! The stores on LMDB: spinney, arroy and hannoy.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 use std::time::Instant;
 
 use heed::{CommitOrAbort, Env, EnvOpenOptions, WithoutTls};
@@ -14,12 +13,15 @@ use crate::serve::{Described, Job, doubling};
 
 /// Links of a node of hannoy's graph, above the lowest layer and in it: those of its documentation.
 const LINKS: (usize, usize) = (16, 32);
+/// Recalls for spinney to aim at, in thousandths.
+const AIMS: [usize; 9] = [500, 700, 800, 900, 950, 980, 990, 995, 999];
 
 /// Builds a store and answers until the input ends.
 pub fn serve(name: &str, job: &Job) -> Result<()> {
     let is_cosine = job.metric == Metric::Cosine;
     match (name, is_cosine) {
-        ("spinney", _) => spinney(job),
+        ("spinney", _) => spinney(job, name, false),
+        ("spinney-recall", _) => spinney(job, name, true),
         ("arroy-auto", true) => arroy::<arroy::distances::Cosine>(job, None),
         ("arroy-auto", false) => arroy::<arroy::distances::Euclidean>(job, None),
         ("arroy-10", true) => arroy::<arroy::distances::Cosine>(job, Some(10)),
@@ -30,16 +32,21 @@ pub fn serve(name: &str, job: &Job) -> Result<()> {
     }
 }
 
-/// An environment in a folder of its own, and the file in it.
-fn environment(job: &Job, name: &str) -> Result<(Env<WithoutTls>, PathBuf)> {
+/// The environment in the folder of a store.
+fn environment(job: &Job, name: &str) -> Result<Env<WithoutTls>> {
     let folder = job.folder.join(name);
-    std::fs::create_dir(&folder)?;
+    std::fs::create_dir_all(&folder)?;
     let bytes = 8 * job.items.len() * (4 * job.dims + 4096) + (1 << 30);
     let mut options = EnvOpenOptions::new().read_txn_without_tls();
     options.map_size(bytes.next_multiple_of(1 << 20)).max_dbs(1);
-    // SAFETY: the folder is new and temporary, and this is the only place that opens it.
-    let env = unsafe { options.open(&folder)? };
-    Ok((env, folder.join("data.mdb")))
+    // SAFETY: the folder is temporary, only this process opens it, and it closes it before it opens it again.
+    Ok(unsafe { options.open(&folder)? })
+}
+
+/// Closes what was built and opens it anew: an environment keeps pages in memory that a large transaction had.
+fn reopen(env: Env<WithoutTls>, job: &Job, name: &str) -> Result<Env<WithoutTls>> {
+    env.prepare_for_closing().wait();
+    environment(job, name)
 }
 
 /// An unnamed database for keys and values of these types.
@@ -51,8 +58,9 @@ fn database<K: 'static, V: 'static>(env: &Env<WithoutTls>) -> Result<heed::Datab
     Ok(opened.commit().ok_or("the database was not made")?)
 }
 
-fn spinney(job: &Job) -> Result<()> {
-    let (env, file) = environment(job, "spinney")?;
+/// Its knob is how much it scans, or, in thousandths, the recall that it aims at.
+fn spinney(job: &Job, name: &str, aims: bool) -> Result<()> {
+    let env = environment(job, name)?;
     let start = Instant::now();
     let db = spinney::Database::open_or_create(&env)?;
     let mut wtxn = env.write_txn()?;
@@ -65,29 +73,34 @@ fn spinney(job: &Job) -> Result<()> {
     wtxn.commit()?;
     let time = start.elapsed();
 
+    let env = reopen(env, job, name)?;
+    let db = spinney::Database::open(&env)?.ok_or("the database is gone")?;
     let rtxn = env.read_txn()?;
     let reader = spinney::Reader::open(&rtxn, db, 0)?;
     let stats = reader.stats()?;
     let copies = stats.trees * if stats.spill { 2 } else { 1 };
     let described = Described {
-        params: format!("spinney, its defaults: {} bits a dimension, {copies} sketches an item", stats.sketch_bits),
+        params: format!("spinney's defaults: sketch_bits {}, {copies} sketches an item", stats.sketch_bits),
         time,
-        knob_name: "search_k",
-        knobs: doubling(100, copies * job.items.len()),
+        knob_name: if aims { "recall x 1000" } else { "search_k" },
+        knobs: if aims { AIMS.to_vec() } else { doubling(100, copies * job.items.len()) },
         has_default: true,
     };
-    job.answer(&described, &file, &mut |query, search_k, ids| {
-        let mut nns = reader.nns(job.k);
-        if let Some(search_k) = search_k {
-            nns = nns.search_k(search_k);
-        }
+    job.answer(&described, &env.path().join("data.mdb"), &mut |query, knob, ids| {
+        let nns = reader.nns(job.k);
+        let nns = match knob {
+            None => nns,
+            Some(thousandths) if aims => nns.recall(thousandths as f32 / 1000.0),
+            Some(search_k) => nns.search_k(search_k),
+        };
         ids.extend(nns.by_vector(query)?.iter().map(|hit| hit.id));
         Ok(())
     })
 }
 
 fn arroy<D: arroy::Distance>(job: &Job, trees: Option<usize>) -> Result<()> {
-    let (env, file) = environment(job, if trees.is_some() { "arroy-10" } else { "arroy-auto" })?;
+    let name = if trees.is_some() { "arroy-10" } else { "arroy-auto" };
+    let env = environment(job, name)?;
     let start = Instant::now();
     let db = database(&env)?;
     let mut wtxn = env.write_txn()?;
@@ -104,16 +117,18 @@ fn arroy<D: arroy::Distance>(job: &Job, trees: Option<usize>) -> Result<()> {
     wtxn.commit()?;
     let time = start.elapsed();
 
+    let env = reopen(env, job, name)?;
+    let db = database(&env)?;
     let rtxn = env.read_txn()?;
     let reader = arroy::Reader::<D>::open(&rtxn, 0, db)?;
     let described = Described {
         params: format!("arroy 0.9, {} trees", reader.n_trees()),
         time,
         knob_name: "search_k",
-        knobs: doubling(100, 4 * job.items.len()),
+        knobs: doubling(100, reader.n_trees() * job.items.len()),
         has_default: false,
     };
-    job.answer(&described, &file, &mut |query, search_k, ids| {
+    job.answer(&described, &env.path().join("data.mdb"), &mut |query, search_k, ids| {
         let mut nns = reader.nns(job.k);
         if let Some(search_k) = search_k.and_then(NonZeroUsize::new) {
             nns.search_k(search_k);
@@ -124,7 +139,7 @@ fn arroy<D: arroy::Distance>(job: &Job, trees: Option<usize>) -> Result<()> {
 }
 
 fn hannoy<D: hannoy::Distance>(job: &Job) -> Result<()> {
-    let (env, file) = environment(job, "hannoy")?;
+    let env = environment(job, "hannoy")?;
     let start = Instant::now();
     let db = database(&env)?;
     let mut wtxn = env.write_txn()?;
@@ -137,6 +152,8 @@ fn hannoy<D: hannoy::Distance>(job: &Job) -> Result<()> {
     wtxn.commit()?;
     let time = start.elapsed();
 
+    let env = reopen(env, job, "hannoy")?;
+    let db = database(&env)?;
     let rtxn = env.read_txn()?;
     let reader = hannoy::Reader::<D>::open(&rtxn, 0, db)?;
     let described = Described {
@@ -146,7 +163,7 @@ fn hannoy<D: hannoy::Distance>(job: &Job) -> Result<()> {
         knobs: doubling(10, 1280).into_iter().filter(|ef| *ef >= job.k).collect(),
         has_default: false,
     };
-    job.answer(&described, &file, &mut |query, ef, ids| {
+    job.answer(&described, &env.path().join("data.mdb"), &mut |query, ef, ids| {
         let mut nns = reader.nns(job.k);
         if let Some(ef) = ef {
             nns.ef_search(ef);
