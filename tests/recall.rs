@@ -346,3 +346,36 @@ fn threads_do_not_show() {
         assert!(calibration.iter().any(|byte| *byte > 0), "{metric}: there is a calibration");
     }
 }
+
+/// Builds that ask items now and then do not lower what queries unlike them need.
+#[test]
+fn calibrated_queries_keep_their_recall_under_churn() {
+    let mut source = Source::new(Metric::Euclidean, support::seed("calibrated_queries_under_churn", 108));
+    let world = World::of(&mut source, ITEMS);
+    assert!(world.calibrate(&source.between(1_000)).unwrap());
+    let queries = source.between(QUERIES / 2);
+    let (before, _) = world.recall(&world.ask(&queries, None), 10, 0.95, None);
+    for step in 0..8 {
+        world.add(step * 1_000, &source.rows(1_000));
+        assert_eq!(world.build(), BuildMethod::Incremental);
+    }
+    let (after, sketches) = world.recall(&world.ask(&queries, None), 10, 0.95, None);
+    println!("between clusters: {before:.4}, after 8,000 overwrites {after:.4} ({sketches:.0} sketches)");
+    assert!(after >= before - 0.04, "recall fell from {before:.4} to {after:.4}");
+}
+
+/// One build does not move the effort by much, however many items it asks.
+#[test]
+fn one_build_moves_the_effort_by_little() {
+    let mut source = Source::new(Metric::Euclidean, support::seed("one_build_moves_the_effort_by_little", 109));
+    let world = World::of(&mut source, ITEMS);
+    let queries = source.rows(QUERIES / 2);
+    let (_, before) = world.recall(&world.ask(&queries, None), 10, 0.95, None);
+    // Some more would be a bulk build.
+    let gone = (0..ITEMS as u32).step_by(10);
+    world.write(|writer, wtxn| gone.for_each(|id| assert!(writer.del_item(wtxn, id).unwrap())));
+    assert_eq!(world.build(), BuildMethod::Incremental);
+    let (recall, after) = world.recall(&world.ask(&queries, None), 10, 0.95, None);
+    println!("{before:.0} sketches, {after:.0} after one build for recall {recall:.4}");
+    assert!(after <= 1.3 * before, "{before:.0} sketches became {after:.0}");
+}

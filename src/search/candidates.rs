@@ -39,13 +39,13 @@ impl Candidates {
         }
     }
 
-    /// How many different items there are, up to `keep`; items that were offered twice may count twice below that.
-    pub(crate) fn len(&mut self) -> usize {
-        // Only enough to be that many are worth sorting.
+    /// Whether there are `keep` different items.
+    pub(crate) fn is_full(&mut self) -> bool {
+        // Only enough offers to be that many are worth sorting.
         if self.buffer.len() >= self.keep {
             self.prune();
         }
-        self.buffer.len()
+        self.buffer.len() >= self.keep
     }
 
     fn prune(&mut self) {
@@ -99,7 +99,7 @@ mod tests {
             expected.truncate(keep);
             let mut expected: Vec<u32> = expected.into_iter().map(|(_, id)| id).collect();
             expected.sort_unstable();
-            prop_assert_eq!(candidates.len(), expected.len());
+            prop_assert_eq!(candidates.is_full(), expected.len() == keep);
             prop_assert_eq!(candidates.into_ids(), expected);
         }
     }

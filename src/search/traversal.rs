@@ -59,7 +59,7 @@ impl<'a> Traversal<'a> {
         let mut spent = 0usize;
         self.descent.reach(&mut self.prepared, effort.budget)?;
         let mut ahead = None;
-        while spent < effort.budget || candidates.len() < effort.rerank {
+        while spent < effort.budget || !candidates.is_full() {
             let Some(leaf) = ahead.take().map_or_else(|| self.next(), |leaf| Ok(Some(leaf)))? else { break };
             // The next leaf is on its way from memory while this one is scanned, if it will be scanned in any case.
             if self.request.filter.is_none() && spent.saturating_add(leaf.1.node.len) < effort.budget {
