@@ -227,9 +227,13 @@ impl Database {
 
     /// An item that other stored bytes say exists.
     pub(crate) fn known_item<'t>(&self, rtxn: &'t RoTxn<'_>, of: ItemOf, id: u32) -> Result<ItemRef<'t>> {
-        let missing = || Error::corrupted(Key::item(of.index, id), "other entries name this item, and it is missing");
-        self.item(rtxn, of, id)?.ok_or_else(missing)
+        self.item(rtxn, of, id)?.ok_or_else(|| missing_item(of, id))
     }
+}
+
+/// What is wrong when an item is missing that other stored bytes say exists.
+pub(crate) fn missing_item(of: ItemOf, id: u32) -> Error {
+    Error::corrupted(Key::item(of.index, id), "other entries name this item, and it is missing")
 }
 
 /// Where items are and how they are read.

@@ -33,6 +33,7 @@
 #![cfg_attr(test, allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::cast_sign_loss))]
 
 mod build;
+mod cache;
 mod check;
 mod cluster;
 mod database;

@@ -14,8 +14,10 @@ use crate::format::{Key, Kind};
 use crate::kernel::level;
 use crate::metric::Metric;
 use crate::search::effort::DEFAULT_RECALL;
+use crate::search::items::{self, Items};
 use crate::search::pending::Pending;
-use crate::search::{Forest, Hit, Request, Searched, Snapshot, Target, search};
+use crate::search::{Forest, Hit, Parts, Planted, Request, Searched, Target, search};
+use crate::tree::nodes::{self, Nodes};
 use crate::vector::CheckedVector;
 
 /// An index in one snapshot of the database.
@@ -55,11 +57,9 @@ use crate::vector::CheckedVector;
 /// }
 /// ```
 pub struct Reader<'t> {
-    db: Database,
-    rtxn: &'t RoTxn<'t>,
-    of: ItemOf,
+    items: Items<'t>,
     record: Record,
-    forest: OnceCell<Option<Forest>>,
+    forest: OnceCell<Option<(Forest, Nodes<'t>)>>,
     pending: OnceCell<Pending>,
 }
 
@@ -75,25 +75,26 @@ impl<'t> Reader<'t> {
     pub fn open(rtxn: &'t RoTxn<'_>, db: Database, index: u16) -> Result<Self> {
         let (record, metric) = db.record(rtxn, index)?;
         let of = ItemOf { index, dims: record.dims(), metric };
-        Ok(Self { db, rtxn, of, record, forest: OnceCell::new(), pending: OnceCell::new() })
+        let items = Items::new(db, rtxn, of, items::MOST_KNOWN);
+        Ok(Self { items, record, forest: OnceCell::new(), pending: OnceCell::new() })
     }
 
     /// Components of each vector.
     #[must_use]
     pub fn dims(&self) -> usize {
-        self.of.dims
+        self.items.of.dims
     }
 
     /// How vectors are compared.
     #[must_use]
     pub fn metric(&self) -> Metric {
-        self.of.metric
+        self.items.of.metric
     }
 
     /// The number of this index.
     #[must_use]
     pub fn index(&self) -> u16 {
-        self.of.index
+        self.items.of.index
     }
 
     /// How many items there are. O(1).
@@ -122,7 +123,7 @@ impl<'t> Reader<'t> {
     /// # Errors
     /// [`Error::Heed`].
     pub fn contains_item(&self, id: u32) -> Result<bool> {
-        Ok(self.db.get(self.rtxn, Key::item(self.of.index, id))?.is_some())
+        Ok(self.items.db.get(self.items.rtxn, Key::item(self.items.of.index, id))?.is_some())
     }
 
     /// The vector of an item as it was added, if there is such an item.
@@ -130,7 +131,7 @@ impl<'t> Reader<'t> {
     /// # Errors
     /// [`Error::Corrupted`] if the stored bytes are damaged.
     pub fn item_vector(&self, id: u32) -> Result<Option<Vec<f32>>> {
-        Ok(self.db.item(self.rtxn, self.of, id)?.map(|item| item.to_vector(self.of.dims)))
+        Ok(self.items.db.item(self.items.rtxn, self.items.of, id)?.map(|item| item.to_vector(self.items.of.dims)))
     }
 
     /// The ids of all items, ascending. The first error ends what can be relied on.
@@ -138,7 +139,11 @@ impl<'t> Reader<'t> {
     /// # Errors
     /// [`Error::Heed`].
     pub fn ids(&self) -> Result<impl Iterator<Item = Result<u32>> + use<'t>> {
-        Ok(self.db.iter(self.rtxn, self.of.index, Kind::Item)?.map(|entry| entry.map(|(key, _)| key.id())))
+        Ok(self
+            .items
+            .db
+            .iter(self.items.rtxn, self.items.of.index, Kind::Item)?
+            .map(|entry| entry.map(|(key, _)| key.id())))
     }
 
     /// All items with their vectors, by ascending id. The first error ends what can be relied on.
@@ -146,8 +151,8 @@ impl<'t> Reader<'t> {
     /// # Errors
     /// [`Error::Heed`]; an item is [`Error::Corrupted`] if its bytes are damaged.
     pub fn items(&self) -> Result<impl Iterator<Item = Result<(u32, Vec<f32>)>> + use<'t>> {
-        let of = self.of;
-        let entries = self.db.iter(self.rtxn, of.index, Kind::Item)?;
+        let of = self.items.of;
+        let entries = self.items.db.iter(self.items.rtxn, of.index, Kind::Item)?;
         Ok(entries.map(move |entry| {
             let (key, bytes) = entry?;
             let item = ItemRef::parse(key, bytes, of.dims, of.metric)?;
@@ -165,8 +170,9 @@ impl<'t> Reader<'t> {
             filter: None,
             exclude: None,
             is_exact: false,
+            is_timed: false,
         };
-        Nns { reader: self, request, report: None }
+        Nns { asked: self, request, report: None }
     }
 
     /// Counts of entries and of the bytes of their values, by kind.
@@ -179,7 +185,7 @@ impl<'t> Reader<'t> {
     pub fn stats(&self) -> Result<IndexStats> {
         let count = |kind| -> Result<(u64, u64)> {
             let mut total = (0, 0);
-            for entry in self.db.iter(self.rtxn, self.of.index, kind)? {
+            for entry in self.items.db.iter(self.items.rtxn, self.items.of.index, kind)? {
                 total = (total.0 + 1, total.1 + entry?.1.len() as u64);
             }
             Ok(total)
@@ -217,29 +223,56 @@ impl<'t> Reader<'t> {
     /// # Errors
     /// [`Error::Heed`]. Damage is no error but a violation.
     pub fn verify(&self) -> Result<Verification> {
-        check::verify(self.db, self.rtxn, self.of, &self.record)
+        check::verify(self.items.db, self.items.rtxn, self.items.of, &self.record)
     }
 
-    fn target(&self) -> Target<'_> {
-        Target { db: self.db, rtxn: self.rtxn, of: self.of, record: &self.record, level: level() }
+    fn target(&self) -> Target<'_, 't> {
+        Target { items: &self.items, record: &self.record, level: level() }
     }
 
-    fn read_forest(&self) -> Result<Option<Forest>> {
-        let is_built = self.record.trees > 0;
-        is_built.then(|| Forest::read(self.db, self.rtxn, self.of, &self.record)).transpose()
+    fn read_forest(&self) -> Result<Option<(Forest, Nodes<'t>)>> {
+        if self.record.trees == 0 {
+            return Ok(None);
+        }
+        let of = (self.items.db, self.items.rtxn, self.items.of);
+        let forest = Forest::read(of.0, of.1, of.2, &self.record)?;
+        let nodes = forest.nodes(of, nodes::MOST_KNOWN);
+        Ok(Some((forest, nodes)))
     }
 }
 
-impl Snapshot for Reader<'_> {
-    fn forest(&self) -> Result<Option<&Forest>> {
-        get_or_try(&self.forest, || self.read_forest()).map(Option::as_ref)
+impl<'t> Parts<'t> for Reader<'t> {
+    fn planted(&self) -> Result<Option<Planted<'_, 't>>> {
+        let planted = get_or_try(&self.forest, || self.read_forest())?;
+        Ok(planted.as_ref().map(|(forest, nodes)| Planted { forest, nodes }))
     }
 
     fn pending(&self) -> Result<&Pending> {
         get_or_try(&self.pending, || match self.record.pending {
             0 => Ok(Pending::default()),
-            _ => Pending::read(self.db, self.rtxn, self.of),
+            _ => Pending::read(self.items.db, self.items.rtxn, self.items.of),
         })
+    }
+}
+
+/// What the query builder asks of a reader, whatever the lifetime of its transaction.
+trait Asked {
+    fn of(&self) -> ItemOf;
+    fn item(&self, id: u32) -> Result<Option<ItemRef<'_>>>;
+    fn search(&self, query: ItemRef<'_>, request: &Request<'_>) -> Result<(Vec<Hit>, Searched)>;
+}
+
+impl Asked for Reader<'_> {
+    fn of(&self) -> ItemOf {
+        self.items.of
+    }
+
+    fn item(&self, id: u32) -> Result<Option<ItemRef<'_>>> {
+        self.items.find(id)
+    }
+
+    fn search(&self, query: ItemRef<'_>, request: &Request<'_>) -> Result<(Vec<Hit>, Searched)> {
+        search(self.target(), self, query, request)
     }
 }
 
@@ -312,7 +345,7 @@ pub struct IndexStats {
 /// ```
 #[must_use = "a search does nothing until by_vector or by_item is called"]
 pub struct Nns<'a> {
-    reader: &'a Reader<'a>,
+    asked: &'a dyn Asked,
     request: Request<'a>,
     report: Option<&'a mut Searched>,
 }
@@ -361,7 +394,7 @@ impl<'a> Nns<'a> {
 
     /// Writes what the search did into `report`.
     pub fn report(mut self, report: &'a mut Searched) -> Self {
-        self.report = Some(report);
+        (self.report, self.request.is_timed) = (Some(report), true);
         self
     }
 
@@ -371,7 +404,8 @@ impl<'a> Nns<'a> {
     /// [`Error::Dimensions`], [`Error::NonFinite`], [`Error::ZeroVector`], [`Error::NormOverflow`] or
     /// [`Error::NotABit`] if the vector does not suit the index; [`Error::InvalidOption`]; [`Error::Corrupted`].
     pub fn by_vector(self, vector: &[f32]) -> Result<Vec<Hit>> {
-        let checked = CheckedVector::new(vector, self.reader.of.dims, self.reader.of.metric)?;
+        let ItemOf { dims, metric, .. } = self.asked.of();
+        let checked = CheckedVector::new(vector, dims, metric)?;
         self.run(checked.as_item())
     }
 
@@ -380,8 +414,7 @@ impl<'a> Nns<'a> {
     /// # Errors
     /// [`Error::InvalidOption`]; [`Error::Corrupted`].
     pub fn by_item(mut self, id: u32) -> Result<Option<Vec<Hit>>> {
-        let reader = self.reader;
-        let Some(item) = reader.db.item(reader.rtxn, reader.of, id)? else {
+        let Some(item) = self.asked.item(id)? else {
             return Ok(None);
         };
         self.request.exclude = Some(id);
@@ -396,7 +429,7 @@ impl<'a> Nns<'a> {
         if !(recall > 0.0 && recall <= 1.0) {
             return Err(Error::option("recall", "a number above 0 and at most 1", recall));
         }
-        let (hits, searched) = search(self.reader.target(), self.reader, query, &self.request)?;
+        let (hits, searched) = self.asked.search(query, &self.request)?;
         if let Some(report) = self.report {
             *report = searched;
         }

@@ -8,8 +8,8 @@ use crate::error::{Error, Result};
 use crate::format::Key;
 use crate::format::node::{BranchRef, Child, Packed, branch_value, is_near_weight};
 use crate::sketch::block::Sketches;
-use crate::tree::descent::known_node;
 use crate::tree::hierarchy::MAX_CHILDREN;
+use crate::tree::nodes::known_node;
 
 /// Children a branch has at least, unless it is the root.
 const MIN_CHILDREN: usize = MAX_CHILDREN / 8;

@@ -17,7 +17,7 @@ use crate::options::BuildPhase;
 use crate::search::calibration::{Found, NEIGHBOURS, asked_for, fit, observe};
 use crate::search::effort::{DEFAULT_RECALL, Effort};
 use crate::search::pending::Pending;
-use crate::search::{EXACT_ITEMS, Forest, Hit, Request, Snapshot, Target, search};
+use crate::search::{EXACT_ITEMS, Forest, Hit, Parts, Planted, Request, Target, items::Items, search};
 
 /// Multiplications for all comparisons of a calibration, about: some seconds of one thread at most for a million items.
 const WORK: usize = 25_000_000_000;
@@ -147,7 +147,7 @@ fn cap(record: &Record, metric: Metric) -> usize {
 }
 
 fn request(k: usize, recall: f32, exclude: Option<u32>) -> Request<'static> {
-    Request { k, recall, search_k: None, oversampling: None, filter: None, exclude, is_exact: false }
+    Request { k, recall, search_k: None, oversampling: None, filter: None, exclude, is_exact: false, is_timed: false }
 }
 
 /// Measures a forest that has been written.
@@ -162,9 +162,11 @@ pub(crate) fn measure(
     let forest = Forest::read(db, workers.own(), of, record)?;
     let (pending, cap) = (Pending::default(), cap(record, of.metric));
     let observed = workers.share(truth.queries.len(), |rtxn, i| {
-        let target = Target { db, rtxn, of, record, level: level() };
-        let query = db.known_item(rtxn, of, truth.queries[i])?;
-        observe(target, (&forest, &pending), &query, Some(truth.queries[i]), &truth.neighbours[i], cap)
+        let items = Items::new(db, rtxn, of, 0);
+        let target = Target { items: &items, record, level: level() };
+        let (query, nodes) = (items.get(truth.queries[i])?, forest.nodes((db, rtxn, of), 0));
+        let planted = Planted { forest: &forest, nodes: &nodes };
+        observe(target, (planted, &pending), &query, Some(truth.queries[i]), &truth.neighbours[i], cap)
     })?;
     Ok(fit(&observed, record.indexed, false))
 }
@@ -193,8 +195,10 @@ pub(crate) fn measure_on(
     truth.iter_mut().enumerate().for_each(|(i, near)| near.truncate(asked_for(i, queries.len())));
     let (pending, cap) = (Pending::read(db, &own, of)?, cap(record, of.metric));
     let observed: Vec<Vec<Found>> = workers.share(queries.len(), |rtxn, i| {
-        let target = Target { db, rtxn, of, record, level: level() };
-        observe(target, (&forest, &pending), &queries[i], None, &truth[i], cap)
+        let items = Items::new(db, rtxn, of, 0);
+        let target = Target { items: &items, record, level: level() };
+        let planted = Planted { forest: &forest, nodes: &forest.nodes((db, rtxn, of), 0) };
+        observe(target, (planted, &pending), &queries[i], None, &truth[i], cap)
     })?;
     Ok(fit(&observed, record.indexed, true))
 }
@@ -202,6 +206,8 @@ pub(crate) fn measure_on(
 /// Neighbours that a probe asks for, and how many times the usual effort tells which they should be.
 const PROBED: usize = 10;
 const THOROUGH: f64 = 8.0;
+/// What a probe remembers of its first search for its second, in nodes of each kind and in items.
+const PROBE_KNOWS: usize = 1 << 12;
 /// How much of what a probe lacks in recall is added to the effort. With it some hundred probes correct an effort that is
 /// half of what it should be, and chance moves it by a tenth.
 const GAIN: f64 = 0.125;
@@ -212,14 +218,14 @@ const MOST_STEP: f64 = 1.25;
 const CORRECTIONS: std::ops::RangeInclusive<f64> = 64.0..=16_384.0;
 
 /// A forest as it is stored, without the items that changed since.
-struct Stored<'a> {
-    forest: &'a Forest,
+struct Stored<'a, 't> {
+    planted: Planted<'a, 't>,
     changed: &'a Pending,
 }
 
-impl Snapshot for Stored<'_> {
-    fn forest(&self) -> Result<Option<&Forest>> {
-        Ok(Some(self.forest))
+impl<'t> Parts<'t> for Stored<'_, 't> {
+    fn planted(&self) -> Result<Option<Planted<'_, 't>>> {
+        Ok(Some(self.planted))
     }
 
     fn pending(&self) -> Result<&Pending> {
@@ -241,9 +247,10 @@ pub(crate) fn corrected(
         return Ok(record.calibration.correction);
     }
     let changed = Pending { ids: changed.collect(), ..Pending::default() };
-    let stored = Stored { forest, changed: &changed };
     let lacking = workers.share(probes, |rtxn, i| {
         let at = seed.wrapping_add(i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+        let planted = Planted { forest, nodes: &forest.nodes((site.db, rtxn, site.of), PROBE_KNOWS) };
+        let stored = Stored { planted, changed: &changed };
         probe(site, rtxn, record, &stored, u32::try_from(at).unwrap_or(0))
     })?;
     let lacking: Vec<f64> = lacking.into_iter().flatten().collect();
@@ -262,7 +269,13 @@ pub(crate) fn corrected(
 }
 
 /// How much recall the first item at or after an id lacks with the usual effort; `None` if there is none to ask.
-fn probe(site: &Site<'_>, rtxn: &RoTxn<'_>, record: &Record, stored: &Stored<'_>, at: u32) -> Result<Option<f64>> {
+fn probe<'t>(
+    site: &Site<'_>,
+    rtxn: &'t RoTxn<'t>,
+    record: &Record,
+    stored: &Stored<'_, 't>,
+    at: u32,
+) -> Result<Option<f64>> {
     let (db, of) = (site.db, site.of);
     // Ids run from 0 up to about the number of items as a rule.
     let top = db.last_id(rtxn, of.index, Kind::Item)?;
@@ -273,7 +286,8 @@ fn probe(site: &Site<'_>, rtxn: &RoTxn<'_>, record: &Record, stored: &Stored<'_>
     let is_of_use = |key: &Key| key.kind() == Some(Kind::Item) && !stored.changed.ids.contains(key.id());
     let Some((key, bytes)) = next.filter(|(key, _)| is_of_use(key)) else { return Ok(None) };
     let query = ItemRef::parse(key, bytes, of.dims, of.metric)?;
-    let target = Target { db, rtxn, of, record, level: level() };
+    let items = Items::new(db, rtxn, of, PROBE_KNOWS);
+    let target = Target { items: &items, record, level: level() };
     let usual = request(PROBED, DEFAULT_RECALL, Some(key.id()));
     let effort = Effort::new(&usual, record, of.metric, record.indexed);
     #[expect(

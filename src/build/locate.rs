@@ -6,12 +6,14 @@ use heed::RoTxn;
 
 use super::site::Site;
 use crate::error::Result;
+use crate::format::Kind;
 use crate::format::item::{ItemRef, PendingRef};
 use crate::format::node::BranchRef;
 use crate::format::record::TreeRecord;
-use crate::format::{Key, Kind};
 use crate::sketch::query::Prepared;
-use crate::tree::descent::{Descent, Met, Order};
+use crate::tree::descent::{Descent, Order};
+use crate::tree::nodes::Nodes;
+use crate::tree::queue::Met;
 use crate::tree::route::{NO_LEAF, SHORTLIST, by_score, second_leaf};
 
 /// Leaves, nearest by their sketches, whose centroids are compared exactly.
@@ -77,7 +79,7 @@ pub(crate) fn locate(
                 near.widen()?;
             }
             let Some(met) = near.next()? else { break };
-            if site.leaf(rtxn, Key::leaf(site.of.index, tree, met.id))?.set.contains(change.id) {
+            if near.nodes.leaf(tree, met.id)?.set.contains(change.id) {
                 located.removals.push(met.id);
                 located.paths.push((met.id, near.descent.path(&met)));
             }
@@ -124,11 +126,11 @@ pub(crate) struct NearLeaf {
 /// The stored leaves of one tree in order of their distance from a point, by the sketches of their centroids.
 pub(crate) struct Nearby<'a> {
     site: Site<'a>,
-    rtxn: &'a RoTxn<'a>,
+    nodes: Nodes<'a>,
     tree: u8,
     prepared: Prepared,
     point: Vec<f32>,
-    descent: Descent<'a>,
+    descent: Descent,
     reach: usize,
 }
 
@@ -140,20 +142,23 @@ impl<'a> Nearby<'a> {
         point: Vec<f32>,
     ) -> Result<Self> {
         let mut prepared = Prepared::for_branches(site.space, point.clone(), site.branch);
-        let mut descent = Descent::new(site.roots(rtxn), Order::Distance, std::iter::once(tree));
+        // Each node is read about once.
+        let nodes = Nodes::new((site.db, rtxn, site.of), site.leaf, site.branch, 0);
+        let mut descent = Descent::default();
+        descent.begin(Order::Distance, std::iter::once(tree));
         let reach = REACH * site.leaf_size;
-        descent.reach(&mut prepared, reach)?;
-        Ok(Self { site: *site, rtxn, tree: tree.0, prepared, point, descent, reach })
+        descent.reach(&nodes, &mut prepared, reach)?;
+        Ok(Self { site: *site, nodes, tree: tree.0, prepared, point, descent, reach })
     }
 
     fn next(&mut self) -> Result<Option<Met>> {
-        self.descent.next_leaf(&mut self.prepared)
+        self.descent.next_leaf(&self.nodes, &mut self.prepared)
     }
 
     /// Opens branches until four times as much hangs under them.
     fn widen(&mut self) -> Result<()> {
         self.reach *= 4;
-        self.descent.reach(&mut self.prepared, self.reach)
+        self.descent.reach(&self.nodes, &mut self.prepared, self.reach)
     }
 
     /// The first `count` leaves by sketches that are not `gone`, sorted by exact distance.
@@ -164,7 +169,7 @@ impl<'a> Nearby<'a> {
             if gone.contains(&met.id) {
                 continue;
             }
-            let centroid = self.site.leaf(self.rtxn, Key::leaf(self.site.of.index, self.tree, met.id))?.node.centroid;
+            let centroid = self.nodes.leaf(self.tree, met.id)?.node.centroid;
             let distance = self.site.distance(&self.point, centroid);
             near.push(NearLeaf { distance, leaf: met.id, centroid: centroid.to_vec(), path: self.descent.path(&met) });
         }

@@ -13,7 +13,7 @@ use crate::search::Forest;
 use crate::sketch::block::Sketches;
 use crate::sketch::encode::Frame;
 use crate::sketch::space::Space;
-use crate::tree::descent::{Roots, known_node};
+use crate::tree::nodes::known_node;
 
 /// The index that is built, and how its forest is laid out.
 #[derive(Copy, Clone)]
@@ -29,10 +29,6 @@ pub(crate) struct Site<'a> {
 impl<'a> Site<'a> {
     pub(crate) fn new(db: Database, of: ItemOf, forest: &'a Forest, leaf_size: usize) -> Self {
         Self { db, of, space: &forest.space, leaf: forest.leaf, branch: forest.branch, leaf_size }
-    }
-
-    pub(crate) fn roots(&self, rtxn: &'a RoTxn<'a>) -> Roots<'a> {
-        Roots { db: self.db, rtxn, of: self.of, branch: self.branch }
     }
 
     /// The point of an item in work space.

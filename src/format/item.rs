@@ -2,6 +2,7 @@
 
 use super::{Key, pad};
 use crate::error::{Error, Result};
+use crate::kernel::prefetch::prefetch;
 use crate::metric::Metric;
 
 /// Bytes before the components of an item, and before the old item of a pending mark.
@@ -37,15 +38,11 @@ pub(crate) const fn words(dims: usize) -> usize {
 }
 
 impl<'t> ItemRef<'t> {
-    /// Reads one number of each cache line, which sends for all of them at once.
-    pub(crate) fn touch(&self) {
+    /// Sends for the components.
+    pub(crate) fn prefetch(&self) {
         match self.components {
-            Components::Floats(floats) => {
-                std::hint::black_box(floats.iter().step_by(16).fold(0, |sum, x| sum ^ x.to_bits()));
-            }
-            Components::Bits(words) => {
-                std::hint::black_box(words.iter().step_by(8).fold(0, |sum, x| sum ^ x));
-            }
+            Components::Floats(floats) => prefetch(bytemuck::cast_slice(floats)),
+            Components::Bits(words) => prefetch(bytemuck::cast_slice(words)),
         }
     }
 

@@ -5,6 +5,7 @@ use bytemuck::{Pod, Zeroable};
 use super::set::{SetRef, write_set};
 use super::{BLOCK, Key, pad, width};
 use crate::error::{Error, Result};
+use crate::kernel::prefetch::prefetch;
 use crate::metric::Metric;
 
 /// How the codes of a node's entries are read.
@@ -89,12 +90,15 @@ pub(crate) struct NodeRef<'t> {
 }
 
 impl NodeRef<'_> {
-    /// Reads one number of each cache line of the centroid and of the first block, which sends for all of them at once;
-    /// the machine itself sees the rest coming.
-    pub(crate) fn touch(&self) {
-        let centroid = self.centroid.iter().step_by(16).fold(0, |sum, x| sum ^ x.to_bits());
-        let block = self.blocks.iter().take(self.layout.block_bytes()).step_by(64).fold(0, |sum, x| sum ^ x);
-        std::hint::black_box((centroid, block));
+    /// Bytes of the header, of the centroid and of the sketches.
+    fn bytes(&self) -> usize {
+        HEADER + size_of_val(self.centroid) + size_of_val(self.steps) + self.blocks.len()
+    }
+
+    /// Sends for the centroid and the sketches.
+    pub(crate) fn prefetch(&self) {
+        prefetch(bytemuck::cast_slice(self.centroid));
+        prefetch(self.blocks);
     }
 }
 
@@ -105,6 +109,14 @@ pub(crate) struct LeafRef<'t> {
     pub(crate) set: SetRef<'t>,
 }
 
+impl LeafRef<'_> {
+    /// Bytes of the value, less the blocks in which none of so many entries is.
+    pub(crate) fn bytes_of(&self, entries: usize) -> usize {
+        let blocks = self.node.layout.block_bytes() * entries.div_ceil(BLOCK);
+        self.node.bytes() - self.node.blocks.len() + blocks.min(self.node.blocks.len()) + pad(self.set.bytes())
+    }
+}
+
 /// A view over a branch.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct BranchRef<'t> {
@@ -113,6 +125,14 @@ pub(crate) struct BranchRef<'t> {
     pub(crate) weights: &'t [u32],
     /// Empty unless the metric is the dot product.
     pub(crate) norms: &'t [f32],
+}
+
+impl BranchRef<'_> {
+    /// Bytes of the value.
+    pub(crate) fn bytes(&self) -> usize {
+        let lists = [size_of_val(self.children), size_of_val(self.weights), size_of_val(self.norms)];
+        self.node.bytes() + lists.into_iter().map(pad).sum::<usize>()
+    }
 }
 
 /// Takes the front of a slice, or tells what is wrong.

@@ -49,6 +49,11 @@ impl<'t> SetRef<'t> {
         self.len
     }
 
+    /// Bytes of the bitmap.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     fn container(&self, i: usize) -> Option<Container<'t>> {
         let high = u32::from(read_u16(self.descriptors, 4 * i)?);
         let len = usize::from(read_u16(self.descriptors, 4 * i + 2)?) + 1;

@@ -7,10 +7,12 @@
 //! - [`quantize`]: the codes of a vector, the same bits at every level.
 //! - [`hadamard`]: the butterflies of the rotation, the same bits at every level.
 //! - [`matrix`]: products of rows for clustering and routing, in single precision.
+//! - [`prefetch`]: no arithmetic, but as near to the machine.
 
 pub(crate) mod distance;
 pub(crate) mod hadamard;
 pub(crate) mod matrix;
+pub(crate) mod prefetch;
 pub(crate) mod quantize;
 pub(crate) mod scan;
 pub(crate) mod tables;

@@ -4,14 +4,13 @@
 //! reached. What is kept of each neighbour is the budget from which on it is found, and how many candidates look better by
 //! their sketches. Both together tell, for any recall, how many sketches to scan and how many vectors to compare exactly.
 
-use super::candidates::Candidates;
+use super::scratch::Scratch;
 use super::traversal::Traversal;
-use super::{Forest, Request, Target};
+use super::{Planted, Request, Target};
 use crate::error::Result;
 use crate::format::item::ItemRef;
 use crate::format::record::{CALIBRATED_KS, CALIBRATED_RECALLS, Calibration, Reach};
 use crate::search::pending::Pending;
-use crate::sketch::query::Prepared;
 
 /// Neighbours of a query that are looked for, at most.
 pub(crate) const NEIGHBOURS: usize = CALIBRATED_KS[CALIBRATED_KS.len() - 1];
@@ -42,9 +41,9 @@ pub(crate) struct Found {
 const NEVER: Found = Found { budget: u32::MAX, rank: u32::MAX };
 
 /// Looks for the true neighbours (nearest first) of one query, with up to `cap` sketches.
-pub(crate) fn observe(
-    target: Target<'_>,
-    (forest, pending): (&Forest, &Pending),
+pub(crate) fn observe<'t>(
+    target: Target<'_, 't>,
+    (planted, pending): (Planted<'_, 't>, &Pending),
     query: &ItemRef<'_>,
     exclude: Option<u32>,
     truth: &[u32],
@@ -58,8 +57,8 @@ pub(crate) fn observe(
         filter: None,
         exclude,
         is_exact: false,
+        is_timed: false,
     };
-    let prepared = Prepared::new(&forest.space, query, forest.leaf, forest.branch);
     let mut order: Vec<(u32, usize)> = truth.iter().copied().zip(0..).collect();
     order.sort_unstable();
     let mut found = vec![NEVER; truth.len()];
@@ -71,32 +70,34 @@ pub(crate) fn observe(
     let mut hints = [false; 1024];
     truth.iter().for_each(|id| hints[*id as usize % 1024] = true);
     let (mut before, mut budget) = (0, FIRST_BUDGET.min(cap));
-    loop {
-        let mut candidates = Candidates::new(KEPT);
-        let mut traversal = Traversal::new(target, forest, pending, &request, prepared.clone());
-        traversal.watch(budget, &mut candidates, |id, spent| {
-            if hints[id as usize % 1024]
-                && let Ok(at) = order.binary_search_by_key(&id, |(id, _)| *id)
-            {
-                let slot = &mut found[order[at].1].budget;
-                // One that the budget before did not find, though its turn came earlier now, is under a branch that only a
-                // larger budget opens. The next smaller one may be too small: branches step at the same budget for nearly
-                // all queries.
-                let needed = if spent >= before { spent + 1 } else { budget };
-                *slot = (*slot).min(u32::try_from(needed).unwrap_or(u32::MAX));
-            }
-        })?;
-        let all = found.iter().all(|found| found.budget < u32::MAX);
-        if all || budget >= cap {
-            for (rank, id) in (0u32..).zip(candidates.into_ranked()) {
-                if let Ok(at) = order.binary_search_by_key(&id, |(id, _)| *id) {
-                    found[order[at].1].rank = rank;
+    Scratch::with(|scratch| {
+        let forest = planted.forest;
+        scratch.prepared.prepare(&forest.space, query, forest.leaf, forest.branch);
+        loop {
+            Traversal::new(target, planted, pending, &request, scratch, KEPT).watch(budget, |id, spent| {
+                if hints[id as usize % 1024]
+                    && let Ok(at) = order.binary_search_by_key(&id, |(id, _)| *id)
+                {
+                    let slot = &mut found[order[at].1].budget;
+                    // One that the budget before did not find, though its turn came earlier now, is under a branch that
+                    // only a larger budget opens. The next smaller one may be too small: branches step at the same budget
+                    // for nearly all queries.
+                    let needed = if spent >= before { spent + 1 } else { budget };
+                    *slot = (*slot).min(u32::try_from(needed).unwrap_or(u32::MAX));
                 }
+            })?;
+            let all = found.iter().all(|found| found.budget < u32::MAX);
+            if all || budget >= cap {
+                for (rank, id) in (0u32..).zip(scratch.candidates.ranked()) {
+                    if let Ok(at) = order.binary_search_by_key(&id, |(id, _)| *id) {
+                        found[order[at].1].rank = rank;
+                    }
+                }
+                return Ok(found);
             }
-            return Ok(found);
+            (before, budget) = (budget, budget.saturating_add(budget / 3).min(cap));
         }
-        (before, budget) = (budget, budget.saturating_add(budget / 3).min(cap));
-    }
+    })
 }
 
 /// The effort for each recall, from what was observed of many queries. `items` is the size of the forest.

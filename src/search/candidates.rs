@@ -1,26 +1,31 @@
 //! The best candidates so far, by estimate.
 
-/// An item with its estimated score; smaller is nearer.
-#[derive(Copy, Clone, Debug, PartialEq)]
-pub(crate) struct Candidate {
-    pub(crate) id: u32,
-    pub(crate) estimate: f32,
-}
+use crate::tree::queue::{ordered, unordered};
+
+/// Offers that are gathered before the first pruning, at least.
+const FIRST: usize = 128;
+/// No id: ids have 32 bits.
+const NONE: u64 = u64::MAX;
 
 /// Keeps the `keep` best of all candidates offered, each item once.
 ///
 /// Candidates gather in a buffer that is pruned when it is full, so that most offers cost one push. An item offered
 /// twice (from two leaves) keeps its smaller estimate.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Candidates {
-    buffer: Vec<Candidate>,
+    /// The estimate of each, as a number in the same order, above its id.
+    buffer: Vec<u64>,
     keep: usize,
     threshold: f32,
+    /// Ids met while pruning: a hash table with open addressing.
+    met: Vec<u64>,
 }
 
 impl Candidates {
-    pub(crate) fn new(keep: usize) -> Self {
-        Self { buffer: Vec::new(), keep: keep.max(1), threshold: f32::INFINITY }
+    /// Forgets all candidates.
+    pub(crate) fn begin(&mut self, keep: usize) {
+        self.buffer.clear();
+        (self.keep, self.threshold) = (keep.max(1), f32::INFINITY);
     }
 
     /// Estimates above this cannot be among the best.
@@ -28,13 +33,13 @@ impl Candidates {
         self.threshold
     }
 
-    pub(crate) fn offer(&mut self, candidate: Candidate) {
+    pub(crate) fn offer(&mut self, id: u32, estimate: f32) {
         // Not `<=`: an estimate that is not a number is kept, and loses against all others.
-        if candidate.estimate > self.threshold {
+        if estimate > self.threshold {
             return;
         }
-        self.buffer.push(candidate);
-        if self.buffer.len() >= self.keep.saturating_mul(2).max(128) {
+        self.buffer.push(u64::from(ordered(estimate)) << 32 | u64::from(id));
+        if self.buffer.len() >= self.keep.saturating_mul(2).max(FIRST) {
             self.prune();
         }
     }
@@ -48,30 +53,59 @@ impl Candidates {
         self.buffer.len() >= self.keep
     }
 
+    /// Sorts the buffer, and leaves the best of each item, up to `keep` items.
     fn prune(&mut self) {
-        self.buffer.sort_unstable_by(|a, b| a.id.cmp(&b.id).then(a.estimate.total_cmp(&b.estimate)));
-        self.buffer.dedup_by_key(|candidate| candidate.id);
-        if self.buffer.len() >= self.keep {
-            let by_estimate = |a: &Candidate, b: &Candidate| a.estimate.total_cmp(&b.estimate).then(a.id.cmp(&b.id));
-            let (_, last, _) = self.buffer.select_nth_unstable_by(self.keep - 1, by_estimate);
-            self.threshold = last.estimate;
-            self.buffer.truncate(self.keep);
+        self.buffer.sort_unstable();
+        let slots = (2 * self.buffer.len()).next_power_of_two();
+        self.met.clear();
+        self.met.resize(slots, NONE);
+        let (mut kept, met, keep) = (0, &mut self.met, self.keep);
+        self.buffer.retain(|candidate| {
+            let is_new = kept < keep && insert(met, id_of(*candidate));
+            kept += usize::from(is_new);
+            is_new
+        });
+        if kept == keep {
+            self.threshold = self.buffer.last().map_or(f32::INFINITY, |last| estimate_of(*last));
         }
     }
 
     /// The best candidates, best first.
-    pub(crate) fn into_ranked(mut self) -> Vec<u32> {
+    pub(crate) fn ranked(&mut self) -> impl Iterator<Item = u32> {
         self.prune();
-        self.buffer.sort_unstable_by(|a, b| a.estimate.total_cmp(&b.estimate).then(a.id.cmp(&b.id)));
-        self.buffer.iter().map(|candidate| candidate.id).collect()
+        self.buffer.iter().map(|candidate| id_of(*candidate))
     }
 
     /// The best candidates, by id, which is the order of their keys.
-    pub(crate) fn into_ids(mut self) -> Vec<u32> {
+    pub(crate) fn ids(&mut self) -> impl Iterator<Item = u32> {
         self.prune();
-        let mut ids: Vec<u32> = self.buffer.iter().map(|candidate| candidate.id).collect();
-        ids.sort_unstable();
-        ids
+        self.buffer.sort_unstable_by_key(|candidate| id_of(*candidate));
+        self.buffer.iter().map(|candidate| id_of(*candidate))
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the lower half is the id")]
+fn id_of(candidate: u64) -> u32 {
+    candidate as u32
+}
+
+fn estimate_of(candidate: u64) -> f32 {
+    unordered((candidate >> 32) as u32)
+}
+
+/// Puts an id into a table that has room; `false` if it is there already.
+fn insert(table: &mut [u64], id: u32) -> bool {
+    let mask = table.len() - 1;
+    let mut at = (u64::from(id).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize & mask;
+    loop {
+        match table[at] {
+            NONE => {
+                table[at] = u64::from(id);
+                return true;
+            }
+            found if found == u64::from(id) => return false,
+            _ => at = (at + 1) & mask,
+        }
     }
 }
 
@@ -87,10 +121,11 @@ mod tests {
             keep in 1usize..100,
         ) {
             let mut best = std::collections::BTreeMap::new();
-            let mut candidates = Candidates::new(keep);
+            let mut candidates = Candidates::default();
+            candidates.begin(keep);
             for (id, estimate) in offers {
                 let estimate = f32::from(estimate);
-                candidates.offer(Candidate { id, estimate });
+                candidates.offer(id, estimate);
                 let slot = best.entry(id).or_insert(estimate);
                 *slot = slot.min(estimate);
             }
@@ -98,18 +133,20 @@ mod tests {
             expected.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
             expected.truncate(keep);
             let mut expected: Vec<u32> = expected.into_iter().map(|(_, id)| id).collect();
-            expected.sort_unstable();
             prop_assert_eq!(candidates.is_full(), expected.len() == keep);
-            prop_assert_eq!(candidates.into_ids(), expected);
+            prop_assert_eq!(candidates.ranked().collect::<Vec<_>>(), expected.clone());
+            expected.sort_unstable();
+            prop_assert_eq!(candidates.ids().collect::<Vec<_>>(), expected);
         }
     }
 
     #[test]
     fn estimates_that_are_not_numbers_come_last() {
-        let mut candidates = Candidates::new(2);
+        let mut candidates = Candidates::default();
+        candidates.begin(2);
         for (id, estimate) in [(1, f32::NAN), (2, f32::INFINITY), (3, 1.0)] {
-            candidates.offer(Candidate { id, estimate });
+            candidates.offer(id, estimate);
         }
-        assert_eq!(candidates.into_ids(), [2, 3]);
+        assert_eq!(candidates.ids().collect::<Vec<_>>(), [2, 3]);
     }
 }

@@ -3,8 +3,9 @@
 use std::collections::BinaryHeap;
 
 use super::{Hit, Request, Target};
+use crate::database::ItemOf;
 use crate::error::{Error, Result};
-use crate::format::item::{Components, ItemRef};
+use crate::format::item::{Components, ItemRef, item_bytes};
 use crate::format::{Key, Kind};
 use crate::kernel::{Level, distance};
 use crate::metric::Metric;
@@ -55,8 +56,8 @@ impl PartialOrd for Ranked {
 }
 
 /// The `k` nearest of all items compared so far.
-pub(crate) struct Nearest<'a> {
-    target: Target<'a>,
+pub(crate) struct Nearest<'a, 't> {
+    target: Target<'a, 't>,
     query: ItemRef<'a>,
     k: usize,
     /// The farthest on top.
@@ -64,17 +65,20 @@ pub(crate) struct Nearest<'a> {
     pub(crate) compared: u64,
 }
 
-impl<'a> Nearest<'a> {
-    pub(crate) fn new(target: Target<'a>, query: ItemRef<'a>, k: usize) -> Self {
+impl<'a, 't> Nearest<'a, 't> {
+    pub(crate) fn new(target: Target<'a, 't>, query: ItemRef<'a>, k: usize) -> Self {
         Self { target, query, k, heap: BinaryHeap::new(), compared: 0 }
     }
 
     fn offer(&mut self, id: u32, item: &ItemRef<'_>) -> Result<()> {
-        let metric = self.target.of.metric;
+        let metric = self.target.items.of.metric;
         let distance = distance_of(self.target.level, metric, &self.query, item);
         // Vectors are checked before they are stored, so that this one is not as it was.
         if !distance.is_finite() {
-            return Err(Error::corrupted(Key::item(self.target.of.index, id), "a component of the item is not finite"));
+            return Err(Error::corrupted(
+                Key::item(self.target.items.of.index, id),
+                "a component of the item is not finite",
+            ));
         }
         let signed = if metric == Metric::DotProduct { -distance } else { distance };
         self.compared += 1;
@@ -91,23 +95,28 @@ impl<'a> Nearest<'a> {
         Ok(())
     }
 
+    /// Bytes of the items that were compared.
+    pub(crate) fn bytes(&self) -> u64 {
+        let ItemOf { dims, metric, .. } = self.target.items.of;
+        self.compared * item_bytes(dims, metric) as u64
+    }
+
     /// Compares items that must exist.
-    pub(crate) fn compare_known(&mut self, ids: impl IntoIterator<Item = u32>) -> Result<()> {
-        let Target { db, rtxn, of, .. } = self.target;
-        let mut ids = ids.into_iter();
-        let mut batch: Vec<(u32, ItemRef<'a>)> = Vec::with_capacity(BATCH);
+    pub(crate) fn compare_known(&mut self, ids: impl Iterator<Item = u32>) -> Result<()> {
+        let mut ids = ids.fuse();
         loop {
+            let mut batch: [Option<(u32, ItemRef<'t>)>; BATCH] = [None; BATCH];
             // Look-ups come first, so that vectors are on their way from memory when their turn comes.
-            for id in ids.by_ref().take(BATCH) {
-                let item = db.known_item(rtxn, of, id)?;
-                item.touch();
-                batch.push((id, item));
+            for (slot, id) in batch.iter_mut().zip(ids.by_ref()) {
+                let item = self.target.items.get(id)?;
+                item.prefetch();
+                *slot = Some((id, item));
             }
-            if batch.is_empty() {
+            for (id, item) in batch.iter().flatten() {
+                self.offer(*id, item)?;
+            }
+            if batch[BATCH - 1].is_none() {
                 return Ok(());
-            }
-            for (id, item) in batch.drain(..) {
-                self.offer(id, &item)?;
             }
         }
     }
@@ -115,12 +124,13 @@ impl<'a> Nearest<'a> {
     /// Compares every item that the request admits: each id of a filter that is smaller than the index by a look-up,
     /// else all items in their order.
     pub(crate) fn compare_all(&mut self, request: &Request<'_>) -> Result<()> {
-        let Target { db, rtxn, of, record, .. } = self.target;
+        let Target { items, record, .. } = self.target;
+        let (db, rtxn, of) = (items.db, items.rtxn, items.of);
         match request.filter {
             // A look-up costs about as much as reading eight items in order.
             Some(filter) if filter.len() < record.items / 8 => {
                 for id in filter.iter().filter(|id| request.exclude != Some(*id)) {
-                    if let Some(item) = db.item(rtxn, of, id)? {
+                    if let Some(item) = items.find(id)? {
                         self.offer(id, &item)?;
                     }
                 }
@@ -139,7 +149,7 @@ impl<'a> Nearest<'a> {
 
     /// The answer, nearest first.
     pub(crate) fn into_hits(self) -> Vec<Hit> {
-        let sign = if self.target.of.metric == Metric::DotProduct { -1.0 } else { 1.0 };
+        let sign = if self.target.items.of.metric == Metric::DotProduct { -1.0 } else { 1.0 };
         let ranked = self.heap.into_sorted_vec();
         ranked.into_iter().map(|ranked| Hit { id: ranked.id, distance: sign * ranked.score + 0.0 }).collect()
     }

@@ -5,8 +5,12 @@ pub(crate) mod candidates;
 pub(crate) mod effort;
 pub(crate) mod exact;
 pub(crate) mod filter;
+pub(crate) mod items;
 pub(crate) mod pending;
+pub(crate) mod scratch;
 pub(crate) mod traversal;
+
+use std::time::{Duration, Instant};
 
 use heed::RoTxn;
 use roaring::RoaringBitmap;
@@ -19,11 +23,13 @@ use crate::format::node::Layout;
 use crate::format::record::Record;
 use crate::kernel::Level;
 use crate::sketch::encode::{branch_layout, leaf_layout};
-use crate::sketch::query::Prepared;
 use crate::sketch::space::Space;
+use crate::tree::nodes::Nodes;
 use effort::Effort;
 use exact::Nearest;
+use items::Items;
 use pending::Pending;
+use scratch::Scratch;
 use traversal::Traversal;
 
 /// Indexes of at most this many items are scanned exactly: that takes less time than a descent.
@@ -56,6 +62,15 @@ pub struct Searched {
     pub reranked: u64,
     /// Vectors that were compared exactly without a sketch: pending items, small filters, exact searches.
     pub scanned_exactly: u64,
+    /// Bytes of the nodes and of the vectors that were read. Of a leaf that a filter restricts, only those of the blocks
+    /// of sketches that it left count.
+    pub bytes: u64,
+    /// Time from the call until the query was ready to be compared with sketches.
+    pub preparing: Duration,
+    /// Time for descending through branches and scanning leaves.
+    pub scanning: Duration,
+    /// Time for comparing vectors exactly, and for sorting the answer.
+    pub comparing: Duration,
 }
 
 /// The forest as queries need it: what is computed from the record and the origin alone.
@@ -76,6 +91,11 @@ impl Forest {
         Ok(Self::new(Space::new(of.metric, origin.to_vec(), record.seed), record))
     }
 
+    /// Its nodes in a snapshot, of which it will remember as many as `most` of each kind: a power of two, or 0.
+    pub(crate) fn nodes<'t>(&self, of: (Database, &'t RoTxn<'t>, ItemOf), most: usize) -> Nodes<'t> {
+        Nodes::new(of, self.leaf, self.branch, most)
+    }
+
     /// The layouts that the record gives the nodes of a forest in this space.
     pub(crate) fn new(space: Space, record: &Record) -> Self {
         let leaf = leaf_layout(space.metric, space.width, record.sketch_bits);
@@ -84,12 +104,17 @@ impl Forest {
     }
 }
 
+/// The forest as one snapshot has it.
+#[derive(Copy, Clone)]
+pub(crate) struct Planted<'a, 't> {
+    pub(crate) forest: &'a Forest,
+    pub(crate) nodes: &'a Nodes<'t>,
+}
+
 /// The index that is searched.
 #[derive(Copy, Clone)]
-pub(crate) struct Target<'a> {
-    pub(crate) db: Database,
-    pub(crate) rtxn: &'a RoTxn<'a>,
-    pub(crate) of: ItemOf,
+pub(crate) struct Target<'a, 't> {
+    pub(crate) items: &'a Items<'t>,
     pub(crate) record: &'a Record,
     pub(crate) level: Level,
 }
@@ -104,6 +129,8 @@ pub(crate) struct Request<'a> {
     pub(crate) filter: Option<&'a RoaringBitmap>,
     pub(crate) exclude: Option<u32>,
     pub(crate) is_exact: bool,
+    /// Whether the time of each phase is to be told.
+    pub(crate) is_timed: bool,
 }
 
 impl Request<'_> {
@@ -114,49 +141,76 @@ impl Request<'_> {
 }
 
 /// An index as a reader holds it: the parts of it that searches share are computed at the first one.
-pub(crate) trait Snapshot {
+pub(crate) trait Parts<'t> {
     /// The forest, or `None` if the index was never built.
-    fn forest(&self) -> Result<Option<&Forest>>;
+    fn planted(&self) -> Result<Option<Planted<'_, 't>>>;
     /// The pending marks.
     fn pending(&self) -> Result<&Pending>;
 }
 
 /// Answers a request: the nearest `k` items that it admits, nearest first.
-pub(crate) fn search(
-    target: Target<'_>,
-    snapshot: &impl Snapshot,
+pub(crate) fn search<'t>(
+    target: Target<'_, 't>,
+    parts: &impl Parts<'t>,
     query: ItemRef<'_>,
     request: &Request<'_>,
 ) -> Result<(Vec<Hit>, Searched)> {
     let record = target.record;
     let admitted = request.filter.map_or(record.items, |filter| filter.len().min(record.items));
     let k = request.k.min(usize::try_from(admitted).unwrap_or(usize::MAX));
-    let mut searched = Searched::default();
     if k == 0 {
-        return Ok((Vec::new(), searched));
+        return Ok((Vec::new(), Searched::default()));
     }
+    let mut clock = Clock::start(request.is_timed);
     let request = &Request { k, ..*request };
-    let effort = Effort::new(request, record, target.of.metric, admitted);
+    let effort = Effort::new(request, record, target.items.of.metric, admitted);
     let mut nearest = Nearest::new(target, query, k);
     let is_small = record.items <= EXACT_ITEMS || request.filter.is_some_and(|filter| filter.len() <= EXACT_FILTER);
     let is_exact = request.is_exact
         || request.recall >= 1.0 && request.search_k.is_none()
         || is_small
         || effort.rerank as u64 >= record.indexed / 2;
-    let forest = if is_exact { None } else { snapshot.forest()? };
-    let Some(forest) = forest else {
+    let planted = if is_exact { None } else { parts.planted()? };
+    let Some(planted) = planted else {
         nearest.compare_all(request)?;
-        searched.scanned_exactly = nearest.compared;
-        return Ok((nearest.into_hits(), searched));
+        let scanned_exactly = nearest.compared;
+        let mut searched = Searched { scanned_exactly, bytes: nearest.bytes(), ..Searched::default() };
+        let hits = nearest.into_hits();
+        searched.comparing = clock.lap();
+        return Ok((hits, searched));
     };
-    let pending = snapshot.pending()?;
-    let prepared = Prepared::new(&forest.space, &query, forest.leaf, forest.branch);
-    let mut traversal = Traversal::new(target, forest, pending, request, prepared);
-    let candidates = traversal.run(effort)?;
-    searched = traversal.searched();
-    nearest.compare_known(candidates.into_ids())?;
-    searched.reranked = nearest.compared;
-    nearest.compare_known(pending.live.iter().filter(|id| request.admits(*id)))?;
-    searched.scanned_exactly = nearest.compared - searched.reranked;
-    Ok((nearest.into_hits(), searched))
+    let pending = parts.pending()?;
+    Scratch::with(|scratch| {
+        let forest = planted.forest;
+        scratch.prepared.prepare(&forest.space, &query, forest.leaf, forest.branch);
+        let preparing = clock.lap();
+        let mut traversal = Traversal::new(target, planted, pending, request, scratch, effort.rerank);
+        traversal.run(effort)?;
+        let mut searched = traversal.searched();
+        (searched.preparing, searched.scanning) = (preparing, clock.lap());
+        nearest.compare_known(scratch.candidates.ids())?;
+        searched.reranked = nearest.compared;
+        nearest.compare_known(pending.live.iter().filter(|id| request.admits(*id)))?;
+        searched.scanned_exactly = nearest.compared - searched.reranked;
+        searched.bytes += nearest.bytes();
+        let hits = nearest.into_hits();
+        searched.comparing = clock.lap();
+        Ok((hits, searched))
+    })
+}
+
+/// Measures the phases of a search, if somebody wants to know.
+struct Clock(Option<Instant>);
+
+impl Clock {
+    fn start(is_wanted: bool) -> Self {
+        Self(is_wanted.then(Instant::now))
+    }
+
+    /// The time since the last lap.
+    fn lap(&mut self) -> Duration {
+        let Some(before) = &mut self.0 else { return Duration::ZERO };
+        let now = Instant::now();
+        now - std::mem::replace(before, now)
+    }
 }

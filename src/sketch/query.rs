@@ -5,7 +5,7 @@ use crate::format::item::{Components, ItemRef, words};
 use crate::format::node::{Code, Layout, NodeRef};
 use crate::kernel::scan::{Estimate, Scan, scan};
 use crate::kernel::tables::Rounding;
-use crate::kernel::{Level, matrix, tables};
+use crate::kernel::{Level, level, matrix, tables};
 use crate::metric::Metric;
 
 /// How many bits are set in each nibble.
@@ -18,7 +18,7 @@ struct Tables {
     rounding: Rounding,
 }
 
-/// A query ready to scan nodes with.
+/// A query ready to scan nodes with. Its buffers serve the next query, too.
 #[derive(Clone, Debug)]
 pub(crate) struct Prepared {
     level: Level,
@@ -27,43 +27,54 @@ pub(crate) struct Prepared {
     /// For leaves with rotated codes or bits; made anew per node for grid codes.
     leaf: Tables,
     branch: Tables,
+    /// Whether both are the same, and those of branches serve leaves.
+    is_shared: bool,
     /// Values of the tables before they are rounded to bytes.
     values: Vec<f32>,
 }
 
+impl Default for Prepared {
+    fn default() -> Self {
+        let (leaf, branch) = (Tables::default(), Tables::default());
+        let (point, values) = (Vec::new(), Vec::new());
+        Self { level: level(), is_dot: false, point, leaf, branch, is_shared: false, values }
+    }
+}
+
 impl Prepared {
-    /// `leaf` and `branch` are the layouts of the forest's nodes.
-    pub(crate) fn new(space: &Space, query: &ItemRef<'_>, leaf: Layout, branch: Layout) -> Self {
-        let mut point = vec![0.0; space.width];
-        space.map(query, &mut point);
-        let mut prepared = Self::for_branches(space, point, branch);
+    /// Prepares a query. `leaf` and `branch` are the layouts of the forest's nodes.
+    pub(crate) fn prepare(&mut self, space: &Space, query: &ItemRef<'_>, leaf: Layout, branch: Layout) {
+        self.point.resize(space.width, 0.0);
+        space.map(query, &mut self.point);
+        self.make_branch_tables(space, branch);
+        self.is_shared = leaf == branch && leaf.code == Code::Rotated;
         match (leaf.code, query.components) {
-            (Code::Rotated, _) if leaf == branch => prepared.leaf = prepared.branch.clone(),
-            (Code::Rotated, _) => {
-                prepared.leaf.rotated(space.level, &prepared.point, leaf.bits, &mut prepared.values);
-            }
-            (Code::Bits, Components::Bits(query)) => prepared.leaf.bits(query, leaf.width),
+            _ if self.is_shared => {}
+            (Code::Rotated, _) => self.leaf.rotated(space.level, &self.point, leaf.bits, &mut self.values),
+            (Code::Bits, Components::Bits(query)) => self.leaf.bits(query, leaf.width),
             _ => {}
         }
-        prepared
     }
 
     /// A point of work space that will scan branches only.
     pub(crate) fn for_branches(space: &Space, point: Vec<f32>, branch: Layout) -> Self {
-        let is_dot = space.metric == Metric::DotProduct;
-        let (leaf, tables, values) = (Tables::default(), Tables::default(), Vec::new());
-        let mut prepared = Self { level: space.level, is_dot, point, leaf, branch: tables, values };
-        if branch.code == Code::Rotated {
-            prepared.branch.rotated(space.level, &prepared.point, branch.bits, &mut prepared.values);
-        }
+        let mut prepared = Self { point, ..Self::default() };
+        prepared.make_branch_tables(space, branch);
         prepared
     }
 
     /// A point of work space that will scan leaves only, of codes that come from points.
     pub(crate) fn for_leaves(space: &Space, point: Vec<f32>, leaf: Layout) -> Self {
         let mut prepared = Self::for_branches(space, point, leaf);
-        std::mem::swap(&mut prepared.leaf, &mut prepared.branch);
+        prepared.is_shared = true;
         prepared
+    }
+
+    fn make_branch_tables(&mut self, space: &Space, branch: Layout) {
+        (self.level, self.is_dot) = (space.level, space.metric == Metric::DotProduct);
+        if branch.code == Code::Rotated {
+            self.branch.rotated(space.level, &self.point, branch.bits, &mut self.values);
+        }
     }
 
     /// Appends the entries of `node` whose estimate is not above `threshold`; see [`scan`].
@@ -77,7 +88,8 @@ impl Prepared {
         if node.layout.code == Code::Grid {
             self.leaf.grid(self.level, &self.point, node, &mut self.values);
         }
-        let tables = if node.level > 0 && node.layout.code == Code::Rotated { &self.branch } else { &self.leaf };
+        let is_of_branches = node.layout.code == Code::Rotated && (node.level > 0 || self.is_shared);
+        let tables = if is_of_branches { &self.branch } else { &self.leaf };
         if tables.bytes.len() != 16 * node.layout.positions() {
             return; // Not a node of this forest; the caller has checked layouts.
         }

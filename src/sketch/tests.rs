@@ -80,7 +80,8 @@ fn correlation(metric: Metric, dims: usize, bits: u8, shift: f32) -> f64 {
     }
     let packed = sketches.pack();
     assert_eq!(Sketches::unpack(&as_node(&packed, 0)).pack().blocks, packed.blocks);
-    let mut prepared = Prepared::new(&space, query, layout, branch_layout(metric, width, 4));
+    let mut prepared = Prepared::default();
+    prepared.prepare(&space, query, layout, branch_layout(metric, width, 4));
     let mut estimates = Vec::new();
     prepared.scan(&as_node(&packed, 0), None, f32::INFINITY, &mut estimates);
     assert_eq!(estimates.len(), entries.len());
@@ -141,7 +142,8 @@ fn an_entry_at_the_centroid_is_estimated_exactly() {
     let query = CheckedVector::new(&vector, 64, Metric::Euclidean).unwrap();
     let (layout, centroid) = (leaf_layout(Metric::Euclidean, 64, 2), vec![0.25f32; 64]);
     let packed = Sketches::of_points(&space, layout, centroid.clone(), &centroid).pack();
-    let mut prepared = Prepared::new(&space, &query.as_item(), layout, layout);
+    let mut prepared = Prepared::default();
+    prepared.prepare(&space, &query.as_item(), layout, layout);
     let mut estimates = Vec::new();
     prepared.scan(&as_node(&packed, 0), None, f32::INFINITY, &mut estimates);
     let mut point = vec![0.0; 64];

@@ -1,0 +1,34 @@
+//! What a search needs besides its result, kept for the next search of the same thread.
+
+use std::cell::Cell;
+
+use super::candidates::Candidates;
+use super::filter::Mask;
+use crate::kernel::scan::Estimate;
+use crate::sketch::query::Prepared;
+use crate::tree::descent::Descent;
+
+/// The buffers of a search. They grow to what the largest search of a thread needed.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    pub(crate) prepared: Prepared,
+    pub(crate) descent: Descent,
+    pub(crate) estimates: Vec<Estimate>,
+    pub(crate) mask: Mask,
+    pub(crate) candidates: Candidates,
+}
+
+thread_local! {
+    static SCRATCH: Cell<Option<Box<Scratch>>> = const { Cell::new(None) };
+}
+
+impl Scratch {
+    /// Lends the scratch of this thread, or a new one within another search of the same thread.
+    pub(crate) fn with<R>(work: impl FnOnce(&mut Self) -> R) -> R {
+        // A thread that is ending has none any more.
+        let mut scratch = SCRATCH.try_with(Cell::take).ok().flatten().unwrap_or_default();
+        let result = work(&mut scratch);
+        let _ = SCRATCH.try_with(|cell| cell.set(Some(scratch)));
+        result
+    }
+}
