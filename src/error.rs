@@ -104,6 +104,22 @@ pub enum Error {
         index: u16,
     },
 
+    /// There is no item of this id in this transaction's snapshot.
+    #[error("there is no item {id} in the index: check the id with `contains_item`, or search by its vector")]
+    ItemNotFound {
+        /// The id that was given as an example.
+        id: u32,
+    },
+
+    /// This form of a query has no meaning under the metric of the index.
+    #[error("{form} has no meaning under the {metric} metric: search by each of the vectors, or by any of them")]
+    NotForMetric {
+        /// What was asked for.
+        form: &'static str,
+        /// The metric recorded in the index.
+        metric: Metric,
+    },
+
     /// The index was created with another metric.
     #[error(
         "index {index} was created with the metric {expected}, got {got}: open it with {expected}, or use another index number"

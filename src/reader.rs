@@ -1,24 +1,26 @@
-//! Reading an index in one snapshot, and the query builder.
+//! Reading an index in one snapshot.
 
 use std::cell::OnceCell;
 
 use heed::RoTxn;
-use roaring::RoaringBitmap;
 
 use crate::check::{self, Verification};
 use crate::database::{Database, ItemOf};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::item::ItemRef;
 use crate::format::record::Record;
 use crate::format::{Key, Kind};
 use crate::kernel::level;
 use crate::metric::Metric;
+use crate::query::{Asked, Nns};
 use crate::search::effort::DEFAULT_RECALL;
 use crate::search::items::{self, Items};
 use crate::search::pending::Pending;
-use crate::search::{Forest, Hit, Parts, Planted, Request, Searched, Target, search};
+use crate::search::request::Request;
+use crate::search::run::search;
+use crate::search::stream::Stream;
+use crate::search::{Forest, Hit, Parts, Planted, Searched, Target};
 use crate::tree::nodes::{self, Nodes};
-use crate::vector::CheckedVector;
 
 /// An index in one snapshot of the database.
 ///
@@ -70,8 +72,8 @@ impl<'t> Reader<'t> {
     /// O(1): reads one record of 1 KiB. The first search prepares what all share, O(dims + pending).
     ///
     /// # Errors
-    /// [`Error::IndexNotFound`] if there is no such index in this snapshot; [`Error::FormatTooNew`];
-    /// [`Error::Corrupted`].
+    /// [`Error::IndexNotFound`](crate::Error::IndexNotFound) if there is no such index in this snapshot; [`Error::FormatTooNew`](crate::Error::FormatTooNew);
+    /// [`Error::Corrupted`](crate::Error::Corrupted).
     pub fn open(rtxn: &'t RoTxn<'_>, db: Database, index: u16) -> Result<Self> {
         let (record, metric) = db.record(rtxn, index)?;
         let of = ItemOf { index, dims: record.dims(), metric };
@@ -121,7 +123,7 @@ impl<'t> Reader<'t> {
     /// Whether there is an item of this id.
     ///
     /// # Errors
-    /// [`Error::Heed`].
+    /// [`Error::Heed`](crate::Error::Heed).
     pub fn contains_item(&self, id: u32) -> Result<bool> {
         Ok(self.items.db.get(self.items.rtxn, Key::item(self.items.of.index, id))?.is_some())
     }
@@ -129,7 +131,7 @@ impl<'t> Reader<'t> {
     /// The vector of an item as it was added, if there is such an item.
     ///
     /// # Errors
-    /// [`Error::Corrupted`] if the stored bytes are damaged.
+    /// [`Error::Corrupted`](crate::Error::Corrupted) if the stored bytes are damaged.
     pub fn item_vector(&self, id: u32) -> Result<Option<Vec<f32>>> {
         Ok(self.items.db.item(self.items.rtxn, self.items.of, id)?.map(|item| item.to_vector(self.items.of.dims)))
     }
@@ -137,7 +139,7 @@ impl<'t> Reader<'t> {
     /// The ids of all items, ascending. The first error ends what can be relied on.
     ///
     /// # Errors
-    /// [`Error::Heed`].
+    /// [`Error::Heed`](crate::Error::Heed).
     pub fn ids(&self) -> Result<impl Iterator<Item = Result<u32>> + use<'t>> {
         Ok(self
             .items
@@ -149,7 +151,7 @@ impl<'t> Reader<'t> {
     /// All items with their vectors, by ascending id. The first error ends what can be relied on.
     ///
     /// # Errors
-    /// [`Error::Heed`]; an item is [`Error::Corrupted`] if its bytes are damaged.
+    /// [`Error::Heed`](crate::Error::Heed); an item is [`Error::Corrupted`](crate::Error::Corrupted) if its bytes are damaged.
     pub fn items(&self) -> Result<impl Iterator<Item = Result<(u32, Vec<f32>)>> + use<'t>> {
         let of = self.items.of;
         let entries = self.items.db.iter(self.items.rtxn, of.index, Kind::Item)?;
@@ -162,17 +164,7 @@ impl<'t> Reader<'t> {
 
     /// Asks for the `k` nearest neighbours of what the returned builder is given.
     pub fn nns(&self, k: usize) -> Nns<'_> {
-        let request = Request {
-            k,
-            recall: DEFAULT_RECALL,
-            search_k: None,
-            oversampling: None,
-            filter: None,
-            exclude: None,
-            is_exact: false,
-            is_timed: false,
-        };
-        Nns { asked: self, request, report: None }
+        Nns::new(self, Request::new(k, DEFAULT_RECALL))
     }
 
     /// Counts of entries and of the bytes of their values, by kind.
@@ -181,7 +173,7 @@ impl<'t> Reader<'t> {
     /// Walks the whole index: O(items).
     ///
     /// # Errors
-    /// [`Error::Heed`].
+    /// [`Error::Heed`](crate::Error::Heed).
     pub fn stats(&self) -> Result<IndexStats> {
         let count = |kind| -> Result<(u64, u64)> {
             let mut total = (0, 0);
@@ -221,7 +213,7 @@ impl<'t> Reader<'t> {
     /// Encodes every entry of the forest again: some microseconds for each item.
     ///
     /// # Errors
-    /// [`Error::Heed`]. Damage is no error but a violation.
+    /// [`Error::Heed`](crate::Error::Heed). Damage is no error but a violation.
     pub fn verify(&self) -> Result<Verification> {
         check::verify(self.items.db, self.items.rtxn, self.items.of, &self.record)
     }
@@ -255,13 +247,6 @@ impl<'t> Parts<'t> for Reader<'t> {
     }
 }
 
-/// What the query builder asks of a reader, whatever the lifetime of its transaction.
-trait Asked {
-    fn of(&self) -> ItemOf;
-    fn item(&self, id: u32) -> Result<Option<ItemRef<'_>>>;
-    fn search(&self, query: ItemRef<'_>, request: &Request<'_>) -> Result<(Vec<Hit>, Searched)>;
-}
-
 impl Asked for Reader<'_> {
     fn of(&self) -> ItemOf {
         self.items.of
@@ -273,6 +258,10 @@ impl Asked for Reader<'_> {
 
     fn search(&self, query: ItemRef<'_>, request: &Request<'_>) -> Result<(Vec<Hit>, Searched)> {
         search(self.target(), self, query, request)
+    }
+
+    fn next(&self, stream: &mut Stream, request: &Request<'_>, count: usize) -> Result<Vec<Hit>> {
+        stream.next(self.target(), self, request, count)
     }
 }
 
@@ -316,123 +305,4 @@ pub struct IndexStats {
     pub leaf_bytes: u64,
     /// Bytes of the branches.
     pub branch_bytes: u64,
-}
-
-/// A search under construction: see [`Reader::nns`].
-///
-/// The answer has exactly min(k, matching items) hits, each item once, sorted by distance and then by id, with exact
-/// distances. What is approximate is only whether these are the very nearest ones.
-///
-/// ```
-/// # use spinney::{heed, Database, IndexOptions, Metric, Reader, Writer};
-/// # let dir = tempfile::tempdir()?;
-/// # // SAFETY: the folder is ours alone.
-/// # let env = unsafe { heed::EnvOpenOptions::new().map_size(10 << 20).max_dbs(1).open(dir.path())? };
-/// # let db = Database::open_or_create(&env)?;
-/// # let mut wtxn = env.write_txn()?;
-/// # let writer = Writer::open_or_create(db, &mut wtxn, 0, &IndexOptions::new(1, Metric::Euclidean))?;
-/// # writer.add_items(&mut wtxn, &[1, 2, 3, 4], &[1.0, 2.0, 3.0, 4.0])?;
-/// # wtxn.commit()?;
-/// # let rtxn = env.read_txn()?;
-/// let reader = Reader::open(&rtxn, db, 0)?;
-/// let even = spinney::roaring::RoaringBitmap::from([2, 4, 999]);
-/// let hits = reader.nns(10).filter(&even).by_vector(&[0.0])?;
-/// assert_eq!(hits.iter().map(|hit| hit.id).collect::<Vec<_>>(), [2, 4]);
-/// let like_3 = reader.nns(1).by_item(3)?.expect("item 3 exists");
-/// assert_eq!(like_3[0].id, 2);
-/// assert!(reader.nns(1).by_item(77)?.is_none());
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[must_use = "a search does nothing until by_vector or by_item is called"]
-pub struct Nns<'a> {
-    asked: &'a dyn Asked,
-    request: Request<'a>,
-    report: Option<&'a mut Searched>,
-}
-
-impl<'a> Nns<'a> {
-    /// The part of the true neighbours to be found, on average over queries like those that the index was calibrated with:
-    /// above 0, and at most 1, which compares every item exactly. The default is 0.95.
-    ///
-    /// A bulk build measures on its own items, against exact search, what effort reaches which recall for 1, 10 and 100
-    /// neighbours; later builds look again at a few items and correct it.
-    /// [`Writer::calibrate`](crate::Writer::calibrate) measures on queries of yours instead. Under the Hamming metric, and
-    /// in an index of fewer than a thousand items, a bulk build does not measure; later builds correct the effort all the
-    /// same.
-    pub fn recall(mut self, target: f32) -> Self {
-        self.request.recall = target;
-        self
-    }
-
-    /// How many leaf sketches the search scans at least, counting only items that the filter admits, whatever the recall
-    /// aimed at. More finds more and takes longer.
-    pub fn search_k(mut self, sketches: usize) -> Self {
-        self.request.search_k = Some(sketches);
-        self
-    }
-
-    /// How many vectors are compared exactly, as a multiple of `k` (at least 1). The default is what the recall aimed at
-    /// needs; with [`Nns::search_k`] it depends on the bits of the sketches: 8 for 1 bit, 4 for 2, 3 for 4, and 14 more than
-    /// `k` at least.
-    pub fn oversampling(mut self, factor: f32) -> Self {
-        self.request.oversampling = Some(factor);
-        self
-    }
-
-    /// Only items of this set are found; ids in it that are no items do no harm. Leaves without a member are skipped,
-    /// and small sets are scanned exactly.
-    pub fn filter(mut self, allowed: &'a RoaringBitmap) -> Self {
-        self.request.filter = Some(allowed);
-        self
-    }
-
-    /// Compares every item exactly: slow and always right. O(items).
-    pub fn exact(mut self) -> Self {
-        self.request.is_exact = true;
-        self
-    }
-
-    /// Writes what the search did into `report`.
-    pub fn report(mut self, report: &'a mut Searched) -> Self {
-        (self.report, self.request.is_timed) = (Some(report), true);
-        self
-    }
-
-    /// Finds the items nearest to `vector`.
-    ///
-    /// # Errors
-    /// [`Error::Dimensions`], [`Error::NonFinite`], [`Error::ZeroVector`], [`Error::NormOverflow`] or
-    /// [`Error::NotABit`] if the vector does not suit the index; [`Error::InvalidOption`]; [`Error::Corrupted`].
-    pub fn by_vector(self, vector: &[f32]) -> Result<Vec<Hit>> {
-        let ItemOf { dims, metric, .. } = self.asked.of();
-        let checked = CheckedVector::new(vector, dims, metric)?;
-        self.run(checked.as_item())
-    }
-
-    /// Finds the items nearest to an item, itself excluded; `None` if there is no such item.
-    ///
-    /// # Errors
-    /// [`Error::InvalidOption`]; [`Error::Corrupted`].
-    pub fn by_item(mut self, id: u32) -> Result<Option<Vec<Hit>>> {
-        let Some(item) = self.asked.item(id)? else {
-            return Ok(None);
-        };
-        self.request.exclude = Some(id);
-        self.run(item).map(Some)
-    }
-
-    fn run(self, query: ItemRef<'_>) -> Result<Vec<Hit>> {
-        if let Some(factor) = self.request.oversampling.filter(|factor| !(factor.is_finite() && *factor >= 1.0)) {
-            return Err(Error::option("oversampling", "a finite number from 1 up", factor));
-        }
-        let recall = self.request.recall;
-        if !(recall > 0.0 && recall <= 1.0) {
-            return Err(Error::option("recall", "a number above 0 and at most 1", recall));
-        }
-        let (hits, searched) = self.asked.search(query, &self.request)?;
-        if let Some(report) = self.report {
-            *report = searched;
-        }
-        Ok(hits)
-    }
 }

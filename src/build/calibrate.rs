@@ -16,8 +16,11 @@ use crate::metric::Metric;
 use crate::options::BuildPhase;
 use crate::search::calibration::{Found, NEIGHBOURS, asked_for, fit, observe};
 use crate::search::effort::{DEFAULT_RECALL, Effort};
+use crate::search::items::Items;
 use crate::search::pending::Pending;
-use crate::search::{EXACT_ITEMS, Forest, Hit, Parts, Planted, Request, Target, items::Items, search};
+use crate::search::request::Request;
+use crate::search::run::search;
+use crate::search::{EXACT_ITEMS, Forest, Hit, Parts, Planted, Target};
 
 /// Multiplications for all comparisons of a calibration, about: some seconds of one thread at most for a million items.
 const WORK: usize = 25_000_000_000;
@@ -137,17 +140,13 @@ fn nearest_of(site: &Site<'_>, rtxn: &RoTxn<'_>, ids: &[u32], queries: &Matrix) 
 
 /// Sketches that a query is given at most.
 fn cap(record: &Record, metric: Metric) -> usize {
-    let request = request(NEIGHBOURS, 0.8, None);
+    let request = Request::new(NEIGHBOURS, 0.8);
     let mut uncalibrated = *record;
     uncalibrated.calibration = Calibration::default();
-    let usual = Effort::new(&request, &uncalibrated, metric, record.indexed);
+    let usual = Effort::new(&request, &uncalibrated, metric);
     let copies = usize::from(record.trees) * (1 + usize::from(record.spill));
     let all = usize::try_from(record.indexed).unwrap_or(usize::MAX).saturating_mul(copies);
     usual.budget.saturating_mul(CAP).min(all).max(1)
-}
-
-fn request(k: usize, recall: f32, exclude: Option<u32>) -> Request<'static> {
-    Request { k, recall, search_k: None, oversampling: None, filter: None, exclude, is_exact: false, is_timed: false }
 }
 
 /// Measures a forest that has been written.
@@ -288,8 +287,9 @@ fn probe<'t>(
     let query = ItemRef::parse(key, bytes, of.dims, of.metric)?;
     let items = Items::new(db, rtxn, of, PROBE_KNOWS);
     let target = Target { items: &items, record, level: level() };
-    let usual = request(PROBED, DEFAULT_RECALL, Some(key.id()));
-    let effort = Effort::new(&usual, record, of.metric, record.indexed);
+    let exclude = [key.id()];
+    let usual = Request { exclude: &exclude, ..Request::new(PROBED, DEFAULT_RECALL) };
+    let effort = Effort::new(&usual, record, of.metric);
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,

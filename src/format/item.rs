@@ -86,6 +86,30 @@ impl<'t> ItemRef<'t> {
     }
 }
 
+/// A vector of its own, in the form in which items are stored.
+#[derive(Clone, Debug)]
+pub(crate) struct OwnedItem {
+    squared_norm: f64,
+    floats: Vec<f32>,
+    bits: Vec<u64>,
+    is_bits: bool,
+}
+
+impl OwnedItem {
+    pub(crate) fn new(item: &ItemRef<'_>) -> Self {
+        let (floats, bits, is_bits) = match item.components {
+            Components::Floats(floats) => (floats.to_vec(), Vec::new(), false),
+            Components::Bits(bits) => (Vec::new(), bits.to_vec(), true),
+        };
+        Self { squared_norm: item.squared_norm, floats, bits, is_bits }
+    }
+
+    pub(crate) fn as_item(&self) -> ItemRef<'_> {
+        let components = if self.is_bits { Components::Bits(&self.bits) } else { Components::Floats(&self.floats) };
+        ItemRef { squared_norm: self.squared_norm, components }
+    }
+}
+
 /// The components of a bit vector, in order, with those of the padding.
 pub(crate) fn bits(words: &[u64]) -> impl Iterator<Item = bool> {
     words.iter().flat_map(|word| (0..64).map(move |i| word >> i & 1 == 1))

@@ -71,6 +71,23 @@ impl<'t> SetRef<'t> {
         self.containers().flat_map(|container| container.iter())
     }
 
+    /// Calls `visit` with every position and its id, in order; faster than [`SetRef::iter`].
+    #[inline]
+    pub(crate) fn for_each(self, mut visit: impl FnMut(usize, u32)) {
+        let mut before = 0;
+        for container in self.containers() {
+            let len = container.len;
+            if len <= ARRAY_MAX {
+                for (rank, value) in container.values.as_chunks::<2>().0.iter().enumerate() {
+                    visit(before + rank, container.high << 16 | u32::from(u16::from_le_bytes(*value)));
+                }
+            } else {
+                container.iter().enumerate().for_each(|(rank, id)| visit(before + rank, id));
+            }
+            before += len;
+        }
+    }
+
     /// Whether this id is in the set: O(containers), and a binary search within one.
     pub(crate) fn contains(self, id: u32) -> bool {
         self.containers().find(|container| container.high == id >> 16).is_some_and(|container| container.contains(id))
@@ -188,6 +205,9 @@ mod tests {
         let set = SetRef::parse(&bytes).expect("our own bytes");
         assert_eq!(set.len(), ids.len());
         assert!(set.iter().eq(ids.iter().copied()));
+        let mut visited = Vec::new();
+        set.for_each(|position, id| visited.push((position, id)));
+        assert!(visited.into_iter().eq(ids.iter().copied().enumerate()));
         let mut picked = Vec::new();
         set.select((0..ids.len()).step_by(3).map(|p| (p, ())), |id, ()| picked.push(id)).expect("positions in range");
         assert!(picked.into_iter().eq(ids.iter().copied().step_by(3)));

@@ -4,9 +4,11 @@
 //! reached. What is kept of each neighbour is the budget from which on it is found, and how many candidates look better by
 //! their sketches. Both together tell, for any recall, how many sketches to scan and how many vectors to compare exactly.
 
+use super::candidates::Candidates;
+use super::request::Request;
 use super::scratch::Scratch;
-use super::traversal::Traversal;
-use super::{Planted, Request, Target};
+use super::traversal::{Sink, Traversal};
+use super::{Planted, Target};
 use crate::error::Result;
 use crate::format::item::ItemRef;
 use crate::format::record::{CALIBRATED_KS, CALIBRATED_RECALLS, Calibration, Reach};
@@ -49,16 +51,7 @@ pub(crate) fn observe<'t>(
     truth: &[u32],
     cap: usize,
 ) -> Result<Vec<Found>> {
-    let request = Request {
-        k: truth.len(),
-        recall: 1.0,
-        search_k: None,
-        oversampling: None,
-        filter: None,
-        exclude,
-        is_exact: false,
-        is_timed: false,
-    };
+    let request = Request { exclude: exclude.as_slice(), ..Request::new(truth.len(), 1.0) };
     let mut order: Vec<(u32, usize)> = truth.iter().copied().zip(0..).collect();
     order.sort_unstable();
     let mut found = vec![NEVER; truth.len()];
@@ -66,38 +59,92 @@ pub(crate) fn observe<'t>(
     for (_, at) in order.iter().filter(|(id, _)| pending.ids.contains(*id)) {
         found[*at] = Found { budget: 0, rank: 0 };
     }
-    // Most candidates are none of them, which one bit tells.
-    let mut hints = [false; 1024];
-    truth.iter().for_each(|id| hints[*id as usize % 1024] = true);
-    let (mut before, mut budget) = (0, FIRST_BUDGET.min(cap));
+    let mut watch = Watch {
+        candidates: Candidates::default(),
+        hints: [false; 1024],
+        order,
+        found,
+        before: 0.0,
+        budget: 0,
+        spent: 0.0,
+    };
+    truth.iter().for_each(|id| watch.hints[*id as usize % 1024] = true);
+    let mut budget = FIRST_BUDGET.min(cap);
     Scratch::with(|scratch| {
         let forest = planted.forest;
         scratch.prepared.prepare(&forest.space, query, forest.leaf, forest.branch);
         loop {
-            Traversal::new(target, planted, pending, &request, scratch, KEPT).watch(budget, |id, spent| {
-                if hints[id as usize % 1024]
-                    && let Ok(at) = order.binary_search_by_key(&id, |(id, _)| *id)
-                {
-                    let slot = &mut found[order[at].1].budget;
-                    // One that the budget before did not find, though its turn came earlier now, is under a branch that
-                    // only a larger budget opens. The next smaller one may be too small: branches step at the same budget
-                    // for nearly all queries.
-                    let needed = if spent >= before { spent + 1 } else { budget };
-                    *slot = (*slot).min(u32::try_from(needed).unwrap_or(u32::MAX));
-                }
-            })?;
-            let all = found.iter().all(|found| found.budget < u32::MAX);
-            if all || budget >= cap {
-                for (rank, id) in (0u32..).zip(scratch.candidates.ranked()) {
-                    if let Ok(at) = order.binary_search_by_key(&id, |(id, _)| *id) {
-                        found[order[at].1].rank = rank;
-                    }
-                }
-                return Ok(found);
+            watch.begin(budget);
+            Traversal::begin(target, planted, pending, &request, scratch).watch(
+                budget,
+                &mut watch,
+                Watch::set_spent,
+            )?;
+            if budget >= cap || watch.found.iter().all(|found| found.budget < u32::MAX) {
+                return Ok(watch.into_found());
             }
-            (before, budget) = (budget, budget.saturating_add(budget / 3).min(cap));
+            budget = budget.saturating_add(budget / 3).min(cap);
         }
     })
+}
+
+/// Sees when true neighbours are found.
+struct Watch {
+    candidates: Candidates,
+    /// Most candidates are no neighbours, which one bit tells.
+    hints: [bool; 1024],
+    /// The neighbours by id, each with its rank.
+    order: Vec<(u32, usize)>,
+    found: Vec<Found>,
+    /// The budget before this one.
+    before: f64,
+    budget: u32,
+    spent: f64,
+}
+
+impl Watch {
+    fn begin(&mut self, budget: usize) {
+        self.candidates.begin(KEPT);
+        self.before = f64::from(self.budget);
+        self.budget = u32::try_from(budget).unwrap_or(u32::MAX);
+    }
+
+    fn set_spent(&mut self, spent: f64) {
+        self.spent = spent;
+    }
+
+    fn rank_of(&self, id: u32) -> Option<usize> {
+        let is_likely = self.hints[id as usize % 1024];
+        let at = is_likely.then(|| self.order.binary_search_by_key(&id, |(id, _)| *id).ok()).flatten()?;
+        Some(self.order[at].1)
+    }
+
+    fn into_found(mut self) -> Vec<Found> {
+        let mut candidates = std::mem::take(&mut self.candidates);
+        for (rank, id) in (0u32..).zip(candidates.ranked()) {
+            if let Some(at) = self.rank_of(id) {
+                self.found[at].rank = rank;
+            }
+        }
+        self.found
+    }
+}
+
+impl Sink for Watch {
+    fn threshold(&self) -> f32 {
+        self.candidates.threshold()
+    }
+
+    fn offer(&mut self, id: u32, estimate: f32) {
+        self.candidates.offer(id, estimate);
+        if let Some(at) = self.rank_of(id) {
+            // One that the budget before did not find, though its turn came earlier now, is under a branch that only a larger
+            // budget opens. The next smaller one may be too small: branches step at the same budget for nearly all queries.
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "less than the budget")]
+            let needed = if self.spent >= self.before { self.spent as u32 + 1 } else { self.budget };
+            self.found[at].budget = self.found[at].budget.min(needed);
+        }
+    }
 }
 
 /// The effort for each recall, from what was observed of many queries. `items` is the size of the forest.

@@ -76,9 +76,10 @@ impl Candidates {
         self.buffer.iter().map(|candidate| id_of(*candidate))
     }
 
-    /// The best candidates, by id, which is the order of their keys.
-    pub(crate) fn ids(&mut self) -> impl Iterator<Item = u32> {
+    /// The best candidates, `most` of them at most, by id, which is the order of their keys.
+    pub(crate) fn ids(&mut self, most: usize) -> impl Iterator<Item = u32> {
         self.prune();
+        self.buffer.truncate(most);
         self.buffer.sort_unstable_by_key(|candidate| id_of(*candidate));
         self.buffer.iter().map(|candidate| id_of(*candidate))
     }
@@ -136,7 +137,7 @@ mod tests {
             prop_assert_eq!(candidates.is_full(), expected.len() == keep);
             prop_assert_eq!(candidates.ranked().collect::<Vec<_>>(), expected.clone());
             expected.sort_unstable();
-            prop_assert_eq!(candidates.ids().collect::<Vec<_>>(), expected);
+            prop_assert_eq!(candidates.ids(usize::MAX).collect::<Vec<_>>(), expected);
         }
     }
 
@@ -147,6 +148,6 @@ mod tests {
         for (id, estimate) in [(1, f32::NAN), (2, f32::INFINITY), (3, 1.0)] {
             candidates.offer(id, estimate);
         }
-        assert_eq!(candidates.ids().collect::<Vec<_>>(), [2, 3]);
+        assert_eq!(candidates.ids(2).collect::<Vec<_>>(), [2, 3]);
     }
 }

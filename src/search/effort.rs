@@ -1,6 +1,6 @@
 //! How much of the forest a search looks at.
 
-use super::Request;
+use super::request::Request;
 use crate::format::record::{CALIBRATED_KS, CALIBRATED_RECALLS, Calibration, NO_CORRECTION, Reach, Record};
 use crate::metric::Metric;
 
@@ -8,12 +8,18 @@ use crate::metric::Metric;
 pub(crate) const DEFAULT_RECALL: f32 = 0.95;
 
 /// How much of the forest a search looks at.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, PartialEq)]
 pub(crate) struct Effort {
-    /// Leaf sketches to scan, of items that the filter admits.
+    /// Leaf sketches to scan where every entry is admitted.
     pub(crate) budget: usize,
     /// Candidates to rerank.
     pub(crate) rerank: usize,
+    /// Whether the budget counts entries that the filter admits, whatever it leaves out between them.
+    counts_admitted: bool,
+    /// For ten times the neighbours, the logarithm (to ten) of how many times the budget is needed.
+    growth: f64,
+    /// Entries after which the search is given up.
+    pub(crate) most_entries: f64,
 }
 
 #[expect(
@@ -26,13 +32,14 @@ impl Effort {
     /// The user's knobs, else what reached the recall that he wants when it was measured.
     ///
     /// The number of sketches that a fixed recall needs grows more slowly than the index: about with its square root.
-    pub(crate) fn new(request: &Request<'_>, record: &Record, metric: Metric, admitted: u64) -> Self {
-        let searched = record.indexed.min(admitted) as f64;
+    pub(crate) fn new(request: &Request<'_>, record: &Record, metric: Metric) -> Self {
+        let searched = record.indexed as f64;
         let measured = Some(&record.calibration).filter(|calibration| calibration.items > 0);
         let reach = measured.map(|calibration| {
             let (budget, rerank) = calibrated(calibration, request.k, f64::from(request.recall));
             let growth = (searched / calibration.items as f64).sqrt();
-            (budget * growth, rerank)
+            let (tenfold, _) = calibrated(calibration, request.k.saturating_mul(10), f64::from(request.recall));
+            (budget * growth, rerank, (tenfold / budget).log10())
         });
         let natural = || natural(record, metric, searched, request);
         let correction = f64::from(record.calibration.correction()) / f64::from(NO_CORRECTION);
@@ -44,12 +51,42 @@ impl Effort {
             _ => 3.0,
         }));
         let rerank = match reach {
-            Some((_, rerank)) if request.oversampling.is_none() && request.search_k.is_none() => rerank.ceil() as usize,
+            Some((_, rerank, _)) if request.oversampling.is_none() && request.search_k.is_none() => {
+                rerank.ceil() as usize
+            }
             _ => (request.k as f64 * plain).ceil() as usize,
         };
         let is_plain = request.oversampling.is_none() && (reach.is_none() || request.search_k.is_some());
         let floor = if is_plain { request.k.saturating_add(14) } else { request.k };
-        Self { budget, rerank: rerank.max(floor) }
+        Self {
+            budget,
+            rerank: rerank.max(floor),
+            counts_admitted: request.search_k.is_some(),
+            growth: reach.map_or(0.5, |reach| reach.2).clamp(0.0, 1.0),
+            most_entries: f64::INFINITY,
+        }
+    }
+
+    /// Whether enough has been looked at: so many entries, of which the filter admits so many.
+    ///
+    /// The k nearest of those that a filter admits are among the k / s nearest of all, where it admits the part s: so many
+    /// have to be looked for. What counts is the part that it admits around the query.
+    pub(crate) fn is_met(&self, entries: f64, admitted: f64) -> bool {
+        if self.counts_admitted {
+            return admitted >= self.budget as f64;
+        }
+        entries >= self.entries_for(admitted / entries)
+    }
+
+    /// Entries to look at where the filter admits this part of them.
+    pub(crate) fn entries_for(&self, part: f64) -> f64 {
+        let budget = self.budget as f64;
+        match part {
+            1.0.. => budget,
+            _ if part > 0.0 => budget * part.powf(-self.growth),
+            // Nothing that is admitted has been met, or nothing at all.
+            _ => f64::INFINITY,
+        }
     }
 }
 

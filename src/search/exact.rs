@@ -2,7 +2,12 @@
 
 use std::collections::BinaryHeap;
 
-use super::{Hit, Request, Target};
+use rayon::prelude::*;
+use roaring::RoaringBitmap;
+
+use super::items::Items;
+use super::request::{Request, Stop};
+use super::{Hit, Target};
 use crate::database::ItemOf;
 use crate::error::{Error, Result};
 use crate::format::item::{Components, ItemRef, item_bytes};
@@ -12,6 +17,9 @@ use crate::metric::Metric;
 
 /// Items that are looked up before the first of them is compared.
 const BATCH: usize = 32;
+/// Items that are shared among threads at once, and how many of them are one task.
+const SHARED: usize = 1 << 16;
+const SHARE: usize = 1 << 10;
 
 /// The distance of two vectors in double precision, as [`Metric`] defines it.
 fn distance_of(level: Level, metric: Metric, a: &ItemRef<'_>, b: &ItemRef<'_>) -> f64 {
@@ -36,9 +44,9 @@ fn distance_of(level: Level, metric: Metric, a: &ItemRef<'_>, b: &ItemRef<'_>) -
 /// An item in the order of the answer: by score, then by id. The score is the distance, or its negative where the
 /// largest comes first.
 #[derive(Copy, Clone, Debug, PartialEq)]
-struct Ranked {
-    score: f32,
-    id: u32,
+pub(crate) struct Ranked {
+    pub(crate) score: f32,
+    pub(crate) id: u32,
 }
 
 impl Eq for Ranked {}
@@ -55,36 +63,97 @@ impl PartialOrd for Ranked {
     }
 }
 
+/// 1, or -1 where the largest distance comes first.
+fn sign(metric: Metric) -> f32 {
+    if metric == Metric::DotProduct { -1.0 } else { 1.0 }
+}
+
+impl Ranked {
+    pub(crate) fn into_hit(self, metric: Metric) -> Hit {
+        Hit { id: self.id, distance: sign(metric) * self.score + 0.0 }
+    }
+}
+
+/// The largest score within a distance.
+pub(crate) fn score_within(metric: Metric, within: Option<f32>) -> f32 {
+    within.map_or(f32::INFINITY, |distance| sign(metric) * distance)
+}
+
+/// Compares one query with items.
+#[derive(Copy, Clone)]
+pub(crate) struct Measure<'q> {
+    pub(crate) of: ItemOf,
+    pub(crate) level: Level,
+    pub(crate) query: ItemRef<'q>,
+}
+
+impl Measure<'_> {
+    pub(crate) fn rank(&self, id: u32, item: &ItemRef<'_>) -> Result<Ranked> {
+        let distance = distance_of(self.level, self.of.metric, &self.query, item);
+        // Vectors are checked before they are stored, so that this one is not as it was.
+        if !distance.is_finite() {
+            return Err(Error::corrupted(Key::item(self.of.index, id), "a component of the item is not finite"));
+        }
+        // Rounded once; the sum with zero turns -0 into 0, which would sort apart.
+        #[expect(clippy::cast_possible_truncation, reason = "norms are bounded so that distances fit f32")]
+        Ok(Ranked { score: sign(self.of.metric) * distance as f32 + 0.0, id })
+    }
+
+    /// Bytes of so many items.
+    pub(crate) fn bytes(&self, items: u64) -> u64 {
+        items * item_bytes(self.of.dims, self.of.metric) as u64
+    }
+
+    /// Ranks items that must exist, until `stop` says so; tells whether it did. The first few come in any case.
+    pub(crate) fn rank_known<'t>(
+        &self,
+        items: &Items<'t>,
+        ids: impl Iterator<Item = u32>,
+        stop: Stop<'_>,
+        mut found: impl FnMut(Ranked),
+    ) -> Result<bool> {
+        let mut ids = ids.fuse();
+        loop {
+            let mut batch: [Option<(u32, ItemRef<'t>)>; BATCH] = [None; BATCH];
+            // Look-ups come first, so that vectors are on their way from memory when their turn comes.
+            for (slot, id) in batch.iter_mut().zip(ids.by_ref()) {
+                let item = items.get(id)?;
+                item.prefetch();
+                *slot = Some((id, item));
+            }
+            for (id, item) in batch.iter().flatten() {
+                found(self.rank(*id, item)?);
+            }
+            if batch[BATCH - 1].is_none() {
+                return Ok(false);
+            }
+            if stop.is_due() {
+                return Ok(true);
+            }
+        }
+    }
+}
+
 /// The `k` nearest of all items compared so far.
-pub(crate) struct Nearest<'a, 't> {
-    target: Target<'a, 't>,
-    query: ItemRef<'a>,
+pub(crate) struct Nearest {
     k: usize,
+    /// What is farther is not kept.
+    farthest: f32,
     /// The farthest on top.
     heap: BinaryHeap<Ranked>,
     pub(crate) compared: u64,
 }
 
-impl<'a, 't> Nearest<'a, 't> {
-    pub(crate) fn new(target: Target<'a, 't>, query: ItemRef<'a>, k: usize) -> Self {
-        Self { target, query, k, heap: BinaryHeap::new(), compared: 0 }
+impl Nearest {
+    pub(crate) fn new(k: usize, farthest: f32) -> Self {
+        Self { k, farthest, heap: BinaryHeap::new(), compared: 0 }
     }
 
-    fn offer(&mut self, id: u32, item: &ItemRef<'_>) -> Result<()> {
-        let metric = self.target.items.of.metric;
-        let distance = distance_of(self.target.level, metric, &self.query, item);
-        // Vectors are checked before they are stored, so that this one is not as it was.
-        if !distance.is_finite() {
-            return Err(Error::corrupted(
-                Key::item(self.target.items.of.index, id),
-                "a component of the item is not finite",
-            ));
-        }
-        let signed = if metric == Metric::DotProduct { -distance } else { distance };
+    pub(crate) fn offer(&mut self, ranked: Ranked) {
         self.compared += 1;
-        // Rounded once; the sum with zero turns -0 into 0, which would sort apart.
-        #[expect(clippy::cast_possible_truncation, reason = "norms are bounded so that distances fit f32")]
-        let ranked = Ranked { score: signed as f32 + 0.0, id };
+        if ranked.score > self.farthest {
+            return;
+        }
         if self.heap.len() < self.k {
             self.heap.push(ranked);
         } else if let Some(mut farthest) = self.heap.peek_mut()
@@ -92,65 +161,127 @@ impl<'a, 't> Nearest<'a, 't> {
         {
             *farthest = ranked;
         }
-        Ok(())
     }
 
-    /// Bytes of the items that were compared.
-    pub(crate) fn bytes(&self) -> u64 {
-        let ItemOf { dims, metric, .. } = self.target.items.of;
-        self.compared * item_bytes(dims, metric) as u64
+    /// Takes in what another has found.
+    fn merge(&mut self, other: Self) {
+        let compared = self.compared + other.compared;
+        other.heap.into_iter().for_each(|ranked| self.offer(ranked));
+        self.compared = compared;
     }
 
-    /// Compares items that must exist.
-    pub(crate) fn compare_known(&mut self, ids: impl Iterator<Item = u32>) -> Result<()> {
-        let mut ids = ids.fuse();
-        loop {
-            let mut batch: [Option<(u32, ItemRef<'t>)>; BATCH] = [None; BATCH];
-            // Look-ups come first, so that vectors are on their way from memory when their turn comes.
-            for (slot, id) in batch.iter_mut().zip(ids.by_ref()) {
-                let item = self.target.items.get(id)?;
-                item.prefetch();
-                *slot = Some((id, item));
-            }
-            for (id, item) in batch.iter().flatten() {
-                self.offer(*id, item)?;
-            }
-            if batch[BATCH - 1].is_none() {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Compares every item that the request admits: each id of a filter that is smaller than the index by a look-up,
-    /// else all items in their order.
-    pub(crate) fn compare_all(&mut self, request: &Request<'_>) -> Result<()> {
-        let Target { items, record, .. } = self.target;
-        let (db, rtxn, of) = (items.db, items.rtxn, items.of);
-        match request.filter {
-            // A look-up costs about as much as reading eight items in order.
-            Some(filter) if filter.len() < record.items / 8 => {
-                for id in filter.iter().filter(|id| request.exclude != Some(*id)) {
-                    if let Some(item) = items.find(id)? {
-                        self.offer(id, &item)?;
-                    }
-                }
-            }
-            _ => {
-                for entry in db.iter(rtxn, of.index, Kind::Item)? {
-                    let (key, bytes) = entry?;
-                    if request.admits(key.id()) {
-                        self.offer(key.id(), &ItemRef::parse(key, bytes, of.dims, of.metric)?)?;
-                    }
-                }
-            }
-        }
-        Ok(())
+    /// What was found, in no order.
+    pub(crate) fn into_ranked(self) -> impl Iterator<Item = Ranked> {
+        self.heap.into_iter()
     }
 
     /// The answer, nearest first.
-    pub(crate) fn into_hits(self) -> Vec<Hit> {
-        let sign = if self.target.items.of.metric == Metric::DotProduct { -1.0 } else { 1.0 };
+    pub(crate) fn into_hits(self, metric: Metric) -> Vec<Hit> {
         let ranked = self.heap.into_sorted_vec();
-        ranked.into_iter().map(|ranked| Hit { id: ranked.id, distance: sign * ranked.score + 0.0 }).collect()
+        ranked.into_iter().map(|ranked| ranked.into_hit(metric)).collect()
+    }
+}
+
+/// Compares every item that the request admits, until it wants to stop; tells whether it did.
+///
+/// Each id of a filter that is smaller than the index by a look-up, else all items in their order.
+pub(crate) fn compare_all(
+    target: Target<'_, '_>,
+    measure: &Measure<'_>,
+    request: &Request<'_>,
+    nearest: &mut Nearest,
+) -> Result<bool> {
+    match request.filter.allowed {
+        // A look-up costs about as much as reading eight items in order.
+        Some(allowed) if allowed.len() < target.record.items / 8 => {
+            compare_allowed(target, measure, request, allowed, nearest)
+        }
+        _ if request.is_parallel => compare_shared(target, measure, request, nearest),
+        _ => compare_in_order(target, measure, request, nearest),
+    }
+}
+
+fn compare_allowed<'t>(
+    target: Target<'_, 't>,
+    measure: &Measure<'_>,
+    request: &Request<'_>,
+    allowed: &RoaringBitmap,
+    nearest: &mut Nearest,
+) -> Result<bool> {
+    let is_wanted =
+        |id: &u32| !request.exclude.contains(id) && request.filter.predicate.is_none_or(|admits| admits(*id));
+    let mut ids = allowed.iter().filter(is_wanted);
+    loop {
+        let mut batch: [Option<(u32, ItemRef<'t>)>; BATCH] = [None; BATCH];
+        let mut is_last = true;
+        for (slot, id) in batch.iter_mut().zip(ids.by_ref()) {
+            // An id of the filter need not be one of an item.
+            *slot = target.items.find(id)?.map(|item| (id, item));
+            slot.iter().for_each(|(_, item)| item.prefetch());
+            is_last = false;
+        }
+        for (id, item) in batch.iter().flatten() {
+            nearest.offer(measure.rank(*id, item)?);
+        }
+        if is_last || request.stop.is_due() {
+            return Ok(!is_last);
+        }
+    }
+}
+
+fn compare_in_order(
+    target: Target<'_, '_>,
+    measure: &Measure<'_>,
+    request: &Request<'_>,
+    nearest: &mut Nearest,
+) -> Result<bool> {
+    let Items { db, rtxn, of, .. } = *target.items;
+    for (number, entry) in db.iter(rtxn, of.index, Kind::Item)?.enumerate() {
+        let (key, bytes) = entry?;
+        if request.admits(key.id()) {
+            nearest.offer(measure.rank(key.id(), &ItemRef::parse(key, bytes, of.dims, of.metric)?)?);
+        }
+        if number % BATCH == BATCH - 1 && request.stop.is_due() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// One thread walks over the items, as LMDB wants it, and all compare them: what lies in the map may be read by any.
+fn compare_shared(
+    target: Target<'_, '_>,
+    measure: &Measure<'_>,
+    request: &Request<'_>,
+    nearest: &mut Nearest,
+) -> Result<bool> {
+    let Items { db, rtxn, of, .. } = *target.items;
+    let mut entries = db.iter(rtxn, of.index, Kind::Item)?;
+    let (k, farthest) = (nearest.k, nearest.farthest);
+    loop {
+        let (mut some, mut is_last) = (Vec::with_capacity(SHARED), true);
+        for entry in entries.by_ref().take(SHARED) {
+            let (key, bytes) = entry?;
+            is_last = false;
+            // Callbacks of the user are called by his own thread.
+            if request.admits(key.id()) {
+                some.push((key, bytes));
+            }
+        }
+        let compare = |part: &[(Key, &[u8])]| {
+            let mut nearest = Nearest::new(k, farthest);
+            for (key, bytes) in part {
+                let item = ItemRef::parse(*key, bytes, of.dims, of.metric)?;
+                nearest.offer(measure.rank(key.id(), &item)?);
+            }
+            Ok(nearest)
+        };
+        let parts: Vec<Result<Nearest>> = some.par_chunks(SHARE).map(compare).collect();
+        for part in parts {
+            nearest.merge(part?);
+        }
+        if is_last || request.stop.is_due() {
+            return Ok(!is_last);
+        }
     }
 }

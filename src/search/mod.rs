@@ -7,35 +7,31 @@ pub(crate) mod exact;
 pub(crate) mod filter;
 pub(crate) mod items;
 pub(crate) mod pending;
+pub(crate) mod plan;
+pub(crate) mod request;
+pub(crate) mod run;
 pub(crate) mod scratch;
+pub(crate) mod stream;
 pub(crate) mod traversal;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use heed::RoTxn;
-use roaring::RoaringBitmap;
 
 use crate::database::{Database, ItemOf};
 use crate::error::{Error, Result};
-use crate::format::Key;
-use crate::format::item::ItemRef;
 use crate::format::node::Layout;
 use crate::format::record::Record;
+use crate::format::{Key, width};
 use crate::kernel::Level;
 use crate::sketch::encode::{branch_layout, leaf_layout};
 use crate::sketch::space::Space;
 use crate::tree::nodes::Nodes;
-use effort::Effort;
-use exact::Nearest;
 use items::Items;
 use pending::Pending;
-use scratch::Scratch;
-use traversal::Traversal;
 
 /// Indexes of at most this many items are scanned exactly: that takes less time than a descent.
 pub(crate) const EXACT_ITEMS: u64 = 1_000;
-/// Filters of at most this many ids are scanned exactly, one look-up for each.
-const EXACT_FILTER: u64 = 1_000;
 
 /// One answer of a search.
 #[derive(Copy, Clone, Debug, PartialEq)]
@@ -71,6 +67,25 @@ pub struct Searched {
     pub scanning: Duration,
     /// Time for comparing vectors exactly, and for sorting the answer.
     pub comparing: Duration,
+    /// Whether the search was stopped before it was done.
+    pub is_partial: bool,
+}
+
+impl Searched {
+    /// Adds what another search did.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.branches += other.branches;
+        self.branch_sketches += other.branch_sketches;
+        self.leaves += other.leaves;
+        self.sketches += other.sketches;
+        self.reranked += other.reranked;
+        self.scanned_exactly += other.scanned_exactly;
+        self.bytes += other.bytes;
+        self.preparing += other.preparing;
+        self.scanning += other.scanning;
+        self.comparing += other.comparing;
+        self.is_partial |= other.is_partial;
+    }
 }
 
 /// The forest as queries need it: what is computed from the record and the origin alone.
@@ -104,6 +119,11 @@ impl Forest {
     }
 }
 
+/// The layout of the leaves of an index.
+pub(crate) fn layout_of_leaves(of: ItemOf, record: &Record) -> Layout {
+    leaf_layout(of.metric, width(of.dims), record.sketch_bits)
+}
+
 /// The forest as one snapshot has it.
 #[derive(Copy, Clone)]
 pub(crate) struct Planted<'a, 't> {
@@ -119,98 +139,10 @@ pub(crate) struct Target<'a, 't> {
     pub(crate) level: Level,
 }
 
-/// What is asked for.
-#[derive(Copy, Clone)]
-pub(crate) struct Request<'a> {
-    pub(crate) k: usize,
-    pub(crate) recall: f32,
-    pub(crate) search_k: Option<usize>,
-    pub(crate) oversampling: Option<f32>,
-    pub(crate) filter: Option<&'a RoaringBitmap>,
-    pub(crate) exclude: Option<u32>,
-    pub(crate) is_exact: bool,
-    /// Whether the time of each phase is to be told.
-    pub(crate) is_timed: bool,
-}
-
-impl Request<'_> {
-    /// Whether this item may be in the answer.
-    pub(crate) fn admits(&self, id: u32) -> bool {
-        self.exclude != Some(id) && self.filter.is_none_or(|filter| filter.contains(id))
-    }
-}
-
 /// An index as a reader holds it: the parts of it that searches share are computed at the first one.
 pub(crate) trait Parts<'t> {
     /// The forest, or `None` if the index was never built.
     fn planted(&self) -> Result<Option<Planted<'_, 't>>>;
     /// The pending marks.
     fn pending(&self) -> Result<&Pending>;
-}
-
-/// Answers a request: the nearest `k` items that it admits, nearest first.
-pub(crate) fn search<'t>(
-    target: Target<'_, 't>,
-    parts: &impl Parts<'t>,
-    query: ItemRef<'_>,
-    request: &Request<'_>,
-) -> Result<(Vec<Hit>, Searched)> {
-    let record = target.record;
-    let admitted = request.filter.map_or(record.items, |filter| filter.len().min(record.items));
-    let k = request.k.min(usize::try_from(admitted).unwrap_or(usize::MAX));
-    if k == 0 {
-        return Ok((Vec::new(), Searched::default()));
-    }
-    let mut clock = Clock::start(request.is_timed);
-    let request = &Request { k, ..*request };
-    let effort = Effort::new(request, record, target.items.of.metric, admitted);
-    let mut nearest = Nearest::new(target, query, k);
-    let is_small = record.items <= EXACT_ITEMS || request.filter.is_some_and(|filter| filter.len() <= EXACT_FILTER);
-    let is_exact = request.is_exact
-        || request.recall >= 1.0 && request.search_k.is_none()
-        || is_small
-        || effort.rerank as u64 >= record.indexed / 2;
-    let planted = if is_exact { None } else { parts.planted()? };
-    let Some(planted) = planted else {
-        nearest.compare_all(request)?;
-        let scanned_exactly = nearest.compared;
-        let mut searched = Searched { scanned_exactly, bytes: nearest.bytes(), ..Searched::default() };
-        let hits = nearest.into_hits();
-        searched.comparing = clock.lap();
-        return Ok((hits, searched));
-    };
-    let pending = parts.pending()?;
-    Scratch::with(|scratch| {
-        let forest = planted.forest;
-        scratch.prepared.prepare(&forest.space, &query, forest.leaf, forest.branch);
-        let preparing = clock.lap();
-        let mut traversal = Traversal::new(target, planted, pending, request, scratch, effort.rerank);
-        traversal.run(effort)?;
-        let mut searched = traversal.searched();
-        (searched.preparing, searched.scanning) = (preparing, clock.lap());
-        nearest.compare_known(scratch.candidates.ids())?;
-        searched.reranked = nearest.compared;
-        nearest.compare_known(pending.live.iter().filter(|id| request.admits(*id)))?;
-        searched.scanned_exactly = nearest.compared - searched.reranked;
-        searched.bytes += nearest.bytes();
-        let hits = nearest.into_hits();
-        searched.comparing = clock.lap();
-        Ok((hits, searched))
-    })
-}
-
-/// Measures the phases of a search, if somebody wants to know.
-struct Clock(Option<Instant>);
-
-impl Clock {
-    fn start(is_wanted: bool) -> Self {
-        Self(is_wanted.then(Instant::now))
-    }
-
-    /// The time since the last lap.
-    fn lap(&mut self) -> Duration {
-        let Some(before) = &mut self.0 else { return Duration::ZERO };
-        let now = Instant::now();
-        now - std::mem::replace(before, now)
-    }
 }

@@ -4,6 +4,7 @@ use std::cell::Cell;
 
 use super::candidates::Candidates;
 use super::filter::Mask;
+use super::traversal::Progress;
 use crate::kernel::scan::Estimate;
 use crate::sketch::query::Prepared;
 use crate::tree::descent::Descent;
@@ -16,6 +17,7 @@ pub(crate) struct Scratch {
     pub(crate) estimates: Vec<Estimate>,
     pub(crate) mask: Mask,
     pub(crate) candidates: Candidates,
+    pub(crate) progress: Progress,
 }
 
 thread_local! {

@@ -1,69 +1,145 @@
 //! From leaf to leaf: scanning sketches, nearest centroid first, until the effort is met.
 
+use super::candidates::Candidates;
 use super::effort::Effort;
 use super::pending::Pending;
+use super::request::Request;
 use super::scratch::Scratch;
-use super::{Planted, Request, Searched, Target};
+use super::{Planted, Searched, Target};
 use crate::error::{Error, Result};
 use crate::format::Key;
 use crate::format::node::LeafRef;
 use crate::tree::descent::Order;
 
-/// One search through the forest.
+/// What takes the estimates of entries that the filter admits.
+pub(crate) trait Sink {
+    /// Estimates above this are of no use.
+    fn threshold(&self) -> f32;
+    fn offer(&mut self, id: u32, estimate: f32);
+}
+
+impl Sink for Candidates {
+    fn threshold(&self) -> f32 {
+        Candidates::threshold(self)
+    }
+
+    fn offer(&mut self, id: u32, estimate: f32) {
+        Candidates::offer(self, id, estimate);
+    }
+}
+
+/// Why a search through the forest ended.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// The effort was met.
+    Enough,
+    /// There are no more leaves.
+    Exhausted,
+    /// It has taken longer than another way would.
+    TooLong,
+    /// The caller wanted it.
+    Stopped,
+}
+
+/// How far a search through the forest has come.
+#[derive(Copy, Clone, Debug, Default)]
+pub(crate) struct Progress {
+    /// Leaves looked at, those that the filter rules out included.
+    leaves: u64,
+    /// Entries of these leaves, and how many of them the filter admits.
+    pub(crate) entries: f64,
+    pub(crate) admitted: f64,
+    searched: Searched,
+}
+
+/// One search through the forest, or a part of it.
 pub(crate) struct Traversal<'a, 't> {
     target: Target<'a, 't>,
     planted: Planted<'a, 't>,
     pending: &'a Pending,
     request: &'a Request<'a>,
     scratch: &'a mut Scratch,
-    /// Leaves looked at, those that the filter rules out included, and how many the forest has.
-    visited: u64,
-    leaves: u64,
-    searched: Searched,
+    most_leaves: u64,
 }
 
 impl<'a, 't> Traversal<'a, 't> {
-    /// Begins a search for the query that is prepared in `scratch`, for the `keep` best candidates.
-    pub(crate) fn new(
+    /// Begins a search for the query that is prepared in `scratch`.
+    pub(crate) fn begin(
         target: Target<'a, 't>,
         planted: Planted<'a, 't>,
         pending: &'a Pending,
         request: &'a Request<'a>,
         scratch: &'a mut Scratch,
-        keep: usize,
     ) -> Self {
         let record = target.record;
         scratch.descent.begin(Order::Score, record.trees().map(|(tree, record)| (tree, *record)));
-        scratch.candidates.begin(keep);
-        let leaves = record.trees().map(|(_, tree)| u64::from(tree.next_leaf)).sum();
-        Self { target, planted, pending, request, scratch, visited: 0, leaves, searched: Searched::default() }
+        scratch.progress = Progress::default();
+        if let Some(allowed) = request.filter.allowed {
+            // Much more than the entries that will be looked at; all of them if that is less.
+            let entries = record.indexed.min(1 << 15);
+            scratch.mask.begin(allowed, entries);
+        }
+        Self::go_on(target, planted, pending, request, scratch)
     }
 
-    /// Scans leaves until the effort is met. The best candidates are in the scratch then.
-    pub(crate) fn run(&mut self, effort: Effort) -> Result<()> {
-        let mut spent = 0usize;
+    /// Goes on with the search that `scratch` holds.
+    pub(crate) fn go_on(
+        target: Target<'a, 't>,
+        planted: Planted<'a, 't>,
+        pending: &'a Pending,
+        request: &'a Request<'a>,
+        scratch: &'a mut Scratch,
+    ) -> Self {
+        let most_leaves = target.record.trees().map(|(_, tree)| u64::from(tree.next_leaf)).sum();
+        Self { target, planted, pending, request, scratch, most_leaves }
+    }
+
+    /// Scans leaves until the effort is met and `is_full` says that enough has been found.
+    pub(crate) fn run<S: Sink>(
+        &mut self,
+        effort: &Effort,
+        sink: &mut S,
+        is_full: impl Fn(&mut S) -> bool,
+    ) -> Result<Ended> {
         self.reach(effort.budget)?;
         let mut ahead = None;
-        while spent < effort.budget || !self.scratch.candidates.is_full() {
-            let Some(leaf) = ahead.take().map_or_else(|| self.next(), |leaf| Ok(Some(leaf)))? else { break };
+        loop {
+            let progress = self.scratch.progress;
+            if effort.is_met(progress.entries, progress.admitted) && is_full(sink) {
+                return Ok(Ended::Enough);
+            }
+            if progress.entries > effort.most_entries {
+                return Ok(Ended::TooLong);
+            }
+            if self.request.stop.is_due() {
+                return Ok(Ended::Stopped);
+            }
+            let Some(leaf) = ahead.take().map_or_else(|| self.next(), |leaf| Ok(Some(leaf)))? else {
+                return Ok(Ended::Exhausted);
+            };
             // The next leaf is on its way from memory while this one is scanned, if it will be scanned in any case.
-            if self.request.filter.is_none() && spent.saturating_add(leaf.1.node.len) < effort.budget {
+            #[expect(clippy::cast_precision_loss, reason = "a leaf has few entries")]
+            let entries = progress.entries + leaf.1.node.len as f64;
+            if self.request.filter.is_none() && !effort.is_met(entries, entries) {
                 ahead = self.next()?;
             }
-            spent = spent.saturating_add(self.scan(leaf, |_| ())?);
+            self.scan(leaf, sink)?;
         }
-        Ok(())
     }
 
-    /// Scans leaves as [`Traversal::run`] does with this budget, and tells of each candidate before how many sketches its
-    /// leaf was scanned.
-    pub(crate) fn watch(&mut self, budget: usize, mut see: impl FnMut(u32, usize)) -> Result<()> {
-        let mut spent = 0usize;
+    /// Scans leaves with this budget, and tells before each how many entries have been scanned.
+    pub(crate) fn watch<S: Sink>(
+        &mut self,
+        budget: usize,
+        sink: &mut S,
+        mut before: impl FnMut(&mut S, f64),
+    ) -> Result<()> {
         self.reach(budget)?;
-        while spent < budget {
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+        while self.scratch.progress.entries < budget as f64 {
             let Some(leaf) = self.next()? else { break };
-            let before = spent;
-            spent = spent.saturating_add(self.scan(leaf, |id| see(id, before))?);
+            before(sink, self.scratch.progress.entries);
+            self.scan(leaf, sink)?;
         }
         Ok(())
     }
@@ -76,7 +152,7 @@ impl<'a, 't> Traversal<'a, 't> {
     /// What has been done so far.
     pub(crate) fn searched(&self) -> Searched {
         let descent = &self.scratch.descent;
-        let mut searched = self.searched;
+        let mut searched = self.scratch.progress.searched;
         (searched.branches, searched.branch_sketches) = (descent.branches, descent.branch_sketches);
         searched.bytes += descent.bytes;
         searched
@@ -84,42 +160,57 @@ impl<'a, 't> Traversal<'a, 't> {
 
     /// The nearest leaf that has not been looked at.
     fn next(&mut self) -> Result<Option<(Key, LeafRef<'t>)>> {
-        let Scratch { descent, prepared, .. } = &mut *self.scratch;
+        let Scratch { descent, prepared, progress, .. } = &mut *self.scratch;
         let Some(met) = descent.next_leaf(self.planted.nodes, prepared)? else { return Ok(None) };
         let key = Key::leaf(self.target.items.of.index, met.tree, met.id);
-        self.visited += 1;
-        if self.visited > self.leaves {
+        progress.leaves += 1;
+        if progress.leaves > self.most_leaves {
             return Err(Error::corrupted(key, "this leaf or one of its like is reached on two ways"));
         }
         let leaf = self.planted.nodes.leaf(met.tree, met.id)?;
-        leaf.node.prefetch();
+        if self.request.filter.allowed.is_none() {
+            leaf.node.prefetch();
+        }
         Ok(Some((key, leaf)))
     }
 
-    /// Scans a leaf; tells how many of its entries the filter admits.
-    fn scan(&mut self, (key, leaf): (Key, LeafRef<'t>), mut see: impl FnMut(u32)) -> Result<usize> {
-        let Scratch { prepared, mask, estimates, candidates, .. } = &mut *self.scratch;
-        let (mut admitted, mut touched, mut allowed) = (leaf.node.len, leaf.node.len, None);
-        if let Some(filter) = self.request.filter {
+    #[expect(clippy::cast_precision_loss, reason = "a leaf has few entries")]
+    fn scan<S: Sink>(&mut self, (key, leaf): (Key, LeafRef<'t>), sink: &mut S) -> Result<()> {
+        let Scratch { prepared, mask, estimates, progress, .. } = &mut *self.scratch;
+        let len = leaf.node.len;
+        let (mut admitted, mut touched, mut allowed) = (len, len, None);
+        progress.entries += len as f64;
+        if let Some(filter) = self.request.filter.allowed {
             mask.fill(leaf.set, filter);
-            (admitted, touched, allowed) = (mask.admitted, mask.touched.min(leaf.node.len), Some(&mask.words[..]));
+            (admitted, touched, allowed) = (mask.admitted, mask.touched.min(len), Some(&mask.words[..]));
             if admitted == 0 {
-                return Ok(0);
+                return Ok(());
             }
         }
-        self.searched.leaves += 1;
-        self.searched.sketches += touched as u64;
-        self.searched.bytes += leaf.bytes_of(touched) as u64;
+        progress.searched.leaves += 1;
+        progress.searched.sketches += touched as u64;
+        progress.searched.bytes += leaf.bytes_of(touched) as u64;
         estimates.clear();
-        prepared.scan(&leaf.node, allowed, candidates.threshold(), estimates);
+        prepared.scan(&leaf.node, allowed, sink.threshold(), estimates);
         let (request, pending) = (self.request, self.pending);
+        let (mut asked, mut yes) = (0u32, 0u32);
         let positions = estimates.iter().map(|found| (found.position as usize, found.estimate));
         let selected = leaf.set.select(positions, |id, estimate| {
-            if request.exclude != Some(id) && !pending.ids.contains(id) {
-                candidates.offer(id, estimate);
-                see(id);
+            if let Some(predicate) = request.filter.predicate {
+                let is_admitted = predicate(id);
+                (asked, yes) = (asked + 1, yes + u32::from(is_admitted));
+                if !is_admitted {
+                    return;
+                }
+            }
+            if !request.exclude.contains(&id) && !pending.ids.contains(id) {
+                sink.offer(id, estimate);
             }
         });
-        selected.map(|()| admitted).ok_or_else(|| Error::corrupted(key, "a leaf has fewer ids than it says"))
+        selected.ok_or_else(|| Error::corrupted(key, "a leaf has fewer ids than it says"))?;
+        // A predicate is asked of entries that look near only; what it says of them goes for the rest of the leaf.
+        let part = if asked > 0 { f64::from(yes) / f64::from(asked) } else { 1.0 };
+        progress.admitted += admitted as f64 * part;
+        Ok(())
     }
 }

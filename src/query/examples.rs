@@ -1,0 +1,113 @@
+//! Queries that are more than one vector.
+
+use super::Asked;
+use crate::database::ItemOf;
+use crate::error::{Error, Result};
+use crate::format::item::{Components, OwnedItem};
+use crate::metric::Metric;
+use crate::vector::CheckedVector;
+
+/// Something to search for: an item that is stored, or a vector.
+///
+/// ```
+/// use spinney::Example;
+/// assert_eq!(Example::from(7u32), Example::Item(7));
+/// assert_eq!(Example::from(&[0.5, 1.0]), Example::Vector(&[0.5, 1.0]));
+/// ```
+#[derive(Copy, Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Example<'a> {
+    /// An item by its id. It is left out of the answer.
+    Item(u32),
+    /// A vector, as for [`Nns::by_vector`](crate::Nns::by_vector).
+    Vector(&'a [f32]),
+}
+
+impl From<u32> for Example<'_> {
+    fn from(id: u32) -> Self {
+        Self::Item(id)
+    }
+}
+
+impl<'a> From<&'a [f32]> for Example<'a> {
+    fn from(vector: &'a [f32]) -> Self {
+        Self::Vector(vector)
+    }
+}
+
+impl<'a, const N: usize> From<&'a [f32; N]> for Example<'a> {
+    fn from(vector: &'a [f32; N]) -> Self {
+        Self::Vector(vector)
+    }
+}
+
+impl<'a> From<&'a Vec<f32>> for Example<'a> {
+    fn from(vector: &'a Vec<f32>) -> Self {
+        Self::Vector(vector)
+    }
+}
+
+/// Examples, looked up and checked.
+pub(crate) struct Examples {
+    pub(crate) queries: Vec<OwnedItem>,
+    /// Those that are items.
+    pub(crate) items: Vec<u32>,
+}
+
+impl Examples {
+    pub(crate) fn new(asked: &dyn Asked, examples: &[Example<'_>]) -> Result<Self> {
+        if examples.is_empty() {
+            return Err(Error::option("examples", "at least one (positive) example", 0));
+        }
+        let ItemOf { dims, metric, .. } = asked.of();
+        let (mut queries, mut items) = (Vec::with_capacity(examples.len()), Vec::new());
+        for example in examples {
+            queries.push(match example {
+                Example::Vector(vector) => OwnedItem::new(&CheckedVector::new(vector, dims, metric)?.as_item()),
+                Example::Item(id) => {
+                    items.push(*id);
+                    OwnedItem::new(&asked.item(*id)?.ok_or(Error::ItemNotFound { id: *id })?)
+                }
+            });
+        }
+        Ok(Self { queries, items })
+    }
+
+    /// The sum over all, each divided by its norm under the cosine metric, divided by their number.
+    #[expect(clippy::cast_precision_loss, reason = "a few examples")]
+    fn mean(&self, of: ItemOf) -> Vec<f64> {
+        let mut sums = vec![0.0; of.dims];
+        for query in &self.queries {
+            let item = query.as_item();
+            let norm = if of.metric == Metric::Cosine { item.squared_norm.sqrt() } else { 1.0 };
+            if let Components::Floats(floats) = item.components {
+                sums.iter_mut().zip(floats).for_each(|(sum, x)| *sum += f64::from(*x) / norm);
+            }
+        }
+        sums.iter_mut().for_each(|sum| *sum /= self.queries.len() as f64);
+        sums
+    }
+}
+
+/// The point p + (p - n) of the means of positive and negative examples, and which of them are items.
+pub(crate) fn point_of(
+    asked: &dyn Asked,
+    positive: &[Example<'_>],
+    negative: &[Example<'_>],
+) -> Result<(Vec<f32>, Vec<u32>)> {
+    let of = asked.of();
+    if of.metric == Metric::Hamming {
+        return Err(Error::NotForMetric { form: "a search by a mean of examples", metric: of.metric });
+    }
+    let positive = Examples::new(asked, positive)?;
+    let mut items = positive.items.clone();
+    let mut point = positive.mean(of);
+    if !negative.is_empty() {
+        let negative = Examples::new(asked, negative)?;
+        point.iter_mut().zip(negative.mean(of)).for_each(|(p, n)| *p += *p - n);
+        items.extend(negative.items);
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "what overflows is refused as a query that is not finite")]
+    let point = point.into_iter().map(|x| x as f32).collect();
+    Ok((point, items))
+}

@@ -1,0 +1,133 @@
+//! One search from its beginning to its end: candidates from the forest, exact distances, what is pending.
+
+use std::time::{Duration, Instant};
+
+use super::effort::Effort;
+use super::exact::{Measure, Nearest, compare_all, score_within};
+use super::plan::Plan;
+use super::request::Request;
+use super::scratch::Scratch;
+use super::traversal::{Ended, Traversal};
+use super::{Hit, Parts, Planted, Searched, Target};
+use crate::error::Result;
+use crate::format::item::ItemRef;
+
+/// Candidates that are compared exactly after a search was stopped, at most: what it has by then is worth as much.
+const LAST_COMPARED: usize = 64;
+
+/// Items that a request can find, at most.
+pub(crate) fn admitted(target: Target<'_, '_>, request: &Request<'_>) -> u64 {
+    let items = target.record.items;
+    request.filter.allowed.map_or(items, |allowed| allowed.len().min(items))
+}
+
+/// Answers a request: the nearest `k` items that it admits, nearest first.
+pub(crate) fn search<'t>(
+    target: Target<'_, 't>,
+    parts: &impl Parts<'t>,
+    query: ItemRef<'_>,
+    request: &Request<'_>,
+) -> Result<(Vec<Hit>, Searched)> {
+    let of = target.items.of;
+    let admitted = admitted(target, request);
+    let k = request.k.min(usize::try_from(admitted).unwrap_or(usize::MAX));
+    if k == 0 {
+        return Ok((Vec::new(), Searched::default()));
+    }
+    let request = &Request { k, ..*request };
+    let mut run = Run {
+        target,
+        request,
+        measure: Measure { of, level: target.level, query },
+        nearest: Nearest::new(k, score_within(of.metric, request.within)),
+        searched: Searched::default(),
+        clock: Clock::start(request.is_timed),
+    };
+    let planted = match Plan::new(request, target.record, of, admitted) {
+        Plan::Forest(effort) => parts.planted()?.map(|planted| (planted, effort)),
+        Plan::Exact => None,
+    };
+    match planted {
+        None => run.compare_all()?,
+        Some((planted, effort)) => run.search_forest(parts, planted, effort)?,
+    }
+    Ok(run.finish())
+}
+
+struct Run<'a, 't> {
+    target: Target<'a, 't>,
+    request: &'a Request<'a>,
+    measure: Measure<'a>,
+    nearest: Nearest,
+    searched: Searched,
+    clock: Clock,
+}
+
+impl<'t> Run<'_, 't> {
+    fn compare_all(&mut self) -> Result<()> {
+        self.searched.is_partial = compare_all(self.target, &self.measure, self.request, &mut self.nearest)?;
+        self.searched.scanned_exactly = self.nearest.compared - self.searched.reranked;
+        Ok(())
+    }
+
+    fn search_forest(&mut self, parts: &impl Parts<'t>, planted: Planted<'_, 't>, effort: Effort) -> Result<()> {
+        let pending = parts.pending()?;
+        Scratch::with(|scratch| {
+            let forest = planted.forest;
+            scratch.prepared.prepare(&forest.space, &self.measure.query, forest.leaf, forest.branch);
+            self.searched.preparing = self.clock.lap();
+            let mut candidates = std::mem::take(&mut scratch.candidates);
+            candidates.begin(effort.rerank);
+            let mut traversal = Traversal::begin(self.target, planted, pending, self.request, scratch);
+            let ended = traversal.run(&effort, &mut candidates, |candidates| candidates.is_full());
+            let preparing = self.searched.preparing;
+            self.searched = Searched { preparing, scanning: self.clock.lap(), ..traversal.searched() };
+            let compared = match ended {
+                Ok(Ended::TooLong) => self.compare_all(),
+                Ok(ended) => {
+                    self.searched.is_partial = ended == Ended::Stopped;
+                    let most = if self.searched.is_partial { LAST_COMPARED } else { usize::MAX };
+                    let live = pending.live.iter().filter(|id| self.request.admits(*id));
+                    self.compare(candidates.ids(most), live)
+                }
+                Err(error) => Err(error),
+            };
+            scratch.candidates = candidates;
+            compared
+        })
+    }
+
+    /// Compares candidates, and then items that wait for a build.
+    fn compare(&mut self, ids: impl Iterator<Item = u32>, pending: impl Iterator<Item = u32>) -> Result<()> {
+        let Self { target, request, measure, nearest, searched, .. } = self;
+        searched.is_partial |= measure.rank_known(target.items, ids, request.stop, |ranked| nearest.offer(ranked))?;
+        searched.reranked = nearest.compared;
+        searched.is_partial |=
+            measure.rank_known(target.items, pending, request.stop, |ranked| nearest.offer(ranked))?;
+        searched.scanned_exactly = nearest.compared - searched.reranked;
+        Ok(())
+    }
+
+    fn finish(mut self) -> (Vec<Hit>, Searched) {
+        self.searched.bytes += self.measure.bytes(self.nearest.compared);
+        let hits = self.nearest.into_hits(self.target.items.of.metric);
+        self.searched.comparing = self.clock.lap();
+        (hits, self.searched)
+    }
+}
+
+/// Measures the phases of a search, if somebody wants to know.
+struct Clock(Option<Instant>);
+
+impl Clock {
+    fn start(is_wanted: bool) -> Self {
+        Self(is_wanted.then(Instant::now))
+    }
+
+    /// The time since the last lap.
+    fn lap(&mut self) -> Duration {
+        let Some(before) = &mut self.0 else { return Duration::ZERO };
+        let now = Instant::now();
+        now - std::mem::replace(before, now)
+    }
+}

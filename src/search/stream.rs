@@ -1,0 +1,208 @@
+//! A search that goes on: the next nearest neighbours, again and again.
+//!
+//! It keeps what a single search throws away: every estimate of the leaves it has scanned, every exact distance it has
+//! computed, and where the descent has come to. To give the next `count` hits after `given` ones, it brings the search to
+//! the effort that the `given + count` nearest take, and gives the nearest of what it has compared and not given yet. So
+//! nothing comes twice, and in the end everything has come once; an item that is found late comes late.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use roaring::RoaringBitmap;
+
+use super::effort::Effort;
+use super::exact::{Measure, Nearest, Ranked, compare_all};
+use super::plan::Plan;
+use super::request::Request;
+use super::run::admitted;
+use super::scratch::Scratch;
+use super::traversal::{Ended, Sink, Traversal};
+use super::{Hit, Parts, Planted, Searched, Target};
+use crate::database::ItemOf;
+use crate::error::Result;
+use crate::format::item::{ItemRef, OwnedItem, item_bytes};
+use crate::tree::queue::ordered;
+
+/// Candidates that are compared before it is looked whether these are enough.
+const COMPARED_AT_ONCE: usize = 64;
+
+/// Where a search has come to.
+pub(crate) struct Stream {
+    query: OwnedItem,
+    scratch: Box<Scratch>,
+    is_begun: bool,
+    /// Whether the forest has nothing more.
+    is_exhausted: bool,
+    /// Estimates and ids of what was scanned and not compared, nearest first; an item may be here twice.
+    pool: Pool,
+    /// Compared and not given yet.
+    ready: BinaryHeap<Reverse<Ranked>>,
+    given: usize,
+    searched: Searched,
+}
+
+/// Candidates that have not been compared.
+#[derive(Default)]
+struct Pool {
+    heap: BinaryHeap<Reverse<u64>>,
+    compared: RoaringBitmap,
+}
+
+impl Sink for Pool {
+    fn threshold(&self) -> f32 {
+        f32::INFINITY
+    }
+
+    fn offer(&mut self, id: u32, estimate: f32) {
+        self.heap.push(Reverse(u64::from(ordered(estimate)) << 32 | u64::from(id)));
+    }
+}
+
+impl Pool {
+    /// The next best candidates that have not come yet.
+    fn take(&mut self, most: usize, out: &mut Vec<u32>) {
+        out.clear();
+        while out.len() < most
+            && let Some(Reverse(candidate)) = self.heap.pop()
+        {
+            #[expect(clippy::cast_possible_truncation, reason = "the lower half is the id")]
+            let id = candidate as u32;
+            if self.compared.insert(id) {
+                out.push(id);
+            }
+        }
+        out.sort_unstable();
+    }
+}
+
+impl Stream {
+    pub(crate) fn new(query: &ItemRef<'_>) -> Self {
+        Self {
+            query: OwnedItem::new(query),
+            scratch: Box::default(),
+            is_begun: false,
+            is_exhausted: false,
+            pool: Pool::default(),
+            ready: BinaryHeap::new(),
+            given: 0,
+            searched: Searched::default(),
+        }
+    }
+
+    /// What has been done so far.
+    pub(crate) fn searched(&self, of: ItemOf) -> Searched {
+        let compared = self.searched.reranked + self.searched.scanned_exactly;
+        let bytes = self.searched.bytes + compared * item_bytes(of.dims, of.metric) as u64;
+        Searched { bytes, ..self.searched }
+    }
+
+    /// The next `count` hits; fewer only if there are no more, or if the search was stopped.
+    pub(crate) fn next<'t>(
+        &mut self,
+        target: Target<'_, 't>,
+        parts: &impl Parts<'t>,
+        request: &Request<'_>,
+        count: usize,
+    ) -> Result<Vec<Hit>> {
+        let admitted = usize::try_from(admitted(target, request)).unwrap_or(usize::MAX);
+        let count = count.min(admitted.saturating_sub(self.given));
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        self.searched.is_partial = false;
+        let wanted = self.given + count;
+        let request = &Request { k: wanted, ..*request };
+        let of = target.items.of;
+        if !self.is_begun {
+            self.is_begun = true;
+            if Plan::new(request, target.record, of, admitted as u64) == Plan::Exact {
+                self.compare_all(target, request)?;
+            }
+        }
+        if !self.is_exhausted {
+            match parts.planted()? {
+                Some(planted) => self.go_on(target, parts, planted, request)?,
+                None => self.compare_all(target, request)?,
+            }
+        }
+        let hits: Vec<Hit> =
+            (0..count).map_while(|_| self.ready.pop()).map(|Reverse(ranked)| ranked.into_hit(of.metric)).collect();
+        self.given += hits.len();
+        Ok(hits)
+    }
+
+    fn compare_all(&mut self, target: Target<'_, '_>, request: &Request<'_>) -> Result<()> {
+        let measure = Measure { of: target.items.of, level: target.level, query: self.query.as_item() };
+        let mut all = Nearest::new(usize::MAX, f32::INFINITY);
+        self.searched.is_partial = compare_all(target, &measure, request, &mut all)?;
+        self.searched.scanned_exactly += all.compared;
+        self.ready = all.into_ranked().map(Reverse).collect();
+        self.is_exhausted = true;
+        Ok(())
+    }
+
+    /// Brings the search to the effort of the request.
+    fn go_on<'t>(
+        &mut self,
+        target: Target<'_, 't>,
+        parts: &impl Parts<'t>,
+        planted: Planted<'_, 't>,
+        request: &Request<'_>,
+    ) -> Result<()> {
+        let (pending, forest) = (parts.pending()?, planted.forest);
+        let is_first = self.searched.branches == 0;
+        if is_first {
+            self.scratch.prepared.prepare(&forest.space, &self.query.as_item(), forest.leaf, forest.branch);
+            let live = pending.live.iter().filter(|id| request.admits(*id));
+            self.searched.scanned_exactly += self.compare(target, request, live)?;
+        }
+        let effort = Effort::new(request, target.record, target.items.of.metric);
+        let copies = usize::from(target.record.trees) * (1 + usize::from(target.record.spill));
+        let scratch = &mut *self.scratch;
+        let mut traversal = match is_first {
+            true => Traversal::begin(target, planted, pending, request, scratch),
+            false => Traversal::go_on(target, planted, pending, request, scratch),
+        };
+        let compared = usize::try_from(self.pool.compared.len()).unwrap_or(usize::MAX);
+        let missing = effort.rerank.saturating_sub(compared).saturating_mul(copies);
+        let ended = traversal.run(&effort, &mut self.pool, |pool| pool.heap.len() >= missing)?;
+        let before = self.searched;
+        self.searched = traversal.searched();
+        (self.searched.reranked, self.searched.scanned_exactly) = (before.reranked, before.scanned_exactly);
+        self.searched.is_partial |= before.is_partial || ended == Ended::Stopped;
+        self.compare_some(target, request, effort.rerank)?;
+        self.is_exhausted = ended == Ended::Exhausted && self.pool.heap.is_empty();
+        Ok(())
+    }
+
+    /// Compares the best candidates until so many have been, and there are hits enough.
+    fn compare_some(&mut self, target: Target<'_, '_>, request: &Request<'_>, rerank: usize) -> Result<()> {
+        let mut ids = Vec::new();
+        loop {
+            let compared = usize::try_from(self.pool.compared.len()).unwrap_or(usize::MAX);
+            let missing = rerank.saturating_sub(compared).max(request.k.saturating_sub(self.given + self.ready.len()));
+            if missing == 0 || self.searched.is_partial && compared > 0 {
+                return Ok(());
+            }
+            self.pool.take(missing.min(COMPARED_AT_ONCE), &mut ids);
+            if ids.is_empty() {
+                return Ok(());
+            }
+            self.searched.reranked += self.compare(target, request, ids.iter().copied())?;
+        }
+    }
+
+    fn compare(
+        &mut self,
+        target: Target<'_, '_>,
+        request: &Request<'_>,
+        ids: impl Iterator<Item = u32>,
+    ) -> Result<u64> {
+        let measure = Measure { of: target.items.of, level: target.level, query: self.query.as_item() };
+        let before = self.ready.len();
+        let ready = &mut self.ready;
+        let stopped = measure.rank_known(target.items, ids, request.stop, |ranked| ready.push(Reverse(ranked)))?;
+        self.searched.is_partial |= stopped;
+        Ok((self.ready.len() - before) as u64)
+    }
+}
