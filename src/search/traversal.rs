@@ -104,11 +104,11 @@ impl<'a, 't> Traversal<'a, 't> {
         self.reach(effort.budget)?;
         let mut ahead = None;
         loop {
-            let progress = self.scratch.progress;
-            if effort.is_met(progress.entries, progress.admitted) && is_full(sink) {
+            let Progress { entries, admitted, .. } = self.scratch.progress;
+            if effort.is_met(entries, admitted) && is_full(sink) {
                 return Ok(Ended::Enough);
             }
-            if progress.entries > effort.most_entries {
+            if entries > effort.most_entries {
                 return Ok(Ended::TooLong);
             }
             if self.request.stop.is_due() {
@@ -119,7 +119,7 @@ impl<'a, 't> Traversal<'a, 't> {
             };
             // The next leaf is on its way from memory while this one is scanned, if it will be scanned in any case.
             #[expect(clippy::cast_precision_loss, reason = "a leaf has few entries")]
-            let entries = progress.entries + leaf.1.node.len as f64;
+            let entries = entries + leaf.1.node.len as f64;
             if self.request.filter.is_none() && !effort.is_met(entries, entries) {
                 ahead = self.next()?;
             }
