@@ -104,14 +104,17 @@ impl Database {
     /// [`Error::Heed`].
     pub fn indexes(&self, rtxn: &RoTxn<'_>) -> Result<Vec<u16>> {
         let mut found = Vec::new();
-        let mut next = Some(0);
-        while let Some(from) = next {
-            let entry = self.raw.get_greater_than_or_equal_to(rtxn, Key::record(from).as_bytes())?;
-            let Some(key) = entry.and_then(|(key, _)| key.try_into().ok()).map(Key::from_bytes) else {
-                break;
+        let mut entry = self.raw.first(rtxn)?;
+        while let Some((key, _)) = entry {
+            entry = match key.try_into().map(Key::from_bytes) {
+                Ok(key) => {
+                    found.push(key.index());
+                    let Some(next) = key.index().checked_add(1) else { break };
+                    self.raw.get_greater_than_or_equal_to(rtxn, Key::record(next).as_bytes())?
+                }
+                // Somebody else wrote it, and it must not hide what comes after it.
+                Err(_) => self.raw.get_greater_than(rtxn, key)?,
             };
-            found.push(key.index());
-            next = key.index().checked_add(1);
         }
         Ok(found)
     }

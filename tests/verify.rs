@@ -179,6 +179,21 @@ fn mend_foreign(subject: &Subject, wtxn: &mut RwTxn<'_>) {
     assert_sound(&subject.store, wtxn, "after the repair");
 }
 
+/// A key that somebody else wrote does not hide the indexes after it.
+#[test]
+fn keys_of_other_lengths_hide_no_index() {
+    let store = Store::with_map_size(1 << 20);
+    let raw = Raw::open(&store);
+    let mut wtxn = store.env.write_txn().unwrap();
+    for index in [0, 3, u16::MAX] {
+        Writer::open_or_create(store.db, &mut wtxn, index, &IndexOptions::new(2, Metric::Euclidean)).unwrap();
+    }
+    for foreign in [&[0u8][..], &[0, 0, 99], &[0, 1], &[0, 3, 0, 0, 0, 0, 0, 0, 0], &[255, 255, 1]] {
+        raw.0.put(&mut wtxn, foreign, &[1; 16]).unwrap();
+        assert_eq!(store.db.indexes(&wtxn).unwrap(), [0, 3, u16::MAX], "with {foreign:?}");
+    }
+}
+
 /// Several kinds of damage at once, and all of it in the record's absence.
 #[test]
 fn damage_upon_damage_is_mended() {
