@@ -10,7 +10,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 ///
 /// An operation that fails with anything but [`Error::Heed`] or [`Error::MapFull`] has changed nothing: the
 /// transaction may go on and be committed. After those two LMDB itself refuses the transaction, so that nothing
-/// half-done can be committed: drop it and start again.
+/// half-done can be committed: drop it and start again. [`Writer::repair`](crate::Writer::repair) alone has two steps, and
+/// the second can be cancelled after the first.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -157,8 +158,8 @@ pub enum Error {
 
     /// Stored bytes are not what this crate writes.
     #[error(
-        "the value under {} is damaged ({what}): the vectors that can still be read are under their own keys; copy them into a new \
-         index, or go back to a backup",
+        "the value under {} is damaged ({what}): `Reader::verify` tells what else is, and `Writer::repair` rebuilds the index from \
+         the vectors that can still be read; or go back to a backup",
         describe(key)
     )]
     Corrupted {
@@ -168,8 +169,8 @@ pub enum Error {
         what: &'static str,
     },
 
-    /// The progress callback asked to stop. The index is as it was before the call.
-    #[error("the build was cancelled by its callback and nothing was changed: call `build` again whenever it suits")]
+    /// The progress callback asked to stop. The build has written nothing.
+    #[error("the build was cancelled by its callback and has written nothing: call `build` again whenever it suits")]
     Cancelled,
 
     /// An option has a value outside its range.

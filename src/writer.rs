@@ -283,7 +283,8 @@ impl Writer {
     ///
     /// # Errors
     /// [`Error::MetricMismatch`] or [`Error::DimensionsMismatch`] if the record can be read and says otherwise; else as
-    /// [`Writer::build`].
+    /// [`Writer::build`]. After [`Error::Cancelled`] the damage is gone and with it the forest: all items that could be read
+    /// are found, as pending ones, and a build completes the work. Abort the transaction to keep the index as it was.
     ///
     /// # Cost
     /// That of a verification and a bulk build.

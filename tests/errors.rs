@@ -57,7 +57,7 @@ fn raised_by_input() -> Vec<(Error, Vec<&'static str>)> {
         ),
         (
             writer.build(&mut wtxn, &BuildOptions::default().progress(&stop)).unwrap_err(),
-            vec!["cancelled", "nothing was changed", "call `build` again"],
+            vec!["cancelled", "written nothing", "call `build` again"],
         ),
         (
             writer.build(&mut wtxn, &BuildOptions::default().trees(17)).unwrap_err(),
@@ -91,7 +91,7 @@ fn raised_by_storage() -> Vec<(Error, Vec<&'static str>)> {
     // SAFETY: the folder is this test's alone.
     let env = unsafe { options.map_size(1 << 20).open(dir.path()).unwrap() };
     vec![
-        (corrupted, vec!["item 9 of index 0", "damaged", "copy them into a new index", "backup"]),
+        (corrupted, vec!["item 9 of index 0", "damaged", "`Reader::verify`", "`Writer::repair`", "backup"]),
         (newer, vec!["format version 9", "up to 1", "update the program"]),
         (full.unwrap_err(), vec!["map is full", "enlarge the map", "run the transaction again"]),
         (Database::open_or_create(&env).map(|_| ()).unwrap_err(), vec!["LMDB refused", "MDB_DBS_FULL"]),

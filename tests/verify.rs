@@ -233,6 +233,30 @@ fn repair_keeps_the_shape() {
     assert_eq!((after.items, after.pending), (before.items, 0));
 }
 
+/// A repair whose build is cancelled leaves a sound index without a forest, in the shape it had; a build completes it.
+#[test]
+fn a_cancelled_repair_leaves_the_rest_to_a_build() {
+    let subject = Subject::new(Metric::Euclidean);
+    let mut patient = subject.patient();
+    let (item, leaf) = (patient.any(ITEM), patient.any(LEAF));
+    patient.delete(leaf);
+    subject.raw.put(&mut patient.wtxn, item, &[7; 5]);
+    let mut wtxn = patient.wtxn;
+    let (items, lost) = survivors(&subject, &wtxn);
+    assert_eq!(lost, [id(item)]);
+    let stop = |_: &spinney::Progress| std::ops::ControlFlow::Break(());
+    let repair =
+        Writer::repair(subject.store.db, &mut wtxn, 0, &subject.options(), &BuildOptions::default().progress(&stop));
+    assert!(matches!(repair, Err(Error::Cancelled)), "{repair:?}");
+    check(&subject, &wtxn, &items);
+    let writer = subject.writer(&wtxn);
+    assert_eq!(writer.pending_len(&wtxn).unwrap(), items.len() as u64);
+    writer.build(&mut wtxn, &BuildOptions::default()).unwrap();
+    check(&subject, &wtxn, &items);
+    let after = Reader::open(&wtxn, subject.store.db, 0).unwrap().stats().unwrap();
+    assert_eq!((after.trees, after.spill, after.leaf_size, after.pending), (usize::from(TREES), true, 32, 0));
+}
+
 /// A repair that is told another metric or other dimensions than the record says, changes nothing.
 #[test]
 fn repair_refuses_another_index() {
