@@ -251,7 +251,7 @@ impl<'a> World<'a> {
         self.held.push(Held { rtxn, items: self.committed.items.clone(), query, answers });
     }
 
-    /// Checks and drops all snapshots, and sometimes opens the environment anew.
+    /// Checks and drops all snapshots, and opens the environment anew or resizes its map.
     fn release(&mut self) {
         for Held { rtxn, items, query, answers: expected } in self.held.drain(..) {
             let reader = Reader::open(&rtxn, self.store.db, INDEX).unwrap();
@@ -259,9 +259,12 @@ impl<'a> World<'a> {
             assert!(reader.items().unwrap().map(Result::unwrap).eq(items));
             assert_eq!(answers(&reader, &query), expected, "a snapshot changed its answers");
         }
+        let map_size = MAP_SIZE << self.rng.random_range(0..3);
         if self.rng.random_bool(0.5) {
             let store = std::mem::replace(&mut self.store, Store::with_map_size(1 << 20));
-            self.store = store.reopen(MAP_SIZE);
+            self.store = store.reopen(map_size);
+        } else {
+            self.store.resize(map_size);
         }
     }
 }

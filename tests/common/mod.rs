@@ -64,6 +64,13 @@ impl Store {
         Self { env, db, dir }
     }
 
+    /// Gives the map another size. No transaction may be alive.
+    #[allow(unsafe_code)]
+    pub fn resize(&self, map_size: usize) {
+        // SAFETY: the caller has no transaction, and the environment is in the hands of one thread.
+        unsafe { self.env.resize(map_size).unwrap() };
+    }
+
     /// Closes the environment and opens it again.
     pub fn reopen(self, map_size: usize) -> Self {
         let Self { env, dir, .. } = self;
