@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use common::*;
 use rand::{RngExt, SeedableRng};
-use spinney::heed::{Env, WithoutTls};
+use spinney::heed::{Env, EnvFlags, EnvOpenOptions, WithoutTls};
 use spinney::{BuildMethod, BuildOptions, Database, IndexOptions, Metric, Reader, Writer};
 
 const MAP_SIZE: usize = 512 << 20;
@@ -55,9 +55,22 @@ fn write_batch(env: &Env<WithoutTls>, db: Database, batch: u32, rng: &mut Rng) -
     method
 }
 
+/// Opens the environment with any options that keep its promises.
+#[allow(unsafe_code)]
+fn open_in_some_way(dir: &Path, rng: &mut Rng) -> Env<WithoutTls> {
+    let mut options = EnvOpenOptions::new().read_txn_without_tls();
+    options.map_size(MAP_SIZE << rng.random_range(0..3)).max_dbs(rng.random_range(1..5));
+    options.max_readers(rng.random_range(16..200));
+    let flags = [EnvFlags::empty(), EnvFlags::NO_READ_AHEAD, EnvFlags::WRITE_MAP];
+    // SAFETY: none of these flags gives up what is promised after a crash of the process.
+    unsafe { options.flags(flags[rng.random_range(0..flags.len())]) };
+    // SAFETY: the folder is this test's alone, and a process opens it once at a time.
+    unsafe { options.open(dir).unwrap() }
+}
+
 fn write_for_ever(dir: &Path) {
     let mut rng = Seed::new(1).rng(1);
-    let env = open_env(dir, MAP_SIZE);
+    let env = open_in_some_way(dir, &mut rng);
     let db = Database::open(&env).unwrap().expect("the first process has created it");
     env.clear_stale_readers().unwrap();
     let mut batch = batches(&env, db);
@@ -131,7 +144,7 @@ fn a_killed_writer_leaves_whole_batches() {
         incremental += said.iter().filter(|(how, _)| how == "Incremental").count();
         bulk += said.iter().filter(|(how, _)| how == "Bulk").count();
 
-        let env = open_env(dir.path(), MAP_SIZE);
+        let env = open_in_some_way(dir.path(), &mut rng);
         let db = Database::open(&env).unwrap().expect("it was created before");
         let there = batches(&env, db);
         let is_prefix = (acknowledged..=acknowledged + 1).contains(&there);
