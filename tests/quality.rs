@@ -9,6 +9,7 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::time::{Duration, Instant};
 
 use rand::RngExt;
 use rand::seq::SliceRandom;
@@ -30,8 +31,13 @@ const SEARCH_KS: [usize; 8] = [100, 150, 200, 275, 350, 500, 700, 1_000];
 /// Sketches that a maintained index may scan at equal recall for each one of a fresh index. Above the 1.15 of the bench:
 /// at this size a few small leaves are scanned, and one leaf more is much.
 const BOUND: f64 = 1.5;
-/// Recall that a maintained index may lose against a fresh one, at the default effort.
+/// Recall that a maintained index may lose against a fresh one, at the default effort: under churn, under drift, and in the
+/// other scenarios.
+const LOST_TO_CHURN: f64 = 0.02;
+const LOST_TO_DRIFT: f64 = 0.03;
 const LOST: f64 = 0.04;
+/// How many times faster than a fresh build one of 5 percent churn is, at least.
+const FASTER: u32 = 3;
 /// Items that are asked for themselves.
 const SELF_QUERIES: usize = 1_000;
 /// Self-queries that may miss, in a thousand.
@@ -92,6 +98,8 @@ struct World {
     live: BTreeMap<u32, Vec<f32>>,
     next: u32,
     incremental: usize,
+    /// What each build took.
+    times: Vec<Duration>,
 }
 
 impl World {
@@ -101,7 +109,7 @@ impl World {
         let mut wtxn = opened.env.write_txn().unwrap();
         let writer = Writer::open_or_create(opened.db, &mut wtxn, 0, &IndexOptions::new(dims, metric)).unwrap();
         wtxn.commit().unwrap();
-        Self { dir, opened, writer, metric, live: BTreeMap::new(), next: 0, incremental: 0 }
+        Self { dir, opened, writer, metric, live: BTreeMap::new(), next: 0, incremental: 0, times: Vec::new() }
     }
 
     /// A world of these rows, built in bulk.
@@ -128,7 +136,9 @@ impl World {
             self.writer.add_item(&mut wtxn, id, &row).unwrap();
             self.live.insert(id, row);
         }
+        let start = Instant::now();
         let stats = self.writer.build(&mut wtxn, &BuildOptions::default().leaf_size(LEAF_SIZE)).unwrap();
+        self.times.push(start.elapsed());
         self.incremental += usize::from(stats.method == BuildMethod::Incremental);
         wtxn.commit().unwrap();
     }
@@ -193,8 +203,8 @@ impl World {
         self.live.len().div_ceil(self.live.len().div_ceil(SELF_QUERIES)) - found
     }
 
-    /// Compares with a fresh index, and verifies this one.
-    fn check(&self, name: &str, queries: &[Vec<f32>]) {
+    /// Compares with a fresh index, which comes back, and verifies this one. `lost`: the recall that may be lost.
+    fn check(&self, name: &str, queries: &[Vec<f32>], lost: f64) -> Self {
         let fresh = self.fresh();
         let (old, new) = (self.sketches_at_target(queries), fresh.sketches_at_target(queries));
         let (missed, missed_fresh) = (self.missed(), fresh.missed());
@@ -209,11 +219,12 @@ impl World {
         assert!(old <= BOUND * new, "{name}: {old:.0} sketches scanned, fresh {new:.0}");
         let (recall, recall_fresh) = (self.recall(queries), fresh.recall(queries));
         println!("{name}, {}: recall at the default {recall:.4}, fresh {recall_fresh:.4}", self.metric);
-        assert!(recall >= recall_fresh - LOST, "{name}: recall {recall:.4}, fresh {recall_fresh:.4}");
+        assert!(recall >= recall_fresh - lost, "{name}: recall {recall:.4}, fresh {recall_fresh:.4}");
         assert!(missed * 1_000 <= MISSED * count.min(SELF_QUERIES), "{name}: {missed} items do not find themselves");
         let rtxn = self.opened.env.read_txn().unwrap();
         let found = Reader::open(&rtxn, self.opened.db, 0).unwrap().verify().unwrap();
         assert!(found.is_sound(), "{name}: {:?}", found.violations.first());
+        fresh
     }
 }
 
@@ -235,7 +246,7 @@ fn growth_keeps_the_quality() {
             world.change(&[], rows);
         }
         assert!(world.incremental > 60, "{} incremental builds", world.incremental);
-        world.check("growth", &queries);
+        world.check("growth", &queries, LOST);
     });
 }
 
@@ -246,7 +257,11 @@ fn churn_keeps_the_quality() {
         let mut world = World::of(source.rows(ITEMS), metric);
         (0..20).for_each(|_| world.churn(ITEMS / 20, source));
         assert_eq!(world.incremental, 20);
-        world.check("churn", &queries);
+        let fresh = world.check("churn", &queries, LOST_TO_CHURN);
+        let (churned, median) = (&mut world.times[1..], 10);
+        let (_, churned, _) = churned.select_nth_unstable(median);
+        println!("churn, {metric}: a build takes {churned:?}, a fresh one {:?}", fresh.times[0]);
+        assert!(*churned * FASTER <= fresh.times[0], "{churned:?}, and {:?} for a fresh build", fresh.times[0]);
     });
 }
 
@@ -264,7 +279,7 @@ fn drift_keeps_the_quality() {
             }
         }
         assert_eq!(world.incremental, 20);
-        world.check("drift", &queries);
+        world.check("drift", &queries, LOST_TO_DRIFT);
     });
 }
 
@@ -289,7 +304,7 @@ fn deletion_and_reinsertion_keep_the_quality() {
         }
         assert!(world.incremental > 30, "{} incremental builds", world.incremental);
         let near = source.rows(10 * QUERIES).into_iter().filter(|row| along(row) > end).take(QUERIES);
-        world.check("deletion", &near.collect::<Vec<_>>());
+        world.check("deletion", &near.collect::<Vec<_>>(), LOST);
         gone.shuffle(&mut source.rng);
         let mut rest = &*gone;
         while !rest.is_empty() {
@@ -297,7 +312,7 @@ fn deletion_and_reinsertion_keep_the_quality() {
             world.put(&[], step.iter().map(|id| (*id, rows[id].clone())).collect());
             rest = left;
         }
-        world.check("reinsertion", &queries);
+        world.check("reinsertion", &queries, LOST);
     });
 }
 
