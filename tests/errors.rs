@@ -15,6 +15,22 @@ fn variant(error: &Error) -> String {
     format!("{error:?}").chars().take_while(char::is_ascii_alphanumeric).collect()
 }
 
+/// Errors of queries of index 0 (cosine) and of index 1 (Hamming).
+fn raised_by_queries(store: &Store, wtxn: &RwTxn<'_>) -> Vec<(Error, Vec<&'static str>)> {
+    let open = |index| Reader::open(wtxn, store.db, index).unwrap();
+    let (floats, bits) = (open(0), open(1));
+    vec![
+        (
+            floats.nns(1).by_any(&[7u32.into()]).unwrap_err(),
+            vec!["no item 7", "check the id", "or search by its vector"],
+        ),
+        (
+            bits.nns(1).by_mean(&[1u32.into()]).unwrap_err(),
+            vec!["a mean of examples", "hamming metric", "search by each of the vectors"],
+        ),
+    ]
+}
+
 /// Errors of operations on a sound index, each with what its message has to say.
 fn raised_by_input() -> Vec<(Error, Vec<&'static str>)> {
     let store = Store::new();
@@ -23,7 +39,8 @@ fn raised_by_input() -> Vec<(Error, Vec<&'static str>)> {
     let bits = Writer::open_or_create(store.db, &mut wtxn, 1, &IndexOptions::new(2, Metric::Hamming)).unwrap();
     writer.add_item(&mut wtxn, 1, &[1.0, 2.0, 3.0]).unwrap();
     let stop = |_: &spinney::Progress| ControlFlow::Break(());
-    let cases = vec![
+    bits.add_item(&mut wtxn, 1, &[1.0, 0.0]).unwrap();
+    let mut cases = vec![
         (writer.add_item(&mut wtxn, 1, &[1.0; 4]).unwrap_err(), vec!["3 dimensions", "one of 4", "pass a slice of 3"]),
         (
             writer.add_items(&mut wtxn, &[1, 2], &[1.0; 7]).unwrap_err(),
@@ -64,6 +81,7 @@ fn raised_by_input() -> Vec<(Error, Vec<&'static str>)> {
             vec!["trees", "1 to 16", "got 17", "choose a value"],
         ),
     ];
+    cases.extend(raised_by_queries(&store, &wtxn));
     assert_eq!(writer.item_vector(&wtxn, 1).unwrap().unwrap(), [1.0, 2.0, 3.0]);
     assert_eq!((writer.len(&wtxn).unwrap(), writer.pending_len(&wtxn).unwrap()), (1, 1));
     assert_eq!(store.db.indexes(&wtxn).unwrap(), [0, 1]);
