@@ -115,13 +115,13 @@ fn calibrated(calibration: &Calibration, k: usize, recall: f64) -> (f64, f64) {
 }
 
 /// The logarithms of the effort for a recall.
-fn at_recall(row: &[Reach], recall: f64) -> (f64, f64) {
+fn at_recall(row: &[Reach; CALIBRATED_RECALLS.len()], recall: f64) -> (f64, f64) {
     let missed = |recall: f64| -(1.0 - recall).max(1e-6).ln();
     let xs = CALIBRATED_RECALLS.map(missed);
     let x = missed(recall.max(CALIBRATED_RECALLS[0]));
     let log = |value: u32| f64::from(value.max(1)).ln();
-    let budgets: Vec<f64> = row.iter().map(|reach| log(reach.sketches)).collect();
-    let reranks: Vec<f64> = row.iter().map(|reach| log(reach.reranked)).collect();
+    let budgets = row.map(|reach| log(reach.sketches));
+    let reranks = row.map(|reach| log(reach.reranked));
     (line(&xs, &budgets, x), line(&xs, &reranks, x))
 }
 

@@ -17,6 +17,8 @@ use crate::metric::Metric;
 
 /// Items that are looked up before the first of them is compared.
 const BATCH: usize = 32;
+/// Hits that there is room for at once; more need a larger place.
+const ROOM: usize = 128;
 /// Items that are shared among threads at once, and how many of them are one task.
 const SHARED: usize = 1 << 16;
 const SHARE: usize = 1 << 10;
@@ -146,7 +148,8 @@ pub(crate) struct Nearest {
 
 impl Nearest {
     pub(crate) fn new(k: usize, farthest: f32) -> Self {
-        Self { k, farthest, heap: BinaryHeap::new(), compared: 0 }
+        // The heap becomes the answer, and is all that a search allocates.
+        Self { k, farthest, heap: BinaryHeap::with_capacity(k.min(ROOM)), compared: 0 }
     }
 
     pub(crate) fn offer(&mut self, ranked: Ranked) {

@@ -1,0 +1,118 @@
+//! A search by a reader that has searched before allocates its answer and nothing else.
+
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss
+)]
+
+mod support;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use spinney::roaring::RoaringBitmap;
+use spinney::{BuildOptions, Hit, IndexOptions, Metric, Nns, Reader, Result, Writer};
+use support::Opened;
+
+const DIMS: usize = 32;
+/// More than the size up to which indexes are scanned exactly.
+const ITEMS: u32 = 3_000;
+/// The vector of hits. It grows from the heap of the nearest, in place.
+const ALLOCATIONS: usize = 1;
+
+/// Counts what each thread asks the system's allocator for.
+struct Counting;
+
+thread_local! {
+    static COUNT: Cell<usize> = const { Cell::new(0) };
+}
+
+fn count() {
+    // A thread that is ending is not counted any more.
+    let _ = COUNT.try_with(|count| count.set(count.get() + 1));
+}
+
+#[allow(unsafe_code)]
+// SAFETY: every call is passed on unchanged to the system's allocator, which keeps the promises of the trait; counting
+// touches a number of the thread that needs no memory.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: what the caller promises is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: what the caller promises is passed on: all memory is from the system's allocator.
+        unsafe { System.dealloc(at, layout) }
+    }
+
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: as for `dealloc`.
+        unsafe { System.realloc(at, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn allocations_of<T>(work: impl FnOnce() -> T) -> (T, usize) {
+    let before = COUNT.get();
+    let result = work();
+    (result, COUNT.get() - before)
+}
+
+/// Asks everything three times, and counts at the last.
+fn check(what: &str, reader: &Reader<'_>, queries: &[Vec<f32>], ask: impl Fn(Nns<'_>, &[f32]) -> Result<Vec<Hit>>) {
+    for turn in 0..3 {
+        for query in queries {
+            let (hits, allocations) = allocations_of(|| ask(reader.nns(10), query));
+            assert_eq!(hits.unwrap().len(), 10);
+            if turn == 2 {
+                assert_eq!(allocations, ALLOCATIONS, "{}, {what}", reader.metric());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_warmed_reader_allocates_its_answer_alone() {
+    let seed = support::seed("a_warmed_reader_allocates_its_answer_alone", 301);
+    let dir = tempfile::tempdir().unwrap();
+    let opened = Opened::new(dir.path(), 1 << 30);
+    for metric in [Metric::Euclidean, Metric::Cosine, Metric::DotProduct, Metric::Manhattan] {
+        let rng = &mut support::rng(seed);
+        let mut wtxn = opened.env.write_txn().unwrap();
+        let index = metric as u16;
+        let options = IndexOptions::new(DIMS, metric);
+        let writer = Writer::open_or_create(opened.db, &mut wtxn, index, &options).unwrap();
+        let ids: Vec<u32> = (0..ITEMS).collect();
+        writer.add_items(&mut wtxn, &ids, &support::vectors(metric, DIMS, ITEMS as usize, rng)).unwrap();
+        writer.build(&mut wtxn, &BuildOptions::default()).unwrap();
+        wtxn.commit().unwrap();
+
+        let queries: Vec<Vec<f32>> = (0..50).map(|_| support::vector(metric, DIMS, rng)).collect();
+        let filter: RoaringBitmap = (0..ITEMS).filter(|id| id % 3 > 0).collect();
+        let check_all = |what: &str| {
+            let rtxn = opened.env.read_txn().unwrap();
+            let reader = Reader::open(&rtxn, opened.db, index).unwrap();
+            check(what, &reader, &queries, |nns, query| nns.by_vector(query));
+            check(what, &reader, &queries, |nns, query| nns.search_k(100).by_vector(query));
+            check(what, &reader, &queries, |nns, query| nns.filter(&filter).by_vector(query));
+        };
+        check_all("built");
+
+        let mut wtxn = opened.env.write_txn().unwrap();
+        (0..20).for_each(|id| assert!(writer.del_item(&mut wtxn, id).unwrap()));
+        for id in ITEMS - 10..ITEMS + 10 {
+            writer.add_item(&mut wtxn, id, &support::vector(metric, DIMS, rng)).unwrap();
+        }
+        wtxn.commit().unwrap();
+        check_all("with pending items");
+    }
+}
