@@ -59,6 +59,18 @@ pub enum Error {
         got: usize,
     },
 
+    /// A matrix of queries does not consist of whole rows.
+    #[error(
+        "queries in an index of {dims} dimensions are rows of {dims} numbers, one after the other, and {got} numbers are no \
+         whole number of rows: pass a multiple of {dims}"
+    )]
+    QueriesShape {
+        /// The dimensions of the index.
+        dims: usize,
+        /// The length of the slice that was passed.
+        got: usize,
+    },
+
     /// A component is NaN or infinite.
     #[error(
         "component {position} of the vector is {value}, and only finite numbers can be compared: replace it or leave the vector out"

@@ -28,7 +28,7 @@
 //!
 //! # Where things are
 //! [`Database`] is the handle on the LMDB database; [`Writer`] changes an index in it, [`Reader`] reads one;
-//! [`Reader::nns`] starts a search. [`Metric`] says what distances mean, [`IndexOptions`] and [`BuildOptions`] what can be
+//! [`Reader::nns`] starts a search; [`Snapshot`] searches from many threads. [`Metric`] says what distances mean, [`IndexOptions`] and [`BuildOptions`] what can be
 //! chosen, and [`Error`] what can go wrong.
 #![cfg_attr(test, allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::cast_sign_loss))]
 
@@ -47,6 +47,8 @@ mod reader;
 mod repair;
 mod search;
 mod sketch;
+mod snapshot;
+mod tasks;
 mod tree;
 mod vector;
 mod writer;
@@ -57,6 +59,7 @@ mod writer;
 struct Readme;
 
 pub use heed;
+pub use rayon;
 pub use roaring;
 
 pub use check::{Verification, Violation};
@@ -64,8 +67,9 @@ pub use database::Database;
 pub use error::{Error, Result};
 pub use metric::Metric;
 pub use options::{BuildMethod, BuildOptions, BuildPhase, BuildStats, IndexOptions, Progress, ProgressCallback};
-pub use query::{Example, Found, InTime, Neighbours, Nns, Outcome, Pages, Whole};
+pub use query::{BatchNns, Example, Found, InTime, Neighbours, Nns, Outcome, Pages, Whole};
 pub use reader::{IndexStats, Reader};
 pub use repair::Repair;
 pub use search::{Hit, Searched};
+pub use snapshot::Snapshot;
 pub use writer::Writer;

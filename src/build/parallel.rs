@@ -1,14 +1,14 @@
 //! Work over the snapshot of an open write transaction, by all threads of the current rayon pool.
 
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, TryLockError};
 
 use heed::{RoTxn, RwTxn, WithoutTls};
-use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::options::{BuildPhase, Progress, ProgressCallback};
+use crate::tasks;
 
 /// Read transactions nested in a write transaction, one for each worker: LMDB lets none be used by two at once. They
 /// take no reader slots, and nothing can be written while they live.
@@ -69,33 +69,10 @@ impl<'t> Workers<'t> {
 
 fn run<R: Send>(
     txns: &mut [RoTxn<'_, WithoutTls>],
-    tasks: usize,
+    count: usize,
     work: impl Fn(&RoTxn<'_>, usize) -> Result<R> + Sync,
 ) -> Result<Vec<R>> {
-    let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let worker = |txn: &mut RoTxn<'_, WithoutTls>| {
-        let mut results = Vec::new();
-        while !stop.load(Ordering::Relaxed) {
-            let task = next.fetch_add(1, Ordering::Relaxed);
-            if task >= tasks {
-                break;
-            }
-            let result = work(txn, task);
-            if result.is_err() {
-                stop.store(true, Ordering::Relaxed);
-            }
-            results.push((task, result));
-        }
-        results
-    };
-    let mut results: Vec<(usize, Result<R>)> = match txns {
-        // A single task is not worth waking another thread.
-        [txn] => worker(txn),
-        [txn, ..] if tasks <= 1 => worker(txn),
-        txns => txns.par_iter_mut().flat_map_iter(worker).collect(),
-    };
-    results.sort_unstable_by_key(|(task, _)| *task);
-    results.into_iter().map(|(_, result)| result).collect()
+    tasks::share(txns, count, |txn, tasks| tasks.work_off(|task| work(txn, task)))
 }
 
 /// Reports to the user, one at a time, and none after the one that ended the build.

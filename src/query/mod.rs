@@ -1,9 +1,11 @@
 //! The query builder, and the forms of queries.
 
+mod batch;
 mod examples;
 mod groups;
 mod outcome;
 mod pages;
+mod rows;
 
 use std::marker::PhantomData;
 use std::ops::ControlFlow;
@@ -22,6 +24,7 @@ use crate::vector::CheckedVector;
 use examples::{Examples, point_of};
 use groups::Groups;
 
+pub use batch::BatchNns;
 pub use examples::Example;
 pub use outcome::{Found, InTime, Outcome, Whole};
 pub use pages::{Neighbours, Pages};
@@ -425,15 +428,7 @@ impl<O> Nns<'_, O> {
     /// The request with all that the builder was told.
     fn request<'r>(&'r self, exclude: &'r [u32]) -> Result<Request<'r>> {
         let request = &self.request;
-        if let Some(factor) = request.oversampling.filter(|factor| !(factor.is_finite() && *factor >= 1.0)) {
-            return Err(Error::option("oversampling", "a finite number from 1 up", factor));
-        }
-        if !(request.recall > 0.0 && request.recall <= 1.0) {
-            return Err(Error::option("recall", "a number above 0 and at most 1", request.recall));
-        }
-        if request.within.is_some_and(f32::is_nan) {
-            return Err(Error::option("within", "a number", f32::NAN));
-        }
+        request.check()?;
         if self.groups.as_ref().is_some_and(|groups| groups.most == 0) {
             return Err(Error::option("per_group", "a number from 1 up", 0));
         }

@@ -5,6 +5,8 @@ use std::time::Instant;
 
 use roaring::RoaringBitmap;
 
+use crate::error::{Error, Result};
+
 /// Which items may be in the answer.
 #[derive(Copy, Clone, Default)]
 pub(crate) struct Filter<'a> {
@@ -39,17 +41,17 @@ impl Stop<'_> {
 
 /// What is asked for.
 #[derive(Copy, Clone)]
-pub(crate) struct Request<'a> {
+pub(crate) struct Request<'a, F = Filter<'a>, S = Stop<'a>> {
     pub(crate) k: usize,
     pub(crate) recall: f32,
     pub(crate) search_k: Option<usize>,
     pub(crate) oversampling: Option<f32>,
-    pub(crate) filter: Filter<'a>,
+    pub(crate) filter: F,
     /// A few items that are not in the answer.
     pub(crate) exclude: &'a [u32],
     /// Nothing farther than this, as the metric gives distances (for the dot product: no smaller product).
     pub(crate) within: Option<f32>,
-    pub(crate) stop: Stop<'a>,
+    pub(crate) stop: S,
     pub(crate) is_exact: bool,
     /// Whether an exact search is shared among the threads of the current pool.
     pub(crate) is_parallel: bool,
@@ -57,7 +59,10 @@ pub(crate) struct Request<'a> {
     pub(crate) is_timed: bool,
 }
 
-impl Request<'_> {
+/// What is asked for by several threads at once: it has no callbacks, which may belong to one thread.
+pub(crate) type SharedRequest<'a> = Request<'a, Option<&'a RoaringBitmap>, ()>;
+
+impl<'a, F: Default, S: Default> Request<'a, F, S> {
     /// The `k` nearest of all items, with a recall of so much.
     pub(crate) fn new(k: usize, recall: f32) -> Self {
         Self {
@@ -65,16 +70,55 @@ impl Request<'_> {
             recall,
             search_k: None,
             oversampling: None,
-            filter: Filter::default(),
+            filter: F::default(),
             exclude: &[],
             within: None,
-            stop: Stop::default(),
+            stop: S::default(),
             is_exact: false,
             is_parallel: false,
             is_timed: false,
         }
     }
+}
 
+impl<F, S> Request<'_, F, S> {
+    /// Fails unless each option has a value in its range.
+    pub(crate) fn check(&self) -> Result<()> {
+        if let Some(factor) = self.oversampling.filter(|factor| !(factor.is_finite() && *factor >= 1.0)) {
+            return Err(Error::option("oversampling", "a finite number from 1 up", factor));
+        }
+        if !(self.recall > 0.0 && self.recall <= 1.0) {
+            return Err(Error::option("recall", "a number above 0 and at most 1", self.recall));
+        }
+        if self.within.is_some_and(f32::is_nan) {
+            return Err(Error::option("within", "a number", f32::NAN));
+        }
+        Ok(())
+    }
+}
+
+impl<'a> SharedRequest<'a> {
+    /// The same for one thread, which may add its callbacks.
+    pub(crate) fn of_one(self) -> Request<'a> {
+        let Self {
+            k,
+            recall,
+            search_k,
+            oversampling,
+            filter,
+            exclude,
+            within,
+            stop: (),
+            is_exact,
+            is_parallel,
+            is_timed,
+        } = self;
+        let (filter, stop) = (Filter { allowed: filter, predicate: None }, Stop::default());
+        Request { k, recall, search_k, oversampling, filter, exclude, within, stop, is_exact, is_parallel, is_timed }
+    }
+}
+
+impl Request<'_> {
     /// Whether this item may be in the answer.
     pub(crate) fn admits(&self, id: u32) -> bool {
         !self.exclude.contains(&id) && self.filter.admits(id)

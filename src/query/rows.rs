@@ -1,0 +1,87 @@
+//! Many queries of one kind, one after the other.
+
+use super::{Nns, Outcome};
+use crate::database::ItemOf;
+use crate::error::{Error, Result};
+use crate::format::item::ItemRef;
+use crate::search::Searched;
+use crate::vector::CheckedVector;
+
+/// Many searches with the same options. They run one after the other; those of a [`Snapshot`](crate::Snapshot) share the
+/// threads of a pool.
+impl<O: Outcome> Nns<'_, O> {
+    /// Finds the items nearest to each of some vectors, in their order: what [`by_vector`](Self::by_vector) finds for each.
+    ///
+    /// A [`report`](Self::report) tells what all of them did.
+    ///
+    /// # Shape and units
+    /// `vectors`: rows of `dims` numbers, one after the other; there may be none.
+    ///
+    /// ```
+    /// # use spinney::{heed, Database, IndexOptions, Metric, Reader, Writer};
+    /// # let dir = tempfile::tempdir()?;
+    /// # // SAFETY: the folder is ours alone.
+    /// # let env = unsafe { heed::EnvOpenOptions::new().map_size(10 << 20).max_dbs(1).open(dir.path())? };
+    /// # let db = Database::open_or_create(&env)?;
+    /// # let mut wtxn = env.write_txn()?;
+    /// # let writer = Writer::open_or_create(db, &mut wtxn, 0, &IndexOptions::new(2, Metric::Euclidean))?;
+    /// # writer.add_items(&mut wtxn, &[1, 2], &[0.0, 0.0, 3.0, 4.0])?;
+    /// # wtxn.commit()?;
+    /// # let rtxn = env.read_txn()?;
+    /// # let reader = Reader::open(&rtxn, db, 0)?;
+    /// let answers = reader.nns(1).by_vectors(&[0.0, 1.0, 3.0, 3.0])?;
+    /// assert_eq!((answers[0][0].id, answers[1][0].id), (1, 2));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::QueriesShape`] if the rows are not whole; else as [`by_vector`](Self::by_vector). All vectors are checked
+    /// before the first search, and a position in an error is one in `vectors`.
+    pub fn by_vectors(mut self, vectors: &[f32]) -> Result<Vec<O::Answer>> {
+        self.request(&[])?;
+        let checked = check_rows(vectors, self.asked.of())?;
+        let mut all = Searched::default();
+        let answers = checked.iter().map(|vector| self.answer_one(vector.as_item(), &[], &mut all)).collect();
+        self.tell(&all);
+        answers
+    }
+
+    /// Finds the items nearest to each of some items, in their order: what [`by_item`](Self::by_item) finds for each, and
+    /// `None` for each that is no item.
+    ///
+    /// # Errors
+    /// As [`by_item`](Self::by_item).
+    pub fn by_items(mut self, ids: &[u32]) -> Result<Vec<Option<O::Answer>>> {
+        self.request(&[])?;
+        let mut all = Searched::default();
+        let answer = |id: &u32| match self.asked.item(*id)? {
+            Some(item) => self.answer_one(item, &[*id], &mut all).map(Some),
+            None => Ok(None),
+        };
+        let answers = ids.iter().map(answer).collect();
+        self.tell(&all);
+        answers
+    }
+
+    fn answer_one(&self, query: ItemRef<'_>, exclude: &[u32], all: &mut Searched) -> Result<O::Answer> {
+        let (hits, searched) = self.run(query, exclude)?;
+        all.add(&searched);
+        Ok(O::answer(hits, searched.is_partial))
+    }
+}
+
+/// The rows of a matrix, each of which suits the index.
+pub(super) fn check_rows(vectors: &[f32], of: ItemOf) -> Result<Vec<CheckedVector<'_>>> {
+    if !vectors.len().is_multiple_of(of.dims) {
+        return Err(Error::QueriesShape { dims: of.dims, got: vectors.len() });
+    }
+    let rows = vectors.chunks_exact(of.dims).enumerate();
+    rows.map(|(row, vector)| {
+        CheckedVector::new(vector, of.dims, of.metric).map_err(|error| match error {
+            Error::NonFinite { position, value } => Error::NonFinite { position: row * of.dims + position, value },
+            Error::NotABit { position, value } => Error::NotABit { position: row * of.dims + position, value },
+            error => error,
+        })
+    })
+    .collect()
+}
