@@ -12,8 +12,9 @@ use crate::common::datasets::VectorFile;
 /// What is added to the components of a copy, as a part of their standard deviation over all rows. Near enough to the
 /// original to be of its cluster, and far enough not to be its duplicate.
 const NOISE: f32 = 0.2;
-/// Rows and clusters of a made-up set.
+/// Rows and clusters of a made-up set, and rows of it that count as those of another source.
 const MADE_UP: (usize, usize) = (20_000, 400);
+const HELD_OUT: usize = 1_000;
 
 /// A set of rows without end. Row `i` is the same at every run.
 pub struct Rows {
@@ -25,28 +26,41 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// The set of this name in `folder`, or one that is made up if it is not there.
+    /// The set of this name in `folder`, or one that is made up if it is not there. Rows of another source than those
+    /// trained on come last, as new ones often are.
     pub fn open(folder: Option<&Path>, name: &str) -> Result<Self> {
+        let (mut rows, held_out) = Self::open_for_queries(folder, name)?;
+        rows.values.extend(held_out);
+        Ok(rows.count())
+    }
+
+    /// As [`Rows::open`], but with the rows of the other source apart: none of the rows is a copy of them.
+    pub fn open_for_queries(folder: Option<&Path>, name: &str) -> Result<(Self, Vec<f32>)> {
         let (dims, metric) = match name {
             "sift" => (128, Metric::Euclidean),
             "minilm" => (384, Metric::Cosine),
             _ => return Err(format!("{name}: expected the set sift or minilm").into()),
         };
         let file = |part: &str| folder.and_then(|folder| find(&folder.join(name), part));
-        let (values, origin) = match file("train") {
-            None => (made_up(dims), "no files of this set: made-up clusters"),
-            Some(path) => {
-                let mut values = read(&path, dims)?;
-                // Rows of another source than those trained on, as new ones often are.
-                if let Some(path) = file("test") {
-                    values.extend(read(&path, dims)?);
-                }
-                (values, "files")
+        let (values, held_out, origin) = match (file("train"), file("test")) {
+            (Some(train), Some(test)) => (read(&train, dims)?, read(&test, dims)?, "files"),
+            _ => {
+                let mut values = made_up(dims);
+                let held_out = values.split_off(MADE_UP.0 * dims);
+                (values, held_out, "no files of this set: made-up clusters")
             }
         };
-        let deviation = deviation(&values, dims);
-        let origin = format!("{origin}, {} rows of {dims} dimensions, {metric}", values.len() / dims);
-        Ok(Self { dims, metric, values, deviation, origin })
+        let rows = Self { dims, metric, values, deviation: 0.0, origin: origin.to_owned() };
+        Ok((rows.count(), held_out))
+    }
+
+    /// Tells how many rows there are and how far apart.
+    fn count(mut self) -> Self {
+        self.deviation = deviation(&self.values, self.dims);
+        let origin = self.origin.split(',').next().unwrap_or_default();
+        let (rows, dims, metric) = (self.values.len() / self.dims, self.dims, self.metric);
+        self.origin = format!("{origin}, {rows} rows of {dims} dimensions, {metric}");
+        self
     }
 
     pub fn origin(&self) -> &str {
@@ -85,8 +99,8 @@ fn made_up(dims: usize) -> Vec<f32> {
     let (rows, clusters) = MADE_UP;
     let mut random = Xoshiro256PlusPlus::seed_from_u64(0);
     let centres: Vec<f32> = (0..clusters * dims).map(|_| normal(&mut random)).collect();
-    let mut values = Vec::with_capacity(rows * dims);
-    for _ in 0..rows {
+    let mut values = Vec::with_capacity((rows + HELD_OUT) * dims);
+    for _ in 0..rows + HELD_OUT {
         let at = random.random_range(0..clusters) * dims;
         values.extend(centres[at..at + dims].iter().map(|value| value + 0.5 * normal(&mut random)));
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 
-use crate::data::Rows;
+use crate::shared::data::Rows;
 
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Kind {

@@ -20,10 +20,11 @@
 )]
 #[path = "../../examples/common/mod.rs"]
 mod common;
+#[path = "../shared/mod.rs"]
+mod shared;
 
 mod args;
 mod changes;
-mod data;
 mod meter;
 mod report;
 mod store;
@@ -34,9 +35,9 @@ use std::time::Instant;
 
 use crate::args::Args;
 use crate::changes::{Kind, Live};
-use crate::data::Rows;
 use crate::report::Cell;
-use crate::store::Store;
+use crate::shared::data::Rows;
+use crate::shared::store::Store;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 

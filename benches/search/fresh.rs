@@ -1,0 +1,45 @@
+//! The first searches of a new reader.
+
+use std::time::Instant;
+
+use spinney::Reader;
+
+use crate::Result;
+use crate::args::Args;
+use crate::measure::{Queries, median, usual};
+use crate::shared::store::{INDEX, Store};
+
+/// Searches of each new reader.
+const SEARCHES: usize = 10;
+
+pub fn measure(args: &Args, store: &Store, living: &Reader<'_>, queries: &Queries) -> Result<()> {
+    let rows: Vec<&[f32]> = queries.rows().collect();
+    let mut opening = Vec::new();
+    let mut searching = vec![Vec::new(); SEARCHES];
+    let mut of_living = Vec::new();
+    let us = |start: Instant| start.elapsed().as_secs_f64() * 1e6;
+    for _ in 0..args.passes() {
+        for (i, row) in rows.iter().enumerate() {
+            let start = Instant::now();
+            let rtxn = store.env.read_txn()?;
+            let reader = Reader::open(&rtxn, store.db, INDEX)?;
+            opening.push(us(start));
+            for (number, times) in searching.iter_mut().enumerate() {
+                let start = Instant::now();
+                std::hint::black_box(usual(&reader).by_vector(rows[(i + number) % rows.len()])?);
+                times.push(us(start));
+            }
+            let start = Instant::now();
+            std::hint::black_box(usual(living).by_vector(row)?);
+            of_living.push(us(start));
+        }
+    }
+    let [first, second, last] = [0, 1, SEARCHES - 1].map(|number| median(&mut searching[number]));
+    println!(
+        "a new reader, k = 10: opened in {:.1} us, its first search takes {first:.1} us, the second {second:.1}, the {SEARCHES}th \
+         {last:.1}; one that lives takes {:.1} us",
+        median(&mut opening),
+        median(&mut of_living)
+    );
+    Ok(())
+}

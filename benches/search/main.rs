@@ -1,0 +1,115 @@
+//! What a search costs, and whether it finds what it aims at.
+//!
+//! ```text
+//! cargo bench --bench search -- [--data DIR] [--sets sift,minilm] [--items 10000,100000] [--sections targets,memory]
+//!                               [--quick] [--temp DIR]
+//! ```
+//!
+//! For each set and size, a store is built once in bulk, in the page cache; queries are rows of another source. Sections:
+//!
+//! - `targets`: for each k and recall target, the recall achieved and what it took; then the same after the index was
+//!   calibrated with half of the queries, measured on the other half.
+//! - `memory`: the time of a query beside that of reading as many bytes in a row from memory.
+//! - `threads`: queries per second of one thread and of two.
+//! - `fresh`: the first searches of a new reader beside those of one that lives.
+//! - `growth`: from size to size, the time of a search that finds .95 of the ten nearest.
+//!
+//! Times are medians of several passes, by one thread unless it says otherwise. Only ratios within one run mean much.
+
+#[cfg_attr(
+    test,
+    allow(
+        dead_code,
+        unused_imports,
+        clippy::cast_possible_truncation,
+        reason = "its unit tests run with the examples"
+    )
+)]
+#[path = "../../examples/common/mod.rs"]
+mod common;
+#[allow(dead_code, reason = "every bench uses a part of it")]
+#[path = "../shared/mod.rs"]
+mod shared;
+
+mod args;
+mod fresh;
+mod growth;
+mod measure;
+mod memory;
+mod targets;
+mod threads;
+
+use std::error::Error;
+use std::fmt;
+use std::time::Instant;
+
+use spinney::Reader;
+
+use crate::args::{Args, Section};
+use crate::growth::Growth;
+use crate::measure::Queries;
+use crate::shared::data::Rows;
+use crate::shared::store::{INDEX, Store};
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// An error for a person: `main` prints errors by `Debug`, which would quote and escape the message.
+struct Message(String);
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn main() -> std::result::Result<(), Message> {
+    run().map_err(|error| Message(error.to_string()))
+}
+
+fn run() -> Result<()> {
+    let Some(args) = args::parse(std::env::args().skip(1))? else {
+        println!("{}", args::USAGE);
+        return Ok(());
+    };
+    let mut grown = Vec::new();
+    for set in &args.sets {
+        let (rows, held_out) = Rows::open_for_queries(args.data.as_deref(), set)?;
+        println!("{set}: {}", rows.origin());
+        for items in &args.items {
+            grown.extend(measure(&args, set, &rows, &held_out, *items)?);
+        }
+    }
+    growth::factors(&grown);
+    Ok(())
+}
+
+/// All sections of one set and size.
+fn measure(args: &Args, set: &str, rows: &Rows, held_out: &[f32], items: u32) -> Result<Option<Growth>> {
+    let folder = match &args.temp {
+        Some(temp) => tempfile::tempdir_in(temp)?,
+        None => tempfile::tempdir()?,
+    };
+    let start = Instant::now();
+    let store = Store::fill(folder.path(), rows, items)?;
+    println!("\n== {set}, {items} items: {}, in {:.1} s", store.shape()?, start.elapsed().as_secs_f64());
+    let queries = Queries::new(&store, held_out, args.queries(items))?;
+    let mut grown = None;
+    {
+        let rtxn = store.env.read_txn()?;
+        let reader = Reader::open(&rtxn, store.db, INDEX)?;
+        for section in &args.sections {
+            match section {
+                Section::Memory => memory::measure(args, &reader, &queries)?,
+                Section::Threads => threads::measure(args, &store, &queries)?,
+                Section::Fresh => fresh::measure(args, &store, &reader, &queries)?,
+                Section::Growth => grown = Some(growth::measure(args, (set, items), &reader, &queries)?),
+                Section::Targets => {}
+            }
+        }
+    }
+    // Last, since it leaves the index calibrated otherwise.
+    if args.sections.contains(&Section::Targets) {
+        targets::measure(args, &store, &queries)?;
+    }
+    Ok(grown)
+}

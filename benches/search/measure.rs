@@ -1,0 +1,138 @@
+//! Queries with their true neighbours, and searches under the clock.
+
+use std::time::Instant;
+
+use spinney::{Hit, Metric, Nns, Reader, Searched, Snapshot};
+
+use crate::Result;
+use crate::shared::store::{INDEX, Store};
+
+/// True neighbours of each query.
+const NEIGHBOURS: usize = 100;
+/// How far beyond the last true distance a hit may lie, as a part of it, and count as tied with it.
+const TIE: f32 = 1e-6;
+
+/// Queries that are no items, and how far their nearest items are.
+#[derive(Clone)]
+pub struct Queries {
+    pub dims: usize,
+    pub metric: Metric,
+    pub values: Vec<f32>,
+    distances: Vec<Vec<f32>>,
+}
+
+impl Queries {
+    /// The first `most` rows, with their neighbours by exact search.
+    pub fn new(store: &Store, rows: &[f32], most: usize) -> Result<Self> {
+        let mut snapshot = Snapshot::open(&store.env, store.db, INDEX)?;
+        let dims = snapshot.dims();
+        let values = rows[..rows.len().min(most * dims)].to_vec();
+        let answers = snapshot.nns(NEIGHBOURS).exact().by_vectors(&values)?;
+        let distances = answers.iter().map(|hits| hits.iter().map(|hit| hit.distance).collect()).collect();
+        Ok(Self { dims, metric: snapshot.metric(), values, distances })
+    }
+
+    pub fn len(&self) -> usize {
+        self.distances.len()
+    }
+
+    pub fn rows(&self) -> impl Iterator<Item = &[f32]> {
+        self.values.chunks_exact(self.dims)
+    }
+
+    /// Every second query, and the others.
+    pub fn halves(&self) -> (Self, Self) {
+        let half = |parity: usize| {
+            let is_in = |(i, _): &(usize, &[f32])| i % 2 == parity;
+            let values = self.rows().enumerate().filter(is_in).flat_map(|(_, row)| row.to_vec()).collect();
+            let distances = self.distances.iter().skip(parity).step_by(2).cloned().collect();
+            Self { values, distances, ..*self }
+        };
+        (half(0), half(1))
+    }
+
+    /// The part of the `k` nearest items of query `i` that is among its hits.
+    fn recall(&self, i: usize, k: usize, hits: &[Hit]) -> f64 {
+        let distances = &self.distances[i];
+        let Some(last) = distances.get(k.min(distances.len()).wrapping_sub(1)) else { return 1.0 };
+        let right = match self.metric {
+            Metric::DotProduct => hits.iter().filter(|hit| hit.distance >= last - TIE * last.abs()).count(),
+            _ => hits.iter().filter(|hit| hit.distance <= last + TIE * last.abs()).count(),
+        };
+        right as f64 / k.min(distances.len()) as f64
+    }
+}
+
+/// What searches are told.
+#[derive(Copy, Clone, Debug)]
+pub struct Setting {
+    pub k: usize,
+    pub recall: f32,
+}
+
+/// One search each for some queries: means, and times in microseconds.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    pub recall: f64,
+    pub mean_us: f64,
+    pub p50_us: f64,
+    pub p99_us: f64,
+    pub sketches: f64,
+    pub reranked: f64,
+    pub bytes: f64,
+    /// Preparing, scanning, comparing.
+    pub phases_us: [f64; 3],
+}
+
+/// The recall of a setting, without a clock.
+pub fn recall(reader: &Reader<'_>, queries: &Queries, setting: Setting) -> Result<f64> {
+    let mut sum = 0.0;
+    for (i, row) in queries.rows().enumerate() {
+        sum += queries.recall(i, setting.k, &reader.nns(setting.k).recall(setting.recall).by_vector(row)?);
+    }
+    Ok(sum / queries.len() as f64)
+}
+
+/// Asks all queries, `passes` times, one after the other. The time of each is the median of its passes; what it did is told
+/// by one more pass, as the clock within a search takes time, too.
+pub fn measure(reader: &Reader<'_>, queries: &Queries, setting: Setting, passes: usize) -> Result<Measured> {
+    let Setting { k, recall: target } = setting;
+    let recall = recall(reader, queries, setting)?;
+    let mut times: Vec<Vec<f64>> = vec![Vec::with_capacity(passes); queries.len()];
+    for _ in 0..passes {
+        for (times, row) in times.iter_mut().zip(queries.rows()) {
+            let start = Instant::now();
+            std::hint::black_box(reader.nns(k).recall(target).by_vector(row)?);
+            times.push(start.elapsed().as_secs_f64() * 1e6);
+        }
+    }
+    let mut all = Searched::default();
+    reader.nns(k).recall(target).report(&mut all).by_vectors(&queries.values)?;
+    let each = |sum: f64| sum / queries.len() as f64;
+    let mut times: Vec<f64> = times.into_iter().map(|mut times| median(&mut times)).collect();
+    times.sort_unstable_by(f64::total_cmp);
+    Ok(Measured {
+        recall,
+        mean_us: each(times.iter().sum()),
+        p50_us: times[times.len() / 2],
+        p99_us: times[times.len() * 99 / 100],
+        sketches: each(all.sketches as f64),
+        reranked: each((all.reranked + all.scanned_exactly) as f64),
+        bytes: each(all.bytes as f64),
+        phases_us: [all.preparing, all.scanning, all.comparing].map(|phase| each(phase.as_secs_f64() * 1e6)),
+    })
+}
+
+/// A search without options for 10 neighbours.
+pub fn usual<'r>(reader: &'r Reader<'_>) -> Nns<'r> {
+    reader.nns(10)
+}
+
+pub fn median(values: &mut [f64]) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() % 2 {
+        1 => values[middle],
+        _ => (values[middle - 1] + values[middle]) / 2.0,
+    }
+}
