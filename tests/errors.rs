@@ -28,6 +28,10 @@ fn raised_by_queries(store: &Store, wtxn: &RwTxn<'_>) -> Vec<(Error, Vec<&'stati
             bits.nns(1).by_mean(&[1u32.into()]).unwrap_err(),
             vec!["a mean of examples", "hamming metric", "search by each of the vectors"],
         ),
+        (
+            floats.nns(1).by_vectors(&[1.0; 4]).unwrap_err(),
+            vec!["rows of 3 numbers", "4 numbers are no whole number of rows", "pass a multiple of 3"],
+        ),
     ]
 }
 
