@@ -14,7 +14,7 @@ use crate::format::{Key, Kind};
 use crate::kernel::{level, matrix};
 use crate::metric::Metric;
 use crate::options::BuildPhase;
-use crate::search::calibration::{Found, NEIGHBOURS, asked_for, fit, observe};
+use crate::search::calibration::{NEIGHBOURS, Observed, asked_for, fit, ladder, observe};
 use crate::search::effort::{DEFAULT_RECALL, Effort};
 use crate::search::items::Items;
 use crate::search::pending::Pending;
@@ -159,15 +159,15 @@ pub(crate) fn measure(
 ) -> Result<Calibration> {
     let mut workers = Workers::new(wtxn, None)?;
     let forest = Forest::read(db, workers.own(), of, record)?;
-    let (pending, cap) = (Pending::default(), cap(record, of.metric));
+    let (pending, ladder) = (Pending::default(), ladder(cap(record, of.metric)));
     let observed = workers.share(truth.queries.len(), |rtxn, i| {
         let items = Items::new(db, rtxn, of, 0);
         let target = Target { items: &items, record, level: level() };
         let (query, nodes) = (items.get(truth.queries[i])?, forest.nodes((db, rtxn, of), 0));
         let planted = Planted { forest: &forest, nodes: &nodes };
-        observe(target, (planted, &pending), &query, Some(truth.queries[i]), &truth.neighbours[i], cap)
+        observe(target, (planted, &pending), &query, Some(truth.queries[i]), &truth.neighbours[i], &ladder)
     })?;
-    Ok(fit(&observed, record.indexed, false))
+    Ok(fit(&observed, &ladder, record.indexed, false))
 }
 
 /// Measures the forest there is on these queries.
@@ -192,14 +192,14 @@ pub(crate) fn measure_on(
         .collect::<Result<Vec<u32>>>()?;
     let mut truth = neighbours(&mut workers, &site, &ids, points)?;
     truth.iter_mut().enumerate().for_each(|(i, near)| near.truncate(asked_for(i, queries.len())));
-    let (pending, cap) = (Pending::read(db, &own, of)?, cap(record, of.metric));
-    let observed: Vec<Vec<Found>> = workers.share(queries.len(), |rtxn, i| {
+    let (pending, ladder) = (Pending::read(db, &own, of)?, ladder(cap(record, of.metric)));
+    let observed: Vec<Observed> = workers.share(queries.len(), |rtxn, i| {
         let items = Items::new(db, rtxn, of, 0);
         let target = Target { items: &items, record, level: level() };
         let planted = Planted { forest: &forest, nodes: &forest.nodes((db, rtxn, of), 0) };
-        observe(target, (planted, &pending), &queries[i], None, &truth[i], cap)
+        observe(target, (planted, &pending), &queries[i], None, &truth[i], &ladder)
     })?;
-    Ok(fit(&observed, record.indexed, true))
+    Ok(fit(&observed, &ladder, record.indexed, true))
 }
 
 /// Neighbours that a probe asks for, and how many times the usual effort tells which they should be.

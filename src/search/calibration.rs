@@ -1,13 +1,16 @@
 //! Which effort reaches which recall: measured on queries whose true neighbours are known.
 //!
-//! Each query runs as a search does, with a budget that grows by a third until all its true neighbours are found or the cap is
-//! reached. What is kept of each neighbour is the budget from which on it is found, and how many candidates look better by
-//! their sketches. Both together tell, for any recall, how many sketches to scan and how many vectors to compare exactly.
+//! Each query runs as a search does, with one budget of a ladder after the other, until all its true neighbours are found.
+//! What is kept of each neighbour is how many candidates look better by their sketches *with that budget*: fewer than with a
+//! larger one, so that a rank taken at the end would overstate what few comparisons lose. All queries climb the same ladder.
+//! Its steps tell exactly what recall each budget had with any number of comparisons, and between two of them the logarithm
+//! of what is missed is nearly a straight line in that of the budget.
 
 use super::candidates::Candidates;
+use super::effort::line;
 use super::request::Request;
 use super::scratch::Scratch;
-use super::traversal::{Sink, Traversal};
+use super::traversal::Traversal;
 use super::{Planted, Target};
 use crate::error::Result;
 use crate::format::item::ItemRef;
@@ -31,134 +34,97 @@ pub(crate) fn asked_for(i: usize, queries: usize) -> usize {
     if i < queries.div_ceil(FEWER) { NEIGHBOURS } else { CALIBRATED_KS[CALIBRATED_KS.len() - 2] }
 }
 
-/// When a true neighbour is found.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Found {
-    /// The least budget with which its leaf is scanned; `u32::MAX` if none was enough.
-    pub(crate) budget: u32,
-    /// Candidates that look better at the end; `u32::MAX` if too many do.
-    pub(crate) rank: u32,
+/// The budgets with which queries run, at least two, the last of which is `cap` if that is not too small.
+pub(crate) fn ladder(cap: usize) -> Vec<usize> {
+    let cap = cap.max(FIRST_BUDGET + 1);
+    let steps = std::iter::successors(Some(FIRST_BUDGET), |budget| Some(budget.saturating_add(budget / 3)));
+    steps.take_while(|budget| *budget < cap).chain([cap]).collect()
 }
 
-const NEVER: Found = Found { budget: u32::MAX, rank: u32::MAX };
+/// How good the true neighbours of one query look, budget by budget.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Observed {
+    neighbours: usize,
+    /// For each step of the ladder and each neighbour how many candidates look better; [`UNSEEN`] if it is not met, or too
+    /// many do. Ends with the first step at which all neighbours are among the candidates.
+    ranks: Vec<u16>,
+}
 
-/// Looks for the true neighbours (nearest first) of one query, with up to `cap` sketches.
+const UNSEEN: u16 = u16::MAX;
+
+impl Observed {
+    /// The ranks of the nearest `k` with the budget of a step.
+    fn ranks(&self, step: usize, k: usize) -> &[u16] {
+        let rows = self.ranks.len() / self.neighbours.max(1);
+        let from = step.min(rows.saturating_sub(1)) * self.neighbours;
+        self.ranks.get(from..from + k.min(self.neighbours)).unwrap_or_default()
+    }
+}
+
+/// Looks for the true neighbours (nearest first) of one query, with the budgets of a ladder.
 pub(crate) fn observe<'t>(
     target: Target<'_, 't>,
     (planted, pending): (Planted<'_, 't>, &Pending),
     query: &ItemRef<'_>,
     exclude: Option<u32>,
     truth: &[u32],
-    cap: usize,
-) -> Result<Vec<Found>> {
+    ladder: &[usize],
+) -> Result<Observed> {
     let request = Request { exclude: exclude.as_slice(), ..Request::new(truth.len(), 1.0) };
     let mut order: Vec<(u32, usize)> = truth.iter().copied().zip(0..).collect();
     order.sort_unstable();
-    let mut found = vec![NEVER; truth.len()];
     // What waits for a build is always compared exactly.
+    let mut row = vec![UNSEEN; truth.len()];
     for (_, at) in order.iter().filter(|(id, _)| pending.ids.contains(*id)) {
-        found[*at] = Found { budget: 0, rank: 0 };
+        row[*at] = 0;
     }
-    let mut watch = Watch {
-        candidates: Candidates::default(),
-        hints: [false; 1024],
-        order,
-        found,
-        before: 0.0,
-        budget: 0,
-        spent: 0.0,
-    };
-    truth.iter().for_each(|id| watch.hints[*id as usize % 1024] = true);
-    let mut budget = FIRST_BUDGET.min(cap);
+    // Most candidates are none of them, which one bit tells.
+    let mut hints = [false; 1024];
+    truth.iter().for_each(|id| hints[*id as usize % 1024] = true);
+    let (mut ranks, mut candidates) = (Vec::new(), Candidates::default());
     Scratch::with(|scratch| {
         let forest = planted.forest;
         scratch.prepared.prepare(&forest.space, query, forest.leaf, forest.branch);
-        loop {
-            watch.begin(budget);
-            Traversal::begin(target, planted, pending, &request, scratch).watch(
-                budget,
-                &mut watch,
-                Watch::set_spent,
-            )?;
-            if budget >= cap || watch.found.iter().all(|found| found.budget < u32::MAX) {
-                return Ok(watch.into_found());
+        for budget in ladder {
+            candidates.begin(KEPT);
+            Traversal::begin(target, planted, pending, &request, scratch).spend(*budget, &mut candidates)?;
+            let from = ranks.len();
+            ranks.extend_from_slice(&row);
+            for (rank, id) in (0u16..).zip(candidates.ranked()) {
+                if hints[id as usize % 1024]
+                    && let Ok(at) = order.binary_search_by_key(&id, |(id, _)| *id)
+                {
+                    ranks[from + order[at].1] = rank;
+                }
             }
-            budget = budget.saturating_add(budget / 3).min(cap);
+            if !ranks[from..].contains(&UNSEEN) {
+                break;
+            }
         }
+        Ok(Observed { neighbours: truth.len(), ranks })
     })
 }
 
-/// Sees when true neighbours are found.
-struct Watch {
-    candidates: Candidates,
-    /// Most candidates are no neighbours, which one bit tells.
-    hints: [bool; 1024],
-    /// The neighbours by id, each with its rank.
-    order: Vec<(u32, usize)>,
-    found: Vec<Found>,
-    /// The budget before this one.
-    before: f64,
-    budget: u32,
-    spent: f64,
-}
-
-impl Watch {
-    fn begin(&mut self, budget: usize) {
-        self.candidates.begin(KEPT);
-        self.before = f64::from(self.budget);
-        self.budget = u32::try_from(budget).unwrap_or(u32::MAX);
-    }
-
-    fn set_spent(&mut self, spent: f64) {
-        self.spent = spent;
-    }
-
-    fn rank_of(&self, id: u32) -> Option<usize> {
-        let is_likely = self.hints[id as usize % 1024];
-        let at = is_likely.then(|| self.order.binary_search_by_key(&id, |(id, _)| *id).ok()).flatten()?;
-        Some(self.order[at].1)
-    }
-
-    fn into_found(mut self) -> Vec<Found> {
-        let mut candidates = std::mem::take(&mut self.candidates);
-        for (rank, id) in (0u32..).zip(candidates.ranked()) {
-            if let Some(at) = self.rank_of(id) {
-                self.found[at].rank = rank;
-            }
-        }
-        self.found
-    }
-}
-
-impl Sink for Watch {
-    fn threshold(&self) -> f32 {
-        self.candidates.threshold()
-    }
-
-    fn offer(&mut self, id: u32, estimate: f32) {
-        self.candidates.offer(id, estimate);
-        if let Some(at) = self.rank_of(id) {
-            // One that the budget before did not find, though its turn came earlier now, is under a branch that only a larger
-            // budget opens. The next smaller one may be too small: branches step at the same budget for nearly all queries.
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "less than the budget")]
-            let needed = if self.spent >= self.before { self.spent as u32 + 1 } else { self.budget };
-            self.found[at].budget = self.found[at].budget.min(needed);
-        }
-    }
-}
-
 /// The effort for each recall, from what was observed of many queries. `items` is the size of the forest.
-#[expect(clippy::cast_possible_truncation, reason = "at most a thousand queries")]
-pub(crate) fn fit(observed: &[Vec<Found>], items: u64, is_of_queries: bool) -> Calibration {
+#[expect(clippy::cast_possible_truncation, reason = "at most some thousand queries")]
+pub(crate) fn fit(observed: &[Observed], ladder: &[usize], items: u64, is_of_queries: bool) -> Calibration {
     let mut calibration = Calibration::default();
     (calibration.items, calibration.queries) = (items, observed.len() as u32);
     calibration.is_of_queries = u32::from(is_of_queries);
     for (k, row) in CALIBRATED_KS.into_iter().zip(&mut calibration.reach) {
         let asked = observed.iter().enumerate().filter(|(i, _)| k <= asked_for(*i, observed.len()));
-        let found: Vec<Found> = asked.flat_map(|(_, query)| query.iter().take(k).copied()).collect();
-        fit_row(&found, k, row);
+        let asked: Vec<&Observed> = asked.map(|(_, query)| query).collect();
+        Curves::new(&asked, ladder, k).fit_row(k, row);
     }
     calibration
+}
+
+/// The recall of k neighbours by budget and number of comparisons.
+struct Curves<'a> {
+    ladder: &'a [usize],
+    /// For each step how many of all neighbours have a rank of less than 0, 1, ..., [`KEPT`].
+    better: Vec<Vec<u32>>,
+    all: usize,
 }
 
 #[expect(
@@ -167,23 +133,103 @@ pub(crate) fn fit(observed: &[Vec<Found>], items: u64, is_of_queries: bool) -> C
     clippy::cast_precision_loss,
     reason = "counts of neighbours, and saturating estimates"
 )]
-fn fit_row(found: &[Found], k: usize, row: &mut [Reach; CALIBRATED_RECALLS.len()]) {
-    // A sketch that is quite wrong is missed: no number of comparisons is worth chasing it.
-    let mut ranks: Vec<u32> = found.iter().map(|found| found.rank).filter(|rank| *rank < KEPT as u32).collect();
-    ranks.sort_unstable();
-    let at = |part: f64, len: usize| ((part * len as f64).ceil() as usize).clamp(1, len.max(1)) - 1;
-    for (i, recall) in CALIBRATED_RECALLS.into_iter().enumerate() {
-        let rank = ranks.get(at(1.0 - LOST_TO_RERANK * (1.0 - recall), ranks.len())).copied().unwrap_or(0);
-        let reranked = (rank + 1).max(k as u32);
-        let mut budgets: Vec<u32> = found.iter().filter(|found| found.rank <= rank).map(|found| found.budget).collect();
-        budgets.sort_unstable();
-        let needed = at(recall, found.len());
-        let before = i.checked_sub(1).map_or(Reach::default(), |i| row[i]);
-        let sketches = match budgets.get(needed) {
-            Some(budget) if *budget < u32::MAX => *budget,
-            // Out of reach of the cap: as far again as from half of it.
-            _ => before.sketches.max(FIRST_BUDGET as u32).saturating_mul(2),
+impl<'a> Curves<'a> {
+    fn new(asked: &[&Observed], ladder: &'a [usize], k: usize) -> Self {
+        let at_step = |step: usize| {
+            let mut better = vec![0u32; KEPT + 1];
+            let ranks = asked.iter().flat_map(|query| query.ranks(step, k));
+            ranks.filter(|rank| **rank != UNSEEN).for_each(|rank| better[usize::from(*rank) + 1] += 1);
+            (1..better.len()).for_each(|i| better[i] += better[i - 1]);
+            better
         };
-        row[i] = Reach { sketches: sketches.max(before.sketches), reranked: reranked.max(before.reranked) };
+        let all = asked.iter().map(|query| query.neighbours.min(k)).sum::<usize>().max(1);
+        Self { ladder, better: (0..ladder.len()).map(at_step).collect(), all }
+    }
+
+    /// The logarithms of the budget of a step and of what it misses with so many comparisons.
+    fn at(&self, step: usize, reranked: usize) -> (f64, f64) {
+        let missed = self.all - self.better[step][reranked.min(KEPT)] as usize;
+        // Half of a neighbour for none: the logarithm of none is of no use.
+        ((self.ladder[step] as f64).ln(), (missed as f64).max(0.5).ln() - (self.all as f64).ln())
+    }
+
+    /// The logarithm of the least budget with which no more than this is missed; `None` if it is out of reach of the ladder.
+    fn budget(&self, missed: f64, reranked: usize) -> Option<f64> {
+        let step = (0..self.ladder.len()).find(|step| self.at(*step, reranked).1 <= missed)?;
+        let Some(before) = step.checked_sub(1) else { return Some(self.at(step, reranked).0) };
+        let ((x0, y0), (x1, y1)) = (self.at(before, reranked), self.at(step, reranked));
+        Some(line(&[y1, y0], &[x1, x0], missed))
+    }
+
+    /// The least number of comparisons with which no more than this is missed, given the logarithm of a budget.
+    fn reranked(&self, missed: f64, budget: f64) -> Option<usize> {
+        let upper = self.ladder.partition_point(|known| (*known as f64).ln() < budget).clamp(1, self.ladder.len() - 1);
+        let is_enough = |reranked: &usize| {
+            let ((x0, y0), (x1, y1)) = (self.at(upper - 1, *reranked), self.at(upper, *reranked));
+            line(&[x0, x1], &[y0, y1], budget) <= missed
+        };
+        (1..=KEPT).find(is_enough)
+    }
+
+    fn fit_row(&self, k: usize, row: &mut [Reach; CALIBRATED_RECALLS.len()]) {
+        for (i, recall) in CALIBRATED_RECALLS.into_iter().enumerate() {
+            let before = i.checked_sub(1).map_or(Reach::default(), |i| row[i]);
+            let may_miss = 1.0 - recall;
+            // As many comparisons as keep their part of what may be missed, then as many sketches as that leaves to them.
+            let scanned = self.budget((may_miss * (1.0 - LOST_TO_RERANK)).ln(), KEPT);
+            let last = (self.ladder[self.ladder.len() - 1] as f64).ln();
+            let reranked = self.reranked(may_miss.ln(), scanned.unwrap_or(last));
+            let reranked = reranked.unwrap_or(before.reranked as usize).max(k);
+            let sketches = match self.budget(may_miss.ln(), reranked) {
+                Some(budget) => budget.exp().ceil() as u32,
+                // Out of reach of the ladder: as far again as from half of it.
+                None => before.sketches.max(FIRST_BUDGET as u32).saturating_mul(2),
+            };
+            row[i] = Reach {
+                sketches: sketches.max(before.sketches),
+                reranked: u32::try_from(reranked).unwrap_or(u32::MAX).max(before.reranked),
+            };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_budget_is_the_least_that_was_tried() {
+        let ladder = ladder(1_000);
+        // All neighbours are in the nearest leaf, which only a budget that opens its branch reaches.
+        let found = Observed { neighbours: 10, ranks: (0..10).collect() };
+        let calibration = fit(&vec![found; 200], &ladder, 10_000, false);
+        for reach in &calibration.reach[..2] {
+            assert!(reach.iter().all(|reach| reach.sketches as usize == FIRST_BUDGET), "{reach:?}");
+        }
+    }
+
+    #[test]
+    fn any_cap_and_nothing_observed_give_a_calibration() {
+        for cap in [0, 1, FIRST_BUDGET, FIRST_BUDGET + 1, 1_000_000] {
+            let ladder = ladder(cap);
+            assert!(ladder.len() >= 2 && ladder.is_sorted_by(|a, b| a < b), "{ladder:?}");
+            for neighbours in [0, 100] {
+                let nothing = Observed { neighbours, ranks: Vec::new() };
+                let calibration = fit(&[nothing.clone(), nothing], &ladder, 10_000, false);
+                assert!(calibration.reach.as_flattened().iter().all(|reach| reach.sketches > 0));
+            }
+        }
+    }
+
+    #[test]
+    fn efforts_lie_between_the_budgets_below_and_above() {
+        let ladder = ladder(1_000);
+        // Half of the neighbours are met with the first budget, all with the third.
+        let rows = [[0, 1, UNSEEN, UNSEEN], [0, 1, UNSEEN, UNSEEN], [0, 1, 2, 3]].concat();
+        let calibration = fit(&vec![Observed { neighbours: 4, ranks: rows }; 200], &ladder, 10_000, false);
+        let row = &calibration.reach[1];
+        assert_eq!(row[0].sketches as usize, FIRST_BUDGET);
+        assert!(row[1..].iter().all(|reach| (ladder[1]..=ladder[2]).contains(&(reach.sketches as usize))), "{row:?}");
+        assert!(row.is_sorted_by_key(|reach| reach.sketches));
     }
 }

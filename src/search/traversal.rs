@@ -127,18 +127,12 @@ impl<'a, 't> Traversal<'a, 't> {
         }
     }
 
-    /// Scans leaves with this budget, and tells before each how many entries have been scanned.
-    pub(crate) fn watch<S: Sink>(
-        &mut self,
-        budget: usize,
-        sink: &mut S,
-        mut before: impl FnMut(&mut S, f64),
-    ) -> Result<()> {
+    /// Scans leaves as [`Traversal::run`] does with this budget, however little has been found then.
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+    pub(crate) fn spend<S: Sink>(&mut self, budget: usize, sink: &mut S) -> Result<()> {
         self.reach(budget)?;
-        #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
         while self.scratch.progress.entries < budget as f64 {
             let Some(leaf) = self.next()? else { break };
-            before(sink, self.scratch.progress.entries);
             self.scan(leaf, sink)?;
         }
         Ok(())
