@@ -14,6 +14,7 @@ use crate::kernel::level;
 use crate::metric::Metric;
 use crate::query::{Asked, Nns};
 use crate::search::effort::DEFAULT_RECALL;
+use crate::search::exact::Measure;
 use crate::search::items::{self, Items};
 use crate::search::pending::Pending;
 use crate::search::request::Request;
@@ -254,6 +255,11 @@ impl Asked for Reader<'_> {
 
     fn item(&self, id: u32) -> Result<Option<ItemRef<'_>>> {
         self.items.find(id)
+    }
+
+    fn compare(&self, query: ItemRef<'_>, id: u32) -> Result<Hit> {
+        let measure = Measure { of: self.items.of, level: level(), query };
+        Ok(measure.rank(id, &self.items.get(id)?)?.into_hit(self.items.of.metric))
     }
 
     fn search(&self, query: ItemRef<'_>, request: &Request<'_>) -> Result<(Vec<Hit>, Searched)> {

@@ -1,10 +1,13 @@
 //! Queries that are more than one vector.
 
-use super::Asked;
+use roaring::RoaringBitmap;
+
+use super::{Asked, sort};
 use crate::database::ItemOf;
 use crate::error::{Error, Result};
 use crate::format::item::{Components, OwnedItem};
 use crate::metric::Metric;
+use crate::search::{Hit, Searched};
 use crate::vector::CheckedVector;
 
 /// Something to search for: an item that is stored, or a vector.
@@ -71,6 +74,24 @@ impl Examples {
             });
         }
         Ok(Self { queries, items })
+    }
+
+    /// What was found for each query as one sorted list: each item once, at its distance to the nearest query, even if the
+    /// search for that one has missed it.
+    pub(crate) fn merge(&self, asked: &dyn Asked, found: Vec<Vec<Hit>>, searched: &mut Searched) -> Result<Vec<Hit>> {
+        let known: Vec<RoaringBitmap> = found.iter().map(|hits| hits.iter().map(|hit| hit.id).collect()).collect();
+        let mut all: Vec<Hit> = found.into_iter().flatten().collect();
+        let mut met: RoaringBitmap = known.iter().flatten().collect();
+        for (query, known) in self.queries.iter().zip(&known) {
+            for id in &met - known {
+                all.push(asked.compare(query.as_item(), id)?);
+                searched.reranked += 1;
+            }
+        }
+        sort(&mut all, asked.of().metric);
+        // Of each item, the nearest.
+        all.retain(|hit| met.remove(hit.id));
+        Ok(all)
     }
 
     /// The sum over all, each divided by its norm under the cosine metric, divided by their number.

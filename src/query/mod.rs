@@ -36,6 +36,8 @@ const FIRST_WITHIN: usize = 64;
 pub(crate) trait Asked {
     fn of(&self) -> ItemOf;
     fn item(&self, id: u32) -> Result<Option<ItemRef<'_>>>;
+    /// An item that was found, with its distance to another query.
+    fn compare(&self, query: ItemRef<'_>, id: u32) -> Result<Hit>;
     fn search(&self, query: ItemRef<'_>, request: &Request<'_>) -> Result<(Vec<Hit>, Searched)>;
     fn next(&self, stream: &mut Stream, request: &Request<'_>, count: usize) -> Result<Vec<Hit>>;
 }
@@ -84,51 +86,6 @@ impl<'a> Nns<'a> {
     pub(crate) fn new(asked: &'a dyn Asked, request: Request<'a>) -> Self {
         let (predicate, callback, groups) = (None, None, None);
         Self { asked, request, predicate, callback, groups, report: None, outcome: PhantomData }
-    }
-
-    /// Ends the search at this time, and returns what it has found by then: see [`Found`].
-    ///
-    /// It is looked at the clock after each leaf and after some vectors: every few microseconds.
-    ///
-    /// ```
-    /// # use spinney::{heed, Database, IndexOptions, Metric, Reader, Writer};
-    /// # use std::time::{Duration, Instant};
-    /// # let dir = tempfile::tempdir()?;
-    /// # // SAFETY: the folder is ours alone.
-    /// # let env = unsafe { heed::EnvOpenOptions::new().map_size(10 << 20).max_dbs(1).open(dir.path())? };
-    /// # let db = Database::open_or_create(&env)?;
-    /// # let mut wtxn = env.write_txn()?;
-    /// # let writer = Writer::open_or_create(db, &mut wtxn, 0, &IndexOptions::new(1, Metric::Euclidean))?;
-    /// # writer.add_items(&mut wtxn, &[1, 2, 3, 4], &[1.0, 2.0, 3.0, 4.0])?;
-    /// # wtxn.commit()?;
-    /// # let rtxn = env.read_txn()?;
-    /// # let reader = Reader::open(&rtxn, db, 0)?;
-    /// let found = reader.nns(2).deadline(Instant::now() + Duration::from_secs(5)).by_vector(&[0.0])?;
-    /// if found.is_partial {
-    ///     eprintln!("the nearest of what was looked at:");
-    /// }
-    /// assert_eq!(found.hits[0].id, 1);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn deadline(self, at: Instant) -> Nns<'a, InTime> {
-        let mut nns = self.in_time();
-        nns.request.stop.deadline = Some(at);
-        nns
-    }
-
-    /// Ends the search when `callback` returns [`ControlFlow::Break`], and returns what it has found by then: see [`Found`].
-    ///
-    /// It is called after each leaf and after some vectors, every few microseconds, by the thread that searches. Goes
-    /// together with a deadline.
-    pub fn cancel(self, callback: impl Fn() -> ControlFlow<()> + 'a) -> Nns<'a, InTime> {
-        let mut nns = self.in_time();
-        nns.callback = Some(Box::new(callback));
-        nns
-    }
-
-    fn in_time(self) -> Nns<'a, InTime> {
-        let Self { asked, request, predicate, callback, groups, report, .. } = self;
-        Nns { asked, request, predicate, callback, groups, report, outcome: PhantomData }
     }
 
     /// The nearest neighbours of an example page by page, `k` hits each, for as long as the reader lives.
@@ -201,6 +158,51 @@ impl<'a> Nns<'a> {
 
 /// Options.
 impl<'a, O> Nns<'a, O> {
+    /// Ends the search at this time, and returns what it has found by then: see [`Found`].
+    ///
+    /// It is looked at the clock after each leaf and after some vectors: every few microseconds.
+    ///
+    /// ```
+    /// # use spinney::{heed, Database, IndexOptions, Metric, Reader, Writer};
+    /// # use std::time::{Duration, Instant};
+    /// # let dir = tempfile::tempdir()?;
+    /// # // SAFETY: the folder is ours alone.
+    /// # let env = unsafe { heed::EnvOpenOptions::new().map_size(10 << 20).max_dbs(1).open(dir.path())? };
+    /// # let db = Database::open_or_create(&env)?;
+    /// # let mut wtxn = env.write_txn()?;
+    /// # let writer = Writer::open_or_create(db, &mut wtxn, 0, &IndexOptions::new(1, Metric::Euclidean))?;
+    /// # writer.add_items(&mut wtxn, &[1, 2, 3, 4], &[1.0, 2.0, 3.0, 4.0])?;
+    /// # wtxn.commit()?;
+    /// # let rtxn = env.read_txn()?;
+    /// # let reader = Reader::open(&rtxn, db, 0)?;
+    /// let found = reader.nns(2).deadline(Instant::now() + Duration::from_secs(5)).by_vector(&[0.0])?;
+    /// if found.is_partial {
+    ///     eprintln!("the nearest of what was looked at:");
+    /// }
+    /// assert_eq!(found.hits[0].id, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn deadline(self, at: Instant) -> Nns<'a, InTime> {
+        let mut nns = self.in_time();
+        nns.request.stop.deadline = Some(at);
+        nns
+    }
+
+    /// Ends the search when `callback` returns [`ControlFlow::Break`], and returns what it has found by then: see [`Found`].
+    ///
+    /// It is called after each leaf and after some vectors, every few microseconds, by the thread that searches. Goes
+    /// together with a deadline.
+    pub fn cancel(self, callback: impl Fn() -> ControlFlow<()> + 'a) -> Nns<'a, InTime> {
+        let mut nns = self.in_time();
+        nns.callback = Some(Box::new(callback));
+        nns
+    }
+
+    fn in_time(self) -> Nns<'a, InTime> {
+        let Self { asked, request, predicate, callback, groups, report, .. } = self;
+        Nns { asked, request, predicate, callback, groups, report, outcome: PhantomData }
+    }
+
     /// The part of the true neighbours to be found, on average over queries like those that the index was calibrated with:
     /// above 0, and at most 1, which compares every item exactly. The default is 0.95.
     ///
@@ -347,19 +349,16 @@ impl<O: Outcome> Nns<'_, O> {
     /// As [`by_vector`](Self::by_vector); [`Error::ItemNotFound`]; [`Error::InvalidOption`] without examples.
     ///
     /// # Cost
-    /// One search for each.
+    /// One search for each, and comparisons of each with what was found for the others.
     pub fn by_any(mut self, examples: &[Example<'_>]) -> Result<O::Answer> {
         let examples = Examples::new(self.asked, examples)?;
-        let (mut all, mut searched): (Vec<Hit>, Searched) = Default::default();
+        let (mut found, mut searched): (Vec<Vec<Hit>>, Searched) = Default::default();
         for query in &examples.queries {
             let (hits, did) = self.run(query.as_item(), &examples.items)?;
-            all.extend(hits);
+            found.push(hits);
             searched.add(&did);
         }
-        let metric = self.asked.of().metric;
-        sort(&mut all, metric);
-        let mut met = RoaringBitmap::new();
-        all.retain(|hit| met.insert(hit.id));
+        let mut all = examples.merge(self.asked, found, &mut searched)?;
         if let Some(groups) = &self.groups {
             groups.keep(&mut all);
         }

@@ -12,6 +12,7 @@ use roaring::RoaringBitmap;
 
 use super::effort::Effort;
 use super::exact::{Measure, Nearest, Ranked, compare_all};
+use super::pending::Pending;
 use super::plan::Plan;
 use super::request::Request;
 use super::run::admitted;
@@ -31,6 +32,8 @@ pub(crate) struct Stream {
     query: OwnedItem,
     scratch: Box<Scratch>,
     is_begun: bool,
+    /// Whether the descent through the forest has begun.
+    is_descending: bool,
     /// Whether the forest has nothing more.
     is_exhausted: bool,
     /// Estimates and ids of what was scanned and not compared, nearest first; an item may be here twice.
@@ -81,6 +84,7 @@ impl Stream {
             query: OwnedItem::new(query),
             scratch: Box::default(),
             is_begun: false,
+            is_descending: false,
             is_exhausted: false,
             pool: Pool::default(),
             ready: BinaryHeap::new(),
@@ -141,7 +145,7 @@ impl Stream {
         Ok(())
     }
 
-    /// Brings the search to the effort of the request.
+    /// Brings the search to the effort of the request, and beyond until there are hits enough.
     fn go_on<'t>(
         &mut self,
         target: Target<'_, 't>,
@@ -150,29 +154,44 @@ impl Stream {
         request: &Request<'_>,
     ) -> Result<()> {
         let (pending, forest) = (parts.pending()?, planted.forest);
-        let is_first = self.searched.branches == 0;
-        if is_first {
+        if !self.is_descending {
             self.scratch.prepared.prepare(&forest.space, &self.query.as_item(), forest.leaf, forest.branch);
             let live = pending.live.iter().filter(|id| request.admits(*id));
             self.searched.scanned_exactly += self.compare(target, request, live)?;
+            Traversal::begin(target, planted, pending, request, &mut self.scratch);
+            self.is_descending = true;
         }
         let effort = Effort::new(request, target.record, target.items.of.metric);
+        loop {
+            let ended = self.scan(target, (planted, pending), request, &effort)?;
+            self.compare_some(target, request, effort.rerank)?;
+            self.is_exhausted = ended == Ended::Exhausted && self.pool.heap.is_empty();
+            // What waits in the pool may all be copies of what has been compared.
+            let is_enough = self.given + self.ready.len() >= request.k;
+            if is_enough || ended != Ended::Enough || self.searched.is_partial {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Scans leaves until the effort is met and the pool has enough.
+    fn scan<'t>(
+        &mut self,
+        target: Target<'_, 't>,
+        (planted, pending): (Planted<'_, 't>, &Pending),
+        request: &Request<'_>,
+        effort: &Effort,
+    ) -> Result<Ended> {
         let copies = usize::from(target.record.trees) * (1 + usize::from(target.record.spill));
-        let scratch = &mut *self.scratch;
-        let mut traversal = match is_first {
-            true => Traversal::begin(target, planted, pending, request, scratch),
-            false => Traversal::go_on(target, planted, pending, request, scratch),
-        };
         let compared = usize::try_from(self.pool.compared.len()).unwrap_or(usize::MAX);
         let missing = effort.rerank.saturating_sub(compared).saturating_mul(copies);
-        let ended = traversal.run(&effort, &mut self.pool, |pool| pool.heap.len() >= missing)?;
+        let mut traversal = Traversal::go_on(target, planted, pending, request, &mut self.scratch);
+        let ended = traversal.run(effort, &mut self.pool, |pool| pool.heap.len() >= missing)?;
         let before = self.searched;
         self.searched = traversal.searched();
         (self.searched.reranked, self.searched.scanned_exactly) = (before.reranked, before.scanned_exactly);
         self.searched.is_partial |= before.is_partial || ended == Ended::Stopped;
-        self.compare_some(target, request, effort.rerank)?;
-        self.is_exhausted = ended == Ended::Exhausted && self.pool.heap.is_empty();
-        Ok(())
+        Ok(ended)
     }
 
     /// Compares the best candidates until so many have been, and there are hits enough.

@@ -49,6 +49,9 @@ pub(crate) struct Progress {
     /// Entries of these leaves, and how many of them the filter admits.
     pub(crate) entries: f64,
     pub(crate) admitted: f64,
+    /// How many entries a predicate was asked of, and how many of them it admits.
+    asked: f64,
+    yes: f64,
     searched: Searched,
 }
 
@@ -202,8 +205,15 @@ impl<'a, 't> Traversal<'a, 't> {
             }
         });
         selected.ok_or_else(|| Error::corrupted(key, "a leaf has fewer ids than it says"))?;
-        // A predicate is asked of entries that look near only; what it says of them goes for the rest of the leaf.
-        let part = if asked > 0 { f64::from(yes) / f64::from(asked) } else { 1.0 };
+        // A predicate is asked of entries that look near only; what it says of them goes for the rest of the leaf, and what it
+        // has said so far for a leaf in which nothing looks near.
+        progress.asked += f64::from(asked);
+        progress.yes += f64::from(yes);
+        let part = match (asked, progress.asked > 0.0) {
+            (1.., _) => f64::from(yes) / f64::from(asked),
+            (0, true) => progress.yes / progress.asked,
+            (0, false) => 1.0,
+        };
         progress.admitted += admitted as f64 * part;
         Ok(())
     }

@@ -1,0 +1,236 @@
+//! Searches that are stopped, that panic, and that search within a search.
+
+use std::cell::{Cell, RefCell};
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use rand::seq::IndexedRandom;
+use spinney::{Found, Hit, InTime, Metric};
+
+use crate::common::*;
+use crate::question::*;
+use crate::subject::*;
+
+/// One question of each form and plan.
+fn questions(rng: &mut Rng, subject: &Subject<'_>) -> Vec<Question> {
+    let (metric, items) = (subject.metric, &subject.items);
+    let what = |rng: &mut Rng, form| any_what(rng, metric, items, form);
+    let plain: Vec<Question> = (0..FORMS).map(|form| Question::new(10, what(rng, form))).collect();
+    let base = plain[0].clone();
+    let oracle = base.oracle(metric, items);
+    let sets = sets(rng, &oracle.matching);
+    let (few, half, far) = (&sets[2], &sets[3], &sets[4]);
+    let per_group = Some(PerGroup { most: 2, groups: 9 });
+    let exact = Effort::Exact;
+    let mut all = plain;
+    all.extend([
+        Question { filter: Some(few.clone()), ..base.clone() },
+        Question { filter: Some(half.clone()), ..base.clone() },
+        Question { admits: Some(far.clone()), filter: Some(half.clone()), ..base.clone() },
+        Question { within: Some(oracle.radius(300)), k: usize::MAX, ..base.clone() },
+        Question { within: Some(oracle.radius(30)), k: 20, ..base.clone() },
+        Question { per_group, k: 15, ..base.clone() },
+        Question { per_group, k: usize::MAX, within: Some(oracle.radius(200)), ..what_any(rng, metric, items) },
+        Question { effort: exact, ..base.clone() },
+        Question { effort: exact, filter: Some(half.clone()), per_group, ..base.clone() },
+        Question { effort: Effort::Parallel, ..base.clone() },
+        Question { effort: Effort::Least, ..base },
+    ]);
+    all
+}
+
+fn what_any(rng: &mut Rng, metric: Metric, items: &Items) -> Question {
+    Question::new(10, any_what(rng, metric, items, 2))
+}
+
+/// How often a search asks whether to stop.
+fn polls(question: &Question, subject: &Subject<'_>) -> (usize, Found) {
+    let count = Cell::new(0);
+    let found = question.ask_until(&subject.reader(), || {
+        count.set(count.get() + 1);
+        ControlFlow::Continue(())
+    });
+    (count.get(), found)
+}
+
+/// A search that is stopped at any poll, once or from then on, gives a part of the answer and says so.
+#[test]
+fn a_search_stopped_at_any_time_gives_what_it_has() {
+    let seed = Seed::new(121);
+    let store = Store::new();
+    for (m, metric) in METRICS.into_iter().enumerate() {
+        for (s, state) in [State::Changed, State::Unbuilt, State::Grove].into_iter().enumerate() {
+            let mut rng = seed.rng((10 * m + s) as u64);
+            let subject = Subject::in_state(&store, metric, state, &mut rng);
+            let reader = subject.reader();
+            for question in questions(&mut rng, &subject) {
+                let oracle = question.oracle(metric, &subject.items);
+                let whole = question.ask(&reader);
+                let (total, found) = polls(&question, &subject);
+                assert_eq!(found, Found { hits: whole.clone(), is_partial: false }, "{metric}: {question:?}");
+                for (stop, only_once) in (0..=total).flat_map(|stop| [(stop, false), (stop, true)]) {
+                    let count = Cell::new(0);
+                    let found = question.ask_until(&reader, || {
+                        let now = count.replace(count.get() + 1);
+                        let is_now = if only_once { now == stop } else { now >= stop };
+                        if is_now { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                    });
+                    oracle.check_hits(&question, &found.hits);
+                    assert_eq!(found.is_partial, stop < total, "{metric}: poll {stop} of {total}, {question:?}");
+                    if !found.is_partial {
+                        assert_eq!(found.hits, whole, "{metric}: poll {stop} of {total}, {question:?}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn deadlines_end_searches_in_time() {
+    let seed = Seed::new(122);
+    let store = Store::new();
+    for (m, metric) in METRICS.into_iter().enumerate() {
+        let mut rng = seed.rng(m as u64);
+        let subject = Subject::in_state(&store, metric, State::Changed, &mut rng);
+        let reader = subject.reader();
+        for question in questions(&mut rng, &subject) {
+            let oracle = question.oracle(metric, &subject.items);
+            let (total, found) = polls(&question, &subject);
+            let whole = found.hits;
+            for patience in [Patience::FarDeadline, Patience::Both] {
+                assert_eq!(question.ask_with(&reader, patience), whole, "{metric}: {question:?}");
+            }
+            let now = Instant::now();
+            let past = now.checked_sub(Duration::from_secs(1)).unwrap_or(now);
+            let found = question.put::<InTime>(question.apply(&reader).deadline(past)).unwrap();
+            assert!(now.elapsed() < Duration::from_millis(200), "{metric}: {:?} for {question:?}", now.elapsed());
+            assert_eq!(found.is_partial, total > 0, "{metric}: {question:?}");
+            oracle.check_hits(&question, &found.hits);
+            // Whichever of two limits comes first.
+            let later = Instant::now() + Duration::from_secs(3600);
+            let stop = || ControlFlow::Break(());
+            let found = question.put::<InTime>(question.apply(&reader).deadline(later).cancel(stop)).unwrap();
+            assert_eq!(found.is_partial, total > 0, "{metric}: {question:?}");
+        }
+    }
+}
+
+/// Callbacks of the user that panic at their i-th call.
+fn panics_at(i: usize) -> impl Fn() {
+    let count = Cell::new(0);
+    move || {
+        count.set(count.get() + 1);
+        assert!(count.get() <= i, "as the test wants it");
+    }
+}
+
+#[test]
+fn callbacks_that_panic_leave_later_searches_alone() {
+    let seed = Seed::new(123);
+    let store = Store::new();
+    // Panics of the callbacks need no message; others do.
+    let quiet = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if info.payload_as_str().is_none_or(|message| !message.contains("as the test wants it")) {
+            quiet(info);
+        }
+    }));
+    for (m, metric) in METRICS.into_iter().enumerate() {
+        let mut rng = seed.rng(m as u64);
+        let subject = Subject::in_state(&store, metric, State::Changed, &mut rng);
+        let reader = subject.reader();
+        let questions = questions(&mut rng, &subject);
+        let expected: Vec<Vec<Hit>> = questions.iter().map(|question| question.ask(&reader)).collect();
+        let mut panicked = 0;
+        for (question, expected) in questions.iter().zip(&expected) {
+            for i in [0, 1, 5, 40] {
+                let (tick, group, poll) = (panics_at(i), panics_at(i), panics_at(i));
+                let in_predicate = || {
+                    let admits = |_: u32| {
+                        tick();
+                        true
+                    };
+                    question.put(question.apply(&reader).filter_fn(admits))
+                };
+                let in_group = || {
+                    let group = |id: u32| {
+                        group();
+                        u64::from(id)
+                    };
+                    question.put(question.apply(&reader).per_group(1, group))
+                };
+                let in_poll = || {
+                    let poll = || {
+                        poll();
+                        ControlFlow::Continue(())
+                    };
+                    question.put::<InTime>(question.apply(&reader).cancel(poll)).map(|found| found.hits)
+                };
+                panicked += u32::from(catch_unwind(AssertUnwindSafe(in_predicate)).is_err());
+                assert_eq!(&question.ask(&reader), expected, "{metric}: after a predicate, {question:?}");
+                panicked += u32::from(catch_unwind(AssertUnwindSafe(in_group)).is_err());
+                assert_eq!(&question.ask(&reader), expected, "{metric}: after a group, {question:?}");
+                panicked += u32::from(catch_unwind(AssertUnwindSafe(in_poll)).is_err());
+                assert_eq!(&question.ask(&reader), expected, "{metric}: after a poll, {question:?}");
+            }
+            let other = questions.choose(&mut rng).unwrap();
+            let at = questions.iter().position(|question| std::ptr::eq(question, other)).unwrap();
+            assert_eq!(other.ask(&reader), expected_at(&questions, &reader, at), "{metric}: another question");
+        }
+        assert!(panicked > 50, "{metric}: {panicked} panics");
+    }
+}
+
+fn expected_at(questions: &[Question], reader: &spinney::Reader<'_>, at: usize) -> Vec<Hit> {
+    questions[at].ask(reader)
+}
+
+/// Predicates, groups and polls that search themselves, by all forms, in the same reader.
+#[test]
+fn searches_within_searches_answer_as_they_do_alone() {
+    let seed = Seed::new(124);
+    let store = Store::new();
+    for (m, metric) in METRICS.into_iter().enumerate() {
+        let mut rng = seed.rng(m as u64);
+        let subject = Subject::in_state(&store, metric, State::Changed, &mut rng);
+        let reader = subject.reader();
+        let questions = questions(&mut rng, &subject);
+        let alone: Vec<Vec<Hit>> = questions.iter().map(|question| question.ask(&reader)).collect();
+        for (question, alone_outer) in questions.iter().zip(&alone) {
+            let (calls, failures) = (Cell::new(0), RefCell::new(Vec::new()));
+            let inner = || {
+                // A search for each call would take long.
+                let call = calls.replace(calls.get() + 1);
+                let at = call % 97;
+                if at < questions.len() && questions[at].ask(&reader) != alone[at] {
+                    failures.borrow_mut().push(at);
+                }
+            };
+            let admits = |id: u32| {
+                inner();
+                question.admits.as_ref().is_none_or(|set| set.contains(id))
+            };
+            let poll = || {
+                inner();
+                ControlFlow::Continue(())
+            };
+            let by_poll = question.ask_until(&reader, poll).hits;
+            assert_eq!(&by_poll, alone_outer, "{metric}: {question:?}");
+            // A predicate may lead to another plan, and then to other hits than none has.
+            let hits = question.put(question.apply(&reader).filter_fn(admits)).unwrap();
+            let quiet = |id: u32| question.admits.as_ref().is_none_or(|set| set.contains(id));
+            let expected = question.put(question.apply(&reader).filter_fn(quiet)).unwrap();
+            assert_eq!(hits, expected, "{metric}: {question:?}");
+            let group = |id: u32| {
+                inner();
+                u64::from(id)
+            };
+            let hits = question.put(question.apply(&reader).per_group(1, group)).unwrap();
+            let expected = question.put(question.apply(&reader).per_group(1, u64::from)).unwrap();
+            assert_eq!(hits, expected, "{metric}: {question:?}");
+            assert!(calls.get() > 0 && failures.borrow().is_empty(), "{metric}: {failures:?} within {question:?}");
+        }
+    }
+}
