@@ -70,6 +70,6 @@ pub use options::{BuildMethod, BuildOptions, BuildPhase, BuildStats, IndexOption
 pub use query::{BatchNns, Example, Found, InTime, Neighbours, Nns, Outcome, Pages, Whole};
 pub use reader::{IndexStats, Reader};
 pub use repair::Repair;
-pub use search::{Hit, Searched};
+pub use search::{Hit, Plan, Searched};
 pub use snapshot::Snapshot;
 pub use writer::Writer;

@@ -42,10 +42,27 @@ pub struct Hit {
     pub distance: f32,
 }
 
+/// How a search found its answer, from the least work to the most: see [`Searched::plan`].
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Plan {
+    /// There was nothing to look for: no items, or none wanted.
+    #[default]
+    Nothing,
+    /// The leaves of the forest that are nearest to the query were scanned, and the best of their items compared.
+    Forest,
+    /// Every item that the request admits was compared.
+    Exact,
+    /// The forest was tried, found to take longer than comparing all that the filter admits, and given up for that.
+    ForestThenExact,
+}
+
 /// What a search did: see [`Nns::report`](crate::Nns::report).
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Searched {
+    /// How the answer was found; of several searches in one, as of [`by_any`](crate::Nns::by_any), that which did most.
+    pub plan: Plan,
     /// Branches whose sketches were scanned.
     pub branches: u64,
     /// Sketches scanned in branches.
@@ -74,6 +91,7 @@ pub struct Searched {
 impl Searched {
     /// Adds what another search did.
     pub(crate) fn add(&mut self, other: &Self) {
+        self.plan = self.plan.max(other.plan);
         self.branches += other.branches;
         self.branch_sketches += other.branch_sketches;
         self.leaves += other.leaves;

@@ -10,7 +10,7 @@ use crate::format::record::Record;
 
 /// How to answer.
 #[derive(Copy, Clone, Debug, PartialEq)]
-pub(crate) enum Plan {
+pub(crate) enum Choice {
     /// Compare all items that are admitted.
     Exact,
     /// Search the forest. When it has been given up, compare all.
@@ -29,7 +29,7 @@ const BYTES_PER_NS: f64 = 8.0;
 const TRIED: f64 = 0.3;
 
 #[expect(clippy::cast_precision_loss, reason = "estimates")]
-impl Plan {
+impl Choice {
     /// The way that takes least, by estimate, for a request that admits at most so many items.
     pub(crate) fn new(request: &Request<'_>, record: &Record, of: ItemOf, admitted: u64) -> Self {
         let mut effort = Effort::new(request, record, of.metric);

@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use super::effort::Effort;
 use super::exact::{Measure, Nearest, compare_all, score_within};
-use super::plan::Plan;
+use super::plan::Choice;
 use super::request::Request;
 use super::scratch::Scratch;
 use super::traversal::{Ended, Traversal};
-use super::{Hit, Parts, Planted, Searched, Target};
+use super::{Hit, Parts, Plan, Planted, Searched, Target};
 use crate::error::Result;
 use crate::format::item::ItemRef;
 
@@ -43,9 +43,9 @@ pub(crate) fn search<'t>(
         searched: Searched::default(),
         clock: Clock::start(request.is_timed),
     };
-    let planted = match Plan::new(request, target.record, of, admitted) {
-        Plan::Forest(effort) => parts.planted()?.map(|planted| (planted, effort)),
-        Plan::Exact => None,
+    let planted = match Choice::new(request, target.record, of, admitted) {
+        Choice::Forest(effort) => parts.planted()?.map(|planted| (planted, effort)),
+        Choice::Exact => None,
     };
     match planted {
         None => run.compare_all()?,
@@ -67,6 +67,8 @@ impl<'t> Run<'_, 't> {
     fn compare_all(&mut self) -> Result<()> {
         self.searched.is_partial = compare_all(self.target, &self.measure, self.request, &mut self.nearest)?;
         self.searched.scanned_exactly = self.nearest.compared - self.searched.reranked;
+        let has_tried = self.searched.plan == Plan::Forest;
+        self.searched.plan = if has_tried { Plan::ForestThenExact } else { Plan::Exact };
         Ok(())
     }
 
@@ -81,7 +83,8 @@ impl<'t> Run<'_, 't> {
             let mut traversal = Traversal::begin(self.target, planted, pending, self.request, scratch);
             let ended = traversal.run(&effort, &mut candidates, |candidates| candidates.is_full());
             let preparing = self.searched.preparing;
-            self.searched = Searched { preparing, scanning: self.clock.lap(), ..traversal.searched() };
+            self.searched =
+                Searched { plan: Plan::Forest, preparing, scanning: self.clock.lap(), ..traversal.searched() };
             let compared = match ended {
                 Ok(Ended::TooLong) => self.compare_all(),
                 Ok(ended) => {

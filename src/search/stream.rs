@@ -13,12 +13,12 @@ use roaring::RoaringBitmap;
 use super::effort::Effort;
 use super::exact::{Measure, Nearest, Ranked, compare_all};
 use super::pending::Pending;
-use super::plan::Plan;
+use super::plan::Choice;
 use super::request::Request;
 use super::run::admitted;
 use super::scratch::Scratch;
 use super::traversal::{Ended, Sink, Traversal};
-use super::{Hit, Parts, Planted, Searched, Target};
+use super::{Hit, Parts, Plan, Planted, Searched, Target};
 use crate::database::ItemOf;
 use crate::error::Result;
 use crate::format::item::{ItemRef, OwnedItem, item_bytes};
@@ -119,7 +119,7 @@ impl Stream {
         let of = target.items.of;
         if !self.is_begun {
             self.is_begun = true;
-            if Plan::new(request, target.record, of, admitted as u64) == Plan::Exact {
+            if Choice::new(request, target.record, of, admitted as u64) == Choice::Exact {
                 self.compare_all(target, request)?;
             }
         }
@@ -140,6 +140,7 @@ impl Stream {
         let mut all = Nearest::new(usize::MAX, f32::INFINITY);
         self.searched.is_partial = compare_all(target, &measure, request, &mut all)?;
         self.searched.scanned_exactly += all.compared;
+        self.searched.plan = self.searched.plan.max(Plan::Exact);
         self.ready = all.into_ranked().map(Reverse).collect();
         self.is_exhausted = true;
         Ok(())
@@ -190,6 +191,7 @@ impl Stream {
         let before = self.searched;
         self.searched = traversal.searched();
         (self.searched.reranked, self.searched.scanned_exactly) = (before.reranked, before.scanned_exactly);
+        self.searched.plan = before.plan.max(Plan::Forest);
         self.searched.is_partial |= before.is_partial || ended == Ended::Stopped;
         Ok(ended)
     }

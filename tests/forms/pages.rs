@@ -200,10 +200,9 @@ fn pages_of_one_reader_take_turns() {
     let alone: HashMap<usize, Vec<Vec<Hit>>> = whats.iter().map(one).enumerate().collect();
     let single: Vec<Vec<Hit>> = whats.iter().map(|what| Question::new(10, what.clone()).ask(&reader)).collect();
     let mut streams: Vec<_> = whats.iter().map(|what| reader.nns(40).pages(example(what)).unwrap()).collect();
-    for page in 0..8 {
-        for (i, stream) in streams.iter_mut().enumerate() {
-            assert_eq!(stream.next_page().unwrap(), alone[&i][page], "stream {i}, page {page}");
-            assert_eq!(Question::new(10, whats[i].clone()).ask(&reader), single[i], "a search between pages");
-        }
+    let turns = (0..8).flat_map(|page| (0..whats.len()).map(move |i| (page, i)));
+    for (page, i) in turns {
+        assert_eq!(streams[i].next_page().unwrap(), alone[&i][page], "stream {i}, page {page}");
+        assert_eq!(Question::new(10, whats[i].clone()).ask(&reader), single[i], "a search between pages");
     }
 }

@@ -15,10 +15,11 @@ mod common;
 
 #[path = "../../../update/changes.rs"]
 mod changes;
-#[path = "../../../update/data.rs"]
-mod data;
 #[path = "../../../update/meter.rs"]
 mod meter;
+#[allow(dead_code, reason = "this benchmark has stores of its own")]
+#[path = "../../../shared/mod.rs"]
+mod shared;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -30,8 +31,8 @@ use rand::rngs::Xoshiro256PlusPlus;
 use spinney::{BuildOptions, IndexOptions, Metric};
 
 use crate::changes::{Change, Kind, Live};
-use crate::data::Rows;
 use crate::meter::{Span, timed, written_bytes};
+use crate::shared::data::Rows;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 

@@ -12,7 +12,7 @@ use crate::args::Args;
 use crate::common::datasets::VectorFile;
 
 /// How far beyond the k-th true distance an item may lie, relatively, and count as tied with it.
-const TIE: f64 = 1e-6;
+pub const TIE: f64 = 1e-6;
 
 /// Rows of single precision.
 pub struct Rows {
@@ -86,9 +86,8 @@ pub struct Input {
     pub is_computed: bool,
 }
 
-/// Reads the set and writes `items.f32`, `queries.f32` and `limits.f64` into `folder`: the rows, and for each query the
-/// largest distance that counts as right.
-pub fn prepare(args: &Args, folder: &Path) -> Result<Input> {
+/// The items and the queries of the set, and how many items its file has.
+pub fn read_set(args: &Args) -> Result<(Rows, Rows, usize)> {
     let metric = if args.set == "minilm" { Metric::Cosine } else { Metric::Euclidean };
     let set = args.data.join(&args.set);
     let (items, items_in_file) = read(&find(&set, "train")?, metric, args.items)?;
@@ -96,19 +95,26 @@ pub fn prepare(args: &Args, folder: &Path) -> Result<Input> {
     if items.dims != queries.dims {
         return Err(format!("expected queries of {} dimensions, got {}", items.dims, queries.dims).into());
     }
+    Ok((items, queries, items_in_file))
+}
+
+/// Reads the set and writes `items.f32`, `queries.f32` and `limits.f64` into `folder`: the rows, and for each query the
+/// largest distance that counts as right.
+pub fn prepare(args: &Args, folder: &Path) -> Result<Input> {
+    let (items, queries, items_in_file) = read_set(args)?;
     if args.k > items.len() {
         return Err(format!("--k: expected at most the number of items, {}, got {}", items.len(), args.k).into());
     }
     let is_computed = items.len() < items_in_file;
     let farthest = match is_computed {
         true => compute(&items, &queries, args.k)?,
-        false => read_truth(&set.join("truth.ibin"), queries.len(), args.k)?,
+        false => read_truth(&args.data.join(&args.set).join("truth.ibin"), queries.len(), args.k)?,
     };
     let single = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
     write(&folder.join("items.f32"), items.iter().map(single))?;
     write(&folder.join("queries.f32"), queries.iter().map(single))?;
     write(&folder.join("limits.f64"), farthest.iter().map(|distance| (distance * (1.0 + TIE)).to_le_bytes().to_vec()))?;
-    let Rows { dims, .. } = items;
+    let Rows { dims, metric, .. } = items;
     Ok(Input { items: items.len(), items_in_file, queries: queries.len(), dims, metric, is_computed })
 }
 
