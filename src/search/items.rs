@@ -14,8 +14,8 @@ pub(crate) const MOST_KNOWN: usize = 1 << 18;
 
 /// The items of an index in one snapshot.
 ///
-/// Of the time that reranking takes, three quarters are look-ups: most of the pages on the way to an item, and the keys
-/// around it, are in no cache of the processor.
+/// Most of the time that reranking would take is spent on look-ups: pages on the way to an item, and the keys around it, are
+/// in no cache of the processor.
 pub(crate) struct Items<'t> {
     pub(crate) db: Database,
     pub(crate) rtxn: &'t RoTxn<'t>,
