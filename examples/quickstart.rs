@@ -10,27 +10,21 @@
 
 #[path = "common/mod.rs"]
 mod common;
+#[path = "common/passages.rs"]
+mod passages;
 
 use std::error::Error;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use common::datasets::VectorFile;
-use spinney::heed::{Env, EnvOpenOptions, WithoutTls};
-use spinney::{BuildOptions, Database, Hit, IndexOptions, Metric, Reader, Writer};
+use passages::{Passages, open_env, shortened, show};
+use spinney::heed::{Env, WithoutTls};
+use spinney::{BuildOptions, Database, IndexOptions, Metric, Reader, Writer};
 
 /// One LMDB database holds many indexes; each has a number, and this is ours.
 const INDEX: u16 = 0;
 const K: usize = 10;
-
-/// Passages and their vectors. The row of a passage is its id.
-struct Passages {
-    texts: Vec<String>,
-    vectors: Vec<f32>,
-    dims: usize,
-}
 
 fn main() -> ExitCode {
     match run() {
@@ -43,8 +37,8 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Box<dyn Error>> {
-    let passages = load("passages")?;
-    let queries = load("queries")?;
+    let passages = Passages::load("passages")?;
+    let queries = Passages::load("queries")?;
 
     let temporary = tempfile::tempdir()?;
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -53,34 +47,12 @@ fn run() -> Result<(), Box<dyn Error>> {
         [folder] if !folder.starts_with('-') => PathBuf::from(folder),
         _ => return Err("usage: quickstart [FOLDER]: index 0 of the store in FOLDER is overwritten".into()),
     };
-    let env = open_env(&folder)?;
+    let env = open_env(&folder, 1)?;
     let db = Database::open_or_create(&env)?;
 
     insert_and_build(&env, db, &passages)?;
     search(&env, db, &passages, &queries)?;
     change_under_a_reader(&env, db, &passages, &queries)
-}
-
-fn load(name: &str) -> Result<Passages, Box<dyn Error>> {
-    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data");
-    let texts = fs::read_to_string(data.join(format!("{name}.txt")))?;
-    let texts: Vec<String> = texts.lines().map(String::from).collect();
-    let mut file = VectorFile::open(&data.join(format!("{name}.i8bin")))?;
-    if file.rows() != texts.len() {
-        return Err(format!("{name}: {} vectors, {} texts", file.rows(), texts.len()).into());
-    }
-    Ok(Passages { vectors: file.read(file.rows())?, dims: file.dims(), texts })
-}
-
-/// Opens an LMDB environment: a folder with one data file, which may hold databases of yours beside this one.
-#[expect(unsafe_code, reason = "opening a memory map is the one promise that the caller makes")]
-fn open_env(folder: &Path) -> Result<Env<WithoutTls>, Box<dyn Error>> {
-    fs::create_dir_all(folder)?;
-    let mut options = EnvOpenOptions::new().read_txn_without_tls();
-    // The map size is the most that the file may grow to. It costs address space, not memory.
-    options.map_size(1 << 30).max_dbs(1);
-    // SAFETY: LMDB maps the file into memory; nothing else writes to it, and it is opened once in this process.
-    Ok(unsafe { options.open(folder)? })
 }
 
 /// One write transaction: everything in it appears at the commit, at once, or not at all.
@@ -151,7 +123,7 @@ fn change_under_a_reader(
     passages: &Passages,
     queries: &Passages,
 ) -> Result<(), Box<dyn Error>> {
-    let query = &queries.vectors[..queries.dims];
+    let query = queries.vector(0);
     let old_rtxn = env.read_txn()?;
     let old_reader = Reader::open(&old_rtxn, db, INDEX)?;
     let before = old_reader.nns(3).by_vector(query)?;
@@ -182,20 +154,6 @@ fn change_under_a_reader(
     println!("a new reader sees the change ({} items pending):", new_reader.pending_len());
     show(&hits, &texts);
     Ok(())
-}
-
-fn show(hits: &[Hit], texts: &[String]) {
-    for Hit { id, distance } in hits {
-        let text = texts.get(*id as usize).map_or("", String::as_str);
-        println!("  {id:6}  {distance:.4}  {}", shortened(text));
-    }
-}
-
-fn shortened(text: &str) -> String {
-    match text.char_indices().nth(72) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text.to_string(),
-    }
 }
 
 fn milliseconds(time: Duration) -> f64 {
