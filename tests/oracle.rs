@@ -365,8 +365,9 @@ fn many_copies_of_one_vector_lose_no_recall_on_the_others() {
         rows.extend(vec![copy; 5000]);
         let [found] = mean_recall(metric, &rows, &queries, &[Ask::new(10)]);
         eprintln!("{metric}: recall@10 {alone:.4}, and {found:.4} among 5,000 copies of one vector");
-        // The default aims at .95.
-        assert!(alone.min(found) >= 0.93, "{metric}: recall@10 {alone}, and {found} among 5,000 copies of one vector");
+        // The default aims at .95, and copies may cost .02.
+        assert!(alone >= 0.93, "{metric}: recall@10 {alone}");
+        assert!(found >= alone - 0.02, "{metric}: recall@10 {alone}, and {found} among 5,000 copies of one vector");
     }
 }
 
