@@ -7,8 +7,8 @@ use crate::format::set::SetRef;
 
 /// Ids in a row of which one bit each is kept, at most: 512 KiB. Beyond, the set is asked itself.
 const MOST_BITS: u64 = 1 << 22;
-/// Ids of the set that are written as bits, for each entry that will probably be looked at, at most: asking the set takes
-/// several times as long as writing a bit.
+/// Ids of the set that are written as bits, for each entry that will probably be looked at, at most: every one of them is
+/// written, whether it is met or not.
 const BITS_PER_ENTRY: u64 = 4;
 
 /// Entries of a leaf that a set admits, one bit each.

@@ -18,8 +18,8 @@ pub(crate) enum Choice {
 }
 
 /// Nanoseconds for looking up an item, for looking at an entry of a leaf and asking the filter, and for what a search costs
-/// whatever its effort; bytes that come from memory in a nanosecond. Of the order of what the `search` and `filters` benches
-/// measure; only ratios matter.
+/// whatever its effort; bytes that come from memory in a nanosecond. Rough guesses: only
+/// their ratios matter, and the `filters` bench of the peers prints where they choose badly.
 const ITEM_NS: f64 = 120.0;
 const ENTRY_NS: f64 = 2.5;
 const SEARCH_NS: f64 = 8_000.0;

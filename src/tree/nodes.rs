@@ -16,7 +16,8 @@ pub(crate) const MOST_KNOWN: usize = 1 << 15;
 /// The nodes of a forest in one snapshot.
 ///
 /// A look-up in LMDB is a walk through some pages that are rarely in the caches of the processor: at 100,000 items these and
-/// those of items took a third of the time of a search. What it tells holds as long as the transaction, and so does what this keeps.
+/// those of items took a third of the time of a search. What it tells holds as long as the transaction, and so does what
+/// this keeps.
 pub(crate) struct Nodes<'t> {
     db: Database,
     rtxn: &'t RoTxn<'t>,
