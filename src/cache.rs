@@ -1,5 +1,7 @@
 //! A small cache of what has been looked up in one snapshot.
 
+use crate::kernel::prefetch::prefetch;
+
 /// Slots among which the hash of a key lets it choose.
 const WAYS: usize = 4;
 /// Slots of a cache that holds something, at first.
@@ -34,6 +36,14 @@ impl<T: Copy> Cache<T> {
         let ways = self.keys.get(first..first + WAYS)?;
         let way = ways.iter().position(|of| *of == key)?;
         self.values[first + way]
+    }
+
+    /// Sends for the slots of a key.
+    #[inline]
+    pub(crate) fn prefetch(&self, key: u64) {
+        let first = place(key, self.keys.len());
+        prefetch(self.keys.get(first..first + WAYS).unwrap_or_default());
+        prefetch(self.values.get(first..first + WAYS).unwrap_or_default());
     }
 
     pub(crate) fn put(&mut self, key: u64, value: T) {

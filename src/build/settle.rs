@@ -12,7 +12,7 @@ use crate::cluster::{Matrix, assign, kmeans, members, split};
 use crate::error::Result;
 use crate::format::node::{Code, NodeRef};
 use crate::metric::Metric;
-use crate::sketch::query::Prepared;
+use crate::sketch::query::{Look, Prepared};
 use crate::tree::route::{Near, SHORTLIST, by_score, second_leaf};
 
 /// Leaves around a changed one whose items may be nearer to it now.
@@ -130,7 +130,7 @@ impl TreeEdit<'_> {
 fn drawn_away(site: &Site<'_>, node: &NodeRef<'_>, changed: &[&[f32]]) -> Vec<bool> {
     let estimates = |centroid: &[f32]| {
         let mut estimates = Vec::with_capacity(node.len);
-        Prepared::for_leaves(site.space, centroid.to_vec(), site.leaf).scan(node, None, f32::INFINITY, &mut estimates);
+        Prepared::for_leaves(site.space, centroid.to_vec(), site.leaf).scan(node, Look::ALL, &mut estimates);
         estimates
     };
     // To its own centroid, the estimate of an entry is its distance.

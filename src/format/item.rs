@@ -41,8 +41,8 @@ impl<'t> ItemRef<'t> {
     /// Sends for the components.
     pub(crate) fn prefetch(&self) {
         match self.components {
-            Components::Floats(floats) => prefetch(bytemuck::cast_slice(floats)),
-            Components::Bits(words) => prefetch(bytemuck::cast_slice(words)),
+            Components::Floats(floats) => prefetch(floats),
+            Components::Bits(words) => prefetch(words),
         }
     }
 

@@ -94,12 +94,6 @@ impl NodeRef<'_> {
     fn bytes(&self) -> usize {
         HEADER + size_of_val(self.centroid) + size_of_val(self.steps) + self.blocks.len()
     }
-
-    /// Sends for the centroid and the sketches.
-    pub(crate) fn prefetch(&self) {
-        prefetch(bytemuck::cast_slice(self.centroid));
-        prefetch(self.blocks);
-    }
 }
 
 /// A view over a leaf.
@@ -110,7 +104,14 @@ pub(crate) struct LeafRef<'t> {
 }
 
 impl LeafRef<'_> {
-    /// Bytes of the value, less the blocks in which none of so many entries is.
+    /// Sends for what a search reads besides the sketches.
+    pub(crate) fn prefetch(&self) {
+        prefetch(self.node.centroid);
+        prefetch(self.node.steps);
+        self.set.prefetch();
+    }
+
+    /// Bytes that a search reads, less the blocks in which none of so many entries is.
     pub(crate) fn bytes_of(&self, entries: usize) -> usize {
         let blocks = self.node.layout.block_bytes() * entries.div_ceil(BLOCK);
         self.node.bytes() - self.node.blocks.len() + blocks.min(self.node.blocks.len()) + pad(self.set.bytes())
@@ -128,7 +129,7 @@ pub(crate) struct BranchRef<'t> {
 }
 
 impl BranchRef<'_> {
-    /// Bytes of the value.
+    /// Bytes that a search reads.
     pub(crate) fn bytes(&self) -> usize {
         let lists = [size_of_val(self.children), size_of_val(self.weights), size_of_val(self.norms)];
         self.node.bytes() + lists.into_iter().map(pad).sum::<usize>()

@@ -6,6 +6,8 @@
 
 use roaring::RoaringBitmap;
 
+use crate::kernel::prefetch::prefetch;
+
 /// First four bytes of a Roaring bitmap without run containers.
 const COOKIE: u32 = 12346;
 /// Containers with more values than this are bitmaps of 8 KiB, the others arrays of `u16`.
@@ -47,6 +49,11 @@ impl<'t> SetRef<'t> {
 
     pub(crate) fn len(&self) -> usize {
         self.len
+    }
+
+    /// Sends for the bitmap, whose ids one looks at one by one.
+    pub(crate) fn prefetch(&self) {
+        prefetch(self.bytes);
     }
 
     /// Bytes of the bitmap.

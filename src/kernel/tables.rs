@@ -7,6 +7,11 @@ use fearless_simd_macros::simd;
 
 use super::Level;
 
+/// The largest byte of a table. Two of them fit a byte, so that the scan adds two looked-up bytes before it widens them: on
+/// sets of 128 and 384 dimensions a search takes 3 to 6 percent less time than with all eight bits, for which recall is lower by
+/// less than .001.
+pub(crate) const TOP: u8 = 127;
+
 /// The byte t of a table stands for `delta * t`, and the sum over all positions lacks `bias`.
 #[derive(Copy, Clone, Debug, Default, PartialEq)]
 pub(crate) struct Rounding {
@@ -16,60 +21,18 @@ pub(crate) struct Rounding {
 
 /// Tables of `sum u_i x_i` over the dimensions of each nibble.
 pub(crate) fn products(level: Level, x: &[f32], bits: u8, values: &mut Vec<f32>, bytes: &mut Vec<u8>) -> Rounding {
-    dispatch!(level, simd => tables_with(simd, Product { x }, bits, values, bytes))
+    dispatch!(level, simd => products_with(simd, x, bits, values, bytes))
 }
 
 /// Tables of `sum |x_i - c_i - step_i u_i|` over the dimensions of each nibble. All slices have the same length.
 pub(crate) fn differences(
     level: Level,
-    [x, centroid, steps]: [&[f32]; 3],
+    slices: [&[f32]; 3],
     bits: u8,
     values: &mut Vec<f32>,
     bytes: &mut Vec<u8>,
 ) -> Rounding {
-    dispatch!(level, simd => tables_with(simd, Difference { x, centroid, steps }, bits, values, bytes))
-}
-
-/// What a nibble's dimension adds to the value, for the grid points `u` of all 16 nibbles at once.
-trait Term: Copy {
-    fn width(self) -> usize;
-    fn term<S: Simd>(self, dimension: usize, u: f32x16<S>) -> f32x16<S>;
-}
-
-#[derive(Copy, Clone)]
-struct Product<'a> {
-    x: &'a [f32],
-}
-
-#[derive(Copy, Clone)]
-struct Difference<'a> {
-    x: &'a [f32],
-    centroid: &'a [f32],
-    steps: &'a [f32],
-}
-
-impl Term for Product<'_> {
-    #[inline(always)]
-    fn width(self) -> usize {
-        self.x.len()
-    }
-
-    #[inline(always)]
-    fn term<S: Simd>(self, dimension: usize, u: f32x16<S>) -> f32x16<S> {
-        u * self.x[dimension]
-    }
-}
-
-impl Term for Difference<'_> {
-    #[inline(always)]
-    fn width(self) -> usize {
-        self.x.len().min(self.centroid.len()).min(self.steps.len())
-    }
-
-    #[inline(always)]
-    fn term<S: Simd>(self, dimension: usize, u: f32x16<S>) -> f32x16<S> {
-        (u * -self.steps[dimension] + (self.x[dimension] - self.centroid[dimension])).abs()
-    }
+    dispatch!(level, simd => differences_with(simd, slices, bits, values, bytes))
 }
 
 /// The grid point that nibble `nibble` gives its `j`-th dimension.
@@ -80,19 +43,33 @@ fn grid_point(nibble: usize, j: usize, bits: u8) -> f32 {
     f32::from(code) - f32::from(mask) * 0.5
 }
 
+#[inline(always)]
+fn to_byte(value: u32) -> u8 {
+    #[expect(clippy::cast_possible_truncation, reason = "no larger than a byte")]
+    let byte = value.min(u32::from(TOP)) as u8;
+    byte
+}
+
 #[simd]
-fn tables_with<S: Simd, T: Term>(simd: S, term: T, bits: u8, values: &mut Vec<f32>, bytes: &mut Vec<u8>) -> Rounding {
+fn differences_with<S: Simd>(
+    simd: S,
+    [x, centroid, steps]: [&[f32]; 3],
+    bits: u8,
+    values: &mut Vec<f32>,
+    bytes: &mut Vec<u8>,
+) -> Rounding {
     let per_nibble = usize::from(4 / bits);
     let points: [f32x16<S>; 4] =
         [0, 1, 2, 3].map(|j| f32x16::from_fn(simd, |nibble| grid_point(nibble, j % per_nibble, bits)));
-    let positions = term.width() / per_nibble;
+    let positions = x.len().min(centroid.len()).min(steps.len()) / per_nibble;
+    let term = |dimension: usize, u: f32x16<S>| (u * -steps[dimension] + (x[dimension] - centroid[dimension])).abs();
     values.resize(16 * positions, 0.0);
     bytes.resize(16 * positions, 0);
     let (mut range, mut bias) = (0.0f32, 0.0f32);
     for (position, out) in values.chunks_exact_mut(16).enumerate() {
-        let mut value = term.term(position * per_nibble, points[0]);
+        let mut value = term(position * per_nibble, points[0]);
         for (j, point) in points.iter().enumerate().take(per_nibble).skip(1) {
-            value += term.term(position * per_nibble + j, *point);
+            value += term(position * per_nibble + j, *point);
         }
         let low = value.reduce_min();
         let value = value - low;
@@ -100,13 +77,58 @@ fn tables_with<S: Simd, T: Term>(simd: S, term: T, bits: u8, values: &mut Vec<f3
         bias += low;
         value.store_slice(out);
     }
-    let delta = range / 255.0;
+    let delta = range / f32::from(TOP);
     let inverse = if delta > f32::MIN_POSITIVE { 1.0 / delta } else { 0.0 };
     for (values, bytes) in values.chunks_exact(16).zip(bytes.chunks_exact_mut(16)) {
         let rounded = u32x16::truncate_from(f32x16::from_slice(simd, values) * inverse + 0.5);
-        bytes.iter_mut().zip(rounded.as_slice()).for_each(|(byte, value)| *byte = (*value).min(255) as u8);
+        bytes.iter_mut().zip(rounded.as_slice()).for_each(|(byte, value)| *byte = to_byte(*value));
     }
     Rounding { delta, bias }
+}
+
+#[simd]
+fn products_with<S: Simd>(simd: S, x: &[f32], bits: u8, values: &mut Vec<f32>, bytes: &mut Vec<u8>) -> Rounding {
+    match bits {
+        1 => products_of::<S, 4>(simd, x, bits, values, bytes),
+        2 => products_of::<S, 2>(simd, x, bits, values, bytes),
+        _ => products_of::<S, 1>(simd, x, bits, values, bytes),
+    }
+}
+
+/// The least and the largest of a table's values are known without making them: the grid is centred on 0.
+#[inline(always)]
+fn products_of<S: Simd, const PER_NIBBLE: usize>(
+    simd: S,
+    x: &[f32],
+    bits: u8,
+    values: &mut Vec<f32>,
+    bytes: &mut Vec<u8>,
+) -> Rounding {
+    let (rows, _) = x.as_chunks::<PER_NIBBLE>();
+    values.resize(rows.len(), 0.0);
+    bytes.resize(16 * rows.len(), 0);
+    for (value, row) in values.iter_mut().zip(rows) {
+        *value = row.iter().map(|x| x.abs()).sum();
+    }
+    let (mut top, mut sum) = (f32x16::splat(simd, 0.0), f32x16::splat(simd, 0.0));
+    for values in values.chunks_exact(16) {
+        let values = f32x16::from_slice(simd, values);
+        (top, sum) = (top.max(values), sum + values);
+    }
+    let centre = -grid_point(0, 0, bits);
+    let delta = 2.0 * centre * top.reduce_max() / f32::from(TOP);
+    let inverse = if delta > f32::MIN_POSITIVE { 1.0 / delta } else { 0.0 };
+    let points: [f32x16<S>; PER_NIBBLE] =
+        std::array::from_fn(|j| f32x16::from_fn(simd, |nibble| grid_point(nibble, j, bits)));
+    for ((row, value), bytes) in rows.iter().zip(&*values).zip(bytes.chunks_exact_mut(16)) {
+        let mut scaled = f32x16::splat(simd, centre * (value * inverse) + 0.5);
+        for (x, point) in row.iter().zip(points) {
+            scaled += point * (x * inverse);
+        }
+        let rounded = u32x16::truncate_from(scaled);
+        bytes.iter_mut().zip(rounded.as_slice()).for_each(|(byte, value)| *byte = to_byte(*value));
+    }
+    Rounding { delta, bias: -centre * sum.as_slice().iter().sum::<f32>() }
 }
 
 #[cfg(test)]

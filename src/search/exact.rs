@@ -8,10 +8,11 @@ use roaring::RoaringBitmap;
 use super::items::Items;
 use super::request::{Request, Stop};
 use super::{Hit, Target};
-use crate::database::ItemOf;
+use crate::database::{ItemOf, missing_item};
 use crate::error::{Error, Result};
 use crate::format::item::{Components, ItemRef, item_bytes};
 use crate::format::{Key, Kind};
+use crate::kernel::prefetch::prefetch;
 use crate::kernel::{Level, distance};
 use crate::metric::Metric;
 
@@ -116,15 +117,18 @@ impl Measure<'_> {
     ) -> Result<bool> {
         let mut ids = ids.fuse();
         loop {
-            let mut batch: [Option<(u32, ItemRef<'t>)>; BATCH] = [None; BATCH];
-            // Look-ups come first, so that vectors are on their way from memory when their turn comes.
+            let mut batch: [Option<(u32, &[u8])>; BATCH] = [None; BATCH];
+            // Each step sends for what the next one reads, of all items at once: where they are, then their vectors.
             for (slot, id) in batch.iter_mut().zip(ids.by_ref()) {
-                let item = items.get(id)?;
-                item.prefetch();
-                *slot = Some((id, item));
+                items.prefetch(id);
+                *slot = Some((id, &[]));
             }
-            for (id, item) in batch.iter().flatten() {
-                found(self.rank(*id, item)?);
+            for (id, bytes) in batch.iter_mut().flatten() {
+                *bytes = items.find_bytes(*id)?.ok_or_else(|| missing_item(self.of, *id))?;
+                prefetch(bytes);
+            }
+            for (id, bytes) in batch.iter().flatten() {
+                found(self.rank(*id, &items.parse(*id, bytes)?)?);
             }
             if batch[BATCH - 1].is_none() {
                 return Ok(false);

@@ -7,6 +7,7 @@ use heed::RoTxn;
 use crate::cache::Cache;
 use crate::database::{Database, ItemOf, missing_item};
 use crate::error::Result;
+use crate::format::Key;
 use crate::format::item::ItemRef;
 
 /// Items that a reader knows the places of, at most: 12 MiB of them.
@@ -20,7 +21,7 @@ pub(crate) struct Items<'t> {
     pub(crate) db: Database,
     pub(crate) rtxn: &'t RoTxn<'t>,
     pub(crate) of: ItemOf,
-    known: RefCell<Cache<ItemRef<'t>>>,
+    known: RefCell<Cache<&'t [u8]>>,
 }
 
 impl<'t> Items<'t> {
@@ -29,17 +30,32 @@ impl<'t> Items<'t> {
         Self { db, rtxn, of, known: RefCell::new(Cache::new(most)) }
     }
 
-    /// An item, if it exists.
-    pub(crate) fn find(&self, id: u32) -> Result<Option<ItemRef<'t>>> {
+    /// Sends for what is remembered of where an item is.
+    pub(crate) fn prefetch(&self, id: u32) {
+        self.known.borrow().prefetch(u64::from(id));
+    }
+
+    /// The bytes of an item, if it exists.
+    pub(crate) fn find_bytes(&self, id: u32) -> Result<Option<&'t [u8]>> {
         let known = self.known.borrow().get(u64::from(id));
         if known.is_some() {
             return Ok(known);
         }
-        let item = self.db.item(self.rtxn, self.of, id)?;
-        if let Some(item) = item {
-            self.known.borrow_mut().put(u64::from(id), item);
+        let bytes = self.db.get(self.rtxn, Key::item(self.of.index, id))?;
+        if let Some(bytes) = bytes {
+            self.known.borrow_mut().put(u64::from(id), bytes);
         }
-        Ok(item)
+        Ok(bytes)
+    }
+
+    /// An item by its bytes.
+    pub(crate) fn parse(&self, id: u32, bytes: &'t [u8]) -> Result<ItemRef<'t>> {
+        ItemRef::parse(Key::item(self.of.index, id), bytes, self.of.dims, self.of.metric)
+    }
+
+    /// An item, if it exists.
+    pub(crate) fn find(&self, id: u32) -> Result<Option<ItemRef<'t>>> {
+        self.find_bytes(id)?.map(|bytes| self.parse(id, bytes)).transpose()
     }
 
     /// An item that other stored bytes say exists.

@@ -9,6 +9,7 @@ use super::{Planted, Searched, Target};
 use crate::error::{Error, Result};
 use crate::format::Key;
 use crate::format::node::LeafRef;
+use crate::sketch::query::Look;
 use crate::tree::descent::Order;
 
 /// What takes the estimates of entries that the filter admits.
@@ -126,7 +127,7 @@ impl<'a, 't> Traversal<'a, 't> {
             if self.request.filter.is_none() && !effort.is_met(entries, entries) {
                 ahead = self.next()?;
             }
-            self.scan(leaf, sink)?;
+            self.scan(leaf, ahead.as_ref().map_or(&[], |leaf| leaf.1.node.blocks), sink)?;
         }
     }
 
@@ -136,7 +137,7 @@ impl<'a, 't> Traversal<'a, 't> {
         self.reach(budget)?;
         while self.scratch.progress.entries < budget as f64 {
             let Some(leaf) = self.next()? else { break };
-            self.scan(leaf, sink)?;
+            self.scan(leaf, &[], sink)?;
         }
         Ok(())
     }
@@ -166,13 +167,13 @@ impl<'a, 't> Traversal<'a, 't> {
         }
         let leaf = self.planted.nodes.leaf(met.tree, met.id)?;
         if self.request.filter.allowed.is_none() {
-            leaf.node.prefetch();
+            leaf.prefetch();
         }
         Ok(Some((key, leaf)))
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a leaf has few entries")]
-    fn scan<S: Sink>(&mut self, (key, leaf): (Key, LeafRef<'t>), sink: &mut S) -> Result<()> {
+    fn scan<S: Sink>(&mut self, (key, leaf): (Key, LeafRef<'t>), ahead: &[u8], sink: &mut S) -> Result<()> {
         let Scratch { prepared, mask, estimates, progress, .. } = &mut *self.scratch;
         let len = leaf.node.len;
         let (mut admitted, mut touched, mut allowed) = (len, len, None);
@@ -188,7 +189,8 @@ impl<'a, 't> Traversal<'a, 't> {
         progress.searched.sketches += touched as u64;
         progress.searched.bytes += leaf.bytes_of(touched) as u64;
         estimates.clear();
-        prepared.scan(&leaf.node, allowed, sink.threshold(), estimates);
+        let look = Look { allowed, threshold: sink.threshold(), ahead };
+        prepared.scan(&leaf.node, look, estimates);
         let (request, pending) = (self.request, self.pending);
         let (mut asked, mut yes) = (0u32, 0u32);
         let positions = estimates.iter().map(|found| (found.position as usize, found.estimate));

@@ -18,6 +18,22 @@ struct Tables {
     rounding: Rounding,
 }
 
+/// How a node is scanned.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Look<'a> {
+    /// See [`scan`].
+    pub(crate) allowed: Option<&'a [u32]>,
+    /// Estimates above this are not wanted.
+    pub(crate) threshold: f32,
+    /// What will be scanned next.
+    pub(crate) ahead: &'a [u8],
+}
+
+impl Look<'_> {
+    /// All entries, as precisely as it goes.
+    pub(crate) const ALL: Self = Self { allowed: None, threshold: f32::INFINITY, ahead: &[] };
+}
+
 /// A query ready to scan nodes with. Its buffers serve the next query, too.
 #[derive(Clone, Debug)]
 pub(crate) struct Prepared {
@@ -77,14 +93,8 @@ impl Prepared {
         }
     }
 
-    /// Appends the entries of `node` whose estimate is not above `threshold`; see [`scan`].
-    pub(crate) fn scan(
-        &mut self,
-        node: &NodeRef<'_>,
-        allowed: Option<&[u32]>,
-        threshold: f32,
-        out: &mut Vec<Estimate>,
-    ) {
+    /// Appends the entries of `node` whose estimate is wanted; see [`scan`].
+    pub(crate) fn scan(&mut self, node: &NodeRef<'_>, look: Look<'_>, out: &mut Vec<Estimate>) {
         if node.layout.code == Code::Grid {
             self.leaf.grid(self.level, &self.point, node, &mut self.values);
         }
@@ -101,8 +111,9 @@ impl Prepared {
             delta: tables.rounding.delta,
             bias: tables.rounding.bias,
             base: self.base(node),
+            ahead: look.ahead,
         };
-        scan(self.level, &input, allowed, threshold, out);
+        scan(self.level, &input, look.allowed, look.threshold, out);
     }
 
     fn base(&self, node: &NodeRef<'_>) -> f32 {

@@ -4,7 +4,7 @@ use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
 
 use super::block::Sketches;
 use super::encode::{Frame, branch_layout, leaf_layout};
-use super::query::Prepared;
+use super::query::{Look, Prepared};
 use super::space::{Space, plain};
 use crate::format::item::{Components, ItemRef};
 use crate::format::node::{NodeRef, Packed};
@@ -83,7 +83,7 @@ fn correlation(metric: Metric, dims: usize, bits: u8, shift: f32) -> f64 {
     let mut prepared = Prepared::default();
     prepared.prepare(&space, query, layout, branch_layout(metric, width, 4));
     let mut estimates = Vec::new();
-    prepared.scan(&as_node(&packed, 0), None, f32::INFINITY, &mut estimates);
+    prepared.scan(&as_node(&packed, 0), Look::ALL, &mut estimates);
     assert_eq!(estimates.len(), entries.len());
     let truth: Vec<f64> = entries.iter().map(|item| score(metric, item, query)).collect();
     if metric == Metric::Hamming {
@@ -145,7 +145,7 @@ fn an_entry_at_the_centroid_is_estimated_exactly() {
     let mut prepared = Prepared::default();
     prepared.prepare(&space, &query.as_item(), layout, layout);
     let mut estimates = Vec::new();
-    prepared.scan(&as_node(&packed, 0), None, f32::INFINITY, &mut estimates);
+    prepared.scan(&as_node(&packed, 0), Look::ALL, &mut estimates);
     let mut point = vec![0.0; 64];
     space.map(&query.as_item(), &mut point);
     let exact: f32 = point.iter().zip(&centroid).map(|(q, c)| (q - c) * (q - c)).sum();

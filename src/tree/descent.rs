@@ -11,7 +11,7 @@ use crate::format::Key;
 use crate::format::record::TreeRecord;
 use crate::kernel::scan::Estimate;
 use crate::metric::Metric;
-use crate::sketch::query::Prepared;
+use crate::sketch::query::{Look, Prepared};
 
 /// Entries under the branches opened just above the leaves, for each entry of the goal; four times as many for each level
 /// further up. More costs sketches of branches, less misses leaves whose branch's centroid is far.
@@ -161,7 +161,7 @@ impl Descent {
             self.above.push((met.id, met.parent));
         }
         self.estimates.clear();
-        prepared.scan(&branch.node, None, f32::INFINITY, &mut self.estimates);
+        prepared.scan(&branch.node, Look::ALL, &mut self.estimates);
         self.branch_sketches += branch.node.len as u64;
         self.bytes += branch.bytes() as u64;
         let has_norms = self.is_by_distance && of.metric == Metric::DotProduct;
