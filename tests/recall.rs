@@ -270,6 +270,31 @@ fn calibrated_queries_reach_their_targets() {
     }
 }
 
+/// On the very queries it was measured on, a calibration says what recall they get: not less, and not more either, since that
+/// is paid for. No chance is in it, so that any difference is a bias.
+#[test]
+fn calibrations_reproduce_what_they_measured() {
+    let seed = support::seed("calibrations_reproduce_what_they_measured", 10);
+    for metric in FLOATS {
+        let mut source = Source::new(metric, seed);
+        let (world, queries) = (World::of(&mut source, ITEMS), source.rows(2 * QUERIES));
+        assert!(world.calibrate(&queries).unwrap());
+        let asked = world.ask(&queries, None);
+        for k in KS {
+            // Only the first quarter of the queries tells of the largest k.
+            let measured = if k == KS[2] { &asked[..asked.len() / 4] } else { &asked[..] };
+            for target in [0.8, 0.9, 0.95, 0.99] {
+                let (recall, sketches) = world.recall(measured, k, target, None);
+                println!("{metric}, k {k}, measured on these: {target} -> {recall:.4} ({sketches:.0} sketches)");
+                assert!(
+                    (recall - f64::from(target)).abs() <= 0.02,
+                    "{metric}, k {k}: recall {recall:.4}, target {target}"
+                );
+            }
+        }
+    }
+}
+
 /// Queries that do not suit the index are refused, and nothing is measured where searches do not go by measurements;
 /// nothing is written then.
 #[test]

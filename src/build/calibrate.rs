@@ -1,6 +1,8 @@
 //! Measuring the recall of a forest: on its own items after a bulk build, on a user's queries, and on a few items at each
 //! incremental build.
 
+use std::collections::HashSet;
+
 use heed::{RoTxn, RwTxn};
 
 use super::parallel::Workers;
@@ -51,14 +53,27 @@ pub(crate) fn is_of_use(metric: Metric, items: u64) -> bool {
 pub(crate) fn truth(workers: &mut Workers<'_>, site: &Site<'_>, ids: &[u32]) -> Result<Truth> {
     let affordable = (WORK / (ids.len() * site.space.width).max(1)).min(ids.len() / ITEMS_PER_QUERY);
     let count = affordable.clamp(*QUERIES.start(), *QUERIES.end());
-    let queries: Vec<u32> = sample(ids.len(), count, 2).into_iter().map(|i| ids[i as usize]).collect();
-    let points = site.points(workers.own(), &queries)?;
+    let mut queries: Vec<u32> = sample(ids.len(), count, 2).into_iter().map(|i| ids[i as usize]).collect();
+    let mut points = site.points(workers.own(), &queries)?;
+    if keep_distinct(&mut queries, &points) {
+        points = site.points(workers.own(), &queries)?;
+    }
     let near = neighbours(workers, site, ids, points)?;
     let others = |(i, (query, near)): (usize, (&u32, Vec<u32>))| {
         near.into_iter().filter(|id| id != query).take(asked_for(i, queries.len())).collect()
     };
     let neighbours = queries.iter().zip(near).enumerate().map(others).collect();
     Ok(Truth { queries, neighbours })
+}
+
+/// Drops what has the very point of a query before it; returns whether there was such. Thousands of copies of one vector, all
+/// of them found at once, would make up for the neighbours that the rest misses.
+fn keep_distinct(queries: &mut Vec<u32>, points: &Matrix) -> bool {
+    let mut seen = HashSet::new();
+    let mut rows = points.values.chunks_exact(points.width).map(bytemuck::cast_slice::<f32, u8>);
+    let all = queries.len();
+    queries.retain(|_| rows.next().is_none_or(|row| seen.insert(row)));
+    queries.len() < all
 }
 
 /// The nearest items of each query so far.

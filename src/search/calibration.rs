@@ -34,11 +34,15 @@ pub(crate) fn asked_for(i: usize, queries: usize) -> usize {
     if i < queries.div_ceil(FEWER) { NEIGHBOURS } else { CALIBRATED_KS[CALIBRATED_KS.len() - 2] }
 }
 
+/// Where the steps of the ladder become wider. Budgets of a few leaves find more with every leaf, by leaps; there small steps
+/// tell where, and cost little.
+const FEW_LEAVES: usize = 512;
+
 /// The budgets with which queries run, at least two, the last of which is `cap` if that is not too small.
 pub(crate) fn ladder(cap: usize) -> Vec<usize> {
     let cap = cap.max(FIRST_BUDGET + 1);
-    let steps = std::iter::successors(Some(FIRST_BUDGET), |budget| Some(budget.saturating_add(budget / 3)));
-    steps.take_while(|budget| *budget < cap).chain([cap]).collect()
+    let next = |budget: &usize| Some(budget.saturating_add(budget / if *budget < FEW_LEAVES { 8 } else { 3 }));
+    std::iter::successors(Some(FIRST_BUDGET), next).take_while(|budget| *budget < cap).chain([cap]).collect()
 }
 
 /// How good the true neighbours of one query look, budget by budget.
@@ -149,12 +153,17 @@ impl<'a> Curves<'a> {
     /// The logarithms of the budget of a step and of what it misses with so many comparisons.
     fn at(&self, step: usize, reranked: usize) -> (f64, f64) {
         let missed = self.all - self.better[step][reranked.min(KEPT)] as usize;
-        // Half of a neighbour for none: the logarithm of none is of no use.
-        ((self.ladder[step] as f64).ln(), (missed as f64).max(0.5).ln() - (self.all as f64).ln())
+        ((self.ladder[step] as f64).ln(), self.none().max((missed as f64).ln() - (self.all as f64).ln()))
+    }
+
+    /// What counts as nothing missed: half of a neighbour. The logarithm of none is of no use.
+    fn none(&self) -> f64 {
+        0.5f64.ln() - (self.all as f64).ln()
     }
 
     /// The logarithm of the least budget with which no more than this is missed; `None` if it is out of reach of the ladder.
     fn budget(&self, missed: f64, reranked: usize) -> Option<f64> {
+        let missed = missed.max(self.none());
         let step = (0..self.ladder.len()).find(|step| self.at(*step, reranked).1 <= missed)?;
         let Some(before) = step.checked_sub(1) else { return Some(self.at(step, reranked).0) };
         let ((x0, y0), (x1, y1)) = (self.at(before, reranked), self.at(step, reranked));
@@ -163,6 +172,7 @@ impl<'a> Curves<'a> {
 
     /// The least number of comparisons with which no more than this is missed, given the logarithm of a budget.
     fn reranked(&self, missed: f64, budget: f64) -> Option<usize> {
+        let missed = missed.max(self.none());
         let upper = self.ladder.partition_point(|known| (*known as f64).ln() < budget).clamp(1, self.ladder.len() - 1);
         let is_enough = |reranked: &usize| {
             let ((x0, y0), (x1, y1)) = (self.at(upper - 1, *reranked), self.at(upper, *reranked));
@@ -231,5 +241,16 @@ mod tests {
         assert_eq!(row[0].sketches as usize, FIRST_BUDGET);
         assert!(row[1..].iter().all(|reach| (ladder[1]..=ladder[2]).contains(&(reach.sketches as usize))), "{row:?}");
         assert!(row.is_sorted_by_key(|reach| reach.sketches));
+    }
+
+    #[test]
+    fn ranks_count_with_the_budget_that_is_spent() {
+        // A neighbour that is met first and looks worse and worse calls for no comparisons that small budgets do not need,
+        // though so few queries tell nothing of what is missed once in a thousand times.
+        let ladder = ladder(200);
+        let ranks = (0..).take(ladder.len()).map(|step| if step == 0 { 0 } else { 100 * step });
+        let calibration = fit(&[Observed { neighbours: 1, ranks: ranks.collect() }], &ladder, 10_000, false);
+        let expected = Reach { sketches: 64, reranked: 1 };
+        assert!(calibration.reach[0].iter().all(|reach| *reach == expected), "{calibration:?}");
     }
 }

@@ -52,7 +52,8 @@ impl Effort {
         }));
         let rerank = match reach {
             Some((_, rerank, _)) if request.oversampling.is_none() && request.search_k.is_none() => {
-                rerank.ceil() as usize
+                // Not up: logarithms and targets in `f32` are not exact, and one more is much where two would do.
+                rerank.round() as usize
             }
             _ => (request.k as f64 * plain).ceil() as usize,
         };
@@ -141,6 +142,26 @@ mod tests {
         let (xs, ys) = ([1.0, 2.0, 4.0], [10.0, 20.0, 60.0]);
         for (x, y) in [(1.0, 10.0), (1.5, 15.0), (2.0, 20.0), (3.0, 40.0), (4.0, 60.0), (5.0, 80.0), (0.5, 5.0)] {
             assert!((line(&xs, &ys, x) - y).abs() < 1e-9, "{x}");
+        }
+    }
+
+    #[test]
+    fn what_was_measured_is_what_is_spent() {
+        let mut record = Record::new(64, Metric::Euclidean);
+        (record.items, record.indexed, record.trees, record.sketch_bits) = (50_000, 50_000, 1, 2);
+        record.calibration.items = 50_000;
+        for (k, row) in (1u32..).zip(&mut record.calibration.reach) {
+            for (i, reach) in (1u32..).zip(row) {
+                *reach = Reach { sketches: 100 * i * k, reranked: 100 * (k - 1) + i };
+            }
+        }
+        for (k, row) in CALIBRATED_KS.into_iter().zip(record.calibration.reach) {
+            for (recall, reach) in CALIBRATED_RECALLS.into_iter().zip(row) {
+                #[expect(clippy::cast_possible_truncation, reason = "as users say it")]
+                let effort = Effort::new(&Request::new(k, recall as f32), &record, Metric::Euclidean);
+                assert_eq!(effort.rerank, (reach.reranked as usize).max(k), "k {k}, {recall}");
+                assert!(effort.budget.abs_diff(reach.sketches as usize) <= 1, "k {k}, {recall}: {effort:?}, {reach:?}");
+            }
         }
     }
 }
