@@ -16,7 +16,7 @@ usage: cargo bench --bench update -- [OPTIONS]
   --help          this text";
 
 /// Changes in one transaction, and how many transactions are measured.
-const BATCHES: [(usize, usize); 5] = [(1, 50), (10, 20), (100, 10), (1_000, 3), (10_000, 2)];
+const BATCHES: [(usize, usize); 5] = [(1, 500), (10, 100), (100, 10), (1_000, 3), (10_000, 2)];
 const QUICK_BATCHES: [(usize, usize); 4] = [(1, 10), (10, 5), (100, 2), (1_000, 1)];
 /// A batch of more than this part of the items is left out: it would be built in bulk.
 const LARGEST_PART: usize = 10;

@@ -2,7 +2,6 @@
 
 use super::{Key, pad};
 use crate::error::{Error, Result};
-use crate::kernel::prefetch::prefetch;
 use crate::metric::Metric;
 
 /// Bytes before the components of an item, and before the old item of a pending mark.
@@ -38,14 +37,6 @@ pub(crate) const fn words(dims: usize) -> usize {
 }
 
 impl<'t> ItemRef<'t> {
-    /// Sends for the components.
-    pub(crate) fn prefetch(&self) {
-        match self.components {
-            Components::Floats(floats) => prefetch(floats),
-            Components::Bits(words) => prefetch(words),
-        }
-    }
-
     /// Checks the bytes of an item of `dims` dimensions.
     pub(crate) fn parse(key: Key, bytes: &'t [u8], dims: usize, metric: Metric) -> Result<Self> {
         let item = Self::parse_components(key, bytes, dims, metric)?;

@@ -95,6 +95,30 @@ impl<'t> SetRef<'t> {
         }
     }
 
+    /// Sets the bit of each id, less `first`, which is a multiple of 64 and not above any of them. Ids beyond the end are left
+    /// out.
+    pub(crate) fn write_bits(self, first: u32, bits: &mut [u64]) {
+        for container in self.containers() {
+            let start = u64::from(container.high) << 16;
+            if container.len > ARRAY_MAX {
+                // Words before the first one hold no id.
+                let skipped = (u64::from(first).saturating_sub(start) / 64) as usize;
+                let at = (start.saturating_sub(u64::from(first)) / 64) as usize;
+                let words = container.values.as_chunks::<8>().0.iter().skip(skipped);
+                let bits = bits.iter_mut().skip(at);
+                bits.zip(words).for_each(|(bits, word)| *bits |= u64::from_le_bytes(*word));
+                continue;
+            }
+            for value in container.values.as_chunks::<2>().0 {
+                let at = start + u64::from(u16::from_le_bytes(*value));
+                let at = at.wrapping_sub(u64::from(first));
+                if let Some(word) = usize::try_from(at / 64).ok().and_then(|word| bits.get_mut(word)) {
+                    *word |= 1 << (at % 64);
+                }
+            }
+        }
+    }
+
     /// Whether this id is in the set: O(containers), and a binary search within one.
     pub(crate) fn contains(self, id: u32) -> bool {
         self.containers().find(|container| container.high == id >> 16).is_some_and(|container| container.contains(id))

@@ -38,7 +38,7 @@ impl Candidates {
         if estimate > self.threshold {
             return;
         }
-        self.buffer.push(u64::from(ordered(estimate)) << 32 | u64::from(id));
+        self.buffer.push(packed(id, estimate));
         if self.buffer.len() >= self.keep.saturating_mul(2).max(FIRST) {
             self.prune();
         }
@@ -56,9 +56,7 @@ impl Candidates {
     /// Sorts the buffer, and leaves the best of each item, up to `keep` items.
     fn prune(&mut self) {
         self.buffer.sort_unstable();
-        let slots = (2 * self.buffer.len()).next_power_of_two();
-        self.met.clear();
-        self.met.resize(slots, NONE);
+        make_room(&mut self.met, self.buffer.len());
         let (mut kept, met, keep) = (0, &mut self.met, self.keep);
         self.buffer.retain(|candidate| {
             let is_new = kept < keep && insert(met, id_of(*candidate));
@@ -85,17 +83,28 @@ impl Candidates {
     }
 }
 
+/// An id below its estimate: such numbers sort by estimate.
+pub(crate) fn packed(id: u32, estimate: f32) -> u64 {
+    u64::from(ordered(estimate)) << 32 | u64::from(id)
+}
+
 #[expect(clippy::cast_possible_truncation, reason = "the lower half is the id")]
-fn id_of(candidate: u64) -> u32 {
+pub(crate) fn id_of(candidate: u64) -> u32 {
     candidate as u32
 }
 
-fn estimate_of(candidate: u64) -> f32 {
+pub(crate) fn estimate_of(candidate: u64) -> f32 {
     unordered((candidate >> 32) as u32)
 }
 
+/// Empties a table for so many ids.
+pub(crate) fn make_room(table: &mut Vec<u64>, ids: usize) {
+    table.clear();
+    table.resize((2 * ids).next_power_of_two(), NONE);
+}
+
 /// Puts an id into a table that has room; `false` if it is there already.
-fn insert(table: &mut [u64], id: u32) -> bool {
+pub(crate) fn insert(table: &mut [u64], id: u32) -> bool {
     let mask = table.len() - 1;
     let mut at = (u64::from(id).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize & mask;
     loop {

@@ -18,8 +18,6 @@ pub(crate) struct Effort {
     counts_admitted: bool,
     /// For ten times the neighbours, the logarithm (to ten) of how many times the budget is needed.
     growth: f64,
-    /// Entries after which the search is given up.
-    pub(crate) most_entries: f64,
 }
 
 #[expect(
@@ -64,7 +62,6 @@ impl Effort {
             rerank: rerank.max(floor),
             counts_admitted: request.search_k.is_some(),
             growth: reach.map_or(0.5, |reach| reach.2).clamp(0.0, 1.0),
-            most_entries: f64::INFINITY,
         }
     }
 

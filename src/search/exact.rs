@@ -219,16 +219,16 @@ fn compare_allowed<'t>(
         |id: &u32| !request.exclude.contains(id) && request.filter.predicate.is_none_or(|admits| admits(*id));
     let mut ids = allowed.iter().filter(is_wanted);
     loop {
-        let mut batch: [Option<(u32, ItemRef<'t>)>; BATCH] = [None; BATCH];
+        let mut batch: [Option<(u32, &'t [u8])>; BATCH] = [None; BATCH];
         let mut is_last = true;
         for (slot, id) in batch.iter_mut().zip(ids.by_ref()) {
             // An id of the filter need not be one of an item.
-            *slot = target.items.find(id)?.map(|item| (id, item));
-            slot.iter().for_each(|(_, item)| item.prefetch());
+            *slot = target.items.find_bytes(id)?.map(|bytes| (id, bytes));
+            slot.iter().for_each(|(_, bytes)| prefetch(bytes));
             is_last = false;
         }
-        for (id, item) in batch.iter().flatten() {
-            nearest.offer(measure.rank(*id, item)?);
+        for (id, bytes) in batch.iter().flatten() {
+            nearest.offer(measure.rank(*id, &target.items.parse(*id, bytes)?)?);
         }
         if is_last || request.stop.is_due() {
             return Ok(!is_last);

@@ -2,6 +2,7 @@
 
 pub(crate) mod calibration;
 pub(crate) mod candidates;
+pub(crate) mod depth;
 pub(crate) mod effort;
 pub(crate) mod exact;
 pub(crate) mod filter;

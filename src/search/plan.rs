@@ -13,7 +13,7 @@ use crate::format::record::Record;
 pub(crate) enum Choice {
     /// Compare all items that are admitted.
     Exact,
-    /// Search the forest. When it has been given up, compare all.
+    /// Search the forest.
     Forest(Effort),
 }
 
@@ -21,42 +21,60 @@ pub(crate) enum Choice {
 /// whatever its effort; bytes that come from memory in a nanosecond. Rough guesses: only
 /// their ratios matter, and the `filters` bench of the peers prints where they choose badly.
 const ITEM_NS: f64 = 120.0;
-const ENTRY_NS: f64 = 2.5;
-const SEARCH_NS: f64 = 8_000.0;
+const ENTRY_NS: f64 = 6.0;
+const SEARCH_NS: f64 = 20_000.0;
 const BYTES_PER_NS: f64 = 8.0;
-/// The part of the time of comparing all that a search through the forest may take before it is given up: a filter of which
-/// nothing is near the query then costs little more than if all had been compared at once.
-const TRIED: f64 = 0.3;
+/// The part of the time of comparing all that a first look at the forest may take. A filter of which nothing is near the query
+/// then costs little more than if all had been compared at once.
+const TRIED: f64 = 0.2;
+
+/// What the two ways take, by estimate, in nanoseconds.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Costs {
+    item: f64,
+    /// Of the sketches of one entry.
+    sketch: f64,
+    /// Of comparing all that is admitted.
+    pub(crate) exact: f64,
+    admitted: f64,
+}
+
+#[expect(clippy::cast_precision_loss, reason = "estimates")]
+impl Costs {
+    /// For a request that admits at most so many items.
+    pub(crate) fn new(record: &Record, of: ItemOf, admitted: u64) -> Self {
+        let item = ITEM_NS + item_bytes(of.dims, of.metric) as f64 / BYTES_PER_NS;
+        let sketch = layout_of_leaves(of, record).block_bytes() as f64 / BYTES_PER_NS / BLOCK as f64;
+        Self { item, sketch, exact: admitted as f64 * item, admitted: admitted as f64 }
+    }
+
+    /// Of looking at so many entries, of which the filter admits a part, and of comparing so many items.
+    pub(crate) fn forest(&self, entries: f64, part: f64, compared: f64) -> f64 {
+        // Of a block of sketches with one that is admitted, all are read.
+        let entry = ENTRY_NS + (BLOCK as f64 * part).min(1.0) * self.sketch;
+        entries * entry + compared.min(self.admitted) * self.item
+    }
+}
 
 #[expect(clippy::cast_precision_loss, reason = "estimates")]
 impl Choice {
     /// The way that takes least, by estimate, for a request that admits at most so many items.
     pub(crate) fn new(request: &Request<'_>, record: &Record, of: ItemOf, admitted: u64) -> Self {
-        let mut effort = Effort::new(request, record, of.metric);
+        let effort = Effort::new(request, record, of.metric);
         let wants_all = request.is_exact || request.recall >= 1.0 && request.search_k.is_none();
         if wants_all || record.trees == 0 || record.items <= EXACT_ITEMS || effort.rerank as u64 >= record.indexed / 2 {
             return Self::Exact;
         }
-        if request.filter.allowed.is_none() {
+        // Who says how much to search gets it.
+        if request.filter.allowed.is_none() || request.search_k.is_some() {
             return Self::Forest(effort);
         }
-        let item_ns = ITEM_NS + item_bytes(of.dims, of.metric) as f64 / BYTES_PER_NS;
-        let exact_ns = admitted as f64 * item_ns;
+        let costs = Costs::new(record, of, admitted);
         let part = admitted as f64 / record.items as f64;
-        let block = layout_of_leaves(of, record).block_bytes() as f64 / BYTES_PER_NS;
-        // Of a block of sketches with one that is admitted, all are read.
-        let entry_ns = ENTRY_NS + (BLOCK as f64 * part).min(1.0) * block / BLOCK as f64;
         let copies = f64::from(record.trees) * f64::from(1 + record.spill);
         let entries = effort.entries_for(part).min(copies * record.indexed as f64);
-        let forest_ns = SEARCH_NS + entries * entry_ns + effort.rerank as f64 * item_ns;
-        let tried_ns = TRIED * exact_ns;
-        if request.search_k.is_none() && forest_ns > tried_ns {
-            return Self::Exact;
-        }
-        // Who says how much to search gets it.
-        if request.search_k.is_none() {
-            effort.most_entries = tried_ns / ENTRY_NS;
-        }
-        Self::Forest(effort)
+        let whole = SEARCH_NS + costs.forest(entries, part, effort.rerank as f64);
+        let first = SEARCH_NS + costs.forest(effort.budget as f64, part, 0.0);
+        if whole > costs.exact || first > TRIED * costs.exact { Self::Exact } else { Self::Forest(effort) }
     }
 }

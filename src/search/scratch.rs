@@ -3,6 +3,7 @@
 use std::cell::Cell;
 
 use super::candidates::Candidates;
+use super::depth::Depth;
 use super::filter::Mask;
 use super::traversal::Progress;
 use crate::kernel::scan::Estimate;
@@ -17,6 +18,8 @@ pub(crate) struct Scratch {
     pub(crate) estimates: Vec<Estimate>,
     pub(crate) mask: Mask,
     pub(crate) candidates: Candidates,
+    pub(crate) depth: Depth,
+    pub(crate) ids: Vec<u32>,
     pub(crate) progress: Progress,
 }
 

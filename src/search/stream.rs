@@ -10,6 +10,7 @@ use std::collections::BinaryHeap;
 
 use roaring::RoaringBitmap;
 
+use super::candidates::{id_of, packed};
 use super::effort::Effort;
 use super::exact::{Measure, Nearest, Ranked, compare_all};
 use super::pending::Pending;
@@ -22,7 +23,6 @@ use super::{Hit, Parts, Plan, Planted, Searched, Target};
 use crate::database::ItemOf;
 use crate::error::Result;
 use crate::format::item::{ItemRef, OwnedItem, item_bytes};
-use crate::tree::queue::ordered;
 
 /// Candidates that are compared before it is looked whether these are enough.
 const COMPARED_AT_ONCE: usize = 64;
@@ -57,7 +57,7 @@ impl Sink for Pool {
     }
 
     fn offer(&mut self, id: u32, estimate: f32) {
-        self.heap.push(Reverse(u64::from(ordered(estimate)) << 32 | u64::from(id)));
+        self.heap.push(Reverse(packed(id, estimate)));
     }
 }
 
@@ -68,8 +68,7 @@ impl Pool {
         while out.len() < most
             && let Some(Reverse(candidate)) = self.heap.pop()
         {
-            #[expect(clippy::cast_possible_truncation, reason = "the lower half is the id")]
-            let id = candidate as u32;
+            let id = id_of(candidate);
             if self.compared.insert(id) {
                 out.push(id);
             }

@@ -17,6 +17,12 @@ pub(crate) trait Sink {
     /// Estimates above this are of no use.
     fn threshold(&self) -> f32;
     fn offer(&mut self, id: u32, estimate: f32);
+
+    /// Whether it takes what the set leaves out, too, and asks a predicate itself.
+    const COUNTS_LEFT_OUT: bool = false;
+
+    /// Takes the estimate of an entry that the set leaves out and that stands for so many.
+    fn leave_out(&mut self, _estimate: f32, _entries: f32) {}
 }
 
 impl Sink for Candidates {
@@ -36,8 +42,6 @@ pub(crate) enum Ended {
     Enough,
     /// There are no more leaves.
     Exhausted,
-    /// It has taken longer than another way would.
-    TooLong,
     /// The caller wanted it.
     Stopped,
 }
@@ -112,9 +116,6 @@ impl<'a, 't> Traversal<'a, 't> {
             if effort.is_met(entries, admitted) && is_full(sink) {
                 return Ok(Ended::Enough);
             }
-            if entries > effort.most_entries {
-                return Ok(Ended::TooLong);
-            }
             if self.request.stop.is_due() {
                 return Ok(Ended::Stopped);
             }
@@ -145,6 +146,11 @@ impl<'a, 't> Traversal<'a, 't> {
     fn reach(&mut self, budget: usize) -> Result<()> {
         let Scratch { descent, prepared, .. } = &mut *self.scratch;
         descent.reach(self.planted.nodes, prepared, budget)
+    }
+
+    /// Entries of the leaves looked at so far.
+    pub(crate) fn entries(&self) -> f64 {
+        self.scratch.progress.entries
     }
 
     /// What has been done so far.
@@ -180,10 +186,14 @@ impl<'a, 't> Traversal<'a, 't> {
         progress.entries += len as f64;
         if let Some(filter) = self.request.filter.allowed {
             mask.fill(leaf.set, filter);
-            (admitted, touched, allowed) = (mask.admitted, mask.touched.min(len), Some(&mask.words[..]));
-            if admitted == 0 {
+            if mask.admitted == 0 && !S::COUNTS_LEFT_OUT {
                 return Ok(());
             }
+            if S::COUNTS_LEFT_OUT {
+                mask.touch();
+            }
+            let blocks = if S::COUNTS_LEFT_OUT { &mask.touching } else { &mask.words };
+            (admitted, touched, allowed) = (mask.admitted, mask.touched.min(len), Some(&blocks[..]));
         }
         progress.searched.leaves += 1;
         progress.searched.sketches += touched as u64;
@@ -191,11 +201,22 @@ impl<'a, 't> Traversal<'a, 't> {
         estimates.clear();
         let look = Look { allowed, threshold: sink.threshold(), ahead };
         prepared.scan(&leaf.node, look, estimates);
+        if S::COUNTS_LEFT_OUT && allowed.is_some() {
+            // What is left out in the blocks that were scanned stands for all that is.
+            let each = (len - admitted) as f32 / touched.saturating_sub(admitted).max(1) as f32;
+            estimates.retain(|found| {
+                let is_admitted = mask.admits(found.position as usize);
+                if !is_admitted {
+                    sink.leave_out(found.estimate, each);
+                }
+                is_admitted
+            });
+        }
         let (request, pending) = (self.request, self.pending);
         let (mut asked, mut yes) = (0u32, 0u32);
         let positions = estimates.iter().map(|found| (found.position as usize, found.estimate));
         let selected = leaf.set.select(positions, |id, estimate| {
-            if let Some(predicate) = request.filter.predicate {
+            if let Some(predicate) = request.filter.predicate.filter(|_| !S::COUNTS_LEFT_OUT) {
                 let is_admitted = predicate(id);
                 (asked, yes) = (asked + 1, yes + u32::from(is_admitted));
                 if !is_admitted {
@@ -207,6 +228,10 @@ impl<'a, 't> Traversal<'a, 't> {
             }
         });
         selected.ok_or_else(|| Error::corrupted(key, "a leaf has fewer ids than it says"))?;
+        if S::COUNTS_LEFT_OUT {
+            progress.admitted += len as f64;
+            return Ok(());
+        }
         // A predicate is asked of entries that look near only; what it says of them goes for the rest of the leaf, and what it
         // has said so far for a leaf in which nothing looks near.
         progress.asked += f64::from(asked);
