@@ -7,6 +7,9 @@ use crate::metric::Metric;
 /// The recall that searches aim at unless they are told otherwise.
 pub(crate) const DEFAULT_RECALL: f32 = 0.95;
 
+/// Entries to look at for each of many neighbours and each of its leaves, beyond what few take.
+const MET_AGAIN: f64 = 1.5;
+
 /// How much of the forest a search looks at.
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub(crate) struct Effort {
@@ -63,6 +66,24 @@ impl Effort {
             counts_admitted: request.search_k.is_some(),
             growth: reach.map_or(0.5, |reach| reach.2).clamp(0.0, 1.0),
         }
+    }
+
+    /// The effort for the `rank` nearest of all, which may be many more than it was measured for.
+    ///
+    /// Lines through what was measured for few neighbours are too flat for many: all of these have to be met, in each of their
+    /// leaves, and the more there are, the more look about as near as the last one, in proportion. The figures are guesses that
+    /// gave the recall that was aimed at for 1 percent and more of the items.
+    pub(crate) fn for_rank(rank: usize, request: &Request<'_>, record: &Record, metric: Metric) -> Self {
+        let most = CALIBRATED_KS[CALIBRATED_KS.len() - 1];
+        let effort = Self::new(&Request { k: rank, ..*request }, record, metric);
+        if rank <= most {
+            return effort;
+        }
+        let measured = Self::new(&Request { k: most, ..*request }, record, metric);
+        let copies = f64::from(record.trees) * f64::from(1 + record.spill);
+        let budget = effort.budget.saturating_add((MET_AGAIN * copies * (rank - most) as f64) as usize);
+        let rerank = (measured.rerank as f64 / most as f64 * rank as f64) as usize;
+        Self { budget, rerank: rerank.max(effort.rerank), ..effort }
     }
 
     /// Whether enough has been looked at: so many entries, of which the filter admits so many.

@@ -165,7 +165,7 @@ impl<'t> Run<'_, 't> {
         loop {
             let ended = traversal.run(&effort, depth, |_| true)?;
             let standing = depth.standing(self.request.k, self.request.filter.predicate);
-            let deeper = Effort::new(&Request { k: standing.rank, ..*self.request }, record, items.of.metric);
+            let deeper = Effort::for_rank(standing.rank, self.request, record, items.of.metric);
             let compared = deeper.rerank as f32 * standing.copies;
             let entries = traversal.entries();
             if ended == Ended::Stopped || standing.is_full && deeper.budget as f64 <= entries {
