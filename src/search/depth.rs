@@ -9,7 +9,7 @@
 //! This needs no assumption about how the filter and the query are related: x is small where what is near the query is
 //! admitted, and nearly the whole index where all of that is left out.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::candidates::{estimate_of, id_of, insert, make_room, packed};
 use super::traversal::Sink;
@@ -27,6 +27,10 @@ pub(crate) struct Depth {
     /// Estimates of entries that the set leaves out, and how many of these each stands for.
     left_out: Vec<(f32, f32)>,
     threshold: f32,
+    /// Entries for each item, of the nearest.
+    copies: f32,
+    /// Items given to be compared.
+    given: HashSet<u32>,
     /// What a predicate has said. It is asked once of each item.
     answers: HashMap<u32, bool>,
     /// Items met in one walk over the entries: a hash table.
@@ -58,8 +62,8 @@ pub(crate) struct Standing {
     pub(crate) copies: f32,
     /// The part of the entries that is admitted.
     pub(crate) part: f32,
-    /// Whether there are k hits.
-    pub(crate) is_full: bool,
+    /// Hits there are, `k` at most.
+    pub(crate) hits: usize,
 }
 
 /// What a walk over the nearest entries comes to.
@@ -81,6 +85,7 @@ impl Depth {
         self.left_out.clear();
         self.threshold = f32::INFINITY;
         self.answers.clear();
+        self.given.clear();
     }
 
     /// How the search stands with respect to the k-th hit.
@@ -91,6 +96,7 @@ impl Depth {
             hits < k
         });
         let copies = walk.entries as f32 / (hits + walk.refused).max(1) as f32;
+        self.copies = copies;
         let last = if hits < k { f32::INFINITY } else { walk.last };
         let nearer: f32 = self.left_out.iter().filter(|left| left.0 < last).map(|left| left.1).sum();
         let left_out: f32 = self.left_out.iter().map(|left| left.1).sum();
@@ -100,7 +106,21 @@ impl Depth {
             hits as f32 / (hits + walk.refused) as f32
         };
         let rank = k.saturating_add(walk.refused).saturating_add((nearer / copies.max(1.0)) as usize);
-        Standing { rank, copies: copies.max(1.0), part, is_full: hits >= k }
+        Standing { rank, copies: copies.max(1.0), part, hits }
+    }
+
+    /// The rank of the farthest of these hits, as it is estimated itself.
+    pub(crate) fn rank_of(&self, hits: impl Iterator<Item = u32>) -> usize {
+        let mut estimates: HashMap<u32, f32> = hits.map(|id| (id, f32::INFINITY)).collect();
+        for met in &self.met {
+            if let Some(estimate) = estimates.get_mut(&id_of(*met)) {
+                *estimate = estimate.min(estimate_of(*met));
+            }
+        }
+        let farthest = estimates.values().copied().filter(|it| it.is_finite()).fold(f32::NEG_INFINITY, f32::max);
+        let met = self.met.iter().filter(|met| estimate_of(**met) <= farthest).count() as f32;
+        let left_out: f32 = self.left_out.iter().filter(|left| left.0 <= farthest).map(|left| left.1).sum();
+        ((met + left_out) / self.copies.max(1.0)) as usize
     }
 
     /// From now on, only as many of the nearest entries are taken.
@@ -108,7 +128,8 @@ impl Depth {
         self.threshold = self.threshold.min(self.reaching(entries));
     }
 
-    /// The admitted among so many of the nearest entries, and `k` of them in any case, in the order of their ids.
+    /// The admitted among so many of the nearest entries, and `k` of them in any case, in the order of their ids. What has been
+    /// given once is not given again.
     pub(crate) fn nearest(
         &mut self,
         (k, entries): (usize, f32),
@@ -123,6 +144,7 @@ impl Depth {
             }
             estimate <= last || out.len() < k
         });
+        out.retain(|id| self.given.insert(*id));
         out.sort_unstable();
     }
 
@@ -204,7 +226,7 @@ mod tests {
             }
         }
         let standing = depth.standing(10, None);
-        assert!(standing.is_full && standing.rank.abs_diff(19) <= 2, "{standing:?}");
+        assert!(standing.hits == 10 && standing.rank.abs_diff(19) <= 2, "{standing:?}");
         assert!((standing.copies - 2.0).abs() < 0.2 && (standing.part - 0.5).abs() < 0.02, "{standing:?}");
         let mut ids = Vec::new();
         depth.nearest((10, 2.0 * 40.0), None, &mut ids);
@@ -220,19 +242,19 @@ mod tests {
         };
         for _ in 0..2 {
             let standing = depth.standing(3, Some(&predicate));
-            assert!(standing.is_full && standing.rank.abs_diff(21) <= 2, "{standing:?}");
+            assert!(standing.hits == 3 && standing.rank.abs_diff(21) <= 2, "{standing:?}");
         }
         assert_eq!(asked.get(), 11);
         // Fewer than are wanted: all that is left out may be nearer than the last.
         let standing = depth.standing(51, None);
-        assert!(!standing.is_full && standing.rank >= 100, "{standing:?}");
+        assert!(standing.hits == 50 && standing.rank >= 100, "{standing:?}");
     }
 
     #[test]
     fn equal_estimates_and_none_at_all_are_no_trouble() {
         let mut depth = Depth::default();
         depth.begin();
-        assert!(!depth.standing(1, None).is_full);
+        assert_eq!(depth.standing(1, None).hits, 0);
         (0..50).for_each(|id| depth.offer(id, 1.0));
         depth.tighten(5.0);
         let mut ids = Vec::new();

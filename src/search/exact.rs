@@ -177,6 +177,16 @@ impl Nearest {
         self.compared = compared;
     }
 
+    /// Forgets what was found, not how much was compared.
+    pub(crate) fn forget(&mut self) {
+        self.heap.clear();
+    }
+
+    /// What has been found so far, in no order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = u32> {
+        self.heap.iter().map(|ranked| ranked.id)
+    }
+
     /// What was found, in no order.
     pub(crate) fn into_ranked(self) -> impl Iterator<Item = Ranked> {
         self.heap.into_iter()

@@ -6,6 +6,7 @@ pub(crate) mod depth;
 pub(crate) mod effort;
 pub(crate) mod exact;
 pub(crate) mod filter;
+mod filtered;
 pub(crate) mod items;
 pub(crate) mod pending;
 pub(crate) mod plan;

@@ -1,0 +1,152 @@
+//! One search with a filter: deeper and deeper, until the rank of the last hit is known and the effort for it is met.
+//!
+//! See [`super::depth`] for how the rank is told.
+
+use super::depth::Depth;
+use super::effort::Effort;
+use super::plan::Costs;
+use super::run::{LAST_COMPARED, Run};
+use super::scratch::Scratch;
+use super::traversal::{Ended, Traversal};
+use super::{Parts, Plan, Planted, Searched, Target};
+use crate::error::Result;
+
+/// Entries that are kept while a search goes deeper, for each that is to be compared by what is known so far.
+const SLACK: f32 = 2.0;
+/// Where a filter leaves out what is near, so many times fewer hits than it would have if it had nothing to do with the query.
+const AGAINST: f64 = 4.0;
+/// Hits that it would have, at least, before that says something.
+const EXPECTED: f64 = 8.0;
+/// The part of the time of comparing all that may go into looking for a first k hits.
+const SOUGHT: f64 = 0.25;
+/// The rank of a hit by its own estimate, for that by the estimates of all, which makes a search go on.
+const FARTHER: f64 = 1.2;
+/// Ranks for which a search goes on, at most.
+const ROUNDS: usize = 8;
+
+/// What is known after some scanning.
+struct Found {
+    ended: Ended,
+    /// The rank of the last hit.
+    rank: usize,
+    /// Entries, nearest first, among which it is compared what is admitted.
+    entries: f32,
+    /// Whether what is near the query is left out, so that estimates that are too small make the first hits.
+    is_against: bool,
+}
+
+impl<'t> Run<'_, 't> {
+    /// Searches as deep as the filter makes necessary.
+    pub(super) fn search_filtered(
+        &mut self,
+        parts: &impl Parts<'t>,
+        planted: Planted<'_, 't>,
+        effort: Effort,
+        admitted: u64,
+    ) -> Result<()> {
+        let pending = parts.pending()?;
+        let costs = Costs::new(self.target.record, self.target.items.of, admitted);
+        Scratch::with(|scratch| {
+            let forest = planted.forest;
+            scratch.prepared.prepare(&forest.space, &self.measure.query, forest.leaf, forest.branch);
+            self.searched.preparing = self.clock.lap();
+            let (mut depth, mut ids) = (std::mem::take(&mut scratch.depth), std::mem::take(&mut scratch.ids));
+            depth.begin();
+            let mut traversal = Traversal::begin(self.target, planted, pending, self.request, scratch);
+            let done = self.go_deeper((&mut traversal, &mut depth), &mut ids, effort, costs);
+            let Searched { preparing, scanning, reranked, is_partial, .. } = self.searched;
+            self.searched =
+                Searched { plan: Plan::Forest, preparing, scanning, reranked, is_partial, ..traversal.searched() };
+            (scratch.depth, scratch.ids) = (depth, ids);
+            if done? {
+                let live = pending.live.iter().filter(|id| self.request.admits(*id));
+                return self.compare(std::iter::empty(), live);
+            }
+            self.nearest.forget();
+            self.compare_all()
+        })
+    }
+
+    /// Scans and compares; `false` if comparing all that is admitted takes less than going on.
+    fn go_deeper(
+        &mut self,
+        (traversal, depth): (&mut Traversal<'_, 't>, &mut Depth),
+        ids: &mut Vec<u32>,
+        effort: Effort,
+        costs: Costs,
+    ) -> Result<bool> {
+        let mut rank = 0;
+        for _ in 0..ROUNDS {
+            let found = self.deepen((traversal, depth), effort, costs, rank)?;
+            self.searched.scanning += self.clock.lap();
+            let Some(found) = found else { return Ok(false) };
+            depth.nearest((self.request.k, found.entries), self.request.filter.predicate, ids);
+            self.searched.is_partial |= found.ended == Ended::Stopped;
+            let most = if self.searched.is_partial { LAST_COMPARED } else { usize::MAX };
+            self.compare(ids.iter().copied().take(most), std::iter::empty())?;
+            if !found.is_against || self.searched.is_partial {
+                break;
+            }
+            // The first hits by estimate are those whose estimates are too small. What the hits turned out to be tells more.
+            rank = depth.rank_of(self.nearest.iter());
+            #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+            if rank as f64 <= FARTHER * found.rank as f64 {
+                break;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Scans until the effort for the rank of the k-th hit is met, which is known not to be smaller than some rank; `None` if
+    /// comparing all that is admitted takes less than going on.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "estimates"
+    )]
+    fn deepen(
+        &self,
+        (traversal, depth): (&mut Traversal<'_, 't>, &mut Depth),
+        mut effort: Effort,
+        costs: Costs,
+        least_rank: usize,
+    ) -> Result<Option<Found>> {
+        let Target { record, items, .. } = self.target;
+        let admitted = (costs.admitted / record.items.max(1) as f64).min(1.0);
+        loop {
+            let ended = traversal.run(&effort, depth, |_| true)?;
+            let standing = depth.standing(self.request.k, self.request.filter.predicate);
+            let mut rank = standing.rank.max(least_rank);
+            let expected = admitted * rank as f64;
+            let is_against = expected > EXPECTED && expected > AGAINST * standing.hits as f64;
+            let is_full = standing.hits >= self.request.k;
+            if is_against && !is_full {
+                // Without k hits, what is known of their rank is only that it is not smaller.
+                rank = rank.saturating_mul(8);
+            }
+            let deeper = Effort::for_rank(rank, self.request, record, items.of.metric);
+            let compared = deeper.rerank as f32 * standing.copies;
+            let entries = traversal.entries();
+            if ended == Ended::Stopped || is_full && deeper.budget as f64 <= entries {
+                return Ok(Some(Found { ended, rank, entries: compared, is_against }));
+            }
+            let part = if is_against { admitted } else { f64::from(standing.part) };
+            let rest = costs.forest(deeper.budget as f64 - entries, part, deeper.rerank as f64 * part);
+            let most = if is_full { costs.exact } else { SOUGHT * costs.exact };
+            if rest > most || ended == Ended::Exhausted && !is_full {
+                return Ok(None);
+            }
+            if ended == Ended::Exhausted {
+                return Ok(Some(Found { ended, rank, entries: compared, is_against }));
+            }
+            if is_full {
+                depth.tighten(SLACK * compared);
+            }
+            // Step by step, since the rank is an estimate; each time at least half as much again.
+            let entries = entries as usize;
+            let (least, most) = (entries / 2 * 3, entries * if is_against { 16 } else { 3 });
+            effort.budget = deeper.budget.clamp(least, most);
+        }
+    }
+}
