@@ -365,9 +365,9 @@ fn many_copies_of_one_vector_lose_no_recall_on_the_others() {
         rows.extend(vec![copy; 5000]);
         let [found] = mean_recall(metric, &rows, &queries, &[Ask::new(10)]);
         eprintln!("{metric}: recall@10 {alone:.4}, and {found:.4} among 5,000 copies of one vector");
-        // The default aims at .95. Of 1,000 neighbours, .03 is four times the usual deviation.
-        assert!(alone >= 0.92, "{metric}: recall@10 {alone}");
-        assert!(found >= 0.92, "{metric}: recall@10 {alone}, and {found} among 5,000 copies of one vector");
+        // The default aims at .95, and copies may cost .02.
+        assert!(alone >= 0.93, "{metric}: recall@10 {alone}");
+        assert!(found >= alone - 0.02, "{metric}: recall@10 {alone}, and {found} among 5,000 copies of one vector");
     }
 }
 

@@ -233,8 +233,10 @@ impl<'a, O> Nns<'a, O> {
 
     /// Only items of this set are found; ids in it that are no items do no harm.
     ///
-    /// Whether the items of the set are compared one by one or the forest is searched is decided by what takes less. Leaves
-    /// without a member are skipped before their sketches are touched.
+    /// Whether the items of the set are compared one by one or the forest is searched is decided by what takes less; the
+    /// [report](Self::report) tells which. The forest is searched as deep as if all that is nearer than the answer and not in
+    /// the set were wanted, too. Where that is a large part of the index, the items of the set are compared after all. Of a leaf
+    /// without a member, a few sketches are scanned at most.
     pub fn filter(mut self, allowed: &'a RoaringBitmap) -> Self {
         self.request.filter.allowed = Some(allowed);
         self
@@ -242,7 +244,7 @@ impl<'a, O> Nns<'a, O> {
 
     /// Only items of which `admits` says so are found. Goes together with [`filter`](Self::filter).
     ///
-    /// It is asked of items that look near, perhaps more than once of one. How many it admits in all is not known
+    /// It is asked of items that look near, nearest first; `pages` and `neighbours` may ask more than once of one. How many it admits in all is not known
     /// beforehand, so that a set is the faster filter where few items are admitted.
     pub fn filter_fn(mut self, admits: impl Fn(u32) -> bool + 'a) -> Self {
         self.predicate = Some(Box::new(admits));

@@ -29,7 +29,7 @@ pub(crate) struct Depth {
     threshold: f32,
     /// Entries for each item, of the nearest.
     copies: f32,
-    /// Items given to be compared.
+    /// Items that are not given any more: they have been compared.
     given: HashSet<u32>,
     /// What a predicate has said. It is asked once of each item.
     answers: HashMap<u32, bool>,
@@ -128,8 +128,8 @@ impl Depth {
         self.threshold = self.threshold.min(self.reaching(entries));
     }
 
-    /// The admitted among so many of the nearest entries, and `k` of them in any case, in the order of their ids. What has been
-    /// given once is not given again.
+    /// The admitted among so many of the nearest entries, and `k` of them in any case, in the order of their ids. What is
+    /// kept back is not among them.
     pub(crate) fn nearest(
         &mut self,
         (k, entries): (usize, f32),
@@ -144,8 +144,13 @@ impl Depth {
             }
             estimate <= last || out.len() < k
         });
-        out.retain(|id| self.given.insert(*id));
+        out.retain(|id| !self.given.contains(id));
         out.sort_unstable();
+    }
+
+    /// These are not given again.
+    pub(crate) fn keep_back(&mut self, ids: &[u32]) {
+        self.given.extend(ids);
     }
 
     /// Visits the admitted items, nearest first, until `visit` has enough.

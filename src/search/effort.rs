@@ -71,8 +71,8 @@ impl Effort {
     /// The effort for the `rank` nearest of all, which may be many more than it was measured for.
     ///
     /// Lines through what was measured for few neighbours are too flat for many: all of these have to be met, in each of their
-    /// leaves, and the more there are, the more look about as near as the last one, in proportion. The figures are guesses that
-    /// gave the recall that was aimed at for 1 percent and more of the items.
+    /// leaves, and the more there are, the more look about as near as the last one, in proportion. The `filters` bench of the
+    /// peers prints what recall that gives.
     pub(crate) fn for_rank(rank: usize, request: &Request<'_>, record: &Record, metric: Metric) -> Self {
         let most = CALIBRATED_KS[CALIBRATED_KS.len() - 1];
         let effort = Self::new(&Request { k: rank, ..*request }, record, metric);

@@ -47,9 +47,7 @@ impl<'t> Run<'_, 't> {
         let pending = parts.pending()?;
         let costs = Costs::new(self.target.record, self.target.items.of, admitted);
         Scratch::with(|scratch| {
-            let forest = planted.forest;
-            scratch.prepared.prepare(&forest.space, &self.measure.query, forest.leaf, forest.branch);
-            self.searched.preparing = self.clock.lap();
+            self.prepare(planted, scratch);
             let (mut depth, mut ids) = (std::mem::take(&mut scratch.depth), std::mem::take(&mut scratch.ids));
             depth.begin();
             let mut traversal = Traversal::begin(self.target, planted, pending, self.request, scratch);
@@ -87,6 +85,7 @@ impl<'t> Run<'_, 't> {
             if !found.is_against || self.searched.is_partial {
                 break;
             }
+            depth.keep_back(ids);
             // The first hits by estimate are those whose estimates are too small. What the hits turned out to be tells more.
             rank = depth.rank_of(self.nearest.iter());
             #[expect(clippy::cast_precision_loss, reason = "an estimate")]

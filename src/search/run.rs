@@ -76,12 +76,16 @@ impl<'t> Run<'_, 't> {
         Ok(())
     }
 
+    pub(super) fn prepare(&mut self, planted: Planted<'_, 't>, scratch: &mut Scratch) {
+        let forest = planted.forest;
+        scratch.prepared.prepare(&forest.space, &self.measure.query, forest.leaf, forest.branch);
+        self.searched.preparing = self.clock.lap();
+    }
+
     fn search_forest(&mut self, parts: &impl Parts<'t>, planted: Planted<'_, 't>, effort: Effort) -> Result<()> {
         let pending = parts.pending()?;
         Scratch::with(|scratch| {
-            let forest = planted.forest;
-            scratch.prepared.prepare(&forest.space, &self.measure.query, forest.leaf, forest.branch);
-            self.searched.preparing = self.clock.lap();
+            self.prepare(planted, scratch);
             let mut candidates = std::mem::take(&mut scratch.candidates);
             candidates.begin(effort.rerank);
             let mut traversal = Traversal::begin(self.target, planted, pending, self.request, scratch);

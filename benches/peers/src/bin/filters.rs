@@ -26,9 +26,13 @@ mod cases;
 #[allow(dead_code, reason = "the modules are those of the other benchmark, which uses all of them")]
 #[path = "../search/child.rs"]
 mod child;
+#[path = "../database.rs"]
+mod database;
 #[allow(dead_code, reason = "as above")]
 #[path = "../search/input.rs"]
 mod input;
+#[path = "../options.rs"]
+mod options;
 #[allow(dead_code, reason = "as above")]
 #[path = "../search/report.rs"]
 mod report;
@@ -251,21 +255,8 @@ impl World {
                 break;
             }
         }
-        Ok((default.0, default.1, cost_at(&front(points), own.recall)))
+        Ok((default.0, default.1, cost_at(&report::front(points), own.recall)))
     }
-}
-
-/// The points that no other beats, from the lowest recall.
-fn front(mut points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
-    points.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.total_cmp(&b.1)));
-    let mut least = f64::INFINITY;
-    points.retain(|point| {
-        let is_faster = point.1 < least;
-        least = least.min(point.1);
-        is_faster
-    });
-    points.reverse();
-    points
 }
 
 /// The plans that were taken, and by how many of the queries where they differ.

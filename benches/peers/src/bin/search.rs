@@ -21,6 +21,8 @@ mod args;
 mod child;
 #[path = "../search/input.rs"]
 mod input;
+#[path = "../options.rs"]
+mod options;
 #[path = "../search/plot.rs"]
 mod plot;
 #[path = "../search/report.rs"]

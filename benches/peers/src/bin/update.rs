@@ -15,6 +15,8 @@ mod common;
 
 #[path = "../../../update/changes.rs"]
 mod changes;
+#[path = "../database.rs"]
+mod database;
 #[path = "../../../update/meter.rs"]
 mod meter;
 #[allow(dead_code, reason = "this benchmark has stores of its own")]
@@ -25,12 +27,13 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use heed::{CommitOrAbort, Env, EnvOpenOptions, RwTxn, WithoutTls};
+use heed::{Env, EnvOpenOptions, RwTxn, WithoutTls};
 use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
 use spinney::{BuildOptions, IndexOptions, Metric};
 
 use crate::changes::{Change, Kind, Live};
+use crate::database::database;
 use crate::meter::{Span, timed, written_bytes};
 use crate::shared::data::Rows;
 
@@ -179,15 +182,6 @@ fn open(name: &str, rows: &Rows, env: &Env<WithoutTls>) -> Result<Box<dyn Index>
         ("hannoy", false) => hannoy_in::<hannoy::distances::Euclidean>(env, dims)?,
         _ => return Err(format!("{name}: expected spinney, arroy, arroy-20 or hannoy").into()),
     })
-}
-
-/// An unnamed database for keys and values of these types.
-fn database<K: 'static, V: 'static>(env: &Env<WithoutTls>) -> Result<heed::Database<'static, K, V>> {
-    let wtxn = env.write_txn()?;
-    let opened = env.create_databases_and_commit(wtxn, |opener, wtxn| -> heed::Result<_> {
-        opener.create_database(wtxn, None).map(CommitOrAbort::<_, ()>::Commit)
-    })?;
-    Ok(opened.commit().ok_or("the database was not made")?)
 }
 
 fn arroy_in<D: arroy::Distance>(env: &Env<WithoutTls>, dims: usize, trees: Option<usize>) -> Result<Box<dyn Index>> {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::Result;
+use crate::options::count;
 
 pub const USAGE: &str = "\
 usage: filters --data DIR --set sift|minilm [OPTIONS]
@@ -92,13 +93,6 @@ pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Args>> {
     args.data = data.ok_or("--data DIR is missing; --help lists the options")?;
     args.k = args.ks.iter().copied().max().unwrap_or(1);
     Ok(Some(args))
-}
-
-fn count(name: &str, value: &str) -> Result<usize> {
-    match value.replace('_', "").parse() {
-        Ok(number) if number > 0 => Ok(number),
-        _ => Err(format!("{name}: expected a whole number, at least 1, got \"{value}\"").into()),
-    }
 }
 
 fn percent(value: &str) -> Result<f64> {

@@ -5,13 +5,14 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::Instant;
 
-use heed::{CommitOrAbort, Env, EnvOpenOptions, RoTxn, WithoutTls};
+use heed::{Env, EnvOpenOptions, RoTxn, WithoutTls};
 use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
 use spinney::{BuildOptions, IndexOptions, Metric};
 
 use crate::Result;
 use crate::cases::Filtered;
+use crate::database::database;
 use crate::input::Rows;
 
 type Opened = (&'static Env<WithoutTls>, bool);
@@ -46,15 +47,6 @@ fn read(env: &'static Env<WithoutTls>) -> Result<&'static RoTxn<'static, Without
 fn tell_built(folder: &Path, name: &str, start: Instant) -> Result<()> {
     println!("{name}: built in {:.1} s", start.elapsed().as_secs_f64());
     Ok(fs::write(folder.join("built"), "")?)
-}
-
-/// An unnamed database for keys and values of these types.
-fn database<K: 'static, V: 'static>(env: &Env<WithoutTls>) -> Result<heed::Database<'static, K, V>> {
-    let wtxn = env.write_txn()?;
-    let opened = env.create_databases_and_commit(wtxn, |opener, wtxn| -> heed::Result<_> {
-        opener.create_database(wtxn, None).map(CommitOrAbort::<_, ()>::Commit)
-    })?;
-    Ok(opened.commit().ok_or("the database was not made")?)
 }
 
 pub fn spinney(folder: &Path, items: &Rows) -> Result<spinney::Reader<'static>> {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::Result;
+use crate::options::count;
 
 pub const USAGE: &str = "\
 usage: search --data DIR --set sift|minilm [OPTIONS]
@@ -91,13 +92,6 @@ pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Args>> {
     }
     args.data = data.ok_or("--data DIR is missing; --help lists the options")?;
     Ok(Some(args))
-}
-
-fn count(name: &str, value: &str) -> Result<usize> {
-    match value.replace('_', "").parse() {
-        Ok(number) if number > 0 => Ok(number),
-        _ => Err(format!("{name}: expected a whole number, at least 1, got \"{value}\"").into()),
-    }
 }
 
 /// The stores of a list, each once, families taken apart.

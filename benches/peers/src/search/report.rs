@@ -26,17 +26,21 @@ impl Store {
 
     /// The points with no other that finds as much in less time, as recall and time, from the lowest recall.
     pub fn front(&self, time: impl Fn(&Point) -> f64) -> Vec<(f64, f64)> {
-        let mut points: Vec<(f64, f64)> = self.points.iter().map(|point| (point.pass.recall, time(point))).collect();
-        points.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.total_cmp(&b.1)));
-        let mut least = f64::INFINITY;
-        points.retain(|point| {
-            let is_faster = point.1 < least;
-            least = least.min(point.1);
-            is_faster
-        });
-        points.reverse();
-        points
+        front(self.points.iter().map(|point| (point.pass.recall, time(point))).collect())
     }
+}
+
+/// The points that no other beats, from the lowest recall.
+pub fn front(mut points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
+    points.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.total_cmp(&b.1)));
+    let mut least = f64::INFINITY;
+    points.retain(|point| {
+        let is_faster = point.1 < least;
+        least = least.min(point.1);
+        is_faster
+    });
+    points.reverse();
+    points
 }
 
 /// What a recall takes.
