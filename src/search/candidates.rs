@@ -1,5 +1,7 @@
 //! The best candidates so far, by estimate.
 
+use std::ops::Range;
+
 use crate::tree::queue::{ordered, unordered};
 
 /// Offers that are gathered before the first pruning, at least.
@@ -53,17 +55,24 @@ impl Candidates {
         self.buffer.len() >= self.keep
     }
 
-    /// Sorts the buffer, and leaves the best of each item, up to `keep` items.
+    /// Leaves the best of each item, up to `keep` items, sorted.
     fn prune(&mut self) {
-        self.buffer.sort_unstable();
-        make_room(&mut self.met, self.buffer.len());
-        let (mut kept, met, keep) = (0, &mut self.met, self.keep);
-        self.buffer.retain(|candidate| {
-            let is_new = kept < keep && insert(met, id_of(*candidate));
-            kept += usize::from(is_new);
-            is_new
-        });
-        if kept == keep {
+        let Self { buffer, met, keep, .. } = self;
+        let len = buffer.len();
+        // An item comes once for each leaf that holds it, which is rarely more than twice.
+        let likely = keep.saturating_mul(2).min(len);
+        if likely < len {
+            buffer.select_nth_unstable(likely);
+        }
+        make_room(met, len);
+        buffer[..likely].sort_unstable();
+        let mut kept = keep_new(buffer, 0..likely, *keep, met, 0);
+        if kept < *keep {
+            buffer[likely..].sort_unstable();
+            kept = keep_new(buffer, likely..len, *keep, met, kept);
+        }
+        self.buffer.truncate(kept);
+        if kept == self.keep {
             self.threshold = self.buffer.last().map_or(f32::INFINITY, |last| estimate_of(*last));
         }
     }
@@ -81,6 +90,21 @@ impl Candidates {
         self.buffer.sort_unstable_by_key(|candidate| id_of(*candidate));
         self.buffer.iter().map(|candidate| id_of(*candidate))
     }
+}
+
+/// Moves the first of each item among the sorted candidates in `range` to the end of the `kept` that are at the front, until
+/// these are `keep`; how many they are then.
+fn keep_new(buffer: &mut [u64], range: Range<usize>, keep: usize, met: &mut [u64], mut kept: usize) -> usize {
+    for at in range {
+        if kept == keep {
+            break;
+        }
+        if insert(met, id_of(buffer[at])) {
+            buffer[kept] = buffer[at];
+            kept += 1;
+        }
+    }
+    kept
 }
 
 /// An id below its estimate: such numbers sort by estimate.

@@ -39,7 +39,9 @@ impl Effort {
         let reach = measured.map(|calibration| {
             let (budget, rerank) = calibrated(calibration, request.k, f64::from(request.recall));
             let growth = (searched / calibration.items as f64).sqrt();
-            let (tenfold, _) = calibrated(calibration, request.k.saturating_mul(10), f64::from(request.recall));
+            // Only filters ask for it.
+            let tenfold = || calibrated(calibration, request.k.saturating_mul(10), f64::from(request.recall)).0;
+            let tenfold = if request.filter.is_none() { budget } else { tenfold() };
             (budget * growth, rerank, (tenfold / budget).log10())
         });
         let natural = || natural(record, metric, searched, request);
@@ -125,30 +127,39 @@ fn natural(record: &Record, metric: Metric, searched: f64, request: &Request<'_>
 /// logarithms of k, of what is missed, and of the effort.
 #[expect(clippy::cast_precision_loss, reason = "an estimate")]
 fn calibrated(calibration: &Calibration, k: usize, recall: f64) -> (f64, f64) {
-    let rows = calibration.reach.map(|row| at_recall(&row, recall));
-    let xs = CALIBRATED_KS.map(|k| (k as f64).ln());
-    let x = (k.max(1) as f64).ln();
-    let budget = line(&xs, &rows.map(|row| row.0), x);
-    let rerank = line(&xs, &rows.map(|row| row.1), x);
-    (budget.exp(), rerank.exp().max(k as f64))
-}
-
-/// The logarithms of the effort for a recall.
-fn at_recall(row: &[Reach; CALIBRATED_RECALLS.len()], recall: f64) -> (f64, f64) {
     let missed = |recall: f64| -(1.0 - recall).max(1e-6).ln();
-    let xs = CALIBRATED_RECALLS.map(missed);
-    let x = missed(recall.max(CALIBRATED_RECALLS[0]));
+    let of_recalls = Line::through(&CALIBRATED_RECALLS.map(missed), missed(recall.max(CALIBRATED_RECALLS[0])));
+    let of_ks = Line::through(&CALIBRATED_KS.map(|k| (k as f64).ln()), (k.max(1) as f64).ln());
     let log = |value: u32| f64::from(value.max(1)).ln();
-    let budgets = row.map(|reach| log(reach.sketches));
-    let reranks = row.map(|reach| log(reach.reranked));
-    (line(&xs, &budgets, x), line(&xs, &reranks, x))
+    let at =
+        |value: fn(Reach) -> u32| of_ks.at(|k| of_recalls.at(|recall| log(value(calibration.reach[k][recall])))).exp();
+    (at(|reach| reach.sketches), at(|reach| reach.reranked).max(k as f64))
 }
 
-/// The value at `x` of straight lines through points with ascending `xs`; the outer lines go on beyond the ends.
+/// A place on straight lines through points with ascending `x`; the outer lines go on beyond the ends.
+struct Line {
+    /// The point behind it, and which part of the way from the one before that is covered.
+    upper: usize,
+    way: f64,
+}
+
+impl Line {
+    fn through(xs: &[f64], x: f64) -> Self {
+        let upper = xs.partition_point(|known| *known < x).clamp(1, xs.len() - 1);
+        let (x0, x1) = (xs[upper - 1], xs[upper]);
+        Self { upper, way: (x - x0) / (x1 - x0) }
+    }
+
+    /// The value there, if these are the values of the points.
+    fn at(&self, y: impl Fn(usize) -> f64) -> f64 {
+        let (y0, y1) = (y(self.upper - 1), y(self.upper));
+        y0 + (y1 - y0) * self.way
+    }
+}
+
+/// The value at `x` of straight lines through points with ascending `xs`.
 pub(crate) fn line(xs: &[f64], ys: &[f64], x: f64) -> f64 {
-    let upper = xs.partition_point(|known| *known < x).clamp(1, xs.len() - 1);
-    let (x0, x1, y0, y1) = (xs[upper - 1], xs[upper], ys[upper - 1], ys[upper]);
-    y0 + (y1 - y0) * (x - x0) / (x1 - x0)
+    Line::through(xs, x).at(|i| ys[i])
 }
 
 #[cfg(test)]
