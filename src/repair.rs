@@ -63,10 +63,14 @@ pub(crate) fn repair(
 /// Deletes items that are no vectors of this index, writes norms anew that are not those of their components, and counts
 /// the rest.
 fn mend_items(db: Database, wtxn: &mut RwTxn<'_>, of: ItemOf, record: &mut Record, repair: &mut Repair) -> Result<()> {
-    let (mut delete, mut rewrite) = (Vec::new(), Vec::new());
+    let (mut delete, mut rewrite, mut foreign) = (Vec::new(), Vec::new(), Vec::new());
     for entry in db.iter(wtxn, of.index, Kind::Item)? {
         let (key, bytes) = entry?;
-        let item = ItemRef::parse_components(key, bytes, of.dims, of.metric).ok().filter(|_| key.tree() == 0);
+        if key.tree() != 0 {
+            foreign.push(key);
+            continue;
+        }
+        let item = ItemRef::parse_components(key, bytes, of.dims, of.metric).ok();
         match item.and_then(|item| stored_norm(&item, of.dims, of.metric).map(|norm| (item, norm))) {
             None => delete.push(key),
             Some((item, norm)) => {
@@ -83,6 +87,15 @@ fn mend_items(db: Database, wtxn: &mut RwTxn<'_>, of: ItemOf, record: &mut Recor
         db.delete(wtxn, key)?;
         repair.lost.push(key.id());
     }
+    // Items are of no tree. Such a key may be that of one that is where it should be, too.
+    for key in foreign {
+        db.delete(wtxn, key)?;
+        if db.get(wtxn, Key::item(of.index, key.id()))?.is_none() {
+            repair.lost.push(key.id());
+        }
+    }
+    repair.lost.sort_unstable();
+    repair.lost.dedup();
     rewrite.into_iter().try_for_each(|(key, value)| db.put(wtxn, key, &value))
 }
 
