@@ -57,7 +57,7 @@ impl Fixture {
 
     fn options(&self) -> BuildOptions<'static> {
         let options = options();
-        if self.is_incremental { options.leaf_size(32).sketch_bits(2) } else { options }
+        if self.is_incremental { options.leaf_size(32).sketch_bits(2) } else { options.rebuild(true) }
     }
 
     fn wtxn(&self) -> RwTxn<'_> {

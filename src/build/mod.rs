@@ -101,7 +101,9 @@ pub(crate) struct Plan {
 
 /// An incremental build costs about as much for one change as a bulk build for this many items.
 const ITEMS_PER_CHANGE: u64 = 8;
-/// Indexes of fewer full leaves are built in bulk: that takes milliseconds.
+/// An index that was measured with fewer items than this, or than fill so many leaves, is built in bulk and measured once more
+/// when it has grown beyond: what few items need says little about what many do.
+const SMALL: u64 = 2048;
 const SMALL_LEAVES: u64 = 8;
 
 /// Builds of fewer changes do nearly all their work in the calling thread.
@@ -132,7 +134,7 @@ pub(crate) fn build(db: Database, wtxn: &mut RwTxn<'_>, of: ItemOf, options: &Bu
     }
     let is_bulk = !is_same
         || record.pending.saturating_mul(ITEMS_PER_CHANGE) >= record.items
-        || record.items < SMALL_LEAVES * shape.leaf_size as u64;
+        || is_to_be_measured(&record, metric);
     // The write transaction may be lent to one thread of the pool at a time, and it comes back before anything is written.
     let (lent, progress) = (&mut *wtxn, options.progress);
     let compute = move || -> Result<(Plan, Option<Counts>)> {
@@ -163,6 +165,12 @@ pub(crate) fn build(db: Database, wtxn: &mut RwTxn<'_>, of: ItemOf, options: &Bu
         calibrate(db, wtxn, (of, plan.record), truth, options.thread_pool)?;
     }
     Ok(stats)
+}
+
+/// Whether a bulk build is due because searches go by no measurement, or by one of a forest that was much smaller.
+fn is_to_be_measured(record: &Record, metric: Metric) -> bool {
+    let (measured, small) = (record.calibration.items, SMALL.max(SMALL_LEAVES * u64::from(record.leaf_size)));
+    calibrate::is_of_use(metric, record.items) && (measured == 0 || measured < small && small <= record.items)
 }
 
 /// Measures the forest that has just been written. Everything a build promises is done by then, so that a search that

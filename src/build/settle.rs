@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::format::node::{Code, NodeRef};
 use crate::metric::Metric;
 use crate::sketch::query::{Look, Prepared};
-use crate::tree::route::{Near, SHORTLIST, by_score, second_leaf};
+use crate::tree::route::{Near, SHORTLIST, second_leaf};
 
 /// Leaves around a changed one whose items may be nearer to it now.
 const NEIGHBOURS: usize = 20;
@@ -156,7 +156,12 @@ fn choose_anew(
     let site = view.site;
     let point = site.point(rtxn, id)?;
     let mut near: Vec<Near> = around.iter().map(|(leaf, c)| (site.distance(&point, c), *leaf)).collect();
-    near.sort_unstable_by(by_score);
+    // Among leaves equally near, its own come first: copies of one vector would else all move to the same leaves, which would
+    // be split again and again.
+    near.sort_unstable_by(|a, b| {
+        let is_other = |near: &Near| !homes.contains(&near.1);
+        a.0.total_cmp(&b.0).then(is_other(a).cmp(&is_other(b))).then(a.1.cmp(&b.1))
+    });
     // Sorted by distance: a home that changed, or a changed leaf nearer than the farther home, comes before it does.
     let farther = near.iter().rposition(|near| homes.contains(&near.1)).unwrap_or(0);
     if !near[..=farther].iter().any(|near| changed.contains(&near.1)) {
