@@ -5,7 +5,7 @@ use roaring::RoaringBitmap;
 use super::{Asked, sort};
 use crate::database::ItemOf;
 use crate::error::{Error, Result};
-use crate::format::item::{Components, OwnedItem};
+use crate::format::item::{Components, OwnedItem, item_bytes};
 use crate::metric::Metric;
 use crate::search::{Hit, Searched};
 use crate::vector::CheckedVector;
@@ -79,6 +79,7 @@ impl Examples {
     /// What was found for each query as one sorted list: each item once, at its distance to the nearest query, even if the
     /// search for that one has missed it.
     pub(crate) fn merge(&self, asked: &dyn Asked, found: Vec<Vec<Hit>>, searched: &mut Searched) -> Result<Vec<Hit>> {
+        let ItemOf { dims, metric, .. } = asked.of();
         let known: Vec<RoaringBitmap> = found.iter().map(|hits| hits.iter().map(|hit| hit.id).collect()).collect();
         let mut all: Vec<Hit> = found.into_iter().flatten().collect();
         let mut met: RoaringBitmap = known.iter().flatten().collect();
@@ -86,9 +87,10 @@ impl Examples {
             for id in &met - known {
                 all.push(asked.compare(query.as_item(), id)?);
                 searched.reranked += 1;
+                searched.bytes += item_bytes(dims, metric) as u64;
             }
         }
-        sort(&mut all, asked.of().metric);
+        sort(&mut all, metric);
         // Of each item, the nearest.
         all.retain(|hit| met.remove(hit.id));
         Ok(all)

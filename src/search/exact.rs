@@ -75,6 +75,10 @@ impl Ranked {
     pub(crate) fn into_hit(self, metric: Metric) -> Hit {
         Hit { id: self.id, distance: sign(metric) * self.score + 0.0 }
     }
+
+    pub(crate) fn of(hit: Hit, metric: Metric) -> Self {
+        Self { score: sign(metric) * hit.distance + 0.0, id: hit.id }
+    }
 }
 
 /// The largest score within a distance.

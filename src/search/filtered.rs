@@ -124,7 +124,8 @@ impl<'t> Run<'_, 't> {
                 // Without k hits, what is known of their rank is only that it is not smaller.
                 rank = rank.saturating_mul(8);
             }
-            let deeper = Effort::for_rank(rank, self.request, record, items.of.metric);
+            let last = is_against.then_some(self.request.k);
+            let deeper = Effort::for_rank(rank, last, self.request, record, items.of.metric);
             let compared = deeper.rerank as f32 * standing.copies;
             let entries = traversal.entries();
             if ended == Ended::Stopped || is_full && deeper.budget as f64 <= entries {

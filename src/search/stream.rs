@@ -4,6 +4,10 @@
 //! computed, and where the descent has come to. To give the next `count` hits after `given` ones, it brings the search to
 //! the effort that the `given + count` nearest take, and gives the nearest of what it has compared and not given yet. So
 //! nothing comes twice, and in the end everything has come once; an item that is found late comes late.
+//!
+//! With a filter, how deep a search has to go is told by what it leaves out ([`super::depth`]), which is not kept. So a search
+//! for at least twice as many hits begins anew when those of the one before have run out: all of them together take about as
+//! long as the last one twice.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -16,7 +20,7 @@ use super::exact::{Measure, Nearest, Ranked, compare_all};
 use super::pending::Pending;
 use super::plan::Choice;
 use super::request::Request;
-use super::run::admitted;
+use super::run::{admitted, search};
 use super::scratch::Scratch;
 use super::traversal::{Ended, Sink, Traversal};
 use super::{Hit, Parts, Plan, Planted, Searched, Target};
@@ -41,6 +45,9 @@ pub(crate) struct Stream {
     /// Compared and not given yet.
     ready: BinaryHeap<Reverse<Ranked>>,
     given: usize,
+    /// Hits that the last search with a filter was to find, and all hits of those searches.
+    sought: usize,
+    found: RoaringBitmap,
     searched: Searched,
 }
 
@@ -88,12 +95,17 @@ impl Stream {
             pool: Pool::default(),
             ready: BinaryHeap::new(),
             given: 0,
+            sought: 0,
+            found: RoaringBitmap::new(),
             searched: Searched::default(),
         }
     }
 
     /// What has been done so far.
     pub(crate) fn searched(&self, of: ItemOf) -> Searched {
+        if self.sought > 0 {
+            return self.searched;
+        }
         let compared = self.searched.reranked + self.searched.scanned_exactly;
         let bytes = self.searched.bytes + compared * item_bytes(of.dims, of.metric) as u64;
         Searched { bytes, ..self.searched }
@@ -116,6 +128,11 @@ impl Stream {
         let wanted = self.given + count;
         let request = &Request { k: wanted, ..*request };
         let of = target.items.of;
+        // Who says how much to search gets it, with a filter, too.
+        if !request.filter.is_none() && request.search_k.is_none() {
+            self.search_anew(target, parts, request)?;
+            return Ok(self.give(count, of));
+        }
         if !self.is_begun {
             self.is_begun = true;
             if Choice::new(request, target.record, of, admitted as u64) == Choice::Exact {
@@ -128,10 +145,30 @@ impl Stream {
                 None => self.compare_all(target, request)?,
             }
         }
-        let hits: Vec<Hit> =
-            (0..count).map_while(|_| self.ready.pop()).map(|Reverse(ranked)| ranked.into_hit(of.metric)).collect();
+        Ok(self.give(count, of))
+    }
+
+    /// The nearest of what is ready.
+    fn give(&mut self, count: usize, of: ItemOf) -> Vec<Hit> {
+        let ready = (0..count).map_while(|_| self.ready.pop());
+        let hits: Vec<Hit> = ready.map(|Reverse(ranked)| ranked.into_hit(of.metric)).collect();
         self.given += hits.len();
-        Ok(hits)
+        hits
+    }
+
+    /// Searches from the beginning, for more and more hits, until there are enough that have not been given.
+    fn search_anew<'t>(&mut self, target: Target<'_, 't>, parts: &impl Parts<'t>, request: &Request<'_>) -> Result<()> {
+        let metric = target.items.of.metric;
+        while self.given + self.ready.len() < request.k && !self.is_exhausted && !self.searched.is_partial {
+            let k = request.k.max(self.sought.saturating_mul(2));
+            let (hits, did) = search(target, parts, self.query.as_item(), &Request { k, ..*request })?;
+            self.searched.add(&did);
+            self.is_exhausted = hits.len() < k && !did.is_partial;
+            self.sought = k;
+            let new = hits.into_iter().filter(|hit| self.found.insert(hit.id));
+            self.ready.extend(new.map(|hit| Reverse(Ranked::of(hit, metric))));
+        }
+        Ok(())
     }
 
     fn compare_all(&mut self, target: Target<'_, '_>, request: &Request<'_>) -> Result<()> {

@@ -1,6 +1,7 @@
 //! Recall of the forms that do not compare everything, on clustered data, with fixed seeds.
 
 use rand::RngExt;
+use rand::seq::SliceRandom;
 use spinney::roaring::RoaringBitmap;
 use spinney::{BuildOptions, Hit, Metric};
 
@@ -65,6 +66,47 @@ fn pages_together_have_nine_of_ten() {
         }
         let recalls: Vec<_> = recalls.into_iter().enumerate().map(|(i, r)| (format!("page {}", i + 1), r)).collect();
         assert_recalls(metric, "pages of 10", &recalls);
+    }
+}
+
+/// Pages, groups and radii among what filters admit that have nothing to do with the queries, or leave out what is near.
+#[test]
+fn pages_under_filters_have_nine_of_ten() {
+    let seed = Seed::new(134);
+    let store = Store::new();
+    for metric in METRICS {
+        let (subject, queries, mut rng) = world(&store, metric, &seed);
+        let (items, reader) = (&subject.items, subject.reader());
+        for kind in ["5% random", "25% random", "50% farthest", "90% farthest"] {
+            let (percent, what) = kind.split_once("% ").unwrap();
+            let percent: usize = percent.parse().unwrap();
+            let mut recalls = vec![0.0; 6];
+            for query in &queries {
+                let question = Question::new(usize::MAX, What::Vector(query.clone()));
+                let mut ids: Vec<u32> = question.oracle(metric, items).matching.iter().map(|it| it.id).collect();
+                if what == "random" {
+                    ids.shuffle(&mut rng);
+                }
+                let set: RoaringBitmap = ids[ids.len() - ids.len() * percent / 100..].iter().copied().collect();
+                let is_set = rng.random_bool(0.5);
+                let filter = |k: usize| Question {
+                    filter: is_set.then(|| set.clone()),
+                    admits: (!is_set).then(|| set.clone()),
+                    ..Question::new(k, What::Vector(query.clone()))
+                };
+                let all = filter(usize::MAX).oracle(metric, items);
+                let asked = filter(10);
+                let mut pages = asked.apply(&reader).pages(query).unwrap();
+                let mut met: Vec<Hit> = Vec::new();
+                for (page, recall) in recalls.iter_mut().enumerate() {
+                    met.extend(pages.next_page().unwrap());
+                    *recall += all.recall(&filter(10 * (page + 1)), &met) / queries.len() as f64;
+                }
+            }
+            let recalls: Vec<_> =
+                recalls.into_iter().enumerate().map(|(i, r)| (format!("page {}", i + 1), r)).collect();
+            assert_recalls(metric, kind, &recalls);
+        }
     }
 }
 
