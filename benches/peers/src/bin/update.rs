@@ -40,8 +40,9 @@ use crate::shared::data::Rows;
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// Changes in one transaction, and how many transactions are measured.
-const BATCHES: [(usize, usize); 4] = [(1, 7), (10, 5), (100, 3), (1_000, 1)];
-const KINDS: [Kind; 3] = [Kind::Insert, Kind::Delete, Kind::Overwrite];
+const BATCHES: [(usize, usize); 5] = [(1, 7), (10, 5), (100, 3), (1_000, 1), (10_000, 1)];
+/// How many times the time that the first store takes for one insert others are expected to take, and of its bytes.
+const EXPECTED: (f64, f64) = (100.0, 1.0);
 
 /// An index under change.
 trait Index {
@@ -258,7 +259,8 @@ fn measure(args: &Args, rows: &Rows) -> Result<()> {
     );
     println!("{:>9} {:>81} {:>17}", "one txn", "(medians)", "x the first's");
     let mut live = Live::new(args.items);
-    for kind in KINDS {
+    let mut verdicts = Vec::new();
+    for kind in Kind::ALL {
         for (count, repeats) in BATCHES {
             let mut samples: Vec<Vec<Sample>> = stores.iter().map(|_| Vec::new()).collect();
             for turn in 0..repeats {
@@ -281,8 +283,20 @@ fn measure(args: &Args, rows: &Rows) -> Result<()> {
                     call / first_call,
                     written / first_written,
                 );
+                if kind == Kind::Insert && count == 1 {
+                    verdicts.push((store.name.clone(), call / first_call, written / first_written));
+                }
             }
         }
+    }
+    let (times, bytes) = EXPECTED;
+    for (name, call, written) in verdicts.iter().skip(1) {
+        let verdict = if *call > times && *written > bytes { "OK" } else { "MISSED" };
+        println!(
+            "one insert: {name} takes {call:.0} times the time of {} and writes {written:.0} times the bytes (more than \
+             {times} and {bytes} expected): {verdict}",
+            args.stores[0]
+        );
     }
     Ok(())
 }
