@@ -47,6 +47,9 @@ pub(crate) fn repair(
     if violations == 0 {
         return Ok(repair);
     }
+    if old.is_none() {
+        refuse_strangers(db, wtxn, of)?;
+    }
     let mut record = Record::new(dims, of.metric);
     db.delete_foreign(wtxn, index)?;
     mend_items(db, wtxn, of, &mut record, &mut repair)?;
@@ -55,9 +58,22 @@ pub(crate) fn repair(
         // With the shape of the old forest and no trees, the next build makes the same shape again.
         record.take_shape(&old);
     }
-    db.put(wtxn, Key::record(index), record.as_bytes())?;
+    db.put(wtxn, Key::record(index), &record.to_bytes())?;
     repair.build = Some(build::build(db, wtxn, of, build)?);
     Ok(repair)
+}
+
+/// An error if there are items and none is a vector of this index: the caller has probably named another one, and they would
+/// all be deleted.
+fn refuse_strangers(db: Database, wtxn: &RwTxn<'_>, of: ItemOf) -> Result<()> {
+    let mut first = None;
+    for (key, bytes) in db.iter(wtxn, of.index, Kind::Item)?.filter_map(Result::ok) {
+        if ItemRef::parse_components(key, bytes, of.dims, of.metric).is_ok() {
+            return Ok(());
+        }
+        first.get_or_insert(key);
+    }
+    first.map_or(Ok(()), |key| Err(Error::corrupted(key, "no item is a vector of the dimensions and metric given")))
 }
 
 /// Deletes items that are no vectors of this index, writes norms anew that are not those of their components, and counts

@@ -57,7 +57,7 @@ impl Writer {
         match db.record_of(wtxn, of) {
             Err(Error::IndexNotFound { .. }) => {
                 let record = Record::new(dims, of.metric);
-                db.put(wtxn, Key::record(index), record.as_bytes())?;
+                db.put(wtxn, Key::record(index), &record.to_bytes())?;
             }
             found => {
                 found?;
@@ -272,7 +272,7 @@ impl Writer {
         let (lent, measured) = (&*wtxn, &record);
         let items: Vec<ItemRef<'_>> = checked.iter().map(CheckedVector::as_item).collect();
         record.calibration = build::calibrate::measure_on(self.db, lent, self.of, measured, &items)?;
-        self.db.put(wtxn, Key::record(self.of.index), record.as_bytes())?;
+        self.db.put(wtxn, Key::record(self.of.index), &record.to_bytes())?;
         Ok(true)
     }
 
@@ -284,8 +284,8 @@ impl Writer {
     /// because its record may be among what is damaged; it is created if it has no record.
     ///
     /// # Errors
-    /// [`Error::MetricMismatch`] or [`Error::DimensionsMismatch`] if the record can be read and says otherwise; else as
-    /// [`Writer::build`]. After [`Error::Cancelled`] the damage is gone and with it the forest: all items that could be read
+    /// [`Error::MetricMismatch`] or [`Error::DimensionsMismatch`] if the record can be read and says otherwise;
+    /// [`Error::Corrupted`] if it cannot and no item is a vector of what `options` name; else as [`Writer::build`]. After [`Error::Cancelled`] the damage is gone and with it the forest: all items that could be read
     /// are found, as pending ones, and a build completes the work. Abort the transaction to keep the index as it was.
     ///
     /// # Cost
@@ -306,7 +306,7 @@ impl Writer {
     }
 
     fn put_record(&self, wtxn: &mut RwTxn<'_>, record: &Record) -> Result<()> {
-        self.db.put(wtxn, Key::record(self.of.index), record.as_bytes())
+        self.db.put(wtxn, Key::record(self.of.index), &record.to_bytes())
     }
 
     fn put_item(

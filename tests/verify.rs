@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use common::raw::*;
 use common::*;
-use damage::{Damage, OF_ITEMS, OF_NODES};
+use damage::{Damage, OF_ITEMS, OF_NODES, RECORD_KEY};
 use patient::{DIMS, Subject, TREES, build_options, id};
 use rand::RngExt;
 use spinney::heed::{RoTxn, RwTxn};
@@ -121,6 +121,37 @@ fn plant(metric: Metric, kinds: &[&[(&str, Damage)]]) -> usize {
     }
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
     planted
+}
+
+/// Whatever bit of it flips, the record is named, and the repair loses no item; but for the version, which may be that of a
+/// later program.
+#[test]
+fn a_bit_that_flips_in_the_record_is_named_and_mended() {
+    let subject = Subject::new(Metric::Euclidean);
+    let record = subject.raw.get(&subject.store.env.read_txn().unwrap(), RECORD_KEY);
+    let bits = (0..8 * record.len()).filter(|bit| !(8..10).contains(&(bit / 8)));
+    for bit in bits {
+        let mut patient = subject.patient();
+        let mut damaged = record.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        subject.raw.0.put(&mut patient.wtxn, &RECORD_KEY, &damaged).unwrap();
+        let found = verify(&subject.store, &patient.wtxn);
+        assert!(found.len() == 1 && found[0].0 == RECORD_KEY, "bit {bit}: {found:?}");
+        if bit % 97 == 1 || bit / 8 == 12 {
+            let (items, lost) = survivors(&subject, &patient.wtxn);
+            let repair =
+                Writer::repair(subject.store.db, &mut patient.wtxn, 0, &subject.options(), &build_options()).unwrap();
+            assert!(repair.lost.is_empty() && lost.is_empty() && repair.violations > 0, "bit {bit}: {repair:?}");
+            check(&subject, &patient.wtxn, &items);
+        } else if bit == 0 {
+            // By somebody who has forgotten how many dimensions there are.
+            let options = IndexOptions::new(DIMS + 4, subject.metric);
+            let before = subject.raw.all(&patient.wtxn);
+            let error = Writer::repair(subject.store.db, &mut patient.wtxn, 0, &options, &build_options()).unwrap_err();
+            assert!(matches!(error, Error::Corrupted { .. }), "{error}");
+            assert!(subject.raw.all(&patient.wtxn) == before);
+        }
+    }
 }
 
 #[test]

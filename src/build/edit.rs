@@ -10,13 +10,16 @@ use super::parallel::Workers;
 use super::site::{LeafEdit, Site};
 use crate::error::{Error, Result};
 use crate::format::record::TreeRecord;
-use crate::format::{Key, pad};
+use crate::format::{Key, MOST_FREE, pad};
 use crate::tree::route::{SHORTLIST, by_score, second_leaf};
 
 /// Items of a dissolved leaf for which one task finds another.
 const SHARE: usize = 8;
 
-/// Node ids of one kind in one tree: those given back, and the first that was never given out.
+/// Node ids of one kind in one tree: some of those given back, and the first that was never given out.
+///
+/// Every build reads the list, and writes it if it changes. It is short, so that a forest that has shrunk much does not pay for
+/// its former size; ids that find no place in it are not used again before a bulk build, and there are 2^32.
 #[derive(Debug)]
 pub(crate) struct Ids {
     free: BTreeSet<u32>,
@@ -33,7 +36,8 @@ impl Ids {
             bytemuck::try_cast_slice(bytes).map_err(|_| Error::corrupted(key, "free ids that are not aligned"))?;
         let count = numbers.first().map_or(0, |count| *count as usize);
         let listed = if count == 0 { Some(&[][..]) } else { numbers.get(4..4 + count) };
-        let listed = listed.ok_or_else(|| Error::corrupted(key, "fewer free ids than it says"))?;
+        let listed = listed.filter(|listed| listed.len() <= MOST_FREE);
+        let listed = listed.ok_or_else(|| Error::corrupted(key, "another number of free ids than it says"))?;
         let free: BTreeSet<u32> = listed.iter().copied().collect();
         if free.len() != count || free.last().is_some_and(|last| *last >= next) {
             return Err(Error::corrupted(key, "free ids that are listed twice or were never given out"));
@@ -58,6 +62,9 @@ impl Ids {
 
     pub(crate) fn give(&mut self, id: u32) {
         self.free.insert(id);
+        if self.free.len() > MOST_FREE {
+            self.free.pop_last();
+        }
         self.is_changed = true;
     }
 

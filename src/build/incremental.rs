@@ -29,9 +29,9 @@ const CHUNK: usize = 16;
 /// Items that are asked for their neighbours at most, to see whether the calibration still holds: one for each mended leaf.
 const MOST_PROBES: usize = 64;
 /// Leaves with less than this part of the leaf size dissolve.
-const UNDERFULL: usize = 8;
+const UNDERFULL: usize = 4;
 /// Leaves with less than this part of the leaf size dissolve when it is their turn to be mended.
-const SPARSE: usize = 4;
+const SPARSE: usize = 3;
 /// A tree of fewer leaves is built in bulk: it is small, and two copies of an item need two leaves.
 const LEAST_LEAVES: usize = 4;
 

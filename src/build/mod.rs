@@ -190,7 +190,7 @@ fn calibrate(
     };
     if let Ok(calibration) = measured {
         record.calibration = calibration;
-        db.put(wtxn, Key::record(of.index), record.as_bytes())?;
+        db.put(wtxn, Key::record(of.index), &record.to_bytes())?;
     }
     Ok(())
 }
@@ -213,5 +213,5 @@ fn write(db: Database, wtxn: &mut RwTxn<'_>, index: u16, plan: &Plan) -> Result<
     for (key, value) in &plan.puts {
         db.put(wtxn, *key, value)?;
     }
-    db.put(wtxn, Key::record(index), plan.record.as_bytes())
+    db.put(wtxn, Key::record(index), &plan.record.to_bytes())
 }

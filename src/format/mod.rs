@@ -43,7 +43,8 @@
 //! | 592 | 4 | correction: what sketches are multiplied with since later builds looked again, in 1,024ths, `u32` (0: none did) |
 //! | 596 | 4 | zero |
 //! | 600 | 24 x 8 | for k = 1, 10, 100 and in each for recall .5, .7, .8, .9, .95, .98, .99, .995: sketches to scan and vectors to compare exactly, `u32` each |
-//! | 792 | 232 | zero |
+//! | 792 | 224 | zero |
+//! | 1016 | 8 | check, `u64`: c = 0xCBF29CE484222325, then c = (c ^ word) * 0x100000001B3 mod 2^64 for each `u64` before it |
 //!
 //! # Item ([`item`])
 //! | offset | size | field |
@@ -66,10 +67,10 @@
 //! |---|---|---|
 //! | 0 | | dims `f32`: a point among the items at the last bulk build (the median of some), zero up to a multiple of 16 |
 //!
-//! # Free ids: node ids below the next one of their tree that no node has
+//! # Free ids: node ids below the next one of their tree that no node has, the lowest of those given back since the bulk build
 //! | offset | size | field |
 //! |---|---|---|
-//! | 0 | 4 | how many, `u32` |
+//! | 0 | 4 | how many, `u32`: up to 256 |
 //! | 4 | 12 | zero |
 //! | 16 | | `u32` ids, ascending, zero up to a multiple of 16 |
 //!
@@ -130,6 +131,8 @@ pub(crate) const LEAF_SIZES: std::ops::RangeInclusive<u32> = 32..=4096;
 
 /// Changes that call for the mending of one leaf in each tree. Fewer wait in the record until they are so many.
 pub(crate) const CHANGES_PER_MENDED: u32 = 32;
+/// Free node ids of one kind that a tree remembers, at most.
+pub(crate) const MOST_FREE: usize = 256;
 
 /// Rounds a length in bytes up to the alignment of values.
 pub(crate) const fn pad(bytes: usize) -> usize {

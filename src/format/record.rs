@@ -48,6 +48,8 @@ pub(crate) struct Record {
     reserved: [u8; 3],
     pub(crate) tree: [TreeRecord; MAX_TREES],
     pub(crate) calibration: Calibration,
+    /// Written by [`Record::to_bytes`]; 0 in memory.
+    check: u64,
 }
 
 /// Effort that reaches a recall: sketches scanned, and vectors compared exactly.
@@ -78,7 +80,7 @@ pub(crate) struct Calibration {
     pub(crate) correction: u32,
     reserved: u32,
     pub(crate) reach: [[Reach; CALIBRATED_RECALLS.len()]; CALIBRATED_KS.len()],
-    reserved_too: [u64; 29],
+    reserved_too: [u64; 28],
 }
 
 impl Calibration {
@@ -90,6 +92,15 @@ impl Calibration {
 
 pub(crate) const RECORD_BYTES: usize = size_of::<Record>();
 const _: () = assert!(RECORD_BYTES == 1024);
+/// Where the check is.
+const CHECK: usize = RECORD_BYTES - 8;
+
+/// A number by which bytes that were changed are told: FNV-1a (Fowler, Noll, Vo) over the words before it. No other value of
+/// any one word has the same.
+fn check_of(bytes: &[u8; RECORD_BYTES]) -> u64 {
+    let words = bytes[..CHECK].chunks_exact(8).map(bytemuck::pod_read_unaligned::<u64>).map(u64::from_le);
+    words.fold(0xCBF2_9CE4_8422_2325, |check, word| (check ^ word).wrapping_mul(0x0000_0100_0000_01B3))
+}
 
 /// A forest cannot be higher: a branch has at least two children but for the root.
 const MAX_HEIGHT: u32 = 32;
@@ -110,8 +121,12 @@ impl Record {
         self.dims as usize
     }
 
-    pub(crate) fn as_bytes(&self) -> &[u8] {
-        bytemuck::bytes_of(self)
+    /// The bytes that are stored.
+    pub(crate) fn to_bytes(self) -> [u8; RECORD_BYTES] {
+        let mut bytes: [u8; RECORD_BYTES] = bytemuck::cast(self);
+        let check = check_of(&bytes).to_le_bytes();
+        bytes[CHECK..].copy_from_slice(&check);
+        bytes
     }
 
     /// Reads and checks a record. Costs the same whatever the size of the index.
@@ -126,8 +141,12 @@ impl Record {
         if version > FORMAT_VERSION {
             return Err(Error::FormatTooNew { found: version, supported: FORMAT_VERSION });
         }
-        let record: Self =
-            bytemuck::try_pod_read_unaligned(bytes).map_err(|_| bad("an index record is 1024 bytes long"))?;
+        let bytes: &[u8; RECORD_BYTES] = bytes.try_into().map_err(|_| bad("an index record is 1024 bytes long"))?;
+        let record: Self = bytemuck::pod_read_unaligned(bytes);
+        if record.check != check_of(bytes) {
+            return Err(bad("the check of an index record is not that of its bytes"));
+        }
+        let record = Self { check: 0, ..record };
         let metric = Metric::from_byte(record.metric).ok_or_else(|| bad("unknown metric"))?;
         let checks = [
             (version > 0, "format version 0 was never written"),
@@ -188,24 +207,24 @@ mod tests {
     fn a_new_record_is_read_back() {
         for metric in Metric::ALL {
             let record = Record::new(384, metric);
-            assert_eq!(Record::parse(KEY, record.as_bytes()).unwrap(), (record, metric));
+            assert_eq!(Record::parse(KEY, &record.to_bytes()).unwrap(), (record, metric));
         }
     }
 
     #[test]
     fn no_bytes_make_it_panic_and_changed_ones_are_refused() {
-        let good = Record::new(384, Metric::Cosine);
+        let good = Record::new(384, Metric::Cosine).to_bytes();
         for len in 0..RECORD_BYTES {
-            assert!(Record::parse(KEY, &good.as_bytes()[..len]).is_err());
+            assert!(Record::parse(KEY, &good[..len]).is_err());
         }
         for position in 0..RECORD_BYTES {
             for value in [0x01, 0x80, 0xFF] {
-                let mut bytes = good.as_bytes().to_vec();
+                let mut bytes = good.to_vec();
                 bytes[position] ^= value;
-                let _ = Record::parse(KEY, &bytes);
+                assert!(Record::parse(KEY, &bytes).is_err(), "byte {position}");
             }
         }
-        let mut newer = good.as_bytes().to_vec();
+        let mut newer = good.to_vec();
         newer[8] = 2;
         newer.extend([0; 32]);
         assert!(matches!(Record::parse(KEY, &newer), Err(Error::FormatTooNew { found: 2, supported: 1 })));

@@ -18,6 +18,7 @@ pub const ORIGIN: u8 = 1;
 pub const PENDING: u8 = 2;
 pub const BRANCH: u8 = 3;
 pub const LEAF: u8 = 4;
+pub const FREE: u8 = 5;
 pub const ITEM: u8 = 6;
 
 pub type Entries = Vec<([u8; 8], Vec<u8>)>;
@@ -44,8 +45,16 @@ impl Raw {
         self.0.get(rtxn, &key).unwrap().expect("the key exists").to_vec()
     }
 
+    /// Puts a value; a record gets the check of its bytes, so that what is wrong with it has to be told by its fields.
     pub fn put(&self, wtxn: &mut RwTxn<'_>, key: [u8; 8], value: &[u8]) {
-        self.0.put(wtxn, &key, value).unwrap();
+        let mut value = value.to_vec();
+        if key[2..] == [RECORD, 0, 0, 0, 0, 0] && value.len() == 1024 {
+            let words = value[..1016].chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().unwrap()));
+            let check =
+                words.fold(0xCBF2_9CE4_8422_2325, |check: u64, word| (check ^ word).wrapping_mul(0x100_0000_01B3));
+            value[1016..].copy_from_slice(&check.to_le_bytes());
+        }
+        self.0.put(wtxn, &key, &value).unwrap();
     }
 }
 
