@@ -118,7 +118,8 @@ impl<'a> BuildOptions<'a> {
         self
     }
 
-    /// Builds the whole forest anew, whatever the change. Never needed; it may recover a little speed after great changes.
+    /// Builds the whole forest anew, whatever the change. It may recover some speed after great changes, and recall at once
+    /// where much longer vectors have come under the dot product; builds of further changes follow by and by.
     #[must_use]
     pub fn rebuild(mut self, anew: bool) -> Self {
         self.is_anew = anew;
@@ -266,6 +267,6 @@ pub struct BuildStats {
     pub leaves_merged: u64,
     /// Items that changed over to another leaf because it is nearer now (incremental builds).
     pub items_rehomed: u64,
-    /// Bytes of the values written.
+    /// Bytes of the nodes and lists written. The record (1 KiB) and, by bulk builds, the origin come on top.
     pub bytes_written: u64,
 }

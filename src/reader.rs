@@ -214,7 +214,8 @@ impl<'t> Reader<'t> {
     /// Encodes every entry of the forest again: some microseconds for each item.
     ///
     /// # Errors
-    /// [`Error::Heed`](crate::Error::Heed). Damage is no error but a violation.
+    /// [`Error::Heed`](crate::Error::Heed). Damage is no error but a violation, unless it is the record that is damaged: then
+    /// [`Reader::open`] says so.
     pub fn verify(&self) -> Result<Verification> {
         check::verify(self.items.db, self.items.rtxn, self.items.of, &self.record)
     }

@@ -1,10 +1,11 @@
 //! A build whose cost is that of what changed.
 //!
 //! In each tree: every pending change finds its leaves by routing; each leaf it touches is taken out of its value once,
-//! changed, and encoded once. Underfull leaves dissolve into their neighbours, overfull ones are split and exchange items
-//! with the leaves around them (LIRE), and a few leaves are mended where centroids have drifted. Branches follow as in a
-//! B-tree. Nothing here reads all items, all nodes or all bitmaps, but for one case: an item that is not found near its
-//! old vector makes the build read the bitmaps of its tree once.
+//! changed, and written once (one that is split, or whose centroid moves, gets new sketches of all its entries). Underfull
+//! leaves dissolve into their neighbours, overfull ones are split and exchange items with the leaves around them (LIRE), and
+//! a few leaves are mended where centroids have drifted. Branches follow as in a B-tree. Nothing here reads all items, all
+//! nodes or all bitmaps, but for one case: an item that is not found near its old vector makes the build read the bitmaps of
+//! its tree once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
