@@ -52,6 +52,8 @@ fn survivors(subject: &Subject, wtxn: &RoTxn<'_>) -> (Items, Vec<u32>) {
             lost.push(id(key));
         }
     }
+    // Not those that are where they should be, too.
+    lost.retain(|id| !items.contains_key(id));
     (items, lost)
 }
 

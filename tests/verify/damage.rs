@@ -38,6 +38,12 @@ pub const OF_ITEMS: &[(&str, Damage)] = &[
         p.put(key(0, ITEM, 3, 90_000), &value);
         named([key(0, ITEM, 3, 90_000)])
     }),
+    ("a copy of an item under a key that names a tree", |p| {
+        let item = p.settled();
+        let value = p.get(key(0, ITEM, 0, item));
+        p.put(key(0, ITEM, 3, item), &value);
+        named([key(0, ITEM, 3, item)])
+    }),
     ("a wrong norm", |p| {
         let key = key(0, ITEM, 0, p.settled());
         p.edit(key, |value| value[6] ^= 1);
@@ -469,15 +475,15 @@ pub const OF_NODES: &[(&str, Damage)] = &[
         p.put(key(0, LEAF, 9, 0), &value);
         named([key(0, LEAF, 9, 0)])
     }),
-    ("free ids of no tree", |p| {
-        p.put(key(0, FREE, 2, 0), &[0; 16]);
-        named([key(0, FREE, 2, 0)])
-    }),
-    ("free ids of nodes of no kind", |p| {
-        p.put(key(0, FREE, 0, 2), &[0; 16]);
-        named([key(0, FREE, 0, 2)])
-    }),
+    ("free ids of no tree", |p| planted(p, key(0, FREE, 2, 0))),
+    ("free ids of nodes of no kind", |p| planted(p, key(0, FREE, 0, 2))),
 ];
+
+/// Puts a value of zeros.
+fn planted(p: &mut Patient<'_>, key: [u8; 8]) -> Option<Named> {
+    p.put(key, &[0; 16]);
+    named([key])
+}
 
 /// Changes the free leaf ids of the first tree; `count` more than it then says.
 fn free(p: &mut Patient<'_>, change: fn(&mut Vec<u32>), count: usize) -> Option<Named> {
