@@ -227,10 +227,7 @@ pub const OF_ITEMS: &[(&str, Damage)] = &[
         p.put(key(0, 99, 0, 5), &[1; 16]);
         named([key(0, 99, 0, 5)])
     }),
-    ("a second record", |p| {
-        p.put(key(0, RECORD, 0, 5), &[1; 16]);
-        named([key(0, RECORD, 0, 5)])
-    }),
+    ("a second record", |p| planted(p, key(0, RECORD, 0, 5))),
     ("no origin", |p| {
         p.delete(key(0, ORIGIN, 0, 0));
         named([key(0, ORIGIN, 0, 0)])
