@@ -179,11 +179,13 @@ impl Bulk<'_> {
         }
         // Rows that all coincide have one centroid, and the second copy has no leaf of its own yet: see `spill_in_circle`.
         let is_circle = self.shape.spill && router.leaves.len() == 1 && n > leaf_size;
-        let max = match n <= leaf_size {
+        let max = if n <= leaf_size {
             // One leaf has no other one for second copies, and cut in two it would have had.
-            true => leaf_size,
-            false if is_circle => split_above(leaf_size) / 2,
-            false => split_above(leaf_size),
+            leaf_size
+        } else if is_circle {
+            split_above(leaf_size) / 2
+        } else {
+            split_above(leaf_size)
         };
         let parts = workers.map(BuildPhase::Splitting, entries.len(), |rtxn, leaf| {
             let entries = &entries[leaf];

@@ -37,7 +37,8 @@ impl Ids {
         let count = numbers.first().map_or(0, |count| *count as usize);
         let listed = if count == 0 { Some(&[][..]) } else { numbers.get(4..4 + count) };
         let listed = listed.filter(|listed| listed.len() <= MOST_FREE);
-        let listed = listed.ok_or_else(|| Error::corrupted(key, "another number of free ids than it says"))?;
+        let listed =
+            listed.ok_or_else(|| Error::corrupted(key, "fewer free ids than it says, or more than are kept"))?;
         let free: BTreeSet<u32> = listed.iter().copied().collect();
         if free.len() != count || free.last().is_some_and(|last| *last >= next) {
             return Err(Error::corrupted(key, "free ids that are listed twice or were never given out"));

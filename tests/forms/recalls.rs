@@ -69,7 +69,7 @@ fn pages_together_have_nine_of_ten() {
     }
 }
 
-/// Pages, groups and radii among what filters admit that have nothing to do with the queries, or leave out what is near.
+/// Pages of what filters admit that have nothing to do with the queries, or leave out what is near.
 #[test]
 fn pages_under_filters_have_nine_of_ten() {
     let seed = Seed::new(134);
