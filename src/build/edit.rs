@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use heed::RoTxn;
 
-use super::locate::{NEAR, NearLeaf, Nearby};
+use super::locate::{Finder, NEAR, NearLeaf};
 use super::parallel::Workers;
 use super::site::{LeafEdit, Site};
 use crate::error::{Error, Result};
@@ -166,15 +166,15 @@ impl<'a> TreeEdit<'a> {
     /// Finds the branches above a stored leaf by descending towards its centroid; `false` if that does not lead to it.
     pub(crate) fn find_path(&mut self, leaf: u32) -> Result<bool> {
         let centroid = self.site.leaf(self.rtxn, self.key(leaf))?.node.centroid.to_vec();
-        let near =
-            Nearby::new(&self.site, self.rtxn, (self.tree, self.stored), centroid)?.nearest(NEAR, &BTreeSet::new())?;
+        let near = self.view().finder(self.rtxn).nearest(&centroid, NEAR, &BTreeSet::new())?;
         self.paths.extend(near.into_iter().map(|near| (near.leaf, near.path)));
         Ok(self.paths.contains_key(&leaf))
     }
 
     /// Leaves near a point as the tree is now, sorted by distance.
     pub(crate) fn near(&mut self, point: &[f32]) -> Result<Vec<NearLeaf>> {
-        let near = self.view().near(self.rtxn, point)?;
+        let view = self.view();
+        let near = view.near(&mut view.finder(self.rtxn), point)?;
         for near in near.iter().filter(|near| !near.path.is_empty()) {
             self.paths.insert(near.leaf, near.path.clone());
         }
@@ -202,7 +202,8 @@ impl<'a> TreeEdit<'a> {
         let (site, view, key) = (self.site, self.view(), self.key(leaf));
         let homes = workers.share(ids.len().div_ceil(SHARE), |rtxn, task| {
             let part = &ids[task * SHARE..ids.len().min((task + 1) * SHARE)];
-            part.iter().map(|id| view.new_home(rtxn, *id)).collect::<Result<Vec<_>>>()
+            let mut finder = view.finder(rtxn);
+            part.iter().map(|id| view.new_home(&mut finder, rtxn, *id)).collect::<Result<Vec<_>>>()
         })?;
         for (id, home) in ids.iter().zip(homes.into_iter().flatten()) {
             let Some((point, home)) = home else { return Err(Error::corrupted(key, "no other leaf is near this one")) };
@@ -244,16 +245,23 @@ pub(crate) struct View<'a> {
     gone: &'a BTreeSet<u32>,
 }
 
-impl View<'_> {
+impl<'a> View<'a> {
+    /// What looks for stored leaves of this tree.
+    pub(crate) fn finder<'t>(&self, rtxn: &'t RoTxn<'t>) -> Finder<'t>
+    where
+        'a: 't,
+    {
+        Finder::new(self.site, rtxn, self.tree)
+    }
+
     fn key(&self, leaf: u32) -> Key {
         Key::leaf(self.site.of.index, self.tree.0, leaf)
     }
 
     /// Leaves near a point, sorted by distance.
-    pub(crate) fn near(&self, rtxn: &RoTxn<'_>, point: &[f32]) -> Result<Vec<NearLeaf>> {
+    pub(crate) fn near(&self, finder: &mut Finder<'_>, point: &[f32]) -> Result<Vec<NearLeaf>> {
         // Where a whole region was deleted, all leaves of the neighbourhood may be gone.
-        let stored = Nearby::new(&self.site, rtxn, self.tree, point.to_vec())?;
-        let mut near = stored.nearest(NEAR, self.gone)?;
+        let mut near = finder.nearest(point, NEAR, self.gone)?;
         let born = self.born.keys().filter(|leaf| !self.gone.contains(leaf));
         near.extend(born.map(|leaf| NearLeaf { distance: 0.0, leaf: *leaf, centroid: Vec::new(), path: Vec::new() }));
         for near in &mut near {
@@ -268,19 +276,19 @@ impl View<'_> {
     }
 
     /// Whether a leaf holds an item.
-    pub(crate) fn holds(&self, rtxn: &RoTxn<'_>, leaf: u32, id: u32) -> Result<bool> {
+    pub(crate) fn holds(&self, finder: &Finder<'_>, leaf: u32, id: u32) -> Result<bool> {
         Ok(match self.leaves.get(&leaf) {
             Some(edit) => edit.contains(id),
-            None => self.site.leaf(rtxn, self.key(leaf))?.set.contains(id),
+            None => finder.leaf(leaf)?.set.contains(id),
         })
     }
 
     /// The point of an item that lost a copy, and the leaf for another one.
-    fn new_home(&self, rtxn: &RoTxn<'_>, id: u32) -> Result<Option<(Vec<f32>, NearLeaf)>> {
+    fn new_home(&self, finder: &mut Finder<'_>, rtxn: &RoTxn<'_>, id: u32) -> Result<Option<(Vec<f32>, NearLeaf)>> {
         let point = self.site.point(rtxn, id)?;
         let (mut open, mut other) = (Vec::with_capacity(NEAR), None);
-        for near in self.near(rtxn, &point)? {
-            if self.holds(rtxn, near.leaf, id)? { other = Some(near) } else { open.push(near) }
+        for near in self.near(finder, &point)? {
+            if self.holds(finder, near.leaf, id)? { other = Some(near) } else { open.push(near) }
         }
         // The other copy stays where it is: this one complements it if it is the nearer one.
         let second = other.filter(|other| open.first().is_some_and(|first| other.distance <= first.distance));

@@ -14,7 +14,7 @@ use heed::RwTxn;
 use super::branches::{Branches, Upkeep};
 use super::calibrate::corrected;
 use super::edit::{Tally, TreeEdit};
-use super::locate::{Change, Located, all_paths, changes, locate, scan_for};
+use super::locate::{Change, Finder, Located, all_paths, changes, locate, scan_for};
 use super::parallel::Workers;
 use super::site::{LeafEdit, Site};
 use super::{Plan, Shape, split_above};
@@ -140,7 +140,8 @@ fn find_leaves(
     let tasks = changes.len().div_ceil(CHUNK);
     let located = workers.map(BuildPhase::Locating, tasks, |rtxn, task| {
         let part = &changes[task * CHUNK..changes.len().min((task + 1) * CHUNK)];
-        part.iter().map(|change| locate(&site, rtxn, tree, change, copies)).collect::<Result<Vec<Located>>>()
+        let mut finder = Finder::new(site, rtxn, tree);
+        part.iter().map(|change| locate(&mut finder, rtxn, change, copies)).collect::<Result<Vec<Located>>>()
     })?;
     let located: Vec<Located> = located.into_iter().flatten().collect();
     let lost: BTreeSet<u32> =

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use heed::RoTxn;
 
 use super::edit::{TreeEdit, View};
-use super::locate::choose;
+use super::locate::{Finder, choose};
 use super::parallel::Workers;
 use super::site::{LeafEdit, Site};
 use crate::cluster::{Matrix, assign, kmeans, members, split};
@@ -105,8 +105,10 @@ impl TreeEdit<'_> {
         let items: Vec<(u32, Vec<u32>)> = homes.into_iter().filter(|(id, _)| concerned.contains(id)).collect();
         let moves = workers.share(items.len().div_ceil(CHUNK), |rtxn, task| {
             let part = &items[task * CHUNK..items.len().min((task + 1) * CHUNK)];
-            let moves =
-                part.iter().map(|(id, homes)| choose_anew(view, rtxn, (*id, homes), (around, &room), changed, copies));
+            let mut finder = view.finder(rtxn);
+            let moves = part.iter().map(|(id, homes)| {
+                choose_anew(view, (&mut finder, rtxn), (*id, homes), (around, &room), changed, copies)
+            });
             Ok(moves.collect::<Result<Vec<Option<Move>>>>()?.into_iter().flatten().collect::<Vec<Move>>())
         })?;
         for Move { id, point, homes, wanted } in moves.into_iter().flatten() {
@@ -147,7 +149,7 @@ fn drawn_away(site: &Site<'_>, node: &NodeRef<'_>, changed: &[&[f32]]) -> Vec<bo
 /// Where the copies of an item should be, if that is another place than where they are and a changed leaf has to do with it.
 fn choose_anew(
     view: View<'_>,
-    rtxn: &RoTxn<'_>,
+    (finder, rtxn): (&mut Finder<'_>, &RoTxn<'_>),
     (id, homes): (u32, &[u32]),
     (around, room): (&Around, &BTreeMap<u32, usize>),
     changed: &[u32],
@@ -168,7 +170,7 @@ fn choose_anew(
         return Ok(None);
     }
     near.retain(|near| homes.contains(&near.1) || room.get(&near.1).is_some_and(|room| *room > 0));
-    let wanted = wanted(view, rtxn, (id, &point), (&near, around), homes, copies)?;
+    let wanted = wanted(view, finder, (id, &point), (&near, around), homes, copies)?;
     let is_settled = wanted.iter().all(|leaf| homes.contains(leaf));
     Ok((!is_settled).then(|| Move { id, point, homes: homes.to_vec(), wanted }))
 }
@@ -176,7 +178,7 @@ fn choose_anew(
 /// The leaves that should hold the copies which `homes` hold, among near ones (sorted) with their centroids.
 fn wanted(
     view: View<'_>,
-    rtxn: &RoTxn<'_>,
+    finder: &mut Finder<'_>,
     (id, point): (u32, &[f32]),
     (near, around): (&[Near], &Around),
     homes: &[u32],
@@ -191,8 +193,8 @@ fn wanted(
         return Ok(homes.to_vec());
     }
     // One copy is outside. If that is the nearer one, the copy here is the second.
-    for outer in view.near(rtxn, point)? {
-        if !around.contains_key(&outer.leaf) && view.holds(rtxn, outer.leaf, id)? {
+    for outer in view.near(finder, point)? {
+        if !around.contains_key(&outer.leaf) && view.holds(finder, outer.leaf, id)? {
             if outer.distance > first.0 {
                 break;
             }

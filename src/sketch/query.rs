@@ -72,17 +72,18 @@ impl Prepared {
         }
     }
 
-    /// A point of work space that will scan branches only.
-    pub(crate) fn for_branches(space: &Space, point: Vec<f32>, branch: Layout) -> Self {
-        let mut prepared = Self { point, ..Self::default() };
-        prepared.make_branch_tables(space, branch);
-        prepared
+    /// Prepares a point of work space that will scan branches only.
+    pub(crate) fn prepare_for_branches(&mut self, space: &Space, point: &[f32], branch: Layout) {
+        self.point.clear();
+        self.point.extend_from_slice(point);
+        self.is_shared = false;
+        self.make_branch_tables(space, branch);
     }
 
     /// A point of work space that will scan leaves only, of codes that come from points.
     pub(crate) fn for_leaves(space: &Space, point: Vec<f32>, leaf: Layout) -> Self {
-        let mut prepared = Self::for_branches(space, point, leaf);
-        prepared.is_shared = true;
+        let mut prepared = Self { point, is_shared: true, ..Self::default() };
+        prepared.make_branch_tables(space, leaf);
         prepared
     }
 
