@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use rayon::prelude::*;
+
 use super::edit::TreeEdit;
+use super::site::Site;
 use crate::cluster::{Matrix, split};
 use crate::error::{Error, Result};
 use crate::format::Key;
@@ -13,6 +16,8 @@ use crate::tree::nodes::known_node;
 
 /// Children a branch has at least, unless it is the root.
 const MIN_CHILDREN: usize = MAX_CHILDREN / 8;
+/// Branches whose children's centroids are in memory at once.
+const ENCODED: usize = 64;
 /// Children that the parts of a split branch have at most: room to grow.
 const SPLIT_CHILDREN: usize = MAX_CHILDREN * 3 / 4;
 
@@ -34,6 +39,12 @@ struct BranchEdit {
     centroid: Vec<f32>,
     /// The sketches as they are stored, while they hold.
     packed: Option<Packed>,
+}
+
+/// Children of a branch with their centroids.
+struct Family {
+    children: Vec<Child>,
+    points: Matrix,
 }
 
 /// The branches of one tree under change.
@@ -84,11 +95,13 @@ impl<'e, 'a> Branches<'e, 'a> {
             for branch in touched.clone() {
                 self.rehome(branch, level, &mut touched)?;
             }
-            for branch in touched {
-                let grown = self.encode(branch, level)?;
-                self.report(branch, &grown, &mut next);
-                if is_top {
-                    tops.extend(grown);
+            let touched: Vec<u32> = touched.into_iter().collect();
+            for branches in touched.chunks(ENCODED) {
+                for (branch, grown) in self.encode(branches, level)? {
+                    self.report(branch, &grown, &mut next);
+                    if is_top {
+                        tops.extend(grown);
+                    }
                 }
             }
             if !is_top {
@@ -250,29 +263,35 @@ impl<'e, 'a> Branches<'e, 'a> {
         Ok(points)
     }
 
-    /// Moves a branch's centroid to the median of its children's and encodes them anew, if they changed; returns the branches
-    /// that were split off because there were too many.
-    fn encode(&mut self, id: u32, level: u8) -> Result<Vec<u32>> {
+    /// Moves the centroids of branches of one level to the medians of their children's and encodes these anew, where they
+    /// changed; returns each branch with those that were split off because there were too many.
+    fn encode(&mut self, branches: &[u32], level: u8) -> Result<Vec<(u32, Vec<u32>)>> {
+        let mut families = Vec::with_capacity(branches.len());
+        for id in branches {
+            families.push(self.family(*id, level)?);
+        }
+        let (site, seed) = (self.edit.site, |id: u32| u64::from(id) << 8 | u64::from(level));
+        let groups = |(id, family): (&u32, &Family)| grouped(&site, family, seed(*id));
+        let groups: Vec<Vec<BranchEdit>> = branches.par_iter().zip(&families).map(groups).collect();
+        branches.iter().zip(groups).map(|(id, groups)| Ok((*id, self.replace(*id, level, groups)?))).collect()
+    }
+
+    /// The children of a branch, if they changed, with their centroids.
+    fn family(&self, id: u32, level: u8) -> Result<Family> {
         let children: Vec<Child> = match self.open.get(&id) {
             Some((_, branch)) if branch.packed.is_none() => branch.children.values().copied().collect(),
-            _ => return Ok(Vec::new()),
+            _ => Vec::new(),
         };
         let points = self.centroids(children.iter().map(|child| child.id), level - 1)?;
-        let site = self.edit.site;
-        let max = if children.len() > MAX_CHILDREN { SPLIT_CHILDREN } else { MAX_CHILDREN };
-        let seed = u64::from(id) << 8 | u64::from(level);
-        let (mut grown, key) = (Vec::new(), self.key(id));
-        for (i, group) in split(site.space.level, &points, max, seed).into_iter().enumerate() {
-            let part = points.gather(&group);
-            let centroid = part.median();
-            let packed = Sketches::of_points(site.space, site.branch, centroid.clone(), &part.values).pack();
-            let children = group.iter().enumerate().map(|(row, at)| {
-                let child = children[*at as usize];
-                (child.id, Child { norm: site.space.norm(part.row(row)), ..child })
-            });
+        Ok(Family { children, points })
+    }
+
+    /// Puts the parts of a branch in its place; returns those with new ids.
+    fn replace(&mut self, id: u32, level: u8, parts: Vec<BranchEdit>) -> Result<Vec<u32>> {
+        let (mut grown, key, is_moved) = (Vec::new(), self.key(id), !parts.is_empty());
+        for (i, part) in parts.into_iter().enumerate() {
             let new = if i == 0 { id } else { self.edit.branch_ids.take(key)? };
-            let children = children.collect();
-            self.open.insert(new, (level, BranchEdit { is_changed: true, children, centroid, packed: Some(packed) }));
+            self.open.insert(new, (level, part));
             if i > 0 {
                 self.gone.remove(&new);
                 self.born += 1;
@@ -282,8 +301,10 @@ impl<'e, 'a> Branches<'e, 'a> {
                 grown.push(new);
             }
         }
-        self.moved.insert(id);
-        self.moved.extend(&grown);
+        if is_moved {
+            self.moved.insert(id);
+            self.moved.extend(&grown);
+        }
         Ok(grown)
     }
 
@@ -339,8 +360,9 @@ impl<'e, 'a> Branches<'e, 'a> {
             }
             self.gone.insert(id);
             next.insert((parent, id), Change::Gone);
-            let grown = self.encode(heir, level)?;
-            self.report(heir, &grown, next);
+            for (heir, grown) in self.encode(&[heir], level)? {
+                self.report(heir, &grown, next);
+            }
         }
         Ok(())
     }
@@ -383,7 +405,7 @@ impl<'e, 'a> Branches<'e, 'a> {
             let children = tops.iter().map(|id| (*id, Child { id: *id, weight: weight(id), norm: 0.0 })).collect();
             self.open
                 .insert(root, (level, BranchEdit { is_changed: true, children, centroid: Vec::new(), packed: None }));
-            self.encode(root, level)?;
+            self.encode(&[root], level)?;
         }
         while height > 1 {
             let level = u8::try_from(height).unwrap_or(u8::MAX);
@@ -412,4 +434,24 @@ impl<'e, 'a> Branches<'e, 'a> {
         let branches = (self.edit.stored.branches + self.born).saturating_sub(gone);
         Ok(Upkeep { root, height, branches, puts, deletes })
     }
+}
+
+/// A branch of these children, or the parts that it is split into because there are too many.
+fn grouped(site: &Site<'_>, family: &Family, seed: u64) -> Vec<BranchEdit> {
+    let Family { children, points } = family;
+    if children.is_empty() {
+        return Vec::new();
+    }
+    let max = if children.len() > MAX_CHILDREN { SPLIT_CHILDREN } else { MAX_CHILDREN };
+    let edit = |group: Vec<u32>| {
+        let part = points.gather(&group);
+        let centroid = part.median();
+        let packed = Some(Sketches::of_points(site.space, site.branch, centroid.clone(), &part.values).pack());
+        let children = group.iter().enumerate().map(|(row, at)| {
+            let child = children[*at as usize];
+            (child.id, Child { norm: site.space.norm(part.row(row)), ..child })
+        });
+        BranchEdit { is_changed: true, children: children.collect(), centroid, packed }
+    };
+    split(site.space.level, points, max, seed).into_iter().map(edit).collect()
 }

@@ -254,14 +254,13 @@ fn mend(workers: &mut Workers<'_>, edit: &mut TreeEdit<'_>, seed: u64) -> Result
 }
 
 /// Encodes what changed, and brings the branches up to date.
-fn finish(workers: &Workers<'_>, mut edit: TreeEdit<'_>) -> Result<TreePlan> {
+fn finish(workers: &mut Workers<'_>, mut edit: TreeEdit<'_>) -> Result<TreePlan> {
     let (index, tree) = (edit.site.of.index, edit.tree);
     let Upkeep { root, height, branches, puts, deletes } = Branches::new(&mut edit).update()?;
     let mut done = TreePlan { puts, deletes, tally: edit.tally, ..TreePlan::default() };
     let changed: Vec<(&u32, &LeafEdit)> = edit.leaves.iter().filter(|(_, leaf)| leaf.is_changed).collect();
-    for (id, leaf) in &changed {
-        done.puts.push((Key::leaf(index, tree, **id), leaf.value()));
-    }
+    let values = workers.share(changed.len(), |_, i| Ok(changed[i].1.value()))?;
+    done.puts.extend(changed.iter().map(|(id, _)| Key::leaf(index, tree, **id)).zip(values));
     workers.poll(BuildPhase::Encoding, changed.len() as u64, changed.len() as u64)?;
     let gone: Vec<u32> = edit.gone.iter().copied().collect();
     done.deletes.extend(gone.iter().map(|leaf| Key::leaf(index, tree, *leaf)));
