@@ -74,17 +74,16 @@ impl TreeEdit<'_> {
     }
 
     /// The items of a leaf that a change of centroids concerns: all if its own changed, else those that a changed one draws
-    /// away.
-    fn concerned(&self, leaf: u32, ids: &[u32], around: &Around, changed: &[u32]) -> Result<Vec<u32>> {
+    /// away. `drawing` are the centroids of the changed leaves.
+    fn concerned(&self, leaf: u32, ids: &[u32], changed: &[u32], drawing: &mut [Prepared]) -> Result<Vec<u32>> {
         let site = &self.site;
         let has_distances = site.leaf.code != Code::Bits && site.of.metric != Metric::DotProduct;
         if changed.contains(&leaf) || !has_distances {
             return Ok(ids.to_vec());
         }
-        let centroids: Vec<&[f32]> = changed.iter().filter_map(|leaf| around.get(leaf).map(Vec::as_slice)).collect();
         let drawn = match self.leaves.get(&leaf) {
-            Some(edit) => drawn_away(site, &edit.sketches.pack().view(), &centroids),
-            None => drawn_away(site, &site.leaf(self.rtxn, self.key(leaf))?.node, &centroids),
+            Some(edit) => drawn_away(site, &edit.sketches.pack().view(), drawing),
+            None => drawn_away(site, &site.leaf(self.rtxn, self.key(leaf))?.node, drawing),
         };
         Ok(ids.iter().zip(drawn).filter(|(_, drawn)| *drawn).map(|(id, _)| *id).collect())
     }
@@ -96,10 +95,13 @@ impl TreeEdit<'_> {
         let (view, copies) = (self.view(), self.copies);
         let mut homes: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
         let (mut room, mut concerned) = (BTreeMap::new(), BTreeSet::new());
+        let centroids = changed.iter().filter_map(|leaf| around.get(leaf));
+        let prepared = |centroid: &Vec<f32>| Prepared::for_leaves(self.site.space, centroid.clone(), self.site.leaf);
+        let mut drawing: Vec<Prepared> = centroids.map(prepared).collect();
         for leaf in around.keys() {
             let ids = view.ids(self.rtxn, *leaf)?;
             room.insert(*leaf, self.site.leaf_size.saturating_sub(ids.len()));
-            concerned.extend(self.concerned(*leaf, &ids, around, changed)?);
+            concerned.extend(self.concerned(*leaf, &ids, changed, &mut drawing)?);
             ids.into_iter().for_each(|id| homes.entry(id).or_default().push(*leaf));
         }
         let items: Vec<(u32, Vec<u32>)> = homes.into_iter().filter(|(id, _)| concerned.contains(id)).collect();
@@ -129,17 +131,17 @@ impl TreeEdit<'_> {
 }
 
 /// The positions of entries that may be nearer to a changed centroid than to that of their own leaf, by their sketches.
-fn drawn_away(site: &Site<'_>, node: &NodeRef<'_>, changed: &[&[f32]]) -> Vec<bool> {
-    let estimates = |centroid: &[f32]| {
+fn drawn_away(site: &Site<'_>, node: &NodeRef<'_>, drawing: &mut [Prepared]) -> Vec<bool> {
+    let estimates = |prepared: &mut Prepared| {
         let mut estimates = Vec::with_capacity(node.len);
-        Prepared::for_leaves(site.space, centroid.to_vec(), site.leaf).scan(node, Look::ALL, &mut estimates);
+        prepared.scan(node, Look::ALL, &mut estimates);
         estimates
     };
     // To its own centroid, the estimate of an entry is its distance.
-    let own = estimates(node.centroid);
+    let own = estimates(&mut Prepared::for_leaves(site.space, node.centroid.to_vec(), site.leaf));
     let mut drawn = vec![false; node.len];
-    for centroid in changed {
-        for (drawn, (own, other)) in drawn.iter_mut().zip(own.iter().zip(estimates(centroid))) {
+    for prepared in drawing {
+        for (drawn, (own, other)) in drawn.iter_mut().zip(own.iter().zip(estimates(prepared))) {
             *drawn |= other.estimate <= SLACK * own.estimate;
         }
     }
