@@ -272,7 +272,7 @@ impl<'e, 'a> Branches<'e, 'a> {
         }
         let (site, seed) = (self.edit.site, |id: u32| u64::from(id) << 8 | u64::from(level));
         let groups = |(id, family): (&u32, &Family)| grouped(&site, family, seed(*id));
-        let groups: Vec<Vec<BranchEdit>> = branches.par_iter().zip(&families).map(groups).collect();
+        let groups: Vec<Vec<BranchEdit>> = branches.par_iter().zip(&families).with_min_len(2).map(groups).collect();
         branches.iter().zip(groups).map(|(id, groups)| Ok((*id, self.replace(*id, level, groups)?))).collect()
     }
 

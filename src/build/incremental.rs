@@ -25,7 +25,7 @@ use crate::format::{CHANGES_PER_MENDED, Key, Kind};
 use crate::options::{BuildPhase, ProgressCallback};
 use crate::search::Forest;
 
-/// Changes that one task locates.
+/// Changes that one task locates, and leaves that it encodes: to wake another thread for less is not worth it.
 const CHUNK: usize = 16;
 /// Items that are asked for their neighbours at most, to see whether the calibration still holds: one for each mended leaf.
 const MOST_PROBES: usize = 64;
@@ -259,8 +259,11 @@ fn finish(workers: &mut Workers<'_>, mut edit: TreeEdit<'_>) -> Result<TreePlan>
     let Upkeep { root, height, branches, puts, deletes } = Branches::new(&mut edit).update()?;
     let mut done = TreePlan { puts, deletes, tally: edit.tally, ..TreePlan::default() };
     let changed: Vec<(&u32, &LeafEdit)> = edit.leaves.iter().filter(|(_, leaf)| leaf.is_changed).collect();
-    let values = workers.share(changed.len(), |_, i| Ok(changed[i].1.value()))?;
-    done.puts.extend(changed.iter().map(|(id, _)| Key::leaf(index, tree, **id)).zip(values));
+    let values = workers.share(changed.len().div_ceil(CHUNK), |_, task| {
+        let part = &changed[task * CHUNK..changed.len().min((task + 1) * CHUNK)];
+        Ok(part.iter().map(|(_, leaf)| leaf.value()).collect::<Vec<_>>())
+    })?;
+    done.puts.extend(changed.iter().map(|(id, _)| Key::leaf(index, tree, **id)).zip(values.into_iter().flatten()));
     workers.poll(BuildPhase::Encoding, changed.len() as u64, changed.len() as u64)?;
     let gone: Vec<u32> = edit.gone.iter().copied().collect();
     done.deletes.extend(gone.iter().map(|leaf| Key::leaf(index, tree, *leaf)));
