@@ -293,7 +293,7 @@ fn answers(reader: &Reader<'_>, query: &[f32]) -> [Vec<Hit>; 2] {
 #[test]
 fn any_operations_on_incremental_builds_leave_what_a_map_would_hold() {
     let tally = Tally::default();
-    play_worlds(3000, if is_long() { 2000 } else { 40 }, |rng| {
+    play_worlds(3000, if is_long() { 100_000 } else { 40 }, |rng| {
         let mut world = World::new(rng, &tally);
         while world.operations < 500 {
             world.session();
