@@ -127,6 +127,9 @@ impl<'a> BuildOptions<'a> {
     }
 
     /// The pool whose threads compute. Default: the pool of the calling thread, else rayon's global pool.
+    ///
+    /// Do not open write transactions in several tasks of one rayon pool. A thread of it that waits for its build runs another
+    /// task meanwhile, and if that one opens a write transaction, it waits for ever for the one that its own thread holds.
     #[must_use]
     pub fn thread_pool(mut self, pool: &'a rayon::ThreadPool) -> Self {
         self.thread_pool = Some(pool);

@@ -16,8 +16,9 @@ use crate::tree::nodes::known_node;
 
 /// Children a branch has at least, unless it is the root.
 const MIN_CHILDREN: usize = MAX_CHILDREN / 8;
-/// Branches whose children's centroids are in memory at once.
+/// Branches that are encoded at once, and bytes of their children's centroids: one branch at least.
 const ENCODED: usize = 64;
+const ENCODED_BYTES: usize = 16 << 20;
 /// Children that the parts of a split branch have at most: room to grow.
 const SPLIT_CHILDREN: usize = MAX_CHILDREN * 3 / 4;
 
@@ -82,6 +83,7 @@ impl<'e, 'a> Branches<'e, 'a> {
     pub(crate) fn update(mut self) -> Result<Upkeep> {
         let mut changes = self.leaf_changes()?;
         let mut tops = vec![self.edit.stored.root];
+        let at_once = (ENCODED_BYTES / (4 * self.edit.site.space.width * MAX_CHILDREN)).clamp(1, ENCODED);
         for height in 1..=self.edit.stored.height {
             let level = u8::try_from(height).unwrap_or(u8::MAX);
             let is_top = height == self.edit.stored.height;
@@ -96,7 +98,7 @@ impl<'e, 'a> Branches<'e, 'a> {
                 self.rehome(branch, level, &mut touched)?;
             }
             let touched: Vec<u32> = touched.into_iter().collect();
-            for branches in touched.chunks(ENCODED) {
+            for branches in touched.chunks(at_once) {
                 for (branch, grown) in self.encode(branches, level)? {
                     self.report(branch, &grown, &mut next);
                     if is_top {

@@ -23,7 +23,7 @@ pub(crate) const NEAR: usize = 24;
 const WIDENED_AFTER: [usize; 3] = [16, 48, 96];
 /// Leaves in which an old item is looked for before all bitmaps are read.
 const SEARCHED: usize = 256;
-/// Leaves, and branches, whose places a [`Finder`] remembers: more than a task meets.
+/// Leaves, and branches, whose places a [`Finder`] remembers: more than most tasks meet.
 const MOST_KNOWN: usize = 1 << 12;
 /// How far descents reach, in full leaves; 16 times as many entries hang under the branches that are opened.
 const REACH: usize = 16;
