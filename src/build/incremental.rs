@@ -34,7 +34,8 @@ const MOST_PROBES: usize = 64;
 /// Measured (`bench quality -- --full`, sketches for a recall of .95 against a fresh forest, bound 1.15; and the time of each
 /// of 1,000 deletions among 1,000,000 embeddings, `bench update`): with 8 and 4 for [`SPARSE`], deletion came to 1.23 and
 /// growth by 100 to 1.22, at 0.5 ms; with 5 and 4, re-insertion to 1.18 and drift to 1.16, at 1.0 ms; with 4 and 3 nothing to
-/// more than 1.14, at 1.4 ms. The same scenario differs by some hundredths with every change of the build.
+/// more than 1.14, at 1.4 ms (1.1 since one [`Finder`] serves all items of a task). The same scenario differs by some
+/// hundredths with every change of the build.
 const UNDERFULL: usize = 4;
 /// Leaves with less than this part of the leaf size dissolve when it is their turn to be mended.
 const SPARSE: usize = 3;
