@@ -121,7 +121,8 @@ pub(crate) struct NearLeaf {
 }
 
 /// Looks for the stored leaves of one tree near points, one point after the other. What it has looked up in LMDB serves the
-/// next point, too, and so do its buffers: of the time of an insert, look-ups were a fifth and memory a tenth.
+/// next point, too, and so do its buffers. With this and with encoding on all threads, each of 1,000 inserts among 1,000,000
+/// embeddings takes .27 to .30 ms; it took .34 (`bench update`).
 pub(crate) struct Finder<'a> {
     site: Site<'a>,
     nodes: Nodes<'a>,
