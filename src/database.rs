@@ -232,7 +232,42 @@ impl Database {
     pub(crate) fn known_item<'t>(&self, rtxn: &'t RoTxn<'_>, of: ItemOf, id: u32) -> Result<ItemRef<'t>> {
         self.item(rtxn, of, id)?.ok_or_else(|| missing_item(of, id))
     }
+
+    /// Visits items that other stored bytes say exist, in this order.
+    pub(crate) fn visit_items<'t>(
+        &self,
+        rtxn: &'t RoTxn<'_>,
+        of: ItemOf,
+        ids: &[u32],
+        mut visit: impl FnMut(&ItemRef<'t>),
+    ) -> Result<()> {
+        let is_dense = match (ids.first(), ids.last()) {
+            (Some(first), Some(last)) => {
+                last.saturating_sub(*first) as usize <= WALK * ids.len() && ids.is_sorted_by(|a, b| a < b)
+            }
+            _ => false,
+        };
+        if !is_dense {
+            return ids.iter().try_for_each(|id| self.known_item(rtxn, of, *id).map(|item| visit(&item)));
+        }
+        let mut entries = self.iter_from(rtxn, Key::item(of.index, ids[0]))?;
+        for id in ids {
+            let key = Key::item(of.index, *id);
+            let found = loop {
+                match entries.next().transpose()? {
+                    Some((passed, _)) if passed.to_bytes() < key.to_bytes() => {}
+                    found => break found.filter(|found| found.0 == key),
+                }
+            };
+            let (_, bytes) = found.ok_or_else(|| missing_item(of, *id))?;
+            visit(&ItemRef::parse(key, bytes, of.dims, of.metric)?);
+        }
+        Ok(())
+    }
 }
+
+/// Entries that are passed by for each item that is wanted, at most: more, and looking each up by its key is faster.
+const WALK: usize = 3;
 
 /// What is wrong when an item is missing that other stored bytes say exists.
 pub(crate) fn missing_item(of: ItemOf, id: u32) -> Error {
@@ -266,5 +301,44 @@ impl<'t> Iterator for Entries<'t> {
             })?;
             Ok((Key::from_bytes(key), value))
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::item::Components;
+    use crate::{IndexOptions, Writer};
+
+    #[test]
+    #[expect(unsafe_code, reason = "opening a memory map is the one promise that the caller makes")]
+    fn items_are_visited_in_the_order_asked_for_and_a_missing_one_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        // SAFETY: the folder is new and temporary, and nothing else opens it.
+        let env = unsafe { heed::EnvOpenOptions::new().read_txn_without_tls().max_dbs(1).open(folder.path()) }.unwrap();
+        let db = Database::open_or_create(&env).unwrap();
+        let mut wtxn = env.write_txn().unwrap();
+        let writer = Writer::open_or_create(db, &mut wtxn, 3, &IndexOptions::new(2, Metric::Euclidean)).unwrap();
+        let present: Vec<u32> = (0..100).filter(|id| id % 3 != 0).chain([u32::MAX - 1]).collect();
+        for id in &present {
+            #[expect(clippy::cast_precision_loss, reason = "what is not exact is the same twice")]
+            writer.add_item(&mut wtxn, *id, &[*id as f32, 1.0]).unwrap();
+        }
+        let of = ItemOf { index: 3, dims: 2, metric: Metric::Euclidean };
+        let visit = |ids: &[u32]| {
+            let mut visited = Vec::new();
+            db.visit_items(&wtxn, of, ids, |item| {
+                let Components::Floats(floats) = item.components else { panic!("floats were added") };
+                visited.push(floats[0]);
+            })
+            .map(|()| visited)
+        };
+        #[expect(clippy::cast_precision_loss, reason = "what is not exact is the same twice")]
+        for ids in [&present[..], &present[..60], &[98, 1, 50][..], &[4, 7, 7, 8], &[5], &[]] {
+            assert_eq!(visit(ids).unwrap(), ids.iter().map(|id| *id as f32).collect::<Vec<f32>>());
+        }
+        for ids in [&[1, 2, 3, 4][..], &[98, 3], &[99], &[u32::MAX]] {
+            assert!(matches!(visit(ids), Err(Error::Corrupted { .. })), "{ids:?}");
+        }
     }
 }

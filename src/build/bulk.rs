@@ -10,6 +10,7 @@ use super::{Plan, Shape, split_above};
 use crate::cluster::{Matrix, sample, split};
 use crate::database::{Database, ItemOf};
 use crate::error::{Error, Result};
+use crate::format::item::ItemRef;
 use crate::format::node::{Child, branch_value};
 use crate::format::record::{Record, TreeRecord};
 use crate::format::{Key, Kind, width};
@@ -26,8 +27,8 @@ use crate::tree::route::NO_LEAF;
 const SAMPLE_BYTES: usize = 128 << 20;
 /// Rows whose median is the origin: it has to be among the items, not at their very centre.
 const ORIGIN_ROWS: usize = 1024;
-/// Items that one task reads.
-const CHUNK: usize = 1024;
+/// Items that one task reads: with more, fewer products of matrices are of a few rows.
+const CHUNK: usize = 4096;
 
 /// A leaf of the plan: its centroid, and its items as positions in the list of ids.
 struct Leaf {
@@ -112,11 +113,11 @@ fn read_sample(db: Database, workers: &mut Workers<'_>, of: ItemOf, ids: &[u32])
     let chosen = sample(ids.len(), SAMPLE_BYTES / (4 * width), 0);
     let tasks = chosen.len().div_ceil(CHUNK);
     let parts = workers.map(BuildPhase::Sampling, tasks, |rtxn, task| {
-        let chosen = chunk(&chosen, task);
+        let chosen: Vec<u32> = chunk(&chosen, task).iter().map(|i| ids[*i as usize]).collect();
         let mut rows = vec![0.0; chosen.len() * width];
-        for (row, i) in rows.chunks_exact_mut(width).zip(chosen) {
-            plain(of.metric, &db.known_item(rtxn, of, ids[*i as usize])?, row);
-        }
+        let mut slots = rows.chunks_exact_mut(width);
+        let put = |item: &ItemRef<'_>| slots.next().into_iter().for_each(|row| plain(of.metric, item, row));
+        db.visit_items(rtxn, of, &chosen, put)?;
         Ok(rows)
     })?;
     Ok(Matrix { values: parts.concat(), width })

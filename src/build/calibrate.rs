@@ -23,6 +23,7 @@ use crate::search::pending::Pending;
 use crate::search::request::Request;
 use crate::search::run::search;
 use crate::search::{EXACT_ITEMS, Forest, Hit, Parts, Planted, Target};
+use crate::tree::route::by_score;
 
 /// Multiplications for all comparisons of a calibration, about: some seconds of one thread at most for a million items.
 const WORK: usize = 25_000_000_000;
@@ -32,6 +33,8 @@ const QUERIES: std::ops::RangeInclusive<usize> = 128..=1000;
 const ITEMS_PER_QUERY: usize = 10;
 /// Items that are compared with all queries at once.
 const CHUNK: usize = 256;
+/// Scores that are looked at together.
+const LANES: usize = 16;
 /// Parts of the items, each for one task.
 const PARTS: usize = 16;
 /// How many times the usual effort for a recall@100 of .8 is spent on a query at most.
@@ -76,27 +79,38 @@ fn keep_distinct(queries: &mut Vec<u32>, points: &Matrix) -> bool {
     queries.len() < all
 }
 
-/// The nearest items of each query so far.
+/// The nearest items of a query so far.
 struct Best {
     near: Vec<(f32, u32)>,
+    wanted: usize,
     farthest: f32,
 }
 
 impl Best {
+    /// Of the `i`-th of some queries one more is wanted than it is asked for: it may be among them itself.
+    fn of(i: usize, queries: usize) -> Self {
+        Self { near: Vec::new(), wanted: asked_for(i, queries) + 1, farthest: f32::INFINITY }
+    }
+
     fn offer(&mut self, score: f32, id: u32) {
         self.near.push((score, id));
-        if self.near.len() >= 4 * NEIGHBOURS {
+        if self.near.len() >= 4 * self.wanted {
             self.prune();
         }
     }
 
     fn prune(&mut self) {
-        self.near.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        // One more than asked for: the query may be among them.
-        self.near.truncate(NEIGHBOURS + 1);
-        if let Some(last) = self.near.get(NEIGHBOURS) {
+        if self.near.len() >= self.wanted {
+            let (_, last, _) = self.near.select_nth_unstable_by(self.wanted - 1, by_score);
             self.farthest = last.0;
+            self.near.truncate(self.wanted);
         }
+    }
+
+    fn into_ids(mut self) -> Vec<u32> {
+        self.prune();
+        self.near.sort_unstable_by(by_score);
+        self.near.into_iter().map(|(_, id)| id).collect()
     }
 }
 
@@ -113,22 +127,28 @@ fn neighbours(workers: &mut Workers<'_>, site: &Site<'_>, ids: &[u32], mut queri
     let parts: Vec<&[u32]> = ids.chunks(part).collect();
     let found = workers
         .map(BuildPhase::Calibrating, parts.len(), |rtxn, task| nearest_of(site, rtxn, parts[task], &queries))?;
-    let mut all: Vec<Vec<(f32, u32)>> = vec![Vec::new(); queries.len()];
+    let mut all: Vec<Best> = (0..queries.len()).map(|i| Best::of(i, queries.len())).collect();
     for part in found {
-        all.iter_mut().zip(part).for_each(|(all, best)| all.extend(best.near));
+        all.iter_mut().zip(part).for_each(|(all, best)| all.near.extend(best.near));
     }
-    let sorted = |near: Vec<(f32, u32)>| {
-        let mut best = Best { near, farthest: f32::INFINITY };
-        best.prune();
-        best.near.into_iter().map(|(_, id)| id).collect()
-    };
-    Ok(all.into_iter().map(sorted).collect())
+    Ok(all.into_iter().map(Best::into_ids).collect())
+}
+
+/// Whether one of some scores is less than its limit.
+fn is_any_less(scores: &[f32], limits: &[f32]) -> bool {
+    let any =
+        |scores: &[f32], limits: &[f32]| scores.iter().zip(limits).fold(false, |any, (s, limit)| any | (s < limit));
+    // Of a length that is known, they are compared side by side.
+    match (<&[f32; LANES]>::try_from(scores), <&[f32; LANES]>::try_from(limits)) {
+        (Ok(scores), Ok(limits)) => any(scores, limits),
+        _ => any(scores, limits),
+    }
 }
 
 /// The nearest of some items to each query.
 fn nearest_of(site: &Site<'_>, rtxn: &RoTxn<'_>, ids: &[u32], queries: &Matrix) -> Result<Vec<Best>> {
     let (level, width, metric) = (site.space.level, site.space.width, site.of.metric);
-    let mut best: Vec<Best> = (0..queries.len()).map(|_| Best { near: Vec::new(), farthest: f32::INFINITY }).collect();
+    let mut best: Vec<Best> = (0..queries.len()).map(|i| Best::of(i, queries.len())).collect();
     let mut farthest = vec![f32::INFINITY; queries.len()];
     let mut scores = vec![0.0; CHUNK * queries.len()];
     for ids in ids.chunks(CHUNK) {
@@ -139,12 +159,21 @@ fn nearest_of(site: &Site<'_>, rtxn: &RoTxn<'_>, ids: &[u32], queries: &Matrix) 
             matrix::dots(level, &points.values, &queries.values, width, &mut scores);
         }
         let norms = if metric == Metric::DotProduct { vec![0.0; ids.len()] } else { half_norms(level, &points) };
-        for ((id, norm), scores) in ids.iter().zip(norms).zip(scores.chunks_exact(queries.len().max(1))) {
-            for (query, (score, limit)) in scores.iter().zip(&mut farthest).enumerate() {
-                let score = if metric == Metric::Manhattan { *score } else { norm - score };
-                if score < *limit {
-                    best[query].offer(score, *id);
-                    *limit = best[query].farthest;
+        for ((id, norm), scores) in ids.iter().zip(norms).zip(scores.chunks_exact_mut(queries.len().max(1))) {
+            if metric != Metric::Manhattan {
+                scores.iter_mut().for_each(|score| *score = norm - *score);
+            }
+            for (at, (scores, limits)) in scores.chunks(LANES).zip(farthest.chunks_mut(LANES)).enumerate() {
+                // Most are farther, which is told of several at once.
+                if !is_any_less(scores, limits) {
+                    continue;
+                }
+                let best = &mut best[at * LANES..];
+                for ((score, limit), best) in scores.iter().zip(limits).zip(best) {
+                    if score < limit {
+                        best.offer(*score, *id);
+                        *limit = best.farthest;
+                    }
                 }
             }
         }

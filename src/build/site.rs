@@ -6,6 +6,7 @@ use crate::cluster::Matrix;
 use crate::database::{Database, ItemOf};
 use crate::error::Result;
 use crate::format::Key;
+use crate::format::item::ItemRef;
 use crate::format::node::{Layout, LeafRef, leaf_value};
 use crate::kernel::matrix;
 use crate::metric::Metric;
@@ -41,9 +42,9 @@ impl<'a> Site<'a> {
     /// The points of items in work space.
     pub(crate) fn points(&self, rtxn: &RoTxn<'_>, ids: &[u32]) -> Result<Matrix> {
         let mut rows = Matrix { values: vec![0.0; ids.len() * self.space.width], width: self.space.width };
-        for (row, id) in rows.values.chunks_exact_mut(rows.width).zip(ids) {
-            self.space.map(&self.db.known_item(rtxn, self.of, *id)?, row);
-        }
+        let mut slots = rows.values.chunks_exact_mut(rows.width);
+        let put = |item: &ItemRef<'_>| slots.next().into_iter().for_each(|row| self.space.map(item, row));
+        self.db.visit_items(rtxn, self.of, ids, put)?;
         Ok(rows)
     }
 

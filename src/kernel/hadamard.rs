@@ -1,21 +1,38 @@
 //! The fast Walsh-Hadamard transform: the arithmetic of the rotation.
 
+use std::ops::Range;
+
 use fearless_simd::{Simd, dispatch, f32x16, prelude::*};
 use fearless_simd_macros::simd;
 
 use super::Level;
 
-/// Replaces `x`, whose length is a power of two from 16 up, by H x, in which H H = `x.len()` times the identity.
-pub(crate) fn transform(level: Level, x: &mut [f32]) {
-    dispatch!(level, simd => transform_with(simd, x));
+/// Multiplies `x` by `signs`, of the same length, and then replaces `part` of it, whose length is a power of two from 32 up, by
+/// `scale` H `part`, in which H H = `part.len()` times the identity.
+pub(crate) fn round(level: Level, x: &mut [f32], signs: &[f32], part: Range<usize>, scale: f32) {
+    dispatch!(level, simd => round_with(simd, x, signs, part, scale));
 }
 
 #[simd]
-fn transform_with<S: Simd>(simd: S, x: &mut [f32]) {
-    for chunk in x.chunks_exact_mut(16) {
-        small(chunk);
+fn round_with<S: Simd>(simd: S, x: &mut [f32], signs: &[f32], part: Range<usize>, scale: f32) {
+    for (x, signs) in x.chunks_exact_mut(16).zip(signs.chunks_exact(16)) {
+        (f32x16::from_slice(simd, x) * f32x16::from_slice(simd, signs)).store_slice(x);
     }
-    let mut half = 16;
+    let part = &mut x[part];
+    transform_with(simd, part);
+    let scale = f32x16::splat(simd, scale);
+    part.chunks_exact_mut(16).for_each(|x| (f32x16::from_slice(simd, x) * scale).store_slice(x));
+}
+
+#[inline(always)]
+fn transform_with<S: Simd>(simd: S, x: &mut [f32]) {
+    for block in x.chunks_exact_mut(32) {
+        let (low, high) = block.split_at_mut(16);
+        let (u, v) = small(f32x16::from_slice(simd, low), f32x16::from_slice(simd, high));
+        u.store_slice(low);
+        v.store_slice(high);
+    }
+    let mut half = 32;
     while half < x.len() {
         for pair in x.chunks_exact_mut(2 * half) {
             let (low, high) = pair.split_at_mut(half);
@@ -29,19 +46,15 @@ fn transform_with<S: Simd>(simd: S, x: &mut [f32]) {
     }
 }
 
-/// The first four levels, within 16 neighbours; simple enough for the compiler to keep in registers.
+/// The first five levels, within 32 neighbours. Each takes the sums of even and odd places to the front and the differences to
+/// the back, which turns the bits of the places by one: after five levels they are in order again.
 #[inline(always)]
-fn small(x: &mut [f32]) {
-    let mut y = [0.0f32; 16];
-    y.copy_from_slice(&x[..16]);
-    for log in 0..4 {
-        let before = y;
-        for i in 0..16 {
-            let other = before[i ^ (1 << log)];
-            y[i] = if i >> log & 1 == 0 { before[i] + other } else { other - before[i] };
-        }
+fn small<S: Simd>(mut low: f32x16<S>, mut high: f32x16<S>) -> (f32x16<S>, f32x16<S>) {
+    for _ in 0..5 {
+        let (even, odd) = low.deinterleave(high);
+        (low, high) = (even + odd, even - odd);
     }
-    x[..16].copy_from_slice(&y);
+    (low, high)
 }
 
 #[cfg(test)]
@@ -63,16 +76,17 @@ mod tests {
 
     #[test]
     fn every_level_gives_the_bits_of_the_scalar_twin_and_twice_is_the_identity() {
-        for log in 4..12 {
+        for log in 5..12 {
             let n = 1usize << log;
             let x: Vec<f32> = (0..n).map(|i| ((i * i + 3 * i) % 101) as f32 - 50.0).collect();
             let mut expected = x.clone();
             scalar(&mut expected);
             for level in levels() {
                 let mut y = x.clone();
-                transform(level, &mut y);
+                let ones = vec![1.0; n];
+                round(level, &mut y, &ones, 0..n, 1.0);
                 assert_eq!(y, expected);
-                transform(level, &mut y);
+                round(level, &mut y, &ones, 0..n, 1.0);
                 assert!(x.iter().zip(&y).all(|(x, y)| x * n as f32 == *y));
             }
         }

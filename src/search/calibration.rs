@@ -1,16 +1,17 @@
 //! Which effort reaches which recall: measured on queries whose true neighbours are known.
 //!
-//! Each query runs as a search does, with one budget of a ladder after the other, until all its true neighbours are found.
-//! What is kept of each neighbour is how many candidates look better by their sketches *with that budget*: fewer than with a
-//! larger one, so that a rank taken at the end would overstate what few comparisons lose. All queries climb the same ladder.
-//! Its steps tell exactly what recall each budget had with any number of comparisons, and between two of them the logarithm
-//! of what is missed is nearly a straight line in that of the budget.
+//! Each query runs as a search does, and goes on from one budget of a ladder to the next, until all its true neighbours are
+//! found. What is kept of each neighbour is how many candidates look better by their sketches *with that budget*: fewer than
+//! with a larger one, so that a rank taken at the end would overstate what few comparisons lose. All queries climb the same
+//! ladder. Its steps tell what recall each budget had with any number of comparisons, and between two of them the logarithm
+//! of what is missed is nearly a straight line in that of the budget. (A search that is given the larger budget at once opens
+//! more branches before its first leaf, and may scan a few leaves in place of others.)
 
-use super::candidates::Candidates;
+use super::candidates::{estimate_of, id_of, insert, make_room, packed};
 use super::effort::line;
 use super::request::Request;
 use super::scratch::Scratch;
-use super::traversal::Traversal;
+use super::traversal::{Sink, Traversal};
 use super::{Planted, Target};
 use crate::error::Result;
 use crate::format::item::ItemRef;
@@ -85,16 +86,16 @@ pub(crate) fn observe<'t>(
     // Most candidates are none of them, which one bit tells.
     let mut hints = [false; 1024];
     truth.iter().for_each(|id| hints[*id as usize % 1024] = true);
-    let (mut ranks, mut candidates) = (Vec::new(), Candidates::default());
+    let (mut ranks, mut ranking) = (Vec::new(), Ranking::default());
     Scratch::with(|scratch| {
         let forest = planted.forest;
         scratch.prepared.prepare(&forest.space, query, forest.leaf, forest.branch);
+        let mut traversal = Traversal::begin(target, planted, pending, &request, scratch);
         for budget in ladder {
-            candidates.begin(KEPT);
-            Traversal::begin(target, planted, pending, &request, scratch).spend(*budget, &mut candidates)?;
+            traversal.spend(*budget, &mut ranking)?;
             let from = ranks.len();
             ranks.extend_from_slice(&row);
-            for (rank, id) in (0u16..).zip(candidates.ranked()) {
+            for (rank, id) in (0u16..).zip(ranking.ranked()) {
                 if hints[id as usize % 1024]
                     && let Ok(at) = order.binary_search_by_key(&id, |(id, _)| *id)
                 {
@@ -107,6 +108,65 @@ pub(crate) fn observe<'t>(
         }
         Ok(Observed { neighbours: truth.len(), ranks })
     })
+}
+
+/// The best [`KEPT`] candidates, each item once, sorted again at each step of the ladder: only what is new is.
+#[derive(Default)]
+struct Ranking {
+    /// Estimate above id, ascending.
+    best: Vec<u64>,
+    new: Vec<u64>,
+    merged: Vec<u64>,
+    /// Ids met while merging: a hash table.
+    met: Vec<u64>,
+}
+
+impl Sink for Ranking {
+    fn threshold(&self) -> f32 {
+        self.best.get(KEPT - 1).map_or(f32::INFINITY, |last| estimate_of(*last))
+    }
+
+    fn offer(&mut self, id: u32, estimate: f32) {
+        let new = packed(id, estimate);
+        if self.best.len() == KEPT && self.best.last() <= Some(&new) {
+            return;
+        }
+        self.new.push(new);
+        if self.new.len() > KEPT {
+            self.merge();
+        }
+    }
+}
+
+impl Ranking {
+    fn merge(&mut self) {
+        let Self { best, new, merged, met } = self;
+        new.sort_unstable();
+        merged.clear();
+        make_room(met, best.len() + new.len());
+        let (mut old, mut fresh) = (best.iter().peekable(), new.iter().peekable());
+        while merged.len() < KEPT {
+            let next = if fresh.peek().is_some_and(|fresh| old.peek().is_none_or(|old| fresh < old)) {
+                fresh.next()
+            } else {
+                old.next()
+            };
+            let Some(next) = next else { break };
+            if insert(met, id_of(*next)) {
+                merged.push(*next);
+            }
+        }
+        std::mem::swap(best, merged);
+        new.clear();
+    }
+
+    /// The ids of the best candidates, best first.
+    fn ranked(&mut self) -> impl Iterator<Item = u32> {
+        if !self.new.is_empty() {
+            self.merge();
+        }
+        self.best.iter().map(|candidate| id_of(*candidate))
+    }
 }
 
 /// The effort for each recall, from what was observed of many queries. `items` is the size of the forest.
@@ -206,6 +266,29 @@ impl<'a> Curves<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    proptest! {
+        #[test]
+        fn rankings_keep_what_sorting_would_keep(
+            steps in prop::collection::vec(prop::collection::vec((0u32..3000, -500i16..500), 0..3000), 1..6),
+        ) {
+            let (mut ranking, mut best) = (Ranking::default(), BTreeMap::new());
+            for (id, estimate) in steps.iter().flatten() {
+                let slot = best.entry(*id).or_insert(*estimate);
+                *slot = (*slot).min(*estimate);
+            }
+            let mut expected: Vec<(i16, u32)> = best.into_iter().map(|(id, estimate)| (estimate, id)).collect();
+            expected.sort_unstable();
+            expected.truncate(KEPT);
+            for step in steps {
+                step.into_iter().for_each(|(id, estimate)| ranking.offer(id, f32::from(estimate)));
+                ranking.ranked().for_each(drop);
+            }
+            prop_assert_eq!(ranking.ranked().collect::<Vec<_>>(), expected.into_iter().map(|it| it.1).collect::<Vec<_>>());
+        }
+    }
 
     #[test]
     fn the_first_budget_is_the_least_that_was_tried() {

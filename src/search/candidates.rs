@@ -77,12 +77,6 @@ impl Candidates {
         }
     }
 
-    /// The best candidates, best first.
-    pub(crate) fn ranked(&mut self) -> impl Iterator<Item = u32> {
-        self.prune();
-        self.buffer.iter().map(|candidate| id_of(*candidate))
-    }
-
     /// The best candidates, `most` of them at most, by id, which is the order of their keys.
     pub(crate) fn ids(&mut self, most: usize) -> impl Iterator<Item = u32> {
         self.prune();
@@ -168,7 +162,6 @@ mod tests {
             expected.truncate(keep);
             let mut expected: Vec<u32> = expected.into_iter().map(|(_, id)| id).collect();
             prop_assert_eq!(candidates.is_full(), expected.len() == keep);
-            prop_assert_eq!(candidates.ranked().collect::<Vec<_>>(), expected.clone());
             expected.sort_unstable();
             prop_assert_eq!(candidates.ids(usize::MAX).collect::<Vec<_>>(), expected);
         }

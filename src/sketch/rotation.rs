@@ -38,11 +38,8 @@ impl Rotation {
         #[expect(clippy::cast_precision_loss, reason = "a power of two up to 65,536 is exact")]
         let scale = 1.0 / (span as f32).sqrt();
         for (round, signs) in self.signs.chunks_exact(self.width).enumerate() {
-            x.iter_mut().zip(signs).for_each(|(x, sign)| *x *= sign);
             let start = if round % 2 == 0 { 0 } else { self.width - span };
-            let part = &mut x[start..start + span];
-            hadamard::transform(level, part);
-            part.iter_mut().for_each(|x| *x *= scale);
+            hadamard::round(level, x, signs, start..start + span, scale);
         }
     }
 }

@@ -5,11 +5,14 @@ use rayon::prelude::*;
 use crate::cluster::{Matrix, half_norms, update};
 use crate::kernel::{Level, matrix};
 use crate::metric::Metric;
+use crate::search::candidates::{estimate_of, id_of, packed};
 
 /// Coarse groups whose leaves are compared with a point, at least.
 const BEAM: usize = 12;
 /// Nearest leaves among which the spill leaf is chosen.
 pub(crate) const SHORTLIST: usize = 12;
+/// Scores that are looked at together.
+const LANES: usize = 16;
 /// Weight of the parallel part of the residual in SOAR's rule.
 const SOAR_LAMBDA: f32 = 1.0;
 /// No leaf: what stands in for the second leaf without spill.
@@ -54,7 +57,7 @@ impl Router {
         let nearest: Vec<u32> = points
             .values
             .par_chunks(1024 * points.width)
-            .flat_map_iter(|rows| self.nearest(rows, 1).into_iter().map(|near| near.first().map_or(0, |n| n.1)))
+            .flat_map_iter(|rows| self.nearest(rows, 1).into_iter().map(id_of))
             .collect();
         update(points, &crate::cluster::members(&nearest, self.leaves.len()), &mut self.leaves);
         let groups = self.starts.windows(2).map(|pair| (pair[0], pair[1]));
@@ -67,62 +70,65 @@ impl Router {
 
     /// The first and second leaf of each row; the second is [`NO_LEAF`] without spill, or if there is one leaf only.
     pub(crate) fn route(&self, rows: &[f32], spill: bool) -> Vec<[u32; 2]> {
-        let near = self.nearest(rows, if spill { SHORTLIST } else { 1 });
+        let count = if spill { SHORTLIST } else { 1 };
+        let near = self.nearest(rows, count);
         let points = rows.chunks_exact(self.leaves.width);
-        near.iter().zip(points).map(|(near, point)| self.choose(near, point)).collect()
+        near.chunks_exact(count).zip(points).map(|(near, point)| self.choose(near, point)).collect()
     }
 
-    fn choose(&self, near: &[Near], point: &[f32]) -> [u32; 2] {
-        let Some((first, others)) = near.split_first() else { return [NO_LEAF; 2] };
-        let others = others.iter().map(|(_, leaf)| (*leaf, self.leaves.row(*leaf as usize)));
-        [first.1, second_leaf(self.level, point, self.leaves.row(first.1 as usize), others)]
+    fn choose(&self, near: &[u64], point: &[f32]) -> [u32; 2] {
+        let mut leaves = near.iter().map(|near| id_of(*near)).filter(|leaf| *leaf != NO_LEAF);
+        let Some(first) = leaves.next() else { return [NO_LEAF; 2] };
+        let others = leaves.map(|leaf| (leaf, self.leaves.row(leaf as usize)));
+        [first, second_leaf(self.level, point, self.leaves.row(first as usize), others)]
     }
 
-    /// The `count` nearest leaves of each row, nearest first, among those of its nearest groups.
-    fn nearest(&self, rows: &[f32], count: usize) -> Vec<Vec<Near>> {
+    /// The `count` nearest leaves of each row among those of its nearest groups, nearest first: score above leaf. Rows that
+    /// see fewer are filled up with [`NO_LEAF`].
+    fn nearest(&self, rows: &[f32], count: usize) -> Vec<u64> {
         let width = self.leaves.width;
         let groups = self.starts.len() - 1;
         let beam = BEAM.max(groups / 8).min(groups);
-        let coarse = self.scores(rows, &self.coarse.values, &self.coarse_norms);
+        let mut scores = Vec::new();
+        self.scores(rows, &self.coarse.values, &self.coarse_norms, &mut scores);
         let mut visitors: Vec<Vec<u32>> = vec![Vec::new(); groups];
-        for (row, scores) in (0u32..).zip(coarse.chunks_exact(groups.max(1))) {
-            let mut order: Vec<Near> = scores.iter().copied().zip(0u32..).collect();
+        let mut order: Vec<Near> = Vec::with_capacity(groups);
+        for (row, scores) in (0u32..).zip(scores.chunks_exact(groups.max(1))) {
+            order.clear();
+            order.extend(scores.iter().copied().zip(0u32..));
             if beam < groups {
                 order.select_nth_unstable_by(beam, by_score);
             }
             order[..beam].iter().for_each(|(_, group)| visitors[*group as usize].push(row));
         }
-        let mut near: Vec<Vec<Near>> = vec![Vec::with_capacity(count + 1); rows.len() / width];
+        let mut near = vec![u64::MAX; rows.len() / width * count];
         let mut gathered = Vec::new();
         for (group, visitors) in visitors.iter().enumerate().filter(|(_, visitors)| !visitors.is_empty()) {
             let (start, end) = (self.starts[group], self.starts[group + 1]);
             gathered.clear();
             visitors.iter().for_each(|row| gathered.extend_from_slice(&rows[*row as usize * width..][..width]));
-            let scores =
-                self.scores(&gathered, &self.leaves.values[start * width..end * width], &self.leaf_norms[start..end]);
+            let (leaves, norms) = (&self.leaves.values[start * width..end * width], &self.leaf_norms[start..end]);
+            self.scores(&gathered, leaves, norms, &mut scores);
             for (row, scores) in visitors.iter().zip(scores.chunks_exact(end - start)) {
                 #[expect(clippy::cast_possible_truncation, reason = "leaves have 32-bit ids")]
-                (start as u32..)
-                    .zip(scores)
-                    .for_each(|(leaf, score)| insert(&mut near[*row as usize], (*score, leaf), count));
+                keep_nearest(&mut near[*row as usize * count..][..count], scores, start as u32);
             }
         }
         near
     }
 
     /// Scores of all pairs, smaller is nearer: the Manhattan distance, else half the squared distance less |x|^2 / 2.
-    fn scores(&self, rows: &[f32], centroids: &[f32], norms: &[f32]) -> Vec<f32> {
+    fn scores(&self, rows: &[f32], centroids: &[f32], norms: &[f32], out: &mut Vec<f32>) {
         let width = self.leaves.width;
-        let mut out = vec![0.0; rows.len() / width * norms.len()];
+        out.resize(rows.len() / width * norms.len(), 0.0);
         if self.metric == Metric::Manhattan {
-            matrix::manhattans(self.level, rows, centroids, width, &mut out);
+            matrix::manhattans(self.level, rows, centroids, width, out);
         } else {
-            matrix::dots(self.level, rows, centroids, width, &mut out);
+            matrix::dots(self.level, rows, centroids, width, out);
             out.chunks_exact_mut(norms.len().max(1)).for_each(|row| {
                 row.iter_mut().zip(norms).for_each(|(score, norm)| *score = norm - *score);
             });
         }
-        out
     }
 }
 
@@ -135,11 +141,13 @@ pub(crate) fn second_leaf<'a>(
     first: &[f32],
     others: impl Iterator<Item = (u32, &'a [f32])>,
 ) -> u32 {
-    let residual = difference(point, first);
+    let residual: Vec<f32> = differences(point, first).collect();
     let squared = matrix::dot(level, &residual, &residual);
     let mut best = (f32::INFINITY, NO_LEAF);
+    let mut other = Vec::with_capacity(point.len());
     for (leaf, centroid) in others {
-        let other = difference(point, centroid);
+        other.clear();
+        other.extend(differences(point, centroid));
         let along = matrix::dot(level, &residual, &other);
         let penalty = if squared > 0.0 { SOAR_LAMBDA * along * (along / squared) } else { 0.0 };
         let loss = matrix::dot(level, &other, &other) + penalty;
@@ -150,22 +158,44 @@ pub(crate) fn second_leaf<'a>(
     best.1
 }
 
-fn difference(a: &[f32], b: &[f32]) -> Vec<f32> {
-    a.iter().zip(b).map(|(a, b)| a - b).collect()
+fn differences(a: &[f32], b: &[f32]) -> impl Iterator<Item = f32> {
+    a.iter().zip(b).map(|(a, b)| a - b)
 }
 
 pub(crate) fn by_score(a: &Near, b: &Near) -> std::cmp::Ordering {
     a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))
 }
 
-/// Keeps the `count` nearest, sorted.
-fn insert(near: &mut Vec<Near>, new: Near, count: usize) {
-    if near.len() == count && near.last().is_some_and(|last| by_score(last, &new).is_le()) {
+/// Keeps the nearest, sorted, of those that were near and of the leaves from `first` on, which have these scores.
+fn keep_nearest(near: &mut [u64], scores: &[f32], first: u32) {
+    for (leaf, scores) in (first..).step_by(LANES).zip(scores.chunks(LANES)) {
+        // Most are farther than all that are kept, which is told of several at once.
+        if is_any_nearer(scores, near.last().map_or(f32::NEG_INFINITY, |last| estimate_of(*last))) {
+            (leaf..).zip(scores).for_each(|(leaf, score)| insert(near, packed(leaf, *score)));
+        }
+    }
+}
+
+/// Whether one of some scores is not `limit` or more. What is no number is told by nobody else, nor is a limit that is none:
+/// so are those of [`NO_LEAF`].
+#[expect(clippy::neg_cmp_op_on_partial_ord, reason = "scores may be no numbers")]
+fn is_any_nearer(scores: &[f32], limit: f32) -> bool {
+    let any = |scores: &[f32]| scores.iter().fold(false, |any, score| any | !(*score >= limit));
+    // Of a length that is known, they are compared side by side.
+    <&[f32; LANES]>::try_from(scores).map_or_else(|_| any(scores), |scores| any(scores))
+}
+
+/// Puts one in its place among the nearest, if it is one of them; the farthest falls out.
+fn insert(near: &mut [u64], new: u64) {
+    if near.last().is_none_or(|last| *last <= new) {
         return;
     }
-    let at = near.partition_point(|old| by_score(old, &new).is_lt());
-    near.insert(at, new);
-    near.truncate(count);
+    let mut at = near.len() - 1;
+    while at > 0 && near[at - 1] > new {
+        near[at] = near[at - 1];
+        at -= 1;
+    }
+    near[at] = new;
 }
 
 #[cfg(test)]
