@@ -3,6 +3,19 @@
 //! Level by level, the nearest branches are opened until what hangs under them is several times the goal; then the leaves
 //! of all trees met so come out of one queue, nearest first. When they run out, the descent can be widened, until the whole
 //! forest has been seen.
+//!
+//! # What was tried
+//! With 10 of 100,000 vectors wanted of sift (128 dimensions) and of minilm (384), means of several forests:
+//!
+//! - Opening all branches, a search scans 1,987 sketches of leaves for a recall of .95 instead of 2,286 (sift), and 3,753
+//!   instead of 4,380 (minilm); but then it scans those of all 1,600 to 1,700 leaves in the branches first.
+//! - Branches of 16 children on average, instead of 64, and a cover of 12: a tenth fewer sketches for .90 and .95, branches
+//!   counted (2,463 instead of 2,767, and 4,726 instead of 5,170), in the same time, as more nodes are visited and blocks of
+//!   32 sketches are half empty; at .99 a seventh slower (minilm).
+//! - The distance of a node's centroid by its parent's sketch of it, so that the centroid need not be read: the same recall,
+//!   and the same time within what runs differ by.
+//! - Ordering leaves by the distance of their centroid and half the mean square of their residuals (a model outside of this
+//!   crate, exact distances of centroids): a tenth fewer entries on minilm, none fewer on sift. The same for branches: nothing.
 
 use super::nodes::Nodes;
 use super::queue::{Met, Queue};
