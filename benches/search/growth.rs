@@ -5,6 +5,7 @@ use spinney::Reader;
 use crate::Result;
 use crate::args::Args;
 use crate::measure::{Measured, Queries, Setting, measure as measure_one, recall};
+use crate::shared::store::{INDEX, Store};
 
 const K: usize = 10;
 const RECALL: f64 = 0.95;
@@ -20,8 +21,15 @@ pub struct Growth {
     found: Measured,
 }
 
-/// Looks for the least target with which .95 of the ten nearest are found, whatever the calibration says.
-pub fn measure(args: &Args, (set, items): (&str, u32), reader: &Reader<'_>, queries: &Queries) -> Result<Growth> {
+/// Calibrates with half of the queries, and looks for the least target with which .95 of the ten nearest are found for the
+/// others.
+pub fn measure(args: &Args, (set, items): (&str, u32), store: &Store, queries: &Queries) -> Result<Growth> {
+    let (known, queries) = queries.halves();
+    let mut wtxn = store.env.write_txn()?;
+    store.writer.calibrate(&mut wtxn, &known.values)?;
+    wtxn.commit()?;
+    let rtxn = store.env.read_txn()?;
+    let (reader, queries) = (&Reader::open(&rtxn, store.db, INDEX)?, &queries);
     // What is missed, as a power of ten: evenly spread over efforts.
     #[expect(clippy::cast_possible_truncation, reason = "a target need not be exact")]
     let target = |missed: f64| (1.0 - 10f64.powf(-missed)) as f32;

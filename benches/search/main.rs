@@ -7,12 +7,13 @@
 //!
 //! For each set and size, a store is built once in bulk, in the page cache; queries are rows of another source. Sections:
 //!
-//! - `targets`: for each k and recall target, the recall achieved and what it took; then the same after the index was
-//!   calibrated with half of the queries, measured on the other half.
+//! - `targets`: for each k and recall target, the recall achieved and what it took: of rows of the items' own source, if the
+//!   set has more than the items (`--items 99000`); of queries; and of half of these after the index was calibrated with the
+//!   other half.
 //! - `memory`: the time of a query beside that of reading as many bytes in a row from memory.
 //! - `threads`: queries per second of one thread and of two.
 //! - `fresh`: the first searches of a new reader beside those of one that lives.
-//! - `growth`: from size to size, the time of a search that finds .95 of the ten nearest.
+//! - `growth`: from size to size, the time of a search that finds .95 of the ten nearest, calibrated with other queries.
 //!
 //! Times are medians of several passes, by one thread unless it says otherwise. Only ratios within one run mean much.
 
@@ -93,7 +94,6 @@ fn measure(args: &Args, set: &str, rows: &Rows, held_out: &[f32], items: u32) ->
     let store = Store::fill(folder.path(), rows, items)?;
     println!("\n== {set}, {items} items: {}, in {:.1} s", store.shape()?, start.elapsed().as_secs_f64());
     let queries = Queries::new(&store, held_out, args.queries(items))?;
-    let mut grown = None;
     {
         let rtxn = store.env.read_txn()?;
         let reader = Reader::open(&rtxn, store.db, INDEX)?;
@@ -102,14 +102,17 @@ fn measure(args: &Args, set: &str, rows: &Rows, held_out: &[f32], items: u32) ->
                 Section::Memory => memory::measure(args, &reader, &queries)?,
                 Section::Threads => threads::measure(args, &store, &queries)?,
                 Section::Fresh => fresh::measure(args, &store, &reader, &queries)?,
-                Section::Growth => grown = Some(growth::measure(args, (set, items), &reader, &queries)?),
-                Section::Targets => {}
+                Section::Growth | Section::Targets => {}
             }
         }
     }
-    // Last, since it leaves the index calibrated otherwise.
+    // Last, since they leave the index calibrated otherwise.
     if args.sections.contains(&Section::Targets) {
-        targets::measure(args, &store, &queries)?;
+        let beyond = items..u32::try_from(rows.in_files())?.min(items.saturating_add(u32::try_from(queries.len())?));
+        let alike: Vec<f32> = beyond.flat_map(|id| rows.row(id)).collect();
+        let alike = if alike.is_empty() { None } else { Some(Queries::new(&store, &alike, queries.len())?) };
+        targets::measure(args, &store, alike.as_ref(), &queries)?;
     }
-    Ok(grown)
+    let has_growth = args.sections.contains(&Section::Growth);
+    has_growth.then(|| growth::measure(args, (set, items), &store, &queries)).transpose()
 }

@@ -10,9 +10,13 @@ use crate::shared::store::{INDEX, Store};
 /// How far the recall may be from the target.
 const NEAR: f64 = 0.02;
 
-/// One table by the calibration of the build on all queries, one by a calibration with half of them on the other half.
-pub fn measure(args: &Args, store: &Store, queries: &Queries) -> Result<()> {
-    table(args, store, queries, "targets, calibrated by the build on its own items")?;
+/// Tables by the calibration of the build, on rows of the items' source and on all queries, and one by a calibration with half
+/// of these on the other half.
+pub fn measure(args: &Args, store: &Store, alike: Option<&Queries>, queries: &Queries) -> Result<()> {
+    if let Some(alike) = alike {
+        table(args, store, alike, "targets, calibrated by the build, rows of the same source that are no items")?;
+    }
+    table(args, store, queries, "targets, calibrated by the build, rows of another source")?;
     let (known, asked) = queries.halves();
     let mut wtxn = store.env.write_txn()?;
     let is_calibrated = store.writer.calibrate(&mut wtxn, &known.values)?;

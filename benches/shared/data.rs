@@ -67,6 +67,11 @@ impl Rows {
         &self.origin
     }
 
+    /// How many rows there are in the files.
+    pub fn in_files(&self) -> usize {
+        self.values.len() / self.dims
+    }
+
     /// Row `i`; rows beyond those of the files are copies of any of these.
     pub fn row(&self, i: u32) -> Vec<f32> {
         let at = i as usize * self.dims;

@@ -20,6 +20,7 @@
 )]
 #[path = "../../examples/common/mod.rs"]
 mod common;
+#[allow(dead_code, reason = "every bench uses a part of it")]
 #[path = "../shared/mod.rs"]
 mod shared;
 

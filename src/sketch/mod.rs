@@ -49,11 +49,13 @@ pub(crate) fn default_leaf_bits(metric: Metric, width: usize) -> u8 {
     }
 }
 
-/// Bits per dimension of branch sketches: 4 up to 384 dimensions, which is 192 bytes an entry, and fewer beyond. Ranking
-/// leaves needs more precision than ranking candidates, which are reranked anyway.
+/// Bits per dimension of branch sketches. Ranking leaves needs more precision than ranking candidates, which are reranked
+/// anyway; but the sketches of branches are a fifth to a third of the bytes that a search reads. With 2 bits instead of 4,
+/// searches of 100,000 vectors with a recall of .90, .95 and .99 read 3, 5 and 5 percent less on sift (128 dimensions) and 10,
+/// 12 and 9 percent less on minilm (384), leaves that they scan in a slightly worse order included.
 pub(crate) fn default_branch_bits(metric: Metric, width: usize) -> u8 {
     match (metric, width) {
-        (_, ..=384) => 4,
+        (Metric::Manhattan, ..=384) | (_, ..=64) => 4,
         (Metric::Manhattan, _) | (_, ..=768) => 2,
         _ => 1,
     }
