@@ -6,6 +6,7 @@ use crate::Result;
 use crate::args::Args;
 use crate::measure::{Measured, Queries, Setting, measure as measure_one, recall};
 use crate::shared::store::{INDEX, Store};
+use crate::targets::calibrate_with_half;
 
 const K: usize = 10;
 const RECALL: f64 = 0.95;
@@ -24,10 +25,7 @@ pub struct Growth {
 /// Calibrates with half of the queries, and looks for the least target with which .95 of the ten nearest are found for the
 /// others.
 pub fn measure(args: &Args, (set, items): (&str, u32), store: &Store, queries: &Queries) -> Result<Growth> {
-    let (known, queries) = queries.halves();
-    let mut wtxn = store.env.write_txn()?;
-    store.writer.calibrate(&mut wtxn, &known.values)?;
-    wtxn.commit()?;
+    let (queries, _) = calibrate_with_half(store, queries)?;
     let rtxn = store.env.read_txn()?;
     let (reader, queries) = (&Reader::open(&rtxn, store.db, INDEX)?, &queries);
     // What is missed, as a power of ten: evenly spread over efforts.

@@ -108,7 +108,7 @@ fn measure(args: &Args, set: &str, rows: &Rows, held_out: &[f32], items: u32) ->
     }
     // Last, since they leave the index calibrated otherwise.
     if args.sections.contains(&Section::Targets) {
-        let beyond = items..u32::try_from(rows.in_files())?.min(items.saturating_add(u32::try_from(queries.len())?));
+        let beyond = items..u32::try_from(rows.len())?.min(items.saturating_add(u32::try_from(queries.len())?));
         let alike: Vec<f32> = beyond.flat_map(|id| rows.row(id)).collect();
         let alike = if alike.is_empty() { None } else { Some(Queries::new(&store, &alike, queries.len())?) };
         targets::measure(args, &store, alike.as_ref(), &queries)?;

@@ -10,19 +10,30 @@ use crate::shared::store::{INDEX, Store};
 /// How far the recall may be from the target.
 const NEAR: f64 = 0.02;
 
-/// Tables by the calibration of the build, on rows of the items' source and on all queries, and one by a calibration with half
-/// of these on the other half.
+/// Tables by the calibration of the build, on rows of the items' source and on all queries, and one by a calibration with
+/// half of these on the other half.
 pub fn measure(args: &Args, store: &Store, alike: Option<&Queries>, queries: &Queries) -> Result<()> {
     if let Some(alike) = alike {
         table(args, store, alike, "targets, calibrated by the build, rows of the same source that are no items")?;
     }
     table(args, store, queries, "targets, calibrated by the build, rows of another source")?;
+    let (asked, is_calibrated) = calibrate_with_half(store, queries)?;
+    let how = if is_calibrated { "calibrated with" } else { "which takes no calibration, without" };
+    table(
+        args,
+        store,
+        &asked,
+        &format!("targets, {how} {} queries and measured on others", queries.len() - asked.len()),
+    )
+}
+
+/// Calibrates the index with every second query; returns the others, and whether searches go by it.
+pub fn calibrate_with_half(store: &Store, queries: &Queries) -> Result<(Queries, bool)> {
     let (known, asked) = queries.halves();
     let mut wtxn = store.env.write_txn()?;
     let is_calibrated = store.writer.calibrate(&mut wtxn, &known.values)?;
     wtxn.commit()?;
-    let how = if is_calibrated { "calibrated with" } else { "which takes no calibration, without" };
-    table(args, store, &asked, &format!("targets, {how} {} queries and measured on others", known.len()))
+    Ok((asked, is_calibrated))
 }
 
 fn table(args: &Args, store: &Store, queries: &Queries, title: &str) -> Result<()> {

@@ -67,8 +67,8 @@ impl Rows {
         &self.origin
     }
 
-    /// How many rows there are in the files.
-    pub fn in_files(&self) -> usize {
+    /// How many rows there are that are not copies.
+    pub fn len(&self) -> usize {
         self.values.len() / self.dims
     }
 

@@ -23,7 +23,7 @@ use crate::search::pending::Pending;
 use crate::search::request::Request;
 use crate::search::run::search;
 use crate::search::{EXACT_ITEMS, Forest, Hit, Parts, Planted, Target};
-use crate::tree::route::by_score;
+use crate::tree::route::{LANES, by_score, is_any_nearer};
 
 /// Multiplications for all comparisons of a calibration, about: some seconds of one thread at most for a million items.
 const WORK: usize = 25_000_000_000;
@@ -33,8 +33,6 @@ const QUERIES: std::ops::RangeInclusive<usize> = 128..=1000;
 const ITEMS_PER_QUERY: usize = 10;
 /// Items that are compared with all queries at once.
 const CHUNK: usize = 256;
-/// Scores that are looked at together.
-const LANES: usize = 16;
 /// Parts of the items, each for one task.
 const PARTS: usize = 16;
 /// How many times the usual effort for a recall@100 of .8 is spent on a query at most.
@@ -134,17 +132,6 @@ fn neighbours(workers: &mut Workers<'_>, site: &Site<'_>, ids: &[u32], mut queri
     Ok(all.into_iter().map(Best::into_ids).collect())
 }
 
-/// Whether one of some scores is less than its limit.
-fn is_any_less(scores: &[f32], limits: &[f32]) -> bool {
-    let any =
-        |scores: &[f32], limits: &[f32]| scores.iter().zip(limits).fold(false, |any, (s, limit)| any | (s < limit));
-    // Of a length that is known, they are compared side by side.
-    match (<&[f32; LANES]>::try_from(scores), <&[f32; LANES]>::try_from(limits)) {
-        (Ok(scores), Ok(limits)) => any(scores, limits),
-        _ => any(scores, limits),
-    }
-}
-
 /// The nearest of some items to each query.
 fn nearest_of(site: &Site<'_>, rtxn: &RoTxn<'_>, ids: &[u32], queries: &Matrix) -> Result<Vec<Best>> {
     let (level, width, metric) = (site.space.level, site.space.width, site.of.metric);
@@ -165,7 +152,7 @@ fn nearest_of(site: &Site<'_>, rtxn: &RoTxn<'_>, ids: &[u32], queries: &Matrix) 
             }
             for (at, (scores, limits)) in scores.chunks(LANES).zip(farthest.chunks_mut(LANES)).enumerate() {
                 // Most are farther, which is told of several at once.
-                if !is_any_less(scores, limits) {
+                if !is_any_nearer(scores, limits) {
                     continue;
                 }
                 let best = &mut best[at * LANES..];

@@ -7,8 +7,8 @@ use fearless_simd_macros::simd;
 
 use super::Level;
 
-/// Multiplies `x` by `signs`, of the same length, and then replaces `part` of it, whose length is a power of two from 32 up, by
-/// `scale` H `part`, in which H H = `part.len()` times the identity.
+/// Multiplies `x` by `signs`, of the same length, and then replaces `part` of it, whose length is a power of two from 32 up,
+/// by `scale` H `part`, in which H H = `part.len()` times the identity.
 pub(crate) fn round(level: Level, x: &mut [f32], signs: &[f32], part: Range<usize>, scale: f32) {
     dispatch!(level, simd => round_with(simd, x, signs, part, scale));
 }

@@ -8,7 +8,8 @@ pub(crate) const MAX_CHILDREN: usize = 128;
 /// Children a branch of a bulk build has on average: room to grow before it splits.
 const MEAN_CHILDREN: usize = 64;
 
-/// A branch of the hierarchy: its centroid (the median of its children's, which one child far away does not move), and its children as numbers in the level below (leaves below level 1).
+/// A branch of the hierarchy: its centroid (the median of its children's, which one child far away does not move), and its
+/// children as numbers in the level below (leaves below level 1).
 #[derive(Debug)]
 pub(crate) struct Group {
     pub(crate) centroid: Vec<f32>,

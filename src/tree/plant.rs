@@ -15,11 +15,12 @@ const ROWS_PER_CENTROID: usize = 64;
 
 /// About `leaves` leaf centroids for the rows of `sample_rows`, grouped under coarse centroids.
 ///
-/// Greedy descent of nested clusters loses recall (figures of the prototype that this design rests on), and so do centroids that only saw their own branch: on 200,000 x
-/// 384 rows, routing each to its nearest leaf took recall from .62 to .92, and one more Lloyd pass over all leaves to .96.
+/// Greedy descent of nested clusters loses recall (figures of the prototype that this design rests on), and so do centroids
+/// that only saw their own branch: on 200,000 x 384 rows, routing each to its nearest leaf took recall from .62 to .92, and
+/// one more Lloyd pass over all leaves to .96.
 ///
-/// More passes do not pay: on 100,000 vectors of sift and of minilm two, three and five of them with a beam of 4 to 6 took
-/// as many sketches for a recall of .95 as one, within the 3 percent that seeds differ by.
+/// More passes do not pay (trials, three seeds each): on 100,000 vectors of sift and of minilm two, three and five of them
+/// with a beam of 4 to 6 took as many sketches for a recall of .95 as one, within the 3 percent that seeds differ by.
 ///
 /// Calls `report` with the steps that are done and their number, from any thread; ends when it fails.
 pub(crate) fn plant(
