@@ -167,6 +167,10 @@ impl<'a, 't> Traversal<'a, 't> {
         let Scratch { descent, prepared, progress, .. } = &mut *self.scratch;
         let Some(met) = descent.next_leaf(self.planted.nodes, prepared)? else { return Ok(None) };
         let key = Key::leaf(self.target.items.of.index, met.tree, met.id);
+        // Where the next one is, is known by the time that this one has been scanned.
+        if let Some(upcoming) = descent.upcoming() {
+            self.planted.nodes.prefetch_leaf(upcoming.tree, upcoming.id);
+        }
         progress.leaves += 1;
         if progress.leaves > self.most_leaves {
             return Err(Error::corrupted(key, "this leaf or one of its like is reached on two ways"));

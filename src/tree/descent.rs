@@ -144,6 +144,11 @@ impl Descent {
         self.frontiers.first_mut().and_then(|frontier| frontier.queue.pop())
     }
 
+    /// The nearest leaf among those met so far that has not come out.
+    pub(crate) fn upcoming(&mut self) -> Option<Met> {
+        self.frontiers.first_mut().and_then(|frontier| frontier.queue.peek())
+    }
+
     /// The branches above a leaf of a descent by distance through one tree, from its parent up to the root.
     pub(crate) fn path(&self, leaf: &Met) -> Vec<u32> {
         let mut path = vec![leaf.parent];

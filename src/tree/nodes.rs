@@ -56,6 +56,11 @@ impl<'t> Nodes<'t> {
         Ok(leaf)
     }
 
+    /// Sends for the place of a leaf that will be wanted, if that is known.
+    pub(crate) fn prefetch_leaf(&self, tree: u8, id: u32) {
+        self.leaves.borrow().prefetch(name(tree, id));
+    }
+
     pub(crate) fn branch(&self, tree: u8, id: u32) -> Result<BranchRef<'t>> {
         let name = name(tree, id);
         if let Some(known) = self.branches.borrow().get(name) {

@@ -52,12 +52,28 @@ impl Queue {
             self.sort_some();
         }
         let next = self.order.pop()?;
+        self.at(next)
+    }
+
+    /// The nearest node, which stays.
+    pub(crate) fn peek(&mut self) -> Option<Met> {
+        if self.sorted >= self.order.len() {
+            self.sort_some();
+        }
+        self.order.last().and_then(|next| self.at(*next))
+    }
+
+    /// What a number of the order stands for.
+    fn at(&self, order: u64) -> Option<Met> {
         #[expect(clippy::cast_possible_truncation, reason = "the lower half is the place")]
-        let place = next as u32 as usize;
+        let place = order as u32 as usize;
         self.met.get(place).copied()
     }
 
     fn sort_some(&mut self) {
+        if self.order.is_empty() {
+            return;
+        }
         let some = self.next_sorted.min(self.order.len());
         self.sorted = self.order.len() - some;
         self.next_sorted = self.next_sorted.saturating_mul(2);
@@ -93,6 +109,7 @@ mod tests {
                 if action == 0 {
                     list.sort_by(|a: &Met, b: &Met| a.estimate.total_cmp(&b.estimate).then(a.id.cmp(&b.id)));
                     let expected = if list.is_empty() { None } else { Some(list.remove(0)) };
+                    prop_assert_eq!(queue.peek(), expected);
                     prop_assert_eq!(queue.pop(), expected);
                 } else {
                     let met = Met { estimate: f32::from(estimate), tree: 0, id, parent: id };
