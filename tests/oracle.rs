@@ -365,9 +365,12 @@ fn many_copies_of_one_vector_lose_no_recall_on_the_others() {
         rows.extend(vec![copy; 5000]);
         let [found] = mean_recall(metric, &rows, &queries, &[Ask::new(10)]);
         eprintln!("{metric}: recall@10 {alone:.4}, and {found:.4} among 5,000 copies of one vector");
-        // The default aims at .95, and copies may cost .02.
+        // The default aims at .95, and copies may cost .02 of that; what is found beyond it is luck.
         assert!(alone >= 0.93, "{metric}: recall@10 {alone}");
-        assert!(found >= alone - 0.02, "{metric}: recall@10 {alone}, and {found} among 5,000 copies of one vector");
+        assert!(
+            found >= alone.min(0.95) - 0.02,
+            "{metric}: recall@10 {alone}, and {found} among 5,000 copies of one vector"
+        );
     }
 }
 
@@ -412,7 +415,9 @@ fn one_vector_far_away_loses_no_recall() {
                 queries.iter().map(one).sum::<f64>() / queries.len() as f64
             };
             let (without, with) = (recall_with(None), recall_with(Some(far)));
-            assert!(with >= without - 0.02, "{metric}, one vector at {far:e}: recall {with}, without it {without}");
+            // Of what is aimed at: more is luck.
+            let least = without.min(0.95) - 0.02;
+            assert!(with >= least, "{metric}, one vector at {far:e}: recall {with}, without it {without}");
         }
     }
 }

@@ -43,7 +43,8 @@
 //! | 592 | 4 | correction: what sketches are multiplied with since later builds looked again, in 1,024ths, `u32` (0: none did) |
 //! | 596 | 4 | zero |
 //! | 600 | 24 x 8 | for k = 1, 10, 100 and in each for recall .5, .7, .8, .9, .95, .98, .99, .995: sketches to scan and vectors to compare exactly, `u32` each |
-//! | 792 | 224 | zero |
+//! | 792 | 24 x 4 | for the same k and recalls: the assurance with which searches end, `u32` (0: never measured; they end after so many sketches) |
+//! | 888 | 128 | zero |
 //! | 1016 | 8 | check, `u64`: c = 0xCBF29CE484222325, then c = (c ^ word) * 0x100000001B3 mod 2^64 for each `u64` before it |
 //!
 //! # Item ([`item`])

@@ -7,6 +7,7 @@
 //! of what is missed is nearly a straight line in that of the budget. (A search that is given the larger budget at once opens
 //! more branches before its first leaf, and may scan a few leaves in place of others.)
 
+use super::assurance::{self, NEAR, ease};
 use super::candidates::{estimate_of, id_of, insert, make_room, packed};
 use super::effort::line;
 use super::request::Request;
@@ -47,19 +48,31 @@ pub(crate) fn ladder(cap: usize) -> Vec<usize> {
 }
 
 /// How good the true neighbours of one query look, budget by budget.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Observed {
-    neighbours: usize,
+    pub(super) neighbours: usize,
+    /// For each step and each calibrated k the [`assurance`] that the search has then; it never falls. Empty if its metric
+    /// tells none.
+    pub(super) assured: Vec<Assured>,
     /// For each step of the ladder and each neighbour how many candidates look better; [`UNSEEN`] if it is not met, or too
     /// many do. Ends with the first step at which all neighbours are among the candidates.
-    ranks: Vec<u16>,
+    pub(super) ranks: Vec<u16>,
 }
 
-const UNSEEN: u16 = u16::MAX;
+/// What a search is assured of at a step of the ladder.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Assured {
+    /// Leaves looked at.
+    pub(super) leaves: u64,
+    /// For each calibrated k.
+    pub(super) of_ks: [f64; CALIBRATED_KS.len()],
+}
+
+pub(super) const UNSEEN: u16 = u16::MAX;
 
 impl Observed {
     /// The ranks of the nearest `k` with the budget of a step.
-    fn ranks(&self, step: usize, k: usize) -> &[u16] {
+    pub(super) fn ranks(&self, step: usize, k: usize) -> &[u16] {
         let rows = self.ranks.len() / self.neighbours.max(1);
         let from = step.min(rows.saturating_sub(1)) * self.neighbours;
         self.ranks.get(from..from + k.min(self.neighbours)).unwrap_or_default()
@@ -86,7 +99,8 @@ pub(crate) fn observe<'t>(
     // Most candidates are none of them, which one bit tells.
     let mut hints = [false; 1024];
     truth.iter().for_each(|id| hints[*id as usize % 1024] = true);
-    let (mut ranks, mut ranking) = (Vec::new(), Ranking::default());
+    let metric = target.items.of.metric;
+    let (mut ranks, mut assured, mut ranking) = (Vec::new(), Vec::new(), Ranking::default());
     Scratch::with(|scratch| {
         let forest = planted.forest;
         scratch.prepared.prepare(&forest.space, query, forest.leaf, forest.branch);
@@ -102,11 +116,18 @@ pub(crate) fn observe<'t>(
                     ranks[from + order[at].1] = rank;
                 }
             }
+            if assurance::is_told(metric) {
+                let (entries, upcoming) = (traversal.entries(), traversal.upcoming());
+                let before = assured.last().map_or([0.0f64; CALIBRATED_KS.len()], |before: &Assured| before.of_ks);
+                let at = |i: usize| entries * ease(metric, upcoming, ranking.near(CALIBRATED_KS[i]));
+                let of_ks = std::array::from_fn(|i| before[i].max(at(i)));
+                assured.push(Assured { leaves: traversal.leaves(), of_ks });
+            }
             if !ranks[from..].contains(&UNSEEN) {
                 break;
             }
         }
-        Ok(Observed { neighbours: truth.len(), ranks })
+        Ok(Observed { neighbours: truth.len(), assured, ranks })
     })
 }
 
@@ -160,6 +181,12 @@ impl Ranking {
         new.clear();
     }
 
+    /// The estimate of the k-th candidate, or of the last that is told if that comes before; infinite if there are fewer. As
+    /// of the last ranking.
+    fn near(&self, k: usize) -> f32 {
+        self.best.get(k.min(NEAR) - 1).map_or(f32::INFINITY, |near| estimate_of(*near))
+    }
+
     /// The ids of the best candidates, best first.
     fn ranked(&mut self) -> impl Iterator<Item = u32> {
         if !self.new.is_empty() {
@@ -175,10 +202,11 @@ pub(crate) fn fit(observed: &[Observed], ladder: &[usize], items: u64, is_of_que
     let mut calibration = Calibration::default();
     (calibration.items, calibration.queries) = (items, observed.len() as u32);
     calibration.is_of_queries = u32::from(is_of_queries);
-    for (k, row) in CALIBRATED_KS.into_iter().zip(&mut calibration.reach) {
+    for (of_k, (k, row)) in CALIBRATED_KS.into_iter().zip(&mut calibration.reach).enumerate() {
         let asked = observed.iter().enumerate().filter(|(i, _)| k <= asked_for(*i, observed.len()));
         let asked: Vec<&Observed> = asked.map(|(_, query)| query).collect();
         Curves::new(&asked, ladder, k).fit_row(k, row);
+        calibration.assurance[of_k] = assurance::fit(&asked, (of_k, k), row);
     }
     calibration
 }
@@ -294,7 +322,7 @@ mod tests {
     fn the_first_budget_is_the_least_that_was_tried() {
         let ladder = ladder(1_000);
         // All neighbours are in the nearest leaf, which only a budget that opens its branch reaches.
-        let found = Observed { neighbours: 10, ranks: (0..10).collect() };
+        let found = Observed { neighbours: 10, ranks: (0..10).collect(), assured: Vec::new() };
         let calibration = fit(&vec![found; 200], &ladder, 10_000, false);
         for reach in &calibration.reach[..2] {
             assert!(reach.iter().all(|reach| reach.sketches as usize == FIRST_BUDGET), "{reach:?}");
@@ -307,7 +335,7 @@ mod tests {
             let ladder = ladder(cap);
             assert!(ladder.len() >= 2 && ladder.is_sorted_by(|a, b| a < b), "{ladder:?}");
             for neighbours in [0, 100] {
-                let nothing = Observed { neighbours, ranks: Vec::new() };
+                let nothing = Observed { neighbours, ranks: Vec::new(), assured: Vec::new() };
                 let calibration = fit(&[nothing.clone(), nothing], &ladder, 10_000, false);
                 assert!(calibration.reach.as_flattened().iter().all(|reach| reach.sketches > 0));
             }
@@ -319,7 +347,8 @@ mod tests {
         let ladder = ladder(1_000);
         // Half of the neighbours are met with the first budget, all with the third.
         let rows = [[0, 1, UNSEEN, UNSEEN], [0, 1, UNSEEN, UNSEEN], [0, 1, 2, 3]].concat();
-        let calibration = fit(&vec![Observed { neighbours: 4, ranks: rows }; 200], &ladder, 10_000, false);
+        let observed = Observed { neighbours: 4, ranks: rows, assured: Vec::new() };
+        let calibration = fit(&vec![observed; 200], &ladder, 10_000, false);
         let row = &calibration.reach[1];
         assert_eq!(row[0].sketches as usize, FIRST_BUDGET);
         assert!(row[1..].iter().all(|reach| (ladder[1]..=ladder[2]).contains(&(reach.sketches as usize))), "{row:?}");
@@ -332,7 +361,8 @@ mod tests {
         // though so few queries tell nothing of what is missed once in a thousand times.
         let ladder = ladder(200);
         let ranks = (0..).take(ladder.len()).map(|step| if step == 0 { 0 } else { 100 * step });
-        let calibration = fit(&[Observed { neighbours: 1, ranks: ranks.collect() }], &ladder, 10_000, false);
+        let observed = Observed { neighbours: 1, ranks: ranks.collect(), assured: Vec::new() };
+        let calibration = fit(&[observed], &ladder, 10_000, false);
         let expected = Reach { sketches: 64, reranked: 1 };
         assert!(calibration.reach[0].iter().all(|reach| *reach == expected), "{calibration:?}");
     }

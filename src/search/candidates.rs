@@ -21,12 +21,17 @@ pub(crate) struct Candidates {
     threshold: f32,
     /// Ids met while pruning: a hash table with open addressing.
     met: Vec<u64>,
+    /// The very nearest, each item once, nearest first, `most_near` at most.
+    near: Vec<u64>,
+    most_near: usize,
 }
 
 impl Candidates {
-    /// Forgets all candidates.
-    pub(crate) fn begin(&mut self, keep: usize) {
+    /// Forgets all candidates. The `near`-th of them, `keep` at most, will be told at any time.
+    pub(crate) fn begin(&mut self, keep: usize, near: usize) {
         self.buffer.clear();
+        self.near.clear();
+        self.most_near = near;
         (self.keep, self.threshold) = (keep.max(1), f32::INFINITY);
     }
 
@@ -40,10 +45,33 @@ impl Candidates {
         if estimate > self.threshold {
             return;
         }
-        self.buffer.push(packed(id, estimate));
+        let candidate = packed(id, estimate);
+        self.buffer.push(candidate);
+        if self.near.len() < self.most_near || self.near.last() > Some(&candidate) {
+            self.offer_near(candidate);
+        }
         if self.buffer.len() >= self.keep.saturating_mul(2).max(FIRST) {
             self.prune();
         }
+    }
+
+    /// The estimate of the last of the very nearest; infinite if there are not enough.
+    pub(crate) fn near(&self) -> f32 {
+        let last = self.most_near.checked_sub(1).and_then(|last| self.near.get(last));
+        last.map_or(f32::INFINITY, |last| estimate_of(*last))
+    }
+
+    /// Puts a candidate in its place among the very nearest.
+    fn offer_near(&mut self, candidate: u64) {
+        let near = &mut self.near;
+        if let Some(at) = near.iter().position(|known| id_of(*known) == id_of(candidate)) {
+            if near[at] <= candidate {
+                return;
+            }
+            near.remove(at);
+        }
+        near.truncate(self.most_near.saturating_sub(1));
+        near.insert(near.partition_point(|known| *known < candidate), candidate);
     }
 
     /// Whether there are `keep` different items.
@@ -147,10 +175,11 @@ mod tests {
         fn it_keeps_what_sorting_would_keep(
             offers in prop::collection::vec((0u32..300, -100i16..100), 0..1500),
             keep in 1usize..100,
+            near in 0usize..20,
         ) {
             let mut best = std::collections::BTreeMap::new();
             let mut candidates = Candidates::default();
-            candidates.begin(keep);
+            candidates.begin(keep, near);
             for (id, estimate) in offers {
                 let estimate = f32::from(estimate);
                 candidates.offer(id, estimate);
@@ -159,6 +188,10 @@ mod tests {
             }
             let mut expected: Vec<(f32, u32)> = best.into_iter().map(|(id, estimate)| (estimate, id)).collect();
             expected.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+            let last = near.checked_sub(1).and_then(|last| expected.get(last)).map_or(f32::INFINITY, |last| last.0);
+            if near <= keep {
+                prop_assert_eq!(candidates.near(), last);
+            }
             expected.truncate(keep);
             let mut expected: Vec<u32> = expected.into_iter().map(|(_, id)| id).collect();
             prop_assert_eq!(candidates.is_full(), expected.len() == keep);
@@ -170,7 +203,7 @@ mod tests {
     #[test]
     fn estimates_that_are_not_numbers_come_last() {
         let mut candidates = Candidates::default();
-        candidates.begin(2);
+        candidates.begin(2, 0);
         for (id, estimate) in [(1, f32::NAN), (2, f32::INFINITY), (3, 1.0)] {
             candidates.offer(id, estimate);
         }

@@ -1,5 +1,6 @@
 //! How much of the forest a search looks at.
 
+use super::assurance::{self, NEAR};
 use super::request::Request;
 use crate::format::record::{CALIBRATED_KS, CALIBRATED_RECALLS, Calibration, NO_CORRECTION, Reach, Record};
 use crate::metric::Metric;
@@ -9,6 +10,11 @@ pub(crate) const DEFAULT_RECALL: f32 = 0.95;
 
 /// Entries to look at for each of many neighbours and each of its leaves, beyond what few take.
 const MET_AGAIN: f64 = 1.5;
+/// How many times more entries than usual a search looks at, at most, to be assured of its hits.
+const MOST_ENTRIES: f64 = 4.0;
+/// The power of the assurance that a recall takes in the entries that it takes: 1.3 for a recall of .90 to .99 (100,000
+/// vectors of sift and of minilm), 1.46 from 100,000 to 1,000,000 vectors (sift).
+const ASSURANCE_GROWTH: f64 = 1.4;
 /// The least part of what may be missed, to which that is narrowed for the last of many.
 const LEAST_MISSED: f32 = 1.0 / 32.0;
 
@@ -21,6 +27,8 @@ pub(crate) struct Effort {
     pub(crate) rerank: usize,
     /// Whether the budget counts entries that the filter admits, whatever it leaves out between them.
     counts_admitted: bool,
+    /// The [`assurance`] with which the search ends, if that was measured for what is wanted.
+    assurance: Option<f64>,
     /// For ten times the neighbours, the logarithm (to ten) of how many times the budget is needed.
     growth: f64,
 }
@@ -39,10 +47,11 @@ impl Effort {
         let reach = measured.map(|calibration| {
             let (budget, rerank) = calibrated(calibration, request.k, f64::from(request.recall));
             let growth = growth(searched / calibration.items as f64);
+            let assurance = assured(calibration, request, metric).map(|assurance| (assurance, growth));
             // Only filters ask for it.
             let tenfold = || calibrated(calibration, request.k.saturating_mul(10), f64::from(request.recall)).0;
             let tenfold = if request.filter.is_none() { budget } else { tenfold() };
-            (budget * growth, rerank, (tenfold / budget).log10())
+            (budget * growth, rerank, (tenfold / budget).log10(), assurance)
         });
         let natural = || natural(record, metric, searched, request);
         let correction = f64::from(record.calibration.correction()) / f64::from(NO_CORRECTION);
@@ -54,7 +63,7 @@ impl Effort {
             _ => 3.0,
         }));
         let rerank = match reach {
-            Some((_, rerank, _)) if request.oversampling.is_none() && request.search_k.is_none() => {
+            Some((_, rerank, ..)) if request.oversampling.is_none() && request.search_k.is_none() => {
                 // Not up: logarithms and targets in `f32` are not exact, and one more is much where two would do.
                 rerank.round() as usize
             }
@@ -62,9 +71,11 @@ impl Effort {
         };
         let is_plain = request.oversampling.is_none() && (reach.is_none() || request.search_k.is_some());
         let floor = if is_plain { request.k.saturating_add(14) } else { request.k };
+        let assurance = reach.and_then(|reach| reach.3);
         Self {
             budget,
             rerank: rerank.max(floor),
+            assurance: assurance.map(|(usual, growth)| usual * (correction * growth).powf(ASSURANCE_GROWTH)),
             counts_admitted: request.search_k.is_some(),
             growth: reach.map_or(0.5, |reach| reach.2).clamp(0.0, 1.0),
         }
@@ -111,6 +122,21 @@ impl Effort {
         entries >= self.entries_for(admitted / entries)
     }
 
+    /// Whether a search without a filter has looked at enough entries, of which the next one is this far beyond its hits:
+    /// see [`assurance::ease`].
+    pub(crate) fn is_assured(&self, entries: f64, ease: impl FnOnce() -> f64) -> bool {
+        let budget = self.budget as f64;
+        match self.assurance {
+            Some(wanted) => entries >= MOST_ENTRIES * budget || entries * ease() >= wanted,
+            None => entries >= budget,
+        }
+    }
+
+    /// The candidate whose distance has to be known for that, if `k` are wanted; 0 if none has to.
+    pub(crate) fn near(&self, k: usize) -> usize {
+        self.assurance.map_or(0, |_| k.min(NEAR))
+    }
+
     /// Entries to look at where the filter admits this part of them.
     pub(crate) fn entries_for(&self, part: f64) -> f64 {
         let budget = self.budget as f64;
@@ -145,12 +171,18 @@ fn natural(record: &Record, metric: Metric, searched: f64, request: &Request<'_>
 /// Neighbours that the queries of a calibration have to miss for what they tell to be relied on.
 const TELLING: f64 = 5.0;
 
+/// Whether the queries were enough to miss some of their k neighbours at this recall.
+#[expect(clippy::cast_precision_loss, reason = "an estimate")]
+fn is_telling(calibration: &Calibration, k: usize, recall: f64) -> bool {
+    f64::from(calibration.queries) * k as f64 * (1.0 - recall) >= TELLING
+}
+
 /// Sketches and exact comparisons for a recall of k neighbours, as measured. Where the queries were too few to miss some at
 /// this recall, at least what more neighbours, which are missed more often, take.
 #[expect(clippy::cast_precision_loss, reason = "an estimate")]
 fn calibrated(calibration: &Calibration, k: usize, recall: f64) -> (f64, f64) {
     let (budget, rerank) = measured(calibration, k, recall);
-    if f64::from(calibration.queries) * k as f64 * (1.0 - recall) >= TELLING {
+    if is_telling(calibration, k, recall) {
         return (budget, rerank);
     }
     let more = k.saturating_mul(10);
@@ -158,16 +190,37 @@ fn calibrated(calibration: &Calibration, k: usize, recall: f64) -> (f64, f64) {
     (budget.max(most), rerank.max(k as f64 + beyond - more as f64))
 }
 
+/// The assurance for what is wanted, if that lies within what was measured and told.
+fn assured(calibration: &Calibration, request: &Request<'_>, metric: Metric) -> Option<f64> {
+    let (k, recall) = (request.k, f64::from(request.recall).max(CALIBRATED_RECALLS[0]));
+    let is_within = k <= CALIBRATED_KS[CALIBRATED_KS.len() - 1]
+        && recall <= CALIBRATED_RECALLS[CALIBRATED_RECALLS.len() - 1] + f64::from(f32::EPSILON)
+        && is_telling(calibration, k, recall);
+    let is_measured = calibration.assurance.as_flattened().iter().all(|assurance| *assurance > 0);
+    let is_plain = request.filter.is_none() && request.search_k.is_none();
+    if !(is_within && is_measured && is_plain && assurance::is_told(metric)) {
+        return None;
+    }
+    let (of_ks, of_recalls) = lines(k, recall);
+    Some(of_ks.at(|k| of_recalls.at(|recall| f64::from(calibration.assurance[k][recall]).ln())).exp())
+}
+
 /// Straight lines between what was measured, in the logarithms of k, of what is missed, and of the effort.
 #[expect(clippy::cast_precision_loss, reason = "an estimate")]
 fn measured(calibration: &Calibration, k: usize, recall: f64) -> (f64, f64) {
-    let missed = |recall: f64| -(1.0 - recall).max(1e-6).ln();
-    let of_recalls = Line::through(&CALIBRATED_RECALLS.map(missed), missed(recall.max(CALIBRATED_RECALLS[0])));
-    let of_ks = Line::through(&CALIBRATED_KS.map(|k| (k as f64).ln()), (k.max(1) as f64).ln());
+    let (of_ks, of_recalls) = lines(k, recall);
     let log = |value: u32| f64::from(value.max(1)).ln();
     let at =
         |value: fn(Reach) -> u32| of_ks.at(|k| of_recalls.at(|recall| log(value(calibration.reach[k][recall])))).exp();
     (at(|reach| reach.sketches), at(|reach| reach.reranked).max(k as f64))
+}
+
+/// The places of k and of a recall among those calibrated.
+#[expect(clippy::cast_precision_loss, reason = "an estimate")]
+fn lines(k: usize, recall: f64) -> (Line, Line) {
+    let missed = |recall: f64| -(1.0 - recall).max(1e-6).ln();
+    let of_recalls = Line::through(&CALIBRATED_RECALLS.map(missed), missed(recall.max(CALIBRATED_RECALLS[0])));
+    (Line::through(&CALIBRATED_KS.map(|k| (k as f64).ln()), (k.max(1) as f64).ln()), of_recalls)
 }
 
 /// A place on straight lines through points with ascending `x`; the outer lines go on beyond the ends.

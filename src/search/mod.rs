@@ -1,5 +1,6 @@
 //! Searching: choose a plan, gather candidates, rerank them by exact distance, merge what is pending.
 
+mod assurance;
 pub(crate) mod calibration;
 pub(crate) mod candidates;
 pub(crate) mod depth;

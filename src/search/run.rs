@@ -87,7 +87,7 @@ impl<'t> Run<'_, 't> {
         Scratch::with(|scratch| {
             self.prepare(planted, scratch);
             let mut candidates = std::mem::take(&mut scratch.candidates);
-            candidates.begin(effort.rerank);
+            candidates.begin(effort.rerank, effort.near(self.request.k));
             let mut traversal = Traversal::begin(self.target, planted, pending, self.request, scratch);
             let ended = traversal.run(&effort, &mut candidates, |candidates| candidates.is_full());
             let preparing = self.searched.preparing;

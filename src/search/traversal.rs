@@ -1,5 +1,6 @@
 //! From leaf to leaf: scanning sketches, nearest centroid first, until the effort is met.
 
+use super::assurance::ease;
 use super::candidates::Candidates;
 use super::effort::Effort;
 use super::pending::Pending;
@@ -18,6 +19,11 @@ pub(crate) trait Sink {
     fn threshold(&self) -> f32;
     fn offer(&mut self, id: u32, estimate: f32);
 
+    /// The estimate of the last candidate that is wanted, infinite if there is none yet; `None` if that is not told.
+    fn near(&self) -> Option<f32> {
+        None
+    }
+
     /// Whether it takes what the set leaves out, too, and asks a predicate itself.
     const COUNTS_LEFT_OUT: bool = false;
 
@@ -32,6 +38,10 @@ impl Sink for Candidates {
 
     fn offer(&mut self, id: u32, estimate: f32) {
         Candidates::offer(self, id, estimate);
+    }
+
+    fn near(&self) -> Option<f32> {
+        Some(Candidates::near(self))
     }
 }
 
@@ -57,7 +67,16 @@ pub(crate) struct Progress {
     /// How many entries a predicate was asked of, and how many of them it admits.
     asked: f64,
     yes: f64,
+    /// The estimate of the last leaf that came out of the descent.
+    last: f32,
     searched: Searched,
+}
+
+/// A leaf that has come out of the descent.
+struct Next<'t> {
+    estimate: f32,
+    key: Key,
+    leaf: LeafRef<'t>,
 }
 
 /// One search through the forest, or a part of it.
@@ -110,26 +129,41 @@ impl<'a, 't> Traversal<'a, 't> {
         is_full: impl Fn(&mut S) -> bool,
     ) -> Result<Ended> {
         self.reach(effort.budget)?;
-        let mut ahead = None;
+        let mut ahead: Option<Next<'t>> = None;
         loop {
             let Progress { entries, admitted, .. } = self.scratch.progress;
-            if effort.is_met(entries, admitted) && is_full(sink) {
+            let upcoming = ahead.as_ref().map_or_else(|| self.upcoming(), |next| next.estimate);
+            if self.is_met(effort, sink, (entries, admitted), upcoming) && is_full(sink) {
                 return Ok(Ended::Enough);
             }
             if self.request.stop.is_due() {
                 return Ok(Ended::Stopped);
             }
-            let Some(leaf) = ahead.take().map_or_else(|| self.next(), |leaf| Ok(Some(leaf)))? else {
+            let Some(next) = ahead.take().map_or_else(|| self.next(), |next| Ok(Some(next)))? else {
                 return Ok(Ended::Exhausted);
             };
-            // The next leaf is on its way from memory while this one is scanned, if it will be scanned in any case.
+            // The leaf after it is on its way from memory while this one is scanned, if it will be scanned as far as is known.
             #[expect(clippy::cast_precision_loss, reason = "a leaf has few entries")]
-            let entries = entries + leaf.1.node.len as f64;
-            if self.request.filter.is_none() && !effort.is_met(entries, entries) {
+            let entries = entries + next.leaf.node.len as f64;
+            if self.request.filter.is_none() && !self.is_met(effort, sink, (entries, entries), next.estimate) {
                 ahead = self.next()?;
             }
-            self.scan(leaf, ahead.as_ref().map_or(&[], |leaf| leaf.1.node.blocks), sink)?;
+            self.scan(next, ahead.as_ref().map_or(&[], |next| next.leaf.node.blocks), sink)?;
         }
+    }
+
+    /// Whether the effort is met after so many entries, of which the filter admits so many.
+    fn is_met<S: Sink>(&self, effort: &Effort, sink: &S, (entries, admitted): (f64, f64), upcoming: f32) -> bool {
+        match sink.near().filter(|_| self.request.filter.is_none()) {
+            Some(near) => effort.is_assured(entries, || ease(self.target.items.of.metric, upcoming, near)),
+            None => effort.is_met(entries, admitted),
+        }
+    }
+
+    /// How far the next leaf is, by its sketch.
+    pub(crate) fn upcoming(&mut self) -> f32 {
+        let last = self.scratch.progress.last;
+        self.scratch.descent.upcoming().map_or(last, |met| met.estimate)
     }
 
     /// Scans leaves as [`Traversal::run`] does with this budget, however little has been found then.
@@ -153,6 +187,11 @@ impl<'a, 't> Traversal<'a, 't> {
         self.scratch.progress.entries
     }
 
+    /// Leaves looked at so far.
+    pub(crate) fn leaves(&self) -> u64 {
+        self.scratch.progress.leaves
+    }
+
     /// What has been done so far.
     pub(crate) fn searched(&self) -> Searched {
         let descent = &self.scratch.descent;
@@ -163,7 +202,7 @@ impl<'a, 't> Traversal<'a, 't> {
     }
 
     /// The nearest leaf that has not been looked at.
-    fn next(&mut self) -> Result<Option<(Key, LeafRef<'t>)>> {
+    fn next(&mut self) -> Result<Option<Next<'t>>> {
         let Scratch { descent, prepared, progress, .. } = &mut *self.scratch;
         let Some(met) = descent.next_leaf(self.planted.nodes, prepared)? else { return Ok(None) };
         let key = Key::leaf(self.target.items.of.index, met.tree, met.id);
@@ -172,6 +211,7 @@ impl<'a, 't> Traversal<'a, 't> {
             self.planted.nodes.prefetch_leaf(upcoming.tree, upcoming.id);
         }
         progress.leaves += 1;
+        progress.last = met.estimate;
         if progress.leaves > self.most_leaves {
             return Err(Error::corrupted(key, "this leaf or one of its like is reached on two ways"));
         }
@@ -179,11 +219,11 @@ impl<'a, 't> Traversal<'a, 't> {
         if self.request.filter.allowed.is_none() {
             leaf.prefetch();
         }
-        Ok(Some((key, leaf)))
+        Ok(Some(Next { estimate: met.estimate, key, leaf }))
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a leaf has few entries")]
-    fn scan<S: Sink>(&mut self, (key, leaf): (Key, LeafRef<'t>), ahead: &[u8], sink: &mut S) -> Result<()> {
+    fn scan<S: Sink>(&mut self, Next { key, leaf, .. }: Next<'t>, ahead: &[u8], sink: &mut S) -> Result<()> {
         let Scratch { prepared, mask, estimates, progress, .. } = &mut *self.scratch;
         let len = leaf.node.len;
         let (mut admitted, mut touched, mut allowed) = (len, len, None);

@@ -50,13 +50,13 @@ pub(crate) fn default_leaf_bits(metric: Metric, width: usize) -> u8 {
 }
 
 /// Bits per dimension of branch sketches. Ranking leaves needs more precision than ranking candidates, which are reranked
-/// anyway. With 2 bits instead of 4, searches of 100,000 vectors of minilm (384 dimensions, three seeds) with a recall of .90,
-/// .95 and .99 read 8, 11 and 9 percent fewer bytes in 3 to 4 percent less time, under the dot product (one seed) 10, 12 and
-/// 9 percent. On sift (128 dimensions) they read 4, 4 and 6 percent fewer in the same time, and among 1,000,000 at .99, one
-/// seed, 6 percent more: there 4 bits stay. Trials, timed in turns.
+/// anyway. With 2 bits instead of 4, searches of 100,000 vectors with a recall of .90, .95 and .99 read 8, 11 and 9 percent
+/// fewer bytes on minilm (384 dimensions) in 3 to 4 percent less time, under the dot product (one seed) 10, 12 and 9 percent
+/// fewer, and 5, 6 and 6 percent fewer on sift (128 dimensions) in the same time; among 1,000,000 (one seed) 9, 9 and 4
+/// percent fewer in about the same time. Trials, three seeds but for those, timed in turns.
 pub(crate) fn default_branch_bits(metric: Metric, width: usize) -> u8 {
     match (metric, width) {
-        (Metric::Manhattan, ..=384) | (_, ..=192) => 4,
+        (Metric::Manhattan, ..=384) | (_, ..=64) => 4,
         (Metric::Manhattan, _) | (_, ..=768) => 2,
         _ => 1,
     }

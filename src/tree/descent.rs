@@ -27,9 +27,11 @@ use crate::kernel::scan::Estimate;
 use crate::metric::Metric;
 use crate::sketch::query::{Look, Prepared};
 
-/// Entries under the branches opened just above the leaves, for each entry of the goal; four times as many for each level
-/// further up. More costs sketches of branches, less misses leaves whose branch's centroid is far.
-const COVER: usize = 16;
+/// Entries under the branches opened just above the leaves, for each entry of the goal, times the fourth root of the number of
+/// leaves: 16 in a forest of 1,700 leaves (100,000 items), 29 of 18,000 (1,000,000); four times as many for each level further
+/// up. More costs sketches of branches, less misses leaves whose branch's centroid is far, of which there are the more, the
+/// more branches there are.
+const COVER: f64 = 2.5;
 /// Branches of each height that a search opens at least. Under the nearest one alone are few of the neighbours of a query near
 /// its border, and all queries would take the second at about the same goal, where recall would jump (by .05 with 10,000 items).
 const LEAST_OPENED: usize = 2;
@@ -63,6 +65,8 @@ pub(crate) struct Descent {
     estimates: Vec<Estimate>,
     most_branches: u64,
     goal: usize,
+    /// Entries under opened branches for each entry of the goal.
+    cover: usize,
     /// Branches opened, with the branches above them; kept for builds only.
     above: Vec<(u32, u32)>,
     pub(crate) branches: u64,
@@ -82,7 +86,9 @@ impl Descent {
             frontier.queue.clear();
             (frontier.covered, frontier.opened) = (0, 0);
         }
+        let mut leaves = 0.0;
         for (tree, record) in trees {
+            leaves += f64::from(record.leaves);
             let height = record.height as usize;
             self.height = self.height.max(height + 1);
             if self.frontiers.len() < self.height {
@@ -92,13 +98,16 @@ impl Descent {
             self.frontiers[height].queue.push(root);
             self.most_branches += u64::from(record.next_branch);
         }
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small number")]
+        let cover = (COVER * leaves.sqrt().sqrt()).ceil() as usize;
+        self.cover = cover;
     }
 
     /// Opens branches, from the top down, until enough for `goal` entries hangs under those of each height.
     pub(crate) fn reach(&mut self, nodes: &Nodes<'_>, prepared: &mut Prepared, goal: usize) -> Result<()> {
         self.goal = goal.max(1);
         for height in (1..self.height).rev() {
-            let cover = self.goal.saturating_mul(COVER << (2 * (height - 1)).min(32));
+            let cover = self.goal.saturating_mul(self.cover << (2 * (height - 1)).min(32));
             let least = if self.is_by_distance { 0 } else { LEAST_OPENED };
             while self.frontiers[height].covered < cover || self.frontiers[height].opened < least {
                 let Some(met) = self.frontiers[height].queue.pop() else { break };

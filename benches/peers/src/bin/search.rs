@@ -71,7 +71,7 @@ fn main() -> Result<()> {
         Some(temp) => tempfile::tempdir_in(temp)?,
         None => tempfile::tempdir()?,
     };
-    let input = input::prepare(&args, temp.path())?;
+    let input = input::prepare(&args, args.learn, temp.path())?;
     let title = format!(
         "{}: {} of {} items, {} dimensions, {}; {} queries, k = {}",
         args.set, input.items, input.items_in_file, input.dims, input.metric, input.queries, args.k

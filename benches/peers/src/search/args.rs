@@ -12,14 +12,15 @@ usage: search --data DIR --set sift|minilm [OPTIONS]
   --set NAME       sift (Euclidean) or minilm (cosine)
   --items N        the first N train rows only; the exact answers are then computed
   --queries N      the first N test rows only
-  --stores LIST    of the stores below, with commas between them (all but spinney-recall)
+  --learn N        the last N of these are not asked: spinney calibrates with them (0: with its own items)
+  --stores LIST    of the stores below, with commas between them (all but spinney-search-k)
   --k K            neighbours of a query (10)
   --passes N       passes over the queries, of which the median counts (3)
   --svg FILE       draws the curves
   --python PATH    the Python that has what requirements.txt names (python3)
   --temp DIR       where the stores are made (the system's temporary folder)
 
-stores: spinney, spinney-recall (the same, asked for a recall instead of a search_k)
+stores: spinney, spinney-search-k (the same, told how much to scan instead of a recall)
         arroy     arroy-auto (as many trees as it chooses), arroy-10 (10 trees)
         hannoy
         usearch   usearch-f32, usearch-bf16 (what it chooses where the machine computes with it)
@@ -35,7 +36,7 @@ const FAMILIES: [(&str, &[&str]); 3] = [
 ];
 
 /// The stores that this program links; the others are Python's.
-pub const LINKED: [&str; 5] = ["spinney", "spinney-recall", "arroy-auto", "arroy-10", "hannoy"];
+pub const LINKED: [&str; 5] = ["spinney", "spinney-search-k", "arroy-auto", "arroy-10", "hannoy"];
 const LIBRARIES: [&str; 7] =
     ["hnswlib", "usearch-f32", "usearch-bf16", "faiss-ivf", "faiss-ivf-few", "faiss-hnsw", "annoy"];
 
@@ -45,6 +46,7 @@ pub struct Args {
     pub set: String,
     pub items: usize,
     pub queries: usize,
+    pub learn: usize,
     pub stores: Vec<String>,
     pub k: usize,
     pub passes: usize,
@@ -61,6 +63,7 @@ pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Args>> {
         set: String::new(),
         items: usize::MAX,
         queries: usize::MAX,
+        learn: 0,
         stores: stores("spinney,arroy,hannoy,usearch,hnswlib,faiss,annoy")?,
         k: 10,
         passes: 3,
@@ -78,6 +81,7 @@ pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Args>> {
             "--set" => args.set = value,
             "--items" => args.items = count(&word, &value)?,
             "--queries" => args.queries = count(&word, &value)?,
+            "--learn" => args.learn = count(&word, &value)?,
             "--stores" => args.stores = stores(&value)?,
             "--k" => args.k = count(&word, &value)?,
             "--passes" => args.passes = count(&word, &value)?,

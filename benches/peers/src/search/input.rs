@@ -98,10 +98,16 @@ pub fn read_set(args: &Args) -> Result<(Rows, Rows, usize)> {
     Ok((items, queries, items_in_file))
 }
 
-/// Reads the set and writes `items.f32`, `queries.f32` and `limits.f64` into `folder`: the rows, and for each query the
-/// largest distance that counts as right.
-pub fn prepare(args: &Args, folder: &Path) -> Result<Input> {
-    let (items, queries, items_in_file) = read_set(args)?;
+/// Reads the set and writes `items.f32`, `queries.f32`, `learn.f32` and `limits.f64` into `folder`: the rows, those that are
+/// not asked, and for each query the largest distance that counts as right.
+pub fn prepare(args: &Args, learn: usize, folder: &Path) -> Result<Input> {
+    let (items, mut queries, items_in_file) = read_set(args)?;
+    if learn >= queries.len() {
+        let rows = queries.len();
+        return Err(format!("--learn: expected fewer than the queries, {rows}, got {}", learn).into());
+    }
+    let learn = queries.values.split_off((queries.len() - learn) * queries.dims);
+    queries = Rows::new(queries.dims, queries.metric, queries.values);
     if args.k > items.len() {
         return Err(format!("--k: expected at most the number of items, {}, got {}", items.len(), args.k).into());
     }
@@ -113,6 +119,7 @@ pub fn prepare(args: &Args, folder: &Path) -> Result<Input> {
     let single = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
     write(&folder.join("items.f32"), items.iter().map(single))?;
     write(&folder.join("queries.f32"), queries.iter().map(single))?;
+    write(&folder.join("learn.f32"), std::iter::once(single(&learn)))?;
     write(&folder.join("limits.f64"), farthest.iter().map(|distance| (distance * (1.0 + TIE)).to_le_bytes().to_vec()))?;
     let Rows { dims, metric, .. } = items;
     Ok(Input { items: items.len(), items_in_file, queries: queries.len(), dims, metric, is_computed })

@@ -25,6 +25,8 @@ pub struct Job {
     pub dims: usize,
     pub k: usize,
     pub items: Rows,
+    /// Components of queries that are not asked: a store may learn from them.
+    pub learn: Vec<f32>,
     queries: Rows,
     /// For each query the largest distance that counts as right.
     limits: Vec<f64>,
@@ -67,7 +69,8 @@ impl Job {
         let queries = Rows::read(&folder.join("queries.f32"), dims, metric)?;
         let bytes = fs::read(folder.join("limits.f64"))?;
         let limits = bytes.as_chunks::<8>().0.iter().map(|limit| f64::from_le_bytes(*limit)).collect();
-        Ok(Self { folder, metric, dims, k, items, queries, limits })
+        let learn = Rows::read(&folder.join("learn.f32"), dims, metric)?.values;
+        Ok(Self { folder, metric, dims, k, items, learn, queries, limits })
     }
 
     /// Says what was built into `file`, then makes the passes that are asked for.

@@ -20,8 +20,8 @@ const AIMS: [usize; 9] = [500, 700, 800, 900, 950, 980, 990, 995, 999];
 pub fn serve(name: &str, job: &Job) -> Result<()> {
     let is_cosine = job.metric == Metric::Cosine;
     match (name, is_cosine) {
-        ("spinney", _) => spinney(job, name, false),
-        ("spinney-recall", _) => spinney(job, name, true),
+        ("spinney", _) => spinney(job, name, true),
+        ("spinney-search-k", _) => spinney(job, name, false),
         ("arroy-auto", true) => arroy::<arroy::distances::Cosine>(job, None),
         ("arroy-auto", false) => arroy::<arroy::distances::Euclidean>(job, None),
         ("arroy-10", true) => arroy::<arroy::distances::Cosine>(job, Some(10)),
@@ -58,7 +58,7 @@ fn database<K: 'static, V: 'static>(env: &Env<WithoutTls>) -> Result<heed::Datab
     Ok(opened.commit().ok_or("the database was not made")?)
 }
 
-/// Its knob is how much it scans, or, in thousandths, the recall that it aims at.
+/// Its knob is the recall that it aims at, in thousandths, or how much it scans.
 fn spinney(job: &Job, name: &str, aims: bool) -> Result<()> {
     let env = environment(job, name)?;
     let start = Instant::now();
@@ -70,6 +70,9 @@ fn spinney(job: &Job, name: &str, aims: bool) -> Result<()> {
         writer.add_item(&mut wtxn, id, row)?;
     }
     writer.build(&mut wtxn, &BuildOptions::default())?;
+    if !job.learn.is_empty() {
+        writer.calibrate(&mut wtxn, &job.learn)?;
+    }
     wtxn.commit()?;
     let time = start.elapsed();
 
@@ -80,7 +83,17 @@ fn spinney(job: &Job, name: &str, aims: bool) -> Result<()> {
     let stats = reader.stats()?;
     let copies = stats.trees * if stats.spill { 2 } else { 1 };
     let described = Described {
-        params: format!("spinney's defaults: sketch_bits {}, {copies} sketches an item", stats.sketch_bits),
+        params: {
+            let of = if job.learn.is_empty() {
+                "its items".to_owned()
+            } else {
+                format!("{} queries", job.learn.len() / job.dims)
+            };
+            format!(
+                "spinney's defaults: sketch_bits {}, {copies} sketches an item, calibrated with {of}",
+                stats.sketch_bits
+            )
+        },
         time,
         knob_name: if aims { "recall x 1000" } else { "search_k" },
         knobs: if aims { AIMS.to_vec() } else { doubling(100, copies * job.items.len()) },
