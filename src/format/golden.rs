@@ -6,6 +6,7 @@ use super::record::Record;
 use super::{BLOCK, Key};
 use crate::metric::Metric;
 use crate::sketch::block::Blocks;
+use crate::sketch::encode::bfloat16;
 
 /// Bytes from hex, spaces between, `x*n` for n times the byte x.
 fn hex(text: &str) -> Vec<u8> {
@@ -64,8 +65,8 @@ fn items_and_pending_marks() {
 /// Two entries: nibbles of the first all 5, of the second (position modulo 16).
 fn packed(layout: Layout) -> Packed {
     let mut blocks = Blocks::new(layout, 2);
-    blocks.push((0..layout.positions()).map(|_| 5), (1.0, 2.0));
-    blocks.push((0u8..16).cycle().take(layout.positions()), (-1.0, -2.0));
+    blocks.push((0..layout.positions()).map(|_| 5), [1.0, 2.0].map(bfloat16));
+    blocks.push((0u8..16).cycle().take(layout.positions()), [-1.0, -2.0].map(bfloat16));
     let steps = if layout.code == Code::Grid { vec![0.5; 64] } else { Vec::new() };
     Packed { layout, len: 2, centroid: vec![1.0; 64], steps, blocks: blocks.into_bytes() }
 }
@@ -78,7 +79,7 @@ fn nibbles() -> String {
 #[test]
 fn leaf() {
     let value = leaf_value(&packed(Layout { code: Code::Rotated, bits: 1, width: 64 }), &[3, 65_541]);
-    let factors = "0000803f 000080bf 00*120 00000040 000000c0 00*120";
+    let factors = "803f 80bf 00*60 0040 00c0 00*60";
     let set = "3a300000 02000000 0000 0000 0100 0000 18000000 1a000000 0300 0500 00*4";
     let expected = hex(&format!(
         "00 00 01 00 02000000 40000000 1c000000 0200000000000000 00*40 0000803f*64 {set} {} {factors}",
@@ -117,7 +118,7 @@ fn children(last: u64) -> [Child; 2] {
 fn branch_of_the_dot_product() {
     let value =
         branch_value(1, &packed(Layout { code: Code::Rotated, bits: 1, width: 64 }), &children(1), Metric::DotProduct);
-    let factors = "0000803f 000080bf 00*120 00000040 000000c0 00*120";
+    let factors = "803f 80bf 00*60 0040 00c0 00*60";
     let expected = hex(&format!(
         "01 00 01 00 02000000 40000000 00000000 6500000000000000 00*40 0000803f*64 \
          07000000 09000000 00*8 64000000 01000000 00*8 0000803f 000000c0 00*8 {} {factors}",

@@ -99,7 +99,8 @@
 //!
 //! A block holds, for each position p in 0..(width b / 4), 16 bytes of nibbles: byte 2j has entry j in its low half and
 //! entry j + 16 in its high half, byte 2j + 1 has entries j + 8 and j + 24 (j in 0..8). A nibble holds the codes of
-//! 4 / b consecutive dimensions, the first in its lowest bits. For code 0 follow the factors `f32 a[32]`, `f32 b[32]`.
+//! 4 / b consecutive dimensions, the first in its lowest bits. For code 0 follow the factors `a[32]` and `b[32]`, each the upper half
+//! of an `f32` (bfloat16).
 //! Children of a branch are sorted by id. How codes and factors are computed is said in [`sketch`](crate::sketch).
 
 pub(crate) mod item;

@@ -72,7 +72,7 @@ impl Layout {
 
     /// Bytes of a block: its codes and, if the code has them, its factors.
     pub(crate) const fn block_bytes(&self) -> usize {
-        self.code_bytes() + if matches!(self.code, Code::Rotated) { 2 * 4 * BLOCK } else { 0 }
+        self.code_bytes() + if matches!(self.code, Code::Rotated) { 2 * 2 * BLOCK } else { 0 }
     }
 }
 

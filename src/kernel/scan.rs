@@ -76,10 +76,10 @@ fn scan_with<S: Simd>(simd: S, scan: &Scan<'_>, allowed: Option<&[u32]>, thresho
         let mut low = f32x16::float_from(low) * delta + bias;
         let mut high = f32x16::float_from(high) * delta + bias;
         if has_factors {
-            let (factors, _) = factors.split_at(8 * BLOCK);
-            let floats = |at: usize| -> f32x16<S> { u8x64::from_slice(simd, &factors[at..at + 64]).bitcast() };
-            low = (floats(0) + base) + floats(4 * BLOCK) * low;
-            high = (floats(64) + base) + floats(4 * BLOCK + 64) * high;
+            let (a, b) = factors.split_at(2 * BLOCK);
+            let ((a_low, a_high), (b_low, b_high)) = (floats(simd, a), floats(simd, b));
+            low = (a_low + base) + b_low * low;
+            high = (a_high + base) + b_high * high;
         } else {
             low += base;
             high += base;
@@ -110,6 +110,14 @@ fn push(first: usize, mut keep: u32, estimates: &[f32; BLOCK], out: &mut Vec<Est
         let position = first as u32 + lane;
         out.push(Estimate { position, estimate: estimates[lane as usize % BLOCK] });
     }
+}
+
+/// The floats of which 32 factors are the upper halves.
+#[inline(always)]
+fn floats<S: Simd>(simd: S, factors: &[u8]) -> (f32x16<S>, f32x16<S>) {
+    let halves: u16x32<S> = u8x64::from_slice(simd, &factors[..2 * BLOCK]).bitcast();
+    let (low, high) = halves.widen();
+    ((low << 16).bitcast(), (high << 16).bitcast())
 }
 
 /// The sum of the looked-up bytes of each entry. What is longer than a group takes a loop of its own, so that the usual
@@ -176,6 +184,7 @@ fn wanted(len: usize, first: usize) -> u32 {
 mod tests {
     use super::*;
     use crate::kernel::levels;
+    use crate::sketch::encode::bfloat16;
     use proptest::prelude::*;
     use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
 
@@ -198,8 +207,8 @@ mod tests {
             let mut estimate = sum as f32 * scan.delta + scan.bias;
             if scan.layout.code == Code::Rotated {
                 let float = |at: usize| {
-                    let at = scan.layout.code_bytes() + 4 * at;
-                    f32::from_le_bytes(block[at..at + 4].try_into().unwrap())
+                    let at = scan.layout.code_bytes() + 2 * at;
+                    f32::from_le_bytes([0, 0, block[at], block[at + 1]])
                 };
                 estimate = (float(j) + scan.base) + float(32 + j) * estimate;
             } else {
@@ -226,7 +235,7 @@ mod tests {
             let mut blocks = Vec::new();
             for _ in 0..len.div_ceil(BLOCK) {
                 blocks.extend((0..layout.code_bytes()).map(|_| if full { 0xFF } else { rng.random::<u8>() }));
-                blocks.extend((layout.code_bytes()..layout.block_bytes()).step_by(4).flat_map(|_| rng.random_range(-9f32..9.0).to_le_bytes()));
+                blocks.extend((layout.code_bytes()..layout.block_bytes()).step_by(2).flat_map(|_| bfloat16(rng.random_range(-9f32..9.0)).to_le_bytes()));
             }
             let tables: Vec<u8> = (0..16 * layout.positions()).map(|_| if full { TOP } else { rng.random_range(0..=TOP) }).collect();
             let scan = Scan { layout, blocks: &blocks, len, tables: &tables, delta: 0.37, bias: -3.0, base: 11.0, ahead: &blocks };

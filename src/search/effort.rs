@@ -12,9 +12,11 @@ pub(crate) const DEFAULT_RECALL: f32 = 0.95;
 const MET_AGAIN: f64 = 1.5;
 /// How many times more entries than usual a search looks at, at most, to be assured of its hits.
 const MOST_ENTRIES: f64 = 4.0;
-/// The power of the assurance that a recall takes in the entries that it takes: 1.3 for a recall of .90 to .99 (100,000
-/// vectors of sift and of minilm), 1.46 from 100,000 to 1,000,000 vectors (sift).
-const ASSURANCE_GROWTH: f64 = 1.4;
+/// The bounds of the power of entries with which the assurance grows. Over recalls it was found to be 1.3 among 100,000 vectors
+/// of sift and of minilm, over numbers of vectors 1.5; where few leaves are scanned, more.
+const ASSURANCE_POWERS: std::ops::RangeInclusive<f64> = 1.0..=4.0;
+/// The recalls between which that power is told, among those calibrated: .8 and .98.
+const STEEP: [usize; 2] = [2, 5];
 /// The least part of what may be missed, to which that is narrowed for the last of many.
 const LEAST_MISSED: f32 = 1.0 / 32.0;
 
@@ -44,17 +46,17 @@ impl Effort {
     pub(crate) fn new(request: &Request<'_>, record: &Record, metric: Metric) -> Self {
         let searched = record.indexed as f64;
         let measured = Some(&record.calibration).filter(|calibration| calibration.items > 0);
+        let correction = f64::from(record.calibration.correction()) / f64::from(NO_CORRECTION);
         let reach = measured.map(|calibration| {
             let (budget, rerank) = calibrated(calibration, request.k, f64::from(request.recall));
             let growth = growth(searched / calibration.items as f64);
-            let assurance = assured(calibration, request, metric).map(|assurance| (assurance, growth));
+            let assurance = assured(calibration, request, metric, correction * growth);
             // Only filters ask for it.
             let tenfold = || calibrated(calibration, request.k.saturating_mul(10), f64::from(request.recall)).0;
             let tenfold = if request.filter.is_none() { budget } else { tenfold() };
             (budget * growth, rerank, (tenfold / budget).log10(), assurance)
         });
         let natural = || natural(record, metric, searched, request);
-        let correction = f64::from(record.calibration.correction()) / f64::from(NO_CORRECTION);
         let aimed = || correction * reach.map_or_else(natural, |reach| reach.0);
         let budget = request.search_k.unwrap_or_else(|| aimed() as usize).max(1);
         let plain = f64::from(request.oversampling.unwrap_or(match record.sketch_bits {
@@ -71,11 +73,10 @@ impl Effort {
         };
         let is_plain = request.oversampling.is_none() && (reach.is_none() || request.search_k.is_some());
         let floor = if is_plain { request.k.saturating_add(14) } else { request.k };
-        let assurance = reach.and_then(|reach| reach.3);
         Self {
             budget,
             rerank: rerank.max(floor),
-            assurance: assurance.map(|(usual, growth)| usual * (correction * growth).powf(ASSURANCE_GROWTH)),
+            assurance: reach.and_then(|reach| reach.3),
             counts_admitted: request.search_k.is_some(),
             growth: reach.map_or(0.5, |reach| reach.2).clamp(0.0, 1.0),
         }
@@ -190,8 +191,9 @@ fn calibrated(calibration: &Calibration, k: usize, recall: f64) -> (f64, f64) {
     (budget.max(most), rerank.max(k as f64 + beyond - more as f64))
 }
 
-/// The assurance for what is wanted, if that lies within what was measured and told.
-fn assured(calibration: &Calibration, request: &Request<'_>, metric: Metric) -> Option<f64> {
+/// The assurance for what is wanted where that takes so many times the entries that it took, if it lies within what was
+/// measured and told.
+fn assured(calibration: &Calibration, request: &Request<'_>, metric: Metric, times: f64) -> Option<f64> {
     let (k, recall) = (request.k, f64::from(request.recall).max(CALIBRATED_RECALLS[0]));
     let is_within = k <= CALIBRATED_KS[CALIBRATED_KS.len() - 1]
         && recall <= CALIBRATED_RECALLS[CALIBRATED_RECALLS.len() - 1] + f64::from(f32::EPSILON)
@@ -202,7 +204,17 @@ fn assured(calibration: &Calibration, request: &Request<'_>, metric: Metric) -> 
         return None;
     }
     let (of_ks, of_recalls) = lines(k, recall);
-    Some(of_ks.at(|k| of_recalls.at(|recall| f64::from(calibration.assurance[k][recall]).ln())).exp())
+    let log = |k: usize, recall: usize| f64::from(calibration.assurance[k][recall]).ln();
+    let usual = of_ks.at(|k| of_recalls.at(|recall| log(k, recall)));
+    if times == 1.0 {
+        return Some(usual.exp());
+    }
+    // As far as the assurance of another recall that takes so many times the entries would be.
+    let sketches = |k: usize, recall: usize| f64::from(calibration.reach[k][recall].sketches.max(1)).ln();
+    let rise = of_ks.at(|k| log(k, STEEP[1]) - log(k, STEEP[0]));
+    let power = rise / of_ks.at(|k| sketches(k, STEEP[1]) - sketches(k, STEEP[0]));
+    let power = if power.is_nan() { *ASSURANCE_POWERS.start() } else { power };
+    Some((usual + power.clamp(*ASSURANCE_POWERS.start(), *ASSURANCE_POWERS.end()) * times.ln()).exp())
 }
 
 /// Straight lines between what was measured, in the logarithms of k, of what is missed, and of the effort.

@@ -1,6 +1,6 @@
 //! Packing codes into blocks of 32 entries, as the specification of [`format`](crate::format) says, and unpacking them.
 
-use super::encode::Frame;
+use super::encode::{Factors, Frame, NO_FACTORS};
 use super::space::Space;
 use crate::format::BLOCK;
 use crate::format::item::ItemRef;
@@ -12,7 +12,7 @@ pub(crate) struct Sketches {
     pub(crate) frame: Frame,
     /// One byte per nibble, entry after entry.
     nibbles: Vec<u8>,
-    factors: Vec<(f32, f32)>,
+    factors: Vec<Factors>,
 }
 
 impl Sketches {
@@ -33,7 +33,7 @@ impl Sketches {
     pub(crate) fn unpack(node: &NodeRef<'_>) -> Self {
         let frame = Frame { layout: node.layout, centroid: node.centroid.to_vec(), steps: node.steps.to_vec() };
         let (positions, code_bytes) = (node.layout.positions(), node.layout.code_bytes());
-        let mut sketches = Self { frame, nibbles: vec![0; positions * node.len], factors: vec![(0.0, 0.0); node.len] };
+        let mut sketches = Self { frame, nibbles: vec![0; positions * node.len], factors: vec![NO_FACTORS; node.len] };
         let blocks = node.blocks.chunks_exact(node.layout.block_bytes());
         let entries = sketches.nibbles.chunks_mut(positions * BLOCK).zip(sketches.factors.chunks_mut(BLOCK));
         for (block, (nibbles, factors)) in blocks.zip(entries) {
@@ -46,9 +46,8 @@ impl Sketches {
                     .for_each(|(nibble, codes)| *nibble = codes[byte] >> shift & 15);
             }
             if node.layout.code == Code::Rotated {
-                let float =
-                    |i: usize| f32::from_le_bytes([rest[4 * i], rest[4 * i + 1], rest[4 * i + 2], rest[4 * i + 3]]);
-                factors.iter_mut().enumerate().for_each(|(i, factors)| *factors = (float(i), float(BLOCK + i)));
+                let factor = |i: usize| u16::from_le_bytes([rest[2 * i], rest[2 * i + 1]]);
+                factors.iter_mut().enumerate().for_each(|(i, factors)| *factors = [factor(i), factor(BLOCK + i)]);
             }
         }
         sketches
@@ -76,7 +75,7 @@ impl Sketches {
     }
 
     /// The nibbles and factors of an entry.
-    pub(crate) fn entry(&self, position: usize) -> (&[u8], (f32, f32)) {
+    pub(crate) fn entry(&self, position: usize) -> (&[u8], Factors) {
         let positions = self.frame.layout.positions();
         (&self.nibbles[position * positions..(position + 1) * positions], self.factors[position])
     }
@@ -116,7 +115,7 @@ impl Blocks {
     }
 
     /// Adds the next entry: its nibbles in order of position, and its factors if the code has them.
-    pub(crate) fn push(&mut self, nibbles: impl Iterator<Item = u8>, factors: (f32, f32)) {
+    pub(crate) fn push(&mut self, nibbles: impl Iterator<Item = u8>, [a, b]: Factors) {
         let (index, entry) = (self.len / BLOCK, self.len % BLOCK);
         let Some(block) = self.bytes.chunks_exact_mut(self.layout.block_bytes()).nth(index) else { return };
         let (codes, rest) = block.split_at_mut(self.layout.code_bytes());
@@ -125,8 +124,8 @@ impl Blocks {
             position[byte] |= nibble << shift;
         }
         if self.layout.code == Code::Rotated {
-            rest[4 * entry..][..4].copy_from_slice(&factors.0.to_le_bytes());
-            rest[4 * (BLOCK + entry)..][..4].copy_from_slice(&factors.1.to_le_bytes());
+            rest[2 * entry..][..2].copy_from_slice(&a.to_le_bytes());
+            rest[2 * (BLOCK + entry)..][..2].copy_from_slice(&b.to_le_bytes());
         }
         self.len += 1;
     }

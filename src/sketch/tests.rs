@@ -3,7 +3,7 @@
 use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
 
 use super::block::Sketches;
-use super::encode::{Frame, branch_layout, leaf_layout};
+use super::encode::{Frame, bfloat16, branch_layout, leaf_layout};
 use super::query::{Look, Prepared};
 use super::space::{Space, plain};
 use crate::format::item::{Components, ItemRef};
@@ -133,6 +133,22 @@ fn a_large_common_shift_costs_no_precision() {
             assert!(found > least, "{metric}, {bits} bits: correlation {found}");
         }
     }
+}
+
+#[test]
+fn factors_are_the_nearest_with_half_the_bits() {
+    let number = |half: u16| f32::from_bits(u32::from(half) << 16);
+    for i in 0..=u16::MAX {
+        if number(i).is_finite() {
+            assert_eq!(bfloat16(number(i)), i);
+        }
+    }
+    assert_eq!([1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0, -1.0 - 1.1 / 256.0].map(bfloat16), [0x3F80, 0x3F82, 0xBF81]);
+    assert!(
+        number(bfloat16(f32::from_bits(0x7FFF_FFFF))).is_nan()
+            && number(bfloat16(f32::from_bits(0xFF80_0001))).is_nan()
+    );
+    assert_eq!(number(bfloat16(f32::MAX)), f32::INFINITY);
 }
 
 #[test]
