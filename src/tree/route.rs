@@ -18,6 +18,8 @@ pub(crate) const SHORTLIST: usize = 12;
 /// Scores that are looked at together.
 pub(crate) const LANES: usize = 16;
 /// Weight of the parallel part of the residual in SOAR's rule.
+/// Without it (0), searches of 98,000 vectors scan 6 to 9 percent more sketches for the same recall (sift), or 20 to 56 percent
+/// (minilm). With .5, 1.5, 2 and 4 they scan as many, within what three seeds differ by (5 percent; at .99 on minilm, 20).
 const SOAR_LAMBDA: f32 = 1.0;
 /// No leaf: what stands in for the second leaf without spill.
 pub(crate) const NO_LEAF: u32 = u32::MAX;
