@@ -7,7 +7,7 @@
 //! of what is missed is nearly a straight line in that of the budget. (A search that is given the larger budget at once opens
 //! more branches before its first leaf, and may scan a few leaves in place of others.)
 //!
-//! The same climb tells which [assurance](super::assurance) a search without a filter has to end with: it says when each query
+//! The same climb tells which [`assurance`] a search without a filter has to end with: it says when each query
 //! would have ended, and what it had found by then.
 
 use super::assurance::{self, NEAR, ease};
