@@ -35,7 +35,7 @@ use crate::metric::Metric;
 pub(crate) const NEAR: usize = 10;
 /// The bounds of (d / d_k)^2. Sketches tell very small distances badly, and with fewer than k candidates d_k is infinite.
 const RATIOS: std::ops::RangeInclusive<f32> = 0.25..=4.0;
-/// Steps in which the assurance for a recall is sought: among values from 1 to 2^32 to a hundred-thousandth.
+/// Steps in which the assurance for a recall is sought between the least and the most that was observed.
 const BISECTIONS: usize = 24;
 /// How many times more assurance the next recall is given if it was out of reach.
 const OUT_OF_REACH: f64 = 4.0;
@@ -79,7 +79,8 @@ pub(crate) fn fit(
             }
             high.exp()
         } else {
-            before * OUT_OF_REACH
+            // More than what was seen not to be enough.
+            (before * OUT_OF_REACH).max(most)
         };
         before = found.max(before);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
@@ -153,7 +154,7 @@ mod tests {
         }
         // With fewer comparisons none is found, whatever the assurance.
         let few = [Reach { sketches: 0, reranked: 3 }; CALIBRATED_RECALLS.len()];
-        assert_eq!(fit(&asked, (0, 1), &few)[..3], [4, 16, 64]);
+        assert_eq!(fit(&asked, (0, 1), &few)[..3], [10_000, 40_000, 160_000]);
         assert_eq!(fit(&[], (0, 1), &reach), [0; CALIBRATED_RECALLS.len()]);
     }
 }

@@ -29,7 +29,7 @@ fn step_factors(bits: u8) -> &'static [f32] {
 
 /// The factors a and b of an entry, as they are stored.
 ///
-/// Half of an `f32` is enough: its error of 1 part in 512 at most is far below that of the code they scale. On 100,000 vectors
+/// Half of an `f32` is enough: its error is 1 part in 256 at most. On 100,000 vectors
 /// of sift and of minilm (three seeds) recall was the same to .001, from 9 and 6 percent fewer bytes.
 pub(crate) type Factors = [u16; 2];
 /// What a code without factors has in their place.

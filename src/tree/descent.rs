@@ -28,7 +28,7 @@ use crate::metric::Metric;
 use crate::sketch::query::{Look, Prepared};
 
 /// Entries under the branches opened just above the leaves, for each entry of the goal, times the fourth root of the number of
-/// leaves: 16 in a forest of 1,700 leaves (100,000 items), 29 of 18,000 (1,000,000); four times as many for each level further
+/// leaves: 16 in a forest of 1,600 leaves (100,000 items), 29 of 18,000 (1,000,000); four times as many for each level further
 /// up. More costs sketches of branches, less misses leaves whose branch's centroid is far, of which there are the more, the
 /// more branches there are.
 const COVER: f64 = 2.5;

@@ -422,7 +422,7 @@ pub const OF_NODES: &[(&str, Damage)] = &[
     ("a flipped factor of a child", |p| {
         let branch = p.any(BRANCH);
         let at = p.node(branch).factors_at()?;
-        p.edit_node(branch, |branch| branch.blocks[at + 128] ^= 1);
+        p.edit_node(branch, |branch| branch.blocks[at + 64] ^= 1);
         Some(vec![(branch, "sketch")])
     }),
     ("another centroid of a leaf", |p| {

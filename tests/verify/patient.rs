@@ -104,7 +104,7 @@ impl Node {
 
     /// Where the factors of the first block start, if there are any.
     pub fn factors_at(&self) -> Option<usize> {
-        (self.header[1] == 0).then(|| self.block_bytes - 256)
+        (self.header[1] == 0).then(|| self.block_bytes - 128)
     }
 }
 
