@@ -43,9 +43,12 @@
 //! | 592 | 4 | correction: what sketches are multiplied with since later builds looked again, in 1,024ths, `u32` (0: none did) |
 //! | 596 | 4 | zero |
 //! | 600 | 24 x 8 | for k = 1, 10, 100 and in each for recall .5, .7, .8, .9, .95, .98, .99, .995: sketches to scan and vectors to compare exactly, `u32` each |
-//! | 792 | 24 x 4 | for the same k and recalls: the assurance with which searches end, `u32` (0: never measured; they end after so many sketches) |
+//! | 792 | 24 x 4 | for the same k and recalls: the assurance with which searches end, `u32`; if one is 0, none was measured, and they end after so many sketches |
 //! | 888 | 128 | zero |
 //! | 1016 | 8 | check, `u64`: c = 0xCBF29CE484222325, then c = (c ^ word) * 0x100000001B3 mod 2^64 for each `u64` before it |
+//!
+//! The assurance of a search is e (d / d_k)^8, with e the entries of the leaves it has scanned, d the distance of the nearest
+//! leaf left and d_k that of its min(k, 10)-th candidate, as sketches tell them, and (d / d_k)^2 kept between 1/4 and 4.
 //!
 //! # Item ([`item`])
 //! | offset | size | field |
@@ -99,8 +102,8 @@
 //!
 //! A block holds, for each position p in 0..(width b / 4), 16 bytes of nibbles: byte 2j has entry j in its low half and
 //! entry j + 16 in its high half, byte 2j + 1 has entries j + 8 and j + 24 (j in 0..8). A nibble holds the codes of
-//! 4 / b consecutive dimensions, the first in its lowest bits. For code 0 follow the factors `a[32]` and `b[32]`, each the upper half
-//! of an `f32` (bfloat16).
+//! 4 / b consecutive dimensions, the first in its lowest bits. For code 0 follow the factors `a[32]` and `b[32]`, each the
+//! upper half of an `f32` (bfloat16).
 //! Children of a branch are sorted by id. How codes and factors are computed is said in [`sketch`](crate::sketch).
 
 pub(crate) mod item;

@@ -80,7 +80,7 @@ pub(crate) struct Calibration {
     pub(crate) correction: u32,
     reserved: u32,
     pub(crate) reach: [[Reach; CALIBRATED_RECALLS.len()]; CALIBRATED_KS.len()],
-    /// For each reach the assurance (see [`search`](crate::search)) with which searches end that tell it; 0 if none was measured.
+    /// For each reach the assurance with which searches end, see [`format`](super); zeros if none was measured.
     pub(crate) assurance: [[u32; CALIBRATED_RECALLS.len()]; CALIBRATED_KS.len()],
     reserved_too: [u64; 16],
 }

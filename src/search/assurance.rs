@@ -33,6 +33,8 @@ use crate::metric::Metric;
 
 /// The candidate whose distance is told, if more are wanted.
 pub(crate) const NEAR: usize = 10;
+/// How many times the usual number of entries a search looks at, at most, to be assured of its hits.
+pub(crate) const MOST_ENTRIES: f64 = 4.0;
 /// The bounds of (d / d_k)^2. Sketches tell very small distances badly, and with fewer than k candidates d_k is infinite.
 const RATIOS: std::ops::RangeInclusive<f32> = 0.25..=4.0;
 /// Steps in which the assurance for a recall is sought between the least and the most that was observed.
@@ -70,7 +72,7 @@ pub(crate) fn fit(
     }
     let mut before = 1.0;
     for ((row, reach), recall) in row.iter_mut().zip(reach).zip(CALIBRATED_RECALLS) {
-        let is_enough = |assurance: f64| missed(asked, (of_k, k), assurance, reach.reranked) <= 1.0 - recall;
+        let is_enough = |assurance: f64| missed(asked, (of_k, k), assurance, reach) <= 1.0 - recall;
         let found = if is_enough(most) {
             let (mut low, mut high) = (least.ln(), most.ln());
             for _ in 0..BISECTIONS {
@@ -90,14 +92,16 @@ pub(crate) fn fit(
     row
 }
 
-/// The part of all neighbours that queries miss which end with this assurance and compare so many candidates.
+/// The part of all neighbours that queries miss which end with this assurance, or with the most entries for this effort, and
+/// compare its candidates.
 #[expect(clippy::cast_precision_loss, reason = "counts of neighbours")]
-fn missed(asked: &[&Observed], (of_k, k): (usize, usize), assurance: f64, reranked: u32) -> f64 {
+fn missed(asked: &[&Observed], (of_k, k): (usize, usize), assurance: f64, reach: &Reach) -> f64 {
+    let most = MOST_ENTRIES * f64::from(reach.sketches);
     let (mut missed, mut all) = (0.0, 0);
     for query in asked {
         let lost =
-            |step: usize| query.ranks(step, k).iter().filter(|rank| u32::from(**rank) >= reranked).count() as f64;
-        let upper = query.assured.partition_point(|told| told.of_ks[of_k] < assurance);
+            |step: usize| query.ranks(step, k).iter().filter(|rank| u32::from(**rank) >= reach.reranked).count() as f64;
+        let upper = query.assured.partition_point(|told| told.of_ks[of_k] < assurance && told.entries < most);
         missed += match (upper.checked_sub(1), query.assured.get(upper)) {
             (Some(lower), Some(above)) => {
                 let below = &query.assured[lower];
@@ -136,7 +140,9 @@ mod tests {
 
     /// A query that has its one neighbour from the third step on, one leaf beyond the second, where it is assured of so much.
     fn query(assurance: f64) -> Observed {
-        let assured = [0.25, 0.5, 1.0].map(|part| Assured { leaves: 0, of_ks: [part * assurance; 3] }).to_vec();
+        let assured = [0.25, 0.5, 1.0]
+            .map(|part| Assured { leaves: 0, entries: 100.0 * part, of_ks: [part * assurance; 3] })
+            .to_vec();
         Observed { neighbours: 1, ranks: vec![UNSEEN, UNSEEN, 3], assured }
     }
 
@@ -144,7 +150,7 @@ mod tests {
     fn a_recall_takes_the_assurance_with_which_so_many_have_their_neighbours() {
         let queries: Vec<Observed> = (1..=100u8).map(|i| query(f64::from(i) * 100.0)).collect();
         let asked: Vec<&Observed> = queries.iter().collect();
-        let reach = [Reach { sketches: 0, reranked: 4 }; CALIBRATED_RECALLS.len()];
+        let reach = [Reach { sketches: 100, reranked: 4 }; CALIBRATED_RECALLS.len()];
         let row = fit(&asked, (0, 1), &reach);
         assert!(row.is_sorted(), "{row:?}");
         // Whoever is not assured at the second step goes on to the third.
@@ -153,8 +159,11 @@ mod tests {
             assert!((expected..expected + 52.0).contains(&f64::from(assurance)), "{recall}: {row:?}");
         }
         // With fewer comparisons none is found, whatever the assurance.
-        let few = [Reach { sketches: 0, reranked: 3 }; CALIBRATED_RECALLS.len()];
+        let few = [Reach { sketches: 100, reranked: 3 }; CALIBRATED_RECALLS.len()];
         assert_eq!(fit(&asked, (0, 1), &few)[..3], [10_000, 40_000, 160_000]);
+        // Nor is one found by searches that may not go as far as the third step.
+        let short = [Reach { sketches: 5, reranked: 4 }; CALIBRATED_RECALLS.len()];
+        assert_eq!(fit(&asked, (0, 1), &short)[..3], [10_000, 40_000, 160_000]);
         assert_eq!(fit(&[], (0, 1), &reach), [0; CALIBRATED_RECALLS.len()]);
     }
 }

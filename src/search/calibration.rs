@@ -65,8 +65,9 @@ pub(crate) struct Observed {
 /// What a search is assured of at a step of the ladder.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Assured {
-    /// Leaves looked at.
+    /// Leaves looked at, and their entries.
     pub(super) leaves: u64,
+    pub(super) entries: f64,
     /// For each calibrated k.
     pub(super) of_ks: [f64; CALIBRATED_KS.len()],
 }
@@ -124,7 +125,7 @@ pub(crate) fn observe<'t>(
                 let before = assured.last().map_or([0.0f64; CALIBRATED_KS.len()], |before: &Assured| before.of_ks);
                 let at = |i: usize| entries * ease(metric, upcoming, ranking.near(CALIBRATED_KS[i]));
                 let of_ks = std::array::from_fn(|i| before[i].max(at(i)));
-                assured.push(Assured { leaves: traversal.leaves(), of_ks });
+                assured.push(Assured { leaves: traversal.leaves(), entries, of_ks });
             }
             if !ranks[from..].contains(&UNSEEN) {
                 break;

@@ -1,6 +1,6 @@
 //! How much of the forest a search looks at.
 
-use super::assurance::{self, NEAR};
+use super::assurance::{self, MOST_ENTRIES, NEAR};
 use super::request::Request;
 use crate::format::record::{CALIBRATED_KS, CALIBRATED_RECALLS, Calibration, NO_CORRECTION, Reach, Record};
 use crate::metric::Metric;
@@ -10,8 +10,6 @@ pub(crate) const DEFAULT_RECALL: f32 = 0.95;
 
 /// Entries to look at for each of many neighbours and each of its leaves, beyond what few take.
 const MET_AGAIN: f64 = 1.5;
-/// How many times more entries than usual a search looks at, at most, to be assured of its hits.
-const MOST_ENTRIES: f64 = 4.0;
 /// The bounds of the power of entries with which the assurance grows. Over recalls it was found to be 1.3 among 100,000 vectors
 /// of sift and of minilm, over numbers of vectors 1.5; where few leaves are scanned, more.
 const ASSURANCE_POWERS: std::ops::RangeInclusive<f64> = 1.0..=4.0;
@@ -290,6 +288,67 @@ mod tests {
                 assert_eq!(effort.rerank, (reach.reranked as usize).max(k), "k {k}, {recall}");
                 assert!(effort.budget.abs_diff(reach.sketches as usize) <= 1, "k {k}, {recall}: {effort:?}, {reach:?}");
             }
+        }
+    }
+
+    /// A record whose recalls take 100, 200, ... sketches, and assurances of their squares.
+    fn calibrated_record() -> Record {
+        let mut record = Record::new(64, Metric::Euclidean);
+        (record.items, record.indexed, record.trees, record.sketch_bits) = (50_000, 50_000, 1, 2);
+        (record.calibration.items, record.calibration.queries) = (50_000, 2_000);
+        let rows = record.calibration.reach.iter_mut().zip(&mut record.calibration.assurance);
+        for (reach, assurance) in rows {
+            for (i, (reach, assurance)) in (1u32..).zip(reach.iter_mut().zip(assurance)) {
+                (*reach, *assurance) = (Reach { sketches: 100 * i, reranked: 20 }, 10_000 * i * i);
+            }
+        }
+        record
+    }
+
+    #[test]
+    fn the_assurance_is_that_of_what_is_wanted_and_rises_with_the_effort() {
+        let mut record = calibrated_record();
+        let of = |record: &Record, k, recall| {
+            Effort::new(&Request::new(k, recall), record, Metric::Euclidean).assurance.unwrap_or(f64::NAN)
+        };
+        assert!((of(&record, 10, 0.9) / 160_000.0 - 1.0).abs() < 1e-3);
+        assert!((160_000.0..250_000.0).contains(&of(&record, 10, 0.93)));
+        // Twice the entries take four times the assurance where that goes with the square.
+        record.calibration.correction = 2 * NO_CORRECTION;
+        assert!((of(&record, 10, 0.9) / 640_000.0 - 1.0).abs() < 1e-3);
+    }
+
+    #[test]
+    fn without_a_measured_assurance_so_many_entries_are_looked_at() {
+        let record = calibrated_record();
+        let told = |request: &Request<'_>, record: &Record, metric| Effort::new(request, record, metric).assurance;
+        let usual = Request::new(10, 0.95);
+        assert!(told(&usual, &record, Metric::Euclidean).is_some());
+        assert_eq!(told(&usual, &record, Metric::DotProduct), None);
+        assert_eq!(told(&Request { search_k: Some(500), ..usual }, &record, Metric::Euclidean), None);
+        for (k, recall) in [(101, 0.95), (10, 0.999)] {
+            assert_eq!(told(&Request::new(k, recall), &record, Metric::Euclidean), None, "{k}, {recall}");
+        }
+        let (mut few, mut unmeasured) = (record, record);
+        few.calibration.queries = 9;
+        assert_eq!(told(&usual, &few, Metric::Euclidean), None);
+        unmeasured.calibration.assurance[2][7] = 0;
+        let effort = Effort::new(&usual, &unmeasured, Metric::Euclidean);
+        assert!(effort.assurance.is_none() && effort.near(10) == 0);
+        #[expect(clippy::cast_precision_loss, reason = "some hundreds")]
+        let budget = effort.budget as f64;
+        assert!(effort.is_assured(budget, || 0.0) && !effort.is_assured(budget - 1.0, || 1e9));
+    }
+
+    #[test]
+    fn searches_end_when_they_are_assured_and_at_their_most_entries_at_last() {
+        let effort = Effort::new(&Request::new(10, 0.9), &calibrated_record(), Metric::Euclidean);
+        assert_eq!((effort.near(10), effort.near(3)), (10, 3));
+        #[expect(clippy::cast_precision_loss, reason = "some hundreds")]
+        let most = 4.0 * effort.budget as f64;
+        assert!(effort.is_assured(100.0, || 1_601.0) && !effort.is_assured(100.0, || 1_599.0));
+        for ease in [0.0, f64::NAN] {
+            assert!(!effort.is_assured(most - 1.0, || ease) && effort.is_assured(most, || ease), "{ease}");
         }
     }
 }

@@ -29,8 +29,8 @@ fn step_factors(bits: u8) -> &'static [f32] {
 
 /// The factors a and b of an entry, as they are stored.
 ///
-/// Half of an `f32` is enough: its error is 1 part in 256 at most. On 100,000 vectors
-/// of sift and of minilm (three seeds) recall was the same to .001, from 9 and 6 percent fewer bytes.
+/// Half of an `f32` is enough: its error is 1 part in 256 at most, and a node's base holds what its entries have in common. On
+/// 100,000 vectors of sift and of minilm (trials, three seeds) recall was the same to .002, from 9 and 6 percent fewer bytes.
 pub(crate) type Factors = [u16; 2];
 /// What a code without factors has in their place.
 pub(crate) const NO_FACTORS: Factors = [0; 2];
@@ -113,9 +113,10 @@ impl Frame {
         let sum: f32 = centroid.iter().sum();
         let u_c = matrix::plain_dot(level, codes, centroid) - centre * sum;
         if space.metric == Metric::DotProduct {
+            // <c, m'>, which is the same for all entries, is left to the base: half of an `f32` tells little beside it.
             let r_c = matrix::plain_dot(level, &residual, centroid);
-            let y_m = matrix::plain_dot(level, point, &space.rotated_origin);
-            [scale * u_c - r_c - y_m, -scale]
+            let r_m = matrix::plain_dot(level, &residual, &space.rotated_origin);
+            [scale * u_c - (r_c + r_m), -scale]
         } else {
             [squared + 2.0 * scale * u_c, -2.0 * scale]
         }

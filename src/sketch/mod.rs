@@ -10,7 +10,7 @@
 //! | score (smaller is nearer) | a | b | base |
 //! |---|---|---|---|
 //! | \|y - q\|^2 (Euclidean, cosine) | \|r\|^2 + 2 s <u, c> | -2 s | \|q - c\|^2 |
-//! | -<x, q> + <m, q> (dot product, m the origin, m' = P m) | s <u, c> - <r, c> - <y, m'> | -s | -<c, q> |
+//! | -<x, q> + <m, q> (dot product, m the origin, m' = P m) | s <u, c> - <r, c + m'> | -s | -<c, q + m'> |
 //!
 //! Here q is P(query - m), as for items; the dot product is that of the vectors as they were added, and the term <m, q> is
 //! the same for every item, so it is left out.
@@ -38,8 +38,9 @@ mod tests;
 /// Bits per dimension of leaf sketches: 256 to 512 bits in all suit most data, and one bit per dimension at least.
 ///
 /// In the prototype that this design rests on, on SIFT (128 dimensions), one bit per dimension needs 160 reranks for what 2
-/// bits reach with 40 and 4 bits with 24; at 384 dimensions one bit with 40 reranks is enough. A Manhattan grid has one step per dimension for all entries instead
-/// of a scale per entry, and needs twice the bits for the same correlation with true distances.
+/// bits reach with 40 and 4 bits with 24; at 384 dimensions one bit with 40 reranks is enough. A Manhattan grid has one step
+/// per dimension for all entries instead of a scale per entry, and needs twice the bits for the same correlation with true
+/// distances.
 pub(crate) fn default_leaf_bits(metric: Metric, width: usize) -> u8 {
     match (metric, width) {
         (Metric::Hamming, _) => 1,

@@ -40,6 +40,8 @@ pub(crate) struct Prepared {
     level: Level,
     is_dot: bool,
     point: Vec<f32>,
+    /// The point before it was moved by the origin, rotated; for the dot product only.
+    unmoved: Vec<f32>,
     /// For leaves with rotated codes or bits; made anew per node for grid codes.
     leaf: Tables,
     branch: Tables,
@@ -52,8 +54,8 @@ pub(crate) struct Prepared {
 impl Default for Prepared {
     fn default() -> Self {
         let (leaf, branch) = (Tables::default(), Tables::default());
-        let (point, values) = (Vec::new(), Vec::new());
-        Self { level: level(), is_dot: false, point, leaf, branch, is_shared: false, values }
+        let (point, unmoved, values) = (Vec::new(), Vec::new(), Vec::new());
+        Self { level: level(), is_dot: false, point, unmoved, leaf, branch, is_shared: false, values }
     }
 }
 
@@ -89,6 +91,10 @@ impl Prepared {
 
     fn make_branch_tables(&mut self, space: &Space, branch: Layout) {
         (self.level, self.is_dot) = (space.level, space.metric == Metric::DotProduct);
+        if self.is_dot {
+            self.unmoved.clear();
+            self.unmoved.extend(self.point.iter().zip(&space.rotated_origin).map(|(q, m)| q + m));
+        }
         if branch.code == Code::Rotated {
             self.branch.rotated(space.level, &self.point, branch.bits, &mut self.values);
         }
@@ -120,7 +126,7 @@ impl Prepared {
     fn base(&self, node: &NodeRef<'_>) -> f32 {
         match (node.layout.code, self.is_dot) {
             (Code::Rotated, false) => matrix::squared_euclidean(self.level, &self.point, node.centroid),
-            (Code::Rotated, true) => -matrix::dot(self.level, &self.point, node.centroid),
+            (Code::Rotated, true) => -matrix::dot(self.level, &self.unmoved, node.centroid),
             _ => 0.0,
         }
     }

@@ -52,8 +52,9 @@ fn score(metric: Metric, x: &ItemRef<'_>, q: &ItemRef<'_>) -> f64 {
     }
 }
 
-/// Correlation of estimates and true scores over the entries of one node.
-fn correlation(metric: Metric, dims: usize, bits: u8, shift: f32) -> f64 {
+/// Correlation of estimates and true scores over the entries of one node, whose vectors have a common shift, and whose
+/// centroid lies so many times its entries' distance away from the origin.
+fn correlation(metric: Metric, dims: usize, bits: u8, (shift, away): (f32, f32)) -> f64 {
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(dims as u64 * 31 + u64::from(bits));
     let vectors: Vec<Vec<f32>> = (0..203).map(|_| random(&mut rng, dims, metric, shift)).collect();
     let checked: Vec<_> = vectors.iter().map(|v| CheckedVector::new(v, dims, metric).unwrap()).collect();
@@ -68,11 +69,14 @@ fn correlation(metric: Metric, dims: usize, bits: u8, shift: f32) -> f64 {
         mean.iter_mut().zip(&row).for_each(|(mean, x)| *mean += x / entries.len() as f32);
     }
     mean.truncate(dims);
+    // The components of an entry have a variance of 2/3.
+    mean.iter_mut().for_each(|x| *x += away * rng.random_range(-1.4f32..1.4));
     let space = Space::new(metric, mean, 5);
     let mut points = vec![0.0f32; width * entries.len()];
     points.chunks_exact_mut(width).zip(entries).for_each(|(point, item)| space.map(item, point));
     // Not the mean: factors must hold for any centroid.
-    let centroid: Vec<f32> = points[..width].iter().map(|x| x * 0.3).collect();
+    let part = if away == 0.0 { 0.3 } else { 0.999 };
+    let centroid: Vec<f32> = points[..width].iter().map(|x| x * part).collect();
     let layout = leaf_layout(metric, width, bits);
     let mut sketches = Sketches::new(Frame::new(layout, centroid, &points));
     for (i, (point, item)) in points.chunks_exact(width).zip(entries).enumerate() {
@@ -118,7 +122,7 @@ fn estimates_follow_true_scores_and_more_bits_follow_closer() {
                 continue;
             }
             for (bits, least) in least(metric) {
-                let found = correlation(metric, dims, bits, 0.0);
+                let found = correlation(metric, dims, bits, (0.0, 0.0));
                 assert!(found > least, "{metric}, {dims} dims, {bits} bits: correlation {found}");
             }
         }
@@ -129,7 +133,18 @@ fn estimates_follow_true_scores_and_more_bits_follow_closer() {
 fn a_large_common_shift_costs_no_precision() {
     for metric in [Metric::Euclidean, Metric::Manhattan] {
         for (bits, least) in least(metric) {
-            let found = correlation(metric, 128, bits, 1000.0);
+            let found = correlation(metric, 128, bits, (1000.0, 0.0));
+            assert!(found > least, "{metric}, {bits} bits: correlation {found}");
+        }
+    }
+}
+
+/// What entries have in common is much larger than what they differ by, and factors have few bits.
+#[test]
+fn a_centroid_far_from_the_origin_costs_little_precision() {
+    for metric in [Metric::Euclidean, Metric::DotProduct] {
+        for (bits, least) in [(1, 0.62), (2, 0.84), (4, 0.88)] {
+            let found = correlation(metric, 128, bits, (0.0, 10.0));
             assert!(found > least, "{metric}, {bits} bits: correlation {found}");
         }
     }

@@ -70,9 +70,7 @@ fn spinney(job: &Job, name: &str, aims: bool) -> Result<()> {
         writer.add_item(&mut wtxn, id, row)?;
     }
     writer.build(&mut wtxn, &BuildOptions::default())?;
-    if !job.learn.is_empty() {
-        writer.calibrate(&mut wtxn, &job.learn)?;
-    }
+    let has_learned = !job.learn.is_empty() && writer.calibrate(&mut wtxn, &job.learn)?;
     wtxn.commit()?;
     let time = start.elapsed();
 
@@ -83,17 +81,11 @@ fn spinney(job: &Job, name: &str, aims: bool) -> Result<()> {
     let stats = reader.stats()?;
     let copies = stats.trees * if stats.spill { 2 } else { 1 };
     let described = Described {
-        params: {
-            let of = if job.learn.is_empty() {
-                "its items".to_owned()
-            } else {
-                format!("{} queries", job.learn.len() / job.dims)
-            };
-            format!(
-                "spinney's defaults: sketch_bits {}, {copies} sketches an item, calibrated with {of}",
-                stats.sketch_bits
-            )
-        },
+        params: format!(
+            "spinney's defaults: sketch_bits {}, {copies} sketches an item{}",
+            stats.sketch_bits,
+            if has_learned { ", calibrated with the queries to learn from, which is part of the build" } else { "" }
+        ),
         time,
         knob_name: if aims { "recall x 1000" } else { "search_k" },
         knobs: if aims { AIMS.to_vec() } else { doubling(100, copies * job.items.len()) },
