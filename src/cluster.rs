@@ -74,13 +74,13 @@ fn mean<'a>(rows: impl Iterator<Item = &'a [f32]>, width: usize) -> Vec<f32> {
 }
 
 /// Half the squared norm of each row: `half_norm - <x, row>` orders rows by distance from x.
-pub(crate) fn half_norms(level: Level, rows: &Matrix) -> Vec<f32> {
-    rows.values.chunks_exact(rows.width).map(|row| 0.5 * matrix::dot(level, row, row)).collect()
+pub(crate) fn half_norms(level: Level, rows: &[f32], width: usize) -> Vec<f32> {
+    rows.chunks_exact(width).map(|row| 0.5 * matrix::dot(level, row, row)).collect()
 }
 
 /// The nearest of `centroids` for each row of `points`; ties go to the lower number.
 pub(crate) fn assign(level: Level, points: &Matrix, centroids: &Matrix) -> Vec<u32> {
-    let norms = half_norms(level, centroids);
+    let norms = half_norms(level, &centroids.values, centroids.width);
     points
         .values
         .par_chunks(CHUNK * points.width)

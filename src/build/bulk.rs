@@ -1,10 +1,13 @@
 //! The whole forest anew: sample, cluster, route, encode.
 
+use std::ops::Range;
+
 use heed::{RoTxn, RwTxn};
 use rayon::prelude::*;
 
 use super::calibrate;
 use super::parallel::Workers;
+use super::points::{Points, Sample};
 use super::site::{LeafEdit, Site};
 use super::{Plan, Shape, split_above};
 use crate::cluster::{Matrix, sample, split};
@@ -30,7 +33,7 @@ const ORIGIN_ROWS: usize = 1024;
 /// Items that one task reads: with more, fewer products of matrices are of a few rows.
 const CHUNK: usize = 4096;
 
-/// A leaf of the plan: its centroid, and its items as positions in the list of ids.
+/// A leaf of the plan: its centroid, and its items as places in the list of ids, ascending.
 struct Leaf {
     centroid: Vec<f32>,
     entries: Vec<u32>,
@@ -40,9 +43,8 @@ struct Leaf {
 struct Bulk<'a> {
     site: Site<'a>,
     shape: Shape,
-    /// All ids, ascending.
-    ids: &'a [u32],
-    sample: &'a Matrix,
+    points: Points<'a>,
+    sample: &'a Sample,
 }
 
 /// Computes the forest of all items that the write transaction sees.
@@ -80,7 +82,8 @@ pub(crate) fn plan(
             truth: None,
         });
     }
-    let mut rows = read_sample(db, &mut workers, of, &ids)?;
+    let mut sampled = read_sample(db, &mut workers, of, &ids)?;
+    let rows = &mut sampled.rows;
     let some = sample(rows.len(), ORIGIN_ROWS, 1);
     let mut origin = rows.gather(&some).median();
     origin.truncate(of.dims);
@@ -90,14 +93,15 @@ pub(crate) fn plan(
     new.trees = shape.trees;
     let forest = Forest::new(space, &new);
     let site = Site::new(db, of, &forest, shape.leaf_size);
-    let bulk = Bulk { site, shape, ids: &ids, sample: &rows };
+    let points = Points::new(site, &ids, Some(&sampled));
+    let bulk = Bulk { site, shape, points, sample: &sampled };
     let mut nodes = Vec::new();
     for (tree, record) in (0..shape.trees).zip(&mut new.tree) {
         *record = bulk.tree(&mut workers, tree, &mut nodes)?;
     }
     nodes.sort_unstable_by_key(|(key, _)| key.to_bytes());
     let is_of_use = calibrate::is_of_use(of.metric, record.items);
-    let truth = if is_of_use { Some(calibrate::truth(&mut workers, &site, &ids)?) } else { None };
+    let truth = if is_of_use { Some(calibrate::truth(&mut workers, &site, points)?) } else { None };
     let origin = Some(forest.space.into_origin());
     Ok(Plan { record: new, origin, is_anew: true, puts: nodes, deletes: Vec::new(), truth })
 }
@@ -107,24 +111,27 @@ fn list_ids(db: Database, rtxn: &RoTxn<'_>, of: ItemOf) -> Result<Vec<u32>> {
 }
 
 /// Reads the sample: plain components, not yet in work space, because the origin is their median.
-fn read_sample(db: Database, workers: &mut Workers<'_>, of: ItemOf, ids: &[u32]) -> Result<Matrix> {
+fn read_sample(db: Database, workers: &mut Workers<'_>, of: ItemOf, ids: &[u32]) -> Result<Sample> {
     let width = width(of.dims);
     // Any fixed number: the sample must not move when the user changes the seed of the trees.
-    let chosen = sample(ids.len(), SAMPLE_BYTES / (4 * width), 0);
-    let tasks = chosen.len().div_ceil(CHUNK);
+    let places = sample(ids.len(), SAMPLE_BYTES / (4 * width), 0);
+    let tasks = places.len().div_ceil(CHUNK);
     let parts = workers.map(BuildPhase::Sampling, tasks, |rtxn, task| {
-        let chosen: Vec<u32> = chunk(&chosen, task).iter().map(|i| ids[*i as usize]).collect();
+        let places = &places[chunk(places.len(), task)];
+        let chosen: Vec<u32> = places.iter().map(|place| ids[*place as usize]).collect();
         let mut rows = vec![0.0; chosen.len() * width];
         let mut slots = rows.chunks_exact_mut(width);
         let put = |item: &ItemRef<'_>| slots.next().into_iter().for_each(|row| plain(of.metric, item, row));
         db.visit_items(rtxn, of, &chosen, put)?;
         Ok(rows)
     })?;
-    Ok(Matrix { values: parts.concat(), width })
+    let rows = Matrix { values: parts.concat(), width };
+    Ok(Sample { places, rows })
 }
 
-fn chunk(all: &[u32], task: usize) -> &[u32] {
-    &all[task * CHUNK..all.len().min((task + 1) * CHUNK)]
+/// What one task reads of so many.
+fn chunk(len: usize, task: usize) -> Range<usize> {
+    task * CHUNK..len.min((task + 1) * CHUNK)
 }
 
 impl Bulk<'_> {
@@ -162,20 +169,20 @@ impl Bulk<'_> {
 
     /// Leaves with their items, none empty, none over the leaf size.
     fn leaves(&self, workers: &mut Workers<'_>, seed: u64) -> Result<Vec<Leaf>> {
-        let (n, leaf_size) = (self.ids.len(), self.shape.leaf_size);
+        let (n, leaf_size) = (self.points.ids.len(), self.shape.leaf_size);
         let copies = 1 + usize::from(self.shape.spill);
         let target = if n <= leaf_size { 1 } else { (n * copies).div_ceil(leaf_size / 2) };
         let reports = &workers.reports;
         let report = |done, total| reports.make(BuildPhase::Clustering, done, total);
-        let router = plant(self.site.space.level, self.site.of.metric, self.sample, target, seed, &report)?;
+        let router = plant(self.site.space.level, self.site.of.metric, &self.sample.rows, target, seed, &report)?;
         let routes = workers.map(BuildPhase::Routing, n.div_ceil(CHUNK), |rtxn, task| {
-            let points = self.site.points(rtxn, chunk(self.ids, task))?;
-            Ok(router.route(&points.values, self.shape.spill))
+            let points = self.points.within(rtxn, chunk(n, task))?;
+            Ok(router.route(&points, self.shape.spill))
         })?;
         let mut entries: Vec<Vec<u32>> = vec![Vec::new(); router.leaves.len()];
-        for (position, route) in (0u32..).zip(routes.into_iter().flatten()) {
+        for (place, route) in (0u32..).zip(routes.into_iter().flatten()) {
             for leaf in route.into_iter().filter(|leaf| *leaf != NO_LEAF) {
-                entries[leaf as usize].push(position);
+                entries[leaf as usize].push(place);
             }
         }
         // Rows that all coincide have one centroid, and the second copy has no leaf of its own yet: see `spill_in_circle`.
@@ -194,7 +201,7 @@ impl Bulk<'_> {
                 let centroid = router.leaves.row(leaf).to_vec();
                 return Ok(vec![Leaf { centroid, entries: entries.clone() }]);
             }
-            let points = self.site.points(rtxn, &self.ids_of(entries))?;
+            let points = self.points.at(rtxn, entries)?;
             let groups = split(self.site.space.level, &points, max, seed ^ leaf as u64);
             let cut = |group: Vec<u32>| Leaf {
                 centroid: points.gather(&group).mean(),
@@ -209,13 +216,9 @@ impl Bulk<'_> {
         Ok(leaves)
     }
 
-    fn ids_of(&self, entries: &[u32]) -> Vec<u32> {
-        entries.iter().map(|position| self.ids[*position as usize]).collect()
-    }
-
     fn encode_leaf(&self, rtxn: &RoTxn<'_>, leaf: &Leaf) -> Result<Vec<u8>> {
-        let ids = self.ids_of(&leaf.entries);
-        let points = self.site.points(rtxn, &ids)?;
+        let ids = leaf.entries.iter().map(|place| self.points.ids[*place as usize]).collect();
+        let points = self.points.at(rtxn, &leaf.entries)?;
         Ok(LeafEdit::new(&self.site, rtxn, ids, leaf.centroid.clone(), &points)?.value())
     }
 

@@ -2,10 +2,12 @@
 //! incremental build.
 
 use std::collections::HashSet;
+use std::ops::Range;
 
 use heed::{RoTxn, RwTxn};
 
 use super::parallel::Workers;
+use super::points::Points;
 use super::site::Site;
 use crate::cluster::{Matrix, half_norms, sample};
 use crate::database::{Database, ItemOf};
@@ -51,7 +53,8 @@ pub(crate) fn is_of_use(metric: Metric, items: u64) -> bool {
 }
 
 /// Finds the true neighbours of some items, all other items compared.
-pub(crate) fn truth(workers: &mut Workers<'_>, site: &Site<'_>, ids: &[u32]) -> Result<Truth> {
+pub(crate) fn truth(workers: &mut Workers<'_>, site: &Site<'_>, all: Points<'_>) -> Result<Truth> {
+    let ids = all.ids;
     let affordable = (WORK / (ids.len() * site.space.width).max(1)).min(ids.len() / ITEMS_PER_QUERY);
     let count = affordable.clamp(*QUERIES.start(), *QUERIES.end());
     let mut queries: Vec<u32> = sample(ids.len(), count, 2).into_iter().map(|i| ids[i as usize]).collect();
@@ -59,7 +62,7 @@ pub(crate) fn truth(workers: &mut Workers<'_>, site: &Site<'_>, ids: &[u32]) -> 
     if keep_distinct(&mut queries, &points) {
         points = site.points(workers.own(), &queries)?;
     }
-    let near = neighbours(workers, site, ids, points)?;
+    let near = neighbours(workers, site, all, points)?;
     let others = |(i, (query, near)): (usize, (&u32, Vec<u32>))| {
         near.into_iter().filter(|id| id != query).take(asked_for(i, queries.len())).collect()
     };
@@ -97,6 +100,23 @@ impl Best {
         }
     }
 
+    /// Offers items whose scores are their norms and their products with this sign.
+    fn offer_all(&mut self, ids: &[u32], norms: &[f32], products: &[f32], sign: f32) {
+        for ((ids, norms), products) in ids.chunks(LANES).zip(norms.chunks(LANES)).zip(products.chunks(LANES)) {
+            let mut scores = [f32::INFINITY; LANES];
+            let pairs = norms.iter().zip(products);
+            scores.iter_mut().zip(pairs).for_each(|(score, (norm, product))| *score = norm + sign * product);
+            // Most are farther, which is told of several at once.
+            if is_any_nearer(&scores, &[self.farthest; LANES]) {
+                for (id, score) in ids.iter().zip(scores) {
+                    if score < self.farthest {
+                        self.offer(score, *id);
+                    }
+                }
+            }
+        }
+    }
+
     fn prune(&mut self) {
         if self.near.len() >= self.wanted {
             let (_, last, _) = self.near.select_nth_unstable_by(self.wanted - 1, by_score);
@@ -113,7 +133,12 @@ impl Best {
 }
 
 /// The nearest items of each query, and one more, nearest first: all pairs are compared.
-fn neighbours(workers: &mut Workers<'_>, site: &Site<'_>, ids: &[u32], mut queries: Matrix) -> Result<Vec<Vec<u32>>> {
+fn neighbours(
+    workers: &mut Workers<'_>,
+    site: &Site<'_>,
+    all: Points<'_>,
+    mut queries: Matrix,
+) -> Result<Vec<Vec<u32>>> {
     if site.of.metric == Metric::DotProduct {
         // <x, q> is <y, q' + P origin> up to what is the same for all x.
         let width = queries.width;
@@ -121,10 +146,11 @@ fn neighbours(workers: &mut Workers<'_>, site: &Site<'_>, ids: &[u32], mut queri
             query.iter_mut().zip(&site.space.rotated_origin).for_each(|(q, origin)| *q += origin);
         }
     }
-    let part = ids.len().div_ceil(PARTS).max(CHUNK);
-    let parts: Vec<&[u32]> = ids.chunks(part).collect();
-    let found = workers
-        .map(BuildPhase::Calibrating, parts.len(), |rtxn, task| nearest_of(site, rtxn, parts[task], &queries))?;
+    let part = all.ids.len().div_ceil(PARTS).max(CHUNK);
+    let parts = all.ids.len().div_ceil(part);
+    let found = workers.map(BuildPhase::Calibrating, parts, |rtxn, task| {
+        nearest_of(site, rtxn, (all, task * part..all.ids.len().min((task + 1) * part)), &queries)
+    })?;
     let mut all: Vec<Best> = (0..queries.len()).map(|i| Best::of(i, queries.len())).collect();
     for part in found {
         all.iter_mut().zip(part).for_each(|(all, best)| all.near.extend(best.near));
@@ -132,37 +158,34 @@ fn neighbours(workers: &mut Workers<'_>, site: &Site<'_>, ids: &[u32], mut queri
     Ok(all.into_iter().map(Best::into_ids).collect())
 }
 
-/// The nearest of some items to each query.
-fn nearest_of(site: &Site<'_>, rtxn: &RoTxn<'_>, ids: &[u32], queries: &Matrix) -> Result<Vec<Best>> {
+/// The nearest of the items at some places to each query.
+fn nearest_of(
+    site: &Site<'_>,
+    rtxn: &RoTxn<'_>,
+    (all, part): (Points<'_>, Range<usize>),
+    queries: &Matrix,
+) -> Result<Vec<Best>> {
     let (level, width, metric) = (site.space.level, site.space.width, site.of.metric);
     let mut best: Vec<Best> = (0..queries.len()).map(|i| Best::of(i, queries.len())).collect();
-    let mut farthest = vec![f32::INFINITY; queries.len()];
-    let mut scores = vec![0.0; CHUNK * queries.len()];
-    for ids in ids.chunks(CHUNK) {
-        let points = site.points(rtxn, ids)?;
+    let mut products = Vec::new();
+    for first in part.clone().step_by(CHUNK) {
+        let places = first..part.end.min(first + CHUNK);
+        let points = all.within(rtxn, places.clone())?;
+        let ids = &all.ids[places];
+        products.resize(queries.len() * ids.len(), 0.0);
+        // A score is half the squared distance up to what is the same for all items, or the distance itself.
+        let (norms, sign) = match metric {
+            Metric::Manhattan => (vec![0.0; ids.len()], 1.0),
+            Metric::DotProduct => (vec![0.0; ids.len()], -1.0),
+            _ => (half_norms(level, &points, width), -1.0),
+        };
         if metric == Metric::Manhattan {
-            matrix::manhattans(level, &points.values, &queries.values, width, &mut scores);
+            matrix::manhattans(level, &queries.values, &points, width, &mut products);
         } else {
-            matrix::dots(level, &points.values, &queries.values, width, &mut scores);
+            matrix::dots(level, &queries.values, &points, width, &mut products);
         }
-        let norms = if metric == Metric::DotProduct { vec![0.0; ids.len()] } else { half_norms(level, &points) };
-        for ((id, norm), scores) in ids.iter().zip(norms).zip(scores.chunks_exact_mut(queries.len().max(1))) {
-            if metric != Metric::Manhattan {
-                scores.iter_mut().for_each(|score| *score = norm - *score);
-            }
-            for (at, (scores, limits)) in scores.chunks(LANES).zip(farthest.chunks_mut(LANES)).enumerate() {
-                // Most are farther, which is told of several at once.
-                if !is_any_nearer(scores, limits) {
-                    continue;
-                }
-                let best = &mut best[at * LANES..];
-                for ((score, limit), best) in scores.iter().zip(limits).zip(best) {
-                    if score < limit {
-                        best.offer(*score, *id);
-                        *limit = best.farthest;
-                    }
-                }
-            }
+        for (best, products) in best.iter_mut().zip(products.chunks_exact(ids.len())) {
+            best.offer_all(ids, &norms, products, sign);
         }
     }
     best.iter_mut().for_each(Best::prune);
@@ -221,7 +244,7 @@ pub(crate) fn measure_on(
         .iter(&own, of.index, Kind::Item)?
         .map(|entry| entry.map(|(key, _)| key.id()))
         .collect::<Result<Vec<u32>>>()?;
-    let mut truth = neighbours(&mut workers, &site, &ids, points)?;
+    let mut truth = neighbours(&mut workers, &site, Points::new(site, &ids, None), points)?;
     truth.iter_mut().enumerate().for_each(|(i, near)| near.truncate(asked_for(i, queries.len())));
     let (pending, ladder) = (Pending::read(db, &own, of)?, ladder(cap(record, of.metric)));
     let observed: Vec<Observed> = workers.share(queries.len(), |rtxn, i| {

@@ -11,6 +11,7 @@ pub(crate) mod edit;
 mod incremental;
 mod locate;
 mod parallel;
+mod points;
 mod settle;
 pub(crate) mod site;
 

@@ -7,7 +7,7 @@ use crate::database::{Database, ItemOf};
 use crate::error::Result;
 use crate::format::Key;
 use crate::format::item::ItemRef;
-use crate::format::node::{Layout, LeafRef, leaf_value};
+use crate::format::node::{Code, Layout, LeafRef, leaf_value};
 use crate::kernel::matrix;
 use crate::metric::Metric;
 use crate::search::Forest;
@@ -46,6 +46,12 @@ impl<'a> Site<'a> {
         let put = |item: &ItemRef<'_>| slots.next().into_iter().for_each(|row| self.space.map(item, row));
         self.db.visit_items(rtxn, self.of, ids, put)?;
         Ok(rows)
+    }
+
+    /// The item of which a code of bits is made; `None` where codes are made of points.
+    fn bits_of<'t>(&self, rtxn: &'t RoTxn<'_>, id: u32) -> Result<Option<ItemRef<'t>>> {
+        let is_of_bits = self.leaf.code == Code::Bits;
+        is_of_bits.then(|| self.db.known_item(rtxn, self.of, id)).transpose()
     }
 
     /// How far a point is from a centroid, in the order that decides the leaf of an item.
@@ -90,7 +96,7 @@ impl LeafEdit {
     ) -> Result<Self> {
         let mut sketches = Sketches::new(Frame::new(site.leaf, centroid, &points.values));
         for (i, id) in ids.iter().enumerate() {
-            sketches.insert(i, site.space, points.row(i), Some(&site.db.known_item(rtxn, site.of, *id)?));
+            sketches.insert(i, site.space, points.row(i), site.bits_of(rtxn, *id)?.as_ref());
         }
         Ok(Self { ids, sketches, is_changed: true })
     }
@@ -110,8 +116,7 @@ impl LeafEdit {
     /// Adds an item at its point, unless it is here already.
     pub(crate) fn insert(&mut self, site: &Site<'_>, rtxn: &RoTxn<'_>, id: u32, point: &[f32]) -> Result<()> {
         if let Err(position) = self.ids.binary_search(&id) {
-            let item = site.db.known_item(rtxn, site.of, id)?;
-            self.sketches.insert(position, site.space, point, Some(&item));
+            self.sketches.insert(position, site.space, point, site.bits_of(rtxn, id)?.as_ref());
             self.ids.insert(position, id);
             self.is_changed = true;
         }

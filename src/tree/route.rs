@@ -49,7 +49,8 @@ impl Router {
             leaves.values.extend_from_slice(&group.values);
             starts.push(leaves.len());
         }
-        let (coarse_norms, leaf_norms) = (half_norms(level, &coarse), half_norms(level, &leaves));
+        let (coarse_norms, leaf_norms) =
+            (half_norms(level, &coarse.values, width), half_norms(level, &leaves.values, width));
         Self { level, metric, coarse, coarse_norms, starts, leaves, leaf_norms }
     }
 
