@@ -6,7 +6,8 @@
 use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
 use rayon::prelude::*;
 
-use crate::kernel::{Level, matrix};
+use crate::kernel::matrix::{self, Panels};
+use crate::kernel::{Level, level};
 
 /// Rows that one task assigns: enough to amortise the task, few enough to balance.
 const CHUNK: usize = 256;
@@ -67,7 +68,7 @@ impl Matrix {
 fn mean<'a>(rows: impl Iterator<Item = &'a [f32]>, width: usize) -> Vec<f32> {
     let (mut sums, mut count) = (vec![0.0f64; width], 0usize);
     for row in rows {
-        sums.iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(*x));
+        matrix::add_to(level(), &mut sums, row);
         count += 1;
     }
     sums.into_iter().map(|sum| (sum / count.max(1) as f64) as f32).collect()
@@ -81,19 +82,31 @@ pub(crate) fn half_norms(level: Level, rows: &[f32], width: usize) -> Vec<f32> {
 /// The nearest of `centroids` for each row of `points`; ties go to the lower number.
 pub(crate) fn assign(level: Level, points: &Matrix, centroids: &Matrix) -> Vec<u32> {
     let norms = half_norms(level, &centroids.values, centroids.width);
+    let panels = Panels::new(&centroids.values, centroids.width);
     points
         .values
         .par_chunks(CHUNK * points.width)
         .flat_map_iter(|rows| {
-            let mut products = vec![0.0; rows.len() / points.width * centroids.len()];
-            matrix::dots(level, rows, &centroids.values, points.width, &mut products);
-            let nearest = |products: &[f32]| {
-                let scores = norms.iter().zip(products).map(|(norm, product)| norm - product);
-                (0u32..).zip(scores).fold((0, f32::INFINITY), |best, (i, s)| if s < best.1 { (i, s) } else { best }).0
-            };
-            products.chunks_exact(centroids.len()).map(nearest).collect::<Vec<_>>()
+            let rows: Vec<&[f32]> = rows.chunks_exact(points.width).collect();
+            let mut products = vec![0.0; rows.len() * centroids.len()];
+            matrix::dots(level, &rows, &panels, &mut products);
+            products.chunks_exact(centroids.len()).map(|products| nearest(&norms, products)).collect::<Vec<_>>()
         })
         .collect()
+}
+
+/// The first of the least scores, each half a squared norm less a product.
+fn nearest(norms: &[f32], products: &[f32]) -> u32 {
+    let mut least = [f32::INFINITY; 16];
+    for (norms, products) in norms.chunks(16).zip(products.chunks(16)) {
+        for ((least, norm), product) in least.iter_mut().zip(norms).zip(products) {
+            let score = norm - product;
+            *least = if score < *least { score } else { *least };
+        }
+    }
+    let least = least.into_iter().fold(f32::INFINITY, f32::min);
+    let mut scores = norms.iter().zip(products).map(|(norm, product)| norm - product);
+    (0..).zip(&mut scores).find(|(_, score)| *score == least).map_or(0, |(i, _)| i)
 }
 
 /// Row numbers by cluster, ascending within each.
@@ -189,7 +202,6 @@ pub(crate) fn split(level: Level, points: &Matrix, max: usize, seed: u64) -> Vec
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::level;
 
     fn blobs(n: usize, k: usize, width: usize) -> Matrix {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(5);

@@ -15,7 +15,8 @@ use crate::error::Result;
 use crate::format::item::ItemRef;
 use crate::format::record::{Calibration, NO_CORRECTION, Record};
 use crate::format::{Key, Kind};
-use crate::kernel::{level, matrix};
+use crate::kernel::level;
+use crate::kernel::matrix::{self, Panels};
 use crate::metric::Metric;
 use crate::options::BuildPhase;
 use crate::search::calibration::{NEIGHBOURS, Observed, asked_for, fit, ladder, observe};
@@ -167,11 +168,13 @@ fn nearest_of(
 ) -> Result<Vec<Best>> {
     let (level, width, metric) = (site.space.level, site.space.width, site.of.metric);
     let mut best: Vec<Best> = (0..queries.len()).map(|i| Best::of(i, queries.len())).collect();
+    let rows: Vec<&[f32]> = queries.values.chunks_exact(width).collect();
     let mut products = Vec::new();
     for first in part.clone().step_by(CHUNK) {
         let places = first..part.end.min(first + CHUNK);
         let points = all.within(rtxn, places.clone())?;
         let ids = &all.ids[places];
+        let panels = Panels::new(&points, width);
         products.resize(queries.len() * ids.len(), 0.0);
         // A score is half the squared distance up to what is the same for all items, or the distance itself.
         let (norms, sign) = match metric {
@@ -180,9 +183,9 @@ fn nearest_of(
             _ => (half_norms(level, &points, width), -1.0),
         };
         if metric == Metric::Manhattan {
-            matrix::manhattans(level, &queries.values, &points, width, &mut products);
+            matrix::manhattans(level, &rows, &panels, &mut products);
         } else {
-            matrix::dots(level, &queries.values, &points, width, &mut products);
+            matrix::dots(level, &rows, &panels, &mut products);
         }
         for (best, products) in best.iter_mut().zip(products.chunks_exact(ids.len())) {
             best.offer_all(ids, &norms, products, sign);

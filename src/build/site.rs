@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::format::Key;
 use crate::format::item::ItemRef;
 use crate::format::node::{Code, Layout, LeafRef, leaf_value};
-use crate::kernel::matrix;
+use crate::kernel::matrix::{self, Panels};
 use crate::metric::Metric;
 use crate::search::Forest;
 use crate::sketch::block::Sketches;
@@ -58,7 +58,8 @@ impl<'a> Site<'a> {
     pub(crate) fn distance(&self, point: &[f32], centroid: &[f32]) -> f32 {
         if self.of.metric == Metric::Manhattan {
             let mut out = [0.0];
-            matrix::manhattans(self.space.level, point, centroid, self.space.width, &mut out);
+            let centroid = Panels::new(centroid, self.space.width);
+            matrix::manhattans(self.space.level, &[point], &centroid, &mut out);
             out[0]
         } else {
             matrix::squared_euclidean(self.space.level, point, centroid)

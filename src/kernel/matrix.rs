@@ -1,21 +1,21 @@
 //! Products between the rows of two matrices, for clustering and routing.
 //!
-//! Rows are `width` floats, a multiple of 64. Products of matrices take 16 or 32 rows of one side by side, a few rows of the
-//! other at a time. A pair of rows gives the same bits wherever it stands.
+//! Rows are `width` floats, a multiple of 64. Products of matrices take 16 or 32 rows of one side by side ([`Panels`]), a few
+//! rows of the other at a time. A pair of rows gives the same bits wherever it stands.
 
 use fearless_simd::{Simd, dispatch, f32x16, prelude::*};
 use fearless_simd_macros::simd;
 
 use super::Level;
 
-/// Writes the inner product of row `i` of `a` and row `j` of `b` to `out[i * rows(b) + j]`.
-pub(crate) fn dots(level: Level, a: &[f32], b: &[f32], width: usize, out: &mut [f32]) {
-    dispatch!(level, simd => products_with(simd, Multiply, a, b, width, out));
+/// Writes the inner product of row `i` of `rows` and row `j` of `panels` to `out[i * len + j]`, in which the panels have `len`.
+pub(crate) fn dots(level: Level, rows: &[&[f32]], panels: &Panels, out: &mut [f32]) {
+    dispatch!(level, simd => products_with(simd, Multiply, rows, panels, out));
 }
 
-/// Writes the Manhattan distance of row `i` of `a` and row `j` of `b` to `out[i * rows(b) + j]`.
-pub(crate) fn manhattans(level: Level, a: &[f32], b: &[f32], width: usize, out: &mut [f32]) {
-    dispatch!(level, simd => products_with(simd, AbsoluteDifference, a, b, width, out));
+/// Writes the Manhattan distance of row `i` of `rows` and row `j` of `panels` to `out[i * len + j]`, as [`dots`] does.
+pub(crate) fn manhattans(level: Level, rows: &[&[f32]], panels: &Panels, out: &mut [f32]) {
+    dispatch!(level, simd => products_with(simd, AbsoluteDifference, rows, panels, out));
 }
 
 /// `sum a_i b_i` in single precision.
@@ -32,6 +32,11 @@ pub(crate) fn plain_dot(level: Level, a: &[f32], b: &[f32]) -> f32 {
 /// `sum (a_i - b_i)^2` in single precision.
 pub(crate) fn squared_euclidean(level: Level, a: &[f32], b: &[f32]) -> f32 {
     dispatch!(level, simd => pair_with(simd, SquaredDifference, a, b))
+}
+
+/// Adds a row to sums in double precision: the same bits at every level.
+pub(crate) fn add_to(level: Level, sums: &mut [f64], row: &[f32]) {
+    dispatch!(level, simd => add_to_with(simd, sums, row));
 }
 
 trait Accumulate: Copy {
@@ -76,67 +81,94 @@ impl Accumulate for SquaredDifference {
     }
 }
 
-/// Rows of `b` in the lanes of one vector.
+/// Rows in the lanes of one vector.
 const LANES: usize = 16;
+/// Rows of a panel; a last one of at most [`LANES`] is half as wide.
+const PANEL: usize = 2 * LANES;
 
-/// Panel by panel: rows of `b` stand in the lanes, so that sums need not be added across lanes in the end.
+/// Rows that many others are multiplied with, made ready once: they stand in the lanes, 32 side by side, so that sums need not
+/// be added across lanes in the end.
+#[derive(Clone, Debug)]
+pub(crate) struct Panels {
+    /// Panel after panel, each component after component. What is left of the last one's lanes is zero.
+    values: Vec<f32>,
+    width: usize,
+    len: usize,
+}
+
+impl Panels {
+    pub(crate) fn new(rows: &[f32], width: usize) -> Self {
+        let len = rows.len() / width;
+        let lanes = len.next_multiple_of(LANES);
+        let mut values = vec![0.0; lanes * width];
+        let panels = values.chunks_mut(PANEL * width);
+        for (panel, rows) in panels.zip(rows.chunks(PANEL * width)) {
+            let lanes = panel.len() / width;
+            for (lane, row) in rows.chunks_exact(width).enumerate() {
+                panel.chunks_exact_mut(lanes).zip(row).for_each(|(step, x)| step[lane] = *x);
+            }
+        }
+        Self { values, width, len }
+    }
+}
+
+/// Panel by panel, as many sums at a time as there are registers for, so that few loads feed them.
 ///
-/// As many sums are kept in registers as there are, so that few loads feed them: on an Intel Xeon (one thread, products of 256
-/// or 1,228 rows with 40, and of 256 with 1,000, of 128 and of 384 floats) 12 rows with 32 columns reach 126 to 175 GFlop/s with
-/// AVX-512, where four rows reached 107 to 158; and 6 rows with 16 columns 75 to 103 with AVX2, where four with 32 reached 53 to
-/// 57. A last panel of half as many columns takes a third off where there are 40.
+/// On an Intel Xeon (trials, one thread, products of 256 or 1,228 rows with 40, and of 256 with 1,000, of 128 and of 384
+/// floats) 12 rows with 32 lanes reach 107 to 156 GFlop/s with AVX-512, where four rows reached 95 to 150; and 6 rows with 16
+/// lanes 80 to 101 with AVX2, where four with 32 reached 50 to 57. With 40 rows in the panels a second one of half the
+/// width takes a quarter off.
 #[simd]
-fn products_with<S: Simd, A: Accumulate>(simd: S, op: A, a: &[f32], b: &[f32], width: usize, out: &mut [f32]) {
+fn products_with<S: Simd, A: Accumulate>(simd: S, op: A, rows: &[&[f32]], panels: &Panels, out: &mut [f32]) {
     let has_wide_registers = <S::f32s as SimdBase<S>>::LEN >= LANES;
-    let columns = b.len() / width;
-    let mut panel = vec![0.0; if has_wide_registers { 2 * LANES } else { LANES } * width];
-    let mut first = 0;
-    while first < columns {
-        let is_wide = has_wide_registers && columns - first > LANES;
-        let lanes = if is_wide { 2 * LANES } else { LANES };
-        let end = columns.min(first + lanes);
-        let panel = &mut panel[..lanes * width];
-        fill(panel, &b[first * width..end * width], width);
-        let out = out.chunks_exact_mut(columns).map(|row| &mut row[first..end]);
-        match (has_wide_registers, is_wide) {
-            (true, true) => panel_with::<12, 2, S, A>(simd, op, a, panel, out),
-            (true, false) => panel_with::<16, 1, S, A>(simd, op, a, panel, out),
-            (false, _) => panel_with::<6, 1, S, A>(simd, op, a, panel, out),
-        }
-        first = end;
-    }
-}
-
-/// Puts up to as many rows side by side as the panel has lanes; what is left of the lanes is of no concern.
-fn fill(panel: &mut [f32], rows: &[f32], width: usize) {
-    let lanes = panel.len() / width;
-    for (lane, row) in rows.chunks_exact(width).enumerate() {
-        for (step, x) in panel.chunks_exact_mut(lanes).zip(row) {
-            step[lane] = *x;
+    let (width, len) = (panels.width, panels.len);
+    for (index, panel) in panels.values.chunks(PANEL * width).enumerate() {
+        let first = index * PANEL;
+        let part = |lane: usize| Part { panel, lane, first: first + lane, len };
+        match (has_wide_registers, panel.len() == PANEL * width) {
+            (true, true) => part(0).fill::<12, 2, PANEL, S, A>(simd, op, rows, out),
+            (true, false) => part(0).fill::<16, 1, LANES, S, A>(simd, op, rows, out),
+            (false, true) => {
+                part(0).fill::<6, 1, PANEL, S, A>(simd, op, rows, out);
+                part(LANES).fill::<6, 1, PANEL, S, A>(simd, op, rows, out);
+            }
+            (false, false) => part(0).fill::<6, 1, LANES, S, A>(simd, op, rows, out),
         }
     }
 }
 
-/// All rows of `a` against the rows of a panel of so many vectors, `ROWS` of them at a time; `out` has a slice for each.
-#[inline(always)]
-fn panel_with<'o, const ROWS: usize, const VECTORS: usize, S: Simd, A: Accumulate>(
-    simd: S,
-    op: A,
-    a: &[f32],
-    panel: &[f32],
-    mut out: impl Iterator<Item = &'o mut [f32]>,
-) {
-    let width = panel.len() / (LANES * VECTORS);
-    let blocks = a.chunks_exact(ROWS * width);
-    let rest = blocks.remainder();
-    for block in blocks {
-        let rows: [&[f32]; ROWS] = std::array::from_fn(|i| &block[i * width..(i + 1) * width]);
-        let sums = panel_sums::<ROWS, VECTORS, S, A>(simd, op, rows, panel);
-        sums.iter().zip(out.by_ref()).for_each(|(sums, out)| store(sums, out));
-    }
-    for (row, out) in rest.chunks_exact(width).zip(out) {
-        let [sums] = panel_sums::<1, VECTORS, S, A>(simd, op, [row], panel);
-        store(&sums, out);
+/// Some lanes of a panel, from one on.
+#[derive(Copy, Clone)]
+struct Part<'a> {
+    panel: &'a [f32],
+    lane: usize,
+    /// The column of the first lane, among so many.
+    first: usize,
+    len: usize,
+}
+
+impl Part<'_> {
+    /// All rows against so many vectors of a panel that has `STRIDE` lanes, `ROWS` of them at a time.
+    #[inline(always)]
+    fn fill<const ROWS: usize, const VECTORS: usize, const STRIDE: usize, S: Simd, A: Accumulate>(
+        self,
+        simd: S,
+        op: A,
+        rows: &[&[f32]],
+        out: &mut [f32],
+    ) {
+        let Part { panel, lane, first, len } = self;
+        let end = len.min(first + LANES * VECTORS);
+        let mut out = out.chunks_exact_mut(len).map(|row| &mut row[first..end]);
+        let (blocks, rest) = rows.as_chunks::<ROWS>();
+        for block in blocks {
+            let sums = panel_sums::<ROWS, VECTORS, STRIDE, S, A>(simd, op, block, (panel, lane));
+            sums.iter().zip(out.by_ref()).for_each(|(sums, out)| store(sums, out));
+        }
+        for (row, out) in rest.iter().zip(out) {
+            let [sums] = panel_sums::<1, VECTORS, STRIDE, S, A>(simd, op, &[*row], (panel, lane));
+            store(&sums, out);
+        }
     }
 }
 
@@ -151,24 +183,33 @@ fn store<const VECTORS: usize, S: Simd>(sums: &[f32x16<S>; VECTORS], out: &mut [
     }
 }
 
-/// A few rows against all rows of a panel.
+/// A few rows against some lanes of a panel.
 #[inline(always)]
-fn panel_sums<const ROWS: usize, const VECTORS: usize, S: Simd, A: Accumulate>(
+fn panel_sums<const ROWS: usize, const VECTORS: usize, const STRIDE: usize, S: Simd, A: Accumulate>(
     simd: S,
     op: A,
-    rows: [&[f32]; ROWS],
-    panel: &[f32],
+    rows: &[&[f32]; ROWS],
+    (panel, first): (&[f32], usize),
 ) -> [[f32x16<S>; VECTORS]; ROWS] {
     let mut sums = [[f32x16::splat(simd, 0.0); VECTORS]; ROWS];
-    for (at, step) in panel.chunks_exact(LANES * VECTORS).enumerate() {
+    let (steps, _) = panel.as_chunks::<STRIDE>();
+    // Of one length that is known, rows need no look at their ends in the loop.
+    let rows: [&[f32]; ROWS] = std::array::from_fn(|i| &rows[i][..steps.len()]);
+    for (at, step) in steps.iter().enumerate() {
         let vectors: [f32x16<S>; VECTORS] =
-            std::array::from_fn(|i| f32x16::from_slice(simd, &step[i * LANES..(i + 1) * LANES]));
+            std::array::from_fn(|i| f32x16::from_slice(simd, &step[first + i * LANES..first + (i + 1) * LANES]));
         for (sums, row) in sums.iter_mut().zip(rows) {
             let x = f32x16::splat(simd, row[at]);
             sums.iter_mut().zip(vectors).for_each(|(sum, vector)| *sum = op.add(x, vector, *sum));
         }
     }
     sums
+}
+
+#[simd]
+fn add_to_with<S: Simd>(_simd: S, sums: &mut [f64], row: &[f32]) {
+    // Left to the compiler, which has the instructions of the level here.
+    sums.iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(*x));
 }
 
 #[simd]
@@ -220,15 +261,16 @@ mod tests {
             let (a, b) = (random(m), random(n));
             for level in levels() {
                 let (mut dot_out, mut l1_out) = (vec![f32::NAN; m * n], vec![f32::NAN; m * n]);
-                dots(level, &a, &b, width, &mut dot_out);
-                manhattans(level, &a, &b, width, &mut l1_out);
+                let (rows, panels): (Vec<&[f32]>, _) = (a.chunks(width).collect(), Panels::new(&b, width));
+                dots(level, &rows, &panels, &mut dot_out);
+                manhattans(level, &rows, &panels, &mut l1_out);
                 for i in 0..m {
                     for j in 0..n {
                         let (x, y) = (&a[i * width..][..width], &b[j * width..][..width]);
                         let exact: f64 = x.iter().zip(y).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum();
                         let l1: f64 = x.iter().zip(y).map(|(x, y)| f64::from((x - y).abs())).sum();
                         let mut alone = [f32::NAN];
-                        dots(level, x, y, width, &mut alone);
+                        dots(level, &[x], &Panels::new(y, width), &mut alone);
                         assert_eq!(dot_out[i * n + j], alone[0]);
                         assert!((f64::from(dot(level, x, y)) - exact).abs() < 1e-4);
                         assert!((f64::from(dot_out[i * n + j]) - exact).abs() < 1e-4);

@@ -3,7 +3,8 @@
 use rayon::prelude::*;
 
 use crate::cluster::{Matrix, half_norms, update};
-use crate::kernel::{Level, matrix};
+use crate::kernel::Level;
+use crate::kernel::matrix::{self, Panels};
 use crate::metric::Metric;
 use crate::search::candidates::{estimate_of, id_of, packed};
 
@@ -29,12 +30,14 @@ pub(crate) const NO_LEAF: u32 = u32::MAX;
 pub(crate) struct Router {
     level: Level,
     metric: Metric,
-    coarse: Matrix,
     coarse_norms: Vec<f32>,
+    coarse_panels: Panels,
     /// First leaf of each group, and the end of the last.
     starts: Vec<usize>,
     pub(crate) leaves: Matrix,
     leaf_norms: Vec<f32>,
+    /// The leaves of each group.
+    leaf_panels: Vec<Panels>,
 }
 
 /// A leaf and how far its centroid is, in the order of the metric.
@@ -51,7 +54,10 @@ impl Router {
         }
         let (coarse_norms, leaf_norms) =
             (half_norms(level, &coarse.values, width), half_norms(level, &leaves.values, width));
-        Self { level, metric, coarse, coarse_norms, starts, leaves, leaf_norms }
+        let coarse_panels = Panels::new(&coarse.values, width);
+        let leaf_panels =
+            groups.iter().filter(|group| group.len() > 0).map(|group| Panels::new(&group.values, width)).collect();
+        Self { level, metric, coarse_norms, coarse_panels, starts, leaves, leaf_norms, leaf_panels }
     }
 
     pub(crate) fn with_metric(mut self, metric: Metric) -> Self {
@@ -96,8 +102,9 @@ impl Router {
         let width = self.leaves.width;
         let groups = self.starts.len() - 1;
         let beam = beam.min(groups);
+        let rows: Vec<&[f32]> = rows.chunks_exact(width).collect();
         let mut scores = Vec::new();
-        self.scores(rows, &self.coarse.values, &self.coarse_norms, &mut scores);
+        self.scores(&rows, &self.coarse_panels, &self.coarse_norms, &mut scores);
         let mut visitors: Vec<Vec<u32>> = vec![Vec::new(); groups];
         let mut order: Vec<Near> = Vec::with_capacity(groups);
         for (row, scores) in (0u32..).zip(scores.chunks_exact(groups.max(1))) {
@@ -108,14 +115,13 @@ impl Router {
             }
             order[..beam].iter().for_each(|(_, group)| visitors[*group as usize].push(row));
         }
-        let mut near = vec![u64::MAX; rows.len() / width * count];
+        let mut near = vec![u64::MAX; rows.len() * count];
         let mut gathered = Vec::new();
         for (group, visitors) in visitors.iter().enumerate().filter(|(_, visitors)| !visitors.is_empty()) {
             let (start, end) = (self.starts[group], self.starts[group + 1]);
             gathered.clear();
-            visitors.iter().for_each(|row| gathered.extend_from_slice(&rows[*row as usize * width..][..width]));
-            let (leaves, norms) = (&self.leaves.values[start * width..end * width], &self.leaf_norms[start..end]);
-            self.scores(&gathered, leaves, norms, &mut scores);
+            gathered.extend(visitors.iter().map(|row| rows[*row as usize]));
+            self.scores(&gathered, &self.leaf_panels[group], &self.leaf_norms[start..end], &mut scores);
             for (row, scores) in visitors.iter().zip(scores.chunks_exact(end - start)) {
                 #[expect(clippy::cast_possible_truncation, reason = "leaves have 32-bit ids")]
                 keep_nearest(&mut near[*row as usize * count..][..count], scores, start as u32);
@@ -125,13 +131,12 @@ impl Router {
     }
 
     /// Scores of all pairs, smaller is nearer: the Manhattan distance, else half the squared distance less |x|^2 / 2.
-    fn scores(&self, rows: &[f32], centroids: &[f32], norms: &[f32], out: &mut Vec<f32>) {
-        let width = self.leaves.width;
-        out.resize(rows.len() / width * norms.len(), 0.0);
+    fn scores(&self, rows: &[&[f32]], centroids: &Panels, norms: &[f32], out: &mut Vec<f32>) {
+        out.resize(rows.len() * norms.len(), 0.0);
         if self.metric == Metric::Manhattan {
-            matrix::manhattans(self.level, rows, centroids, width, out);
+            matrix::manhattans(self.level, rows, centroids, out);
         } else {
-            matrix::dots(self.level, rows, centroids, width, out);
+            matrix::dots(self.level, rows, centroids, out);
             out.chunks_exact_mut(norms.len().max(1)).for_each(|row| {
                 row.iter_mut().zip(norms).for_each(|(score, norm)| *score = norm - *score);
             });
