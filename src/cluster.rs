@@ -7,6 +7,7 @@ use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
 use rayon::prelude::*;
 
 use crate::kernel::matrix::{self, Panels};
+use crate::kernel::select::{Scores, below};
 use crate::kernel::{Level, level};
 
 /// Rows that one task assigns: enough to amortise the task, few enough to balance.
@@ -90,23 +91,24 @@ pub(crate) fn assign(level: Level, points: &Matrix, centroids: &Matrix) -> Vec<u
             let rows: Vec<&[f32]> = rows.chunks_exact(points.width).collect();
             let mut products = vec![0.0; rows.len() * centroids.len()];
             matrix::dots(level, &rows, &panels, &mut products);
-            products.chunks_exact(centroids.len()).map(|products| nearest(&norms, products)).collect::<Vec<_>>()
+            let scores = |products| Scores { norms: &norms, products, sign: -1.0 };
+            products.chunks_exact(centroids.len()).map(|products| nearest(level, scores(products))).collect::<Vec<_>>()
         })
         .collect()
 }
 
-/// The first of the least scores, each half a squared norm less a product.
-fn nearest(norms: &[f32], products: &[f32]) -> u32 {
-    let mut least = [f32::INFINITY; 16];
-    for (norms, products) in norms.chunks(16).zip(products.chunks(16)) {
-        for ((least, norm), product) in least.iter_mut().zip(norms).zip(products) {
-            let score = norm - product;
-            *least = if score < *least { score } else { *least };
+/// The first of the least scores.
+fn nearest(level: Level, scores: Scores<'_>) -> u32 {
+    let mut best = (0, f32::INFINITY);
+    below(level, scores, best.1, |at, score| {
+        if score < best.1 {
+            best = (at, score);
         }
-    }
-    let least = least.into_iter().fold(f32::INFINITY, f32::min);
-    let mut scores = norms.iter().zip(products).map(|(norm, product)| norm - product);
-    (0..).zip(&mut scores).find(|(_, score)| *score == least).map_or(0, |(i, _)| i)
+        best.1
+    });
+    #[expect(clippy::cast_possible_truncation, reason = "centroids are counted in 32 bits")]
+    let nearest = best.0 as u32;
+    nearest
 }
 
 /// Row numbers by cluster, ascending within each.

@@ -15,8 +15,9 @@ use crate::error::Result;
 use crate::format::item::ItemRef;
 use crate::format::record::{Calibration, NO_CORRECTION, Record};
 use crate::format::{Key, Kind};
-use crate::kernel::level;
 use crate::kernel::matrix::{self, Panels};
+use crate::kernel::select::{Scores, below};
+use crate::kernel::{Level, level};
 use crate::metric::Metric;
 use crate::options::BuildPhase;
 use crate::search::calibration::{NEIGHBOURS, Observed, asked_for, fit, ladder, observe};
@@ -26,7 +27,7 @@ use crate::search::pending::Pending;
 use crate::search::request::Request;
 use crate::search::run::search;
 use crate::search::{EXACT_ITEMS, Forest, Hit, Parts, Planted, Target};
-use crate::tree::route::{LANES, by_score, is_any_nearer};
+use crate::tree::route::by_score;
 
 /// Multiplications for all comparisons of a calibration, about: some seconds of one thread at most for a million items.
 const WORK: usize = 25_000_000_000;
@@ -101,21 +102,14 @@ impl Best {
         }
     }
 
-    /// Offers items whose scores are their norms and their products with this sign.
-    fn offer_all(&mut self, ids: &[u32], norms: &[f32], products: &[f32], sign: f32) {
-        for ((ids, norms), products) in ids.chunks(LANES).zip(norms.chunks(LANES)).zip(products.chunks(LANES)) {
-            let mut scores = [f32::INFINITY; LANES];
-            let pairs = norms.iter().zip(products);
-            scores.iter_mut().zip(pairs).for_each(|(score, (norm, product))| *score = norm + sign * product);
-            // Most are farther, which is told of several at once.
-            if is_any_nearer(&scores, &[self.farthest; LANES]) {
-                for (id, score) in ids.iter().zip(scores) {
-                    if score < self.farthest {
-                        self.offer(score, *id);
-                    }
-                }
+    /// Offers items that have these scores.
+    fn offer_all(&mut self, level: Level, ids: &[u32], scores: Scores<'_>) {
+        below(level, scores, self.farthest, |at, score| {
+            if score < self.farthest {
+                self.offer(score, ids[at]);
             }
-        }
+            self.farthest
+        });
     }
 
     fn prune(&mut self) {
@@ -188,7 +182,7 @@ fn nearest_of(
             matrix::dots(level, &rows, &panels, &mut products);
         }
         for (best, products) in best.iter_mut().zip(products.chunks_exact(ids.len())) {
-            best.offer_all(ids, &norms, products, sign);
+            best.offer_all(level, ids, Scores { norms: &norms, products, sign });
         }
     }
     best.iter_mut().for_each(Best::prune);

@@ -21,9 +21,10 @@ pub(crate) struct Sample {
 
 /// All items of an index, by their places in the list of all ids.
 ///
-/// Reading an item and rotating it takes as long as comparing it with some hundred centroids, and each is needed four times: to
-/// find its leaves, to be encoded in both, and to be compared with the queries of the calibration. Up to 262,144 vectors of 128
-/// dimensions are all in the sample, which took 15 percent off the time of a build of 100,000.
+/// The point of each is needed four times: to find its leaves, to be encoded in both, and to be compared with the queries of the
+/// calibration. Where all items are in the sample (up to 262,144 of 128 dimensions), none is read and rotated again: with one
+/// look-up less for each copy that took 18 percent off a build of 100,000 vectors of sift, and 14 percent off one of minilm, of
+/// whose 100,000 vectors 87,381 are in the sample (four seeds).
 #[derive(Copy, Clone)]
 pub(crate) struct Points<'a> {
     site: Site<'a>,
@@ -76,5 +77,59 @@ impl<'a> Points<'a> {
         let rest = &sample.places[*after..];
         *after += rest.partition_point(|other| *other < place);
         sample.places.get(*after).filter(|other| **other == place).map(|_| sample.rows.row(*after))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::database::{Database, ItemOf};
+    use crate::search::Forest;
+    use crate::sketch::space::Space;
+    use crate::{IndexOptions, Metric, Writer};
+    use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
+
+    #[test]
+    #[expect(unsafe_code, reason = "opening a memory map is the one promise that the caller makes")]
+    fn points_are_the_same_wherever_they_are_found() {
+        let folder = tempfile::tempdir().unwrap();
+        // SAFETY: the folder is new and temporary, and nothing else opens it.
+        let env = unsafe { heed::EnvOpenOptions::new().read_txn_without_tls().max_dbs(1).open(folder.path()) }.unwrap();
+        let db = Database::open_or_create(&env).unwrap();
+        let mut wtxn = env.write_txn().unwrap();
+        let writer = Writer::open_or_create(db, &mut wtxn, 0, &IndexOptions::new(70, Metric::Cosine)).unwrap();
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(4);
+        // Neighbouring places are of distant ids now and then.
+        let ids: Vec<u32> = (0..200u32).map(|i| i + i / 50 * 10_000).collect();
+        for id in &ids {
+            let vector: Vec<f32> = (0..70).map(|_| rng.random_range(-1.0..1.0)).collect();
+            writer.add_item(&mut wtxn, *id, &vector).unwrap();
+        }
+        let of = ItemOf { index: 0, dims: 70, metric: Metric::Cosine };
+        let (record, _) = db.record(&wtxn, 0).unwrap();
+        let forest = Forest::new(Space::new(Metric::Cosine, vec![0.125; 70], 9), &record);
+        let site = Site::new(db, of, &forest, 256);
+        let rtxn = wtxn.nested_read_txn().unwrap();
+        let expected = |places: &[u32]| {
+            site.points(&rtxn, &places.iter().map(|place| ids[*place as usize]).collect::<Vec<_>>()).unwrap()
+        };
+        let sample_of = |places: Vec<u32>| Sample { rows: expected(&places), places };
+        let all: Vec<u32> = (0..200).collect();
+        let samples = [
+            None,
+            Some(sample_of(Vec::new())),
+            Some(sample_of(all.iter().copied().filter(|place| place % 3 == 1).collect())),
+            Some(sample_of(all[40..160].to_vec())),
+            Some(sample_of(all.clone())),
+        ];
+        for sample in &samples {
+            let points = Points::new(site, &ids, sample.as_ref());
+            for places in [&all[..], &all[30..70], &[0, 1, 4, 40, 159, 160, 199][..], &[199], &[]] {
+                assert_eq!(points.at(&rtxn, places).unwrap(), expected(places));
+            }
+            for range in [0..200, 20..60, 199..200, 7..7] {
+                assert_eq!(points.within(&rtxn, range.clone()).unwrap()[..], expected(&all[range]).values[..]);
+            }
+        }
     }
 }

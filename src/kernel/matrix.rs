@@ -110,6 +110,10 @@ impl Panels {
         }
         Self { values, width, len }
     }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
 }
 
 /// Panel by panel, as many sums at a time as there are registers for, so that few loads feed them.

@@ -7,6 +7,7 @@
 //! - [`quantize`]: the codes of a vector, the same bits at every level.
 //! - [`hadamard`]: the butterflies of the rotation, the same bits at every level.
 //! - [`matrix`]: products of rows for clustering and routing, in single precision.
+//! - [`select`]: the few of many scores that are below a limit, the same at every level.
 //! - [`prefetch`]: no arithmetic, but as near to the machine.
 
 pub(crate) mod distance;
@@ -15,6 +16,7 @@ pub(crate) mod matrix;
 pub(crate) mod prefetch;
 pub(crate) mod quantize;
 pub(crate) mod scan;
+pub(crate) mod select;
 pub(crate) mod tables;
 
 pub(crate) use fearless_simd::Level;

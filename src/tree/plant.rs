@@ -52,7 +52,7 @@ pub(crate) fn plant(
         })
         .collect::<Result<Vec<Matrix>>>()?;
     // Centroids are means, which minimise squared distances: this pass uses them under every metric.
-    let mut router = Router::new(level, Metric::Euclidean, fine);
+    let mut router = Router::new(level, &fine);
     router.refine(sample_rows);
     report(steps, steps)?;
     Ok(router.with_metric(metric))

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use crate::cluster::{Matrix, half_norms, update};
 use crate::kernel::Level;
 use crate::kernel::matrix::{self, Panels};
+use crate::kernel::select::{Scores, below};
 use crate::metric::Metric;
 use crate::search::candidates::{estimate_of, id_of, packed};
 
@@ -16,8 +17,6 @@ const BEAM: usize = 12;
 const REFINING_BEAM: usize = 6;
 /// Nearest leaves among which the spill leaf is chosen.
 pub(crate) const SHORTLIST: usize = 12;
-/// Scores that are looked at together.
-pub(crate) const LANES: usize = 16;
 /// Weight of the parallel part of the residual in SOAR's rule.
 /// Without it (0), searches of 98,000 vectors scan 6 to 9 percent more sketches for the same recall (sift), or 20 to 56 percent
 /// (minilm). With .5, 1.5, 2 and 4 they scan as many, within what three seeds differ by (5 percent; at .99 on minilm, 20).
@@ -44,7 +43,7 @@ pub(crate) struct Router {
 pub(crate) type Near = (f32, u32);
 
 impl Router {
-    pub(crate) fn new(level: Level, metric: Metric, groups: Vec<Matrix>) -> Self {
+    pub(crate) fn new(level: Level, groups: &[Matrix]) -> Self {
         let width = groups.first().map_or(64, |group| group.width);
         let (mut coarse, mut leaves, mut starts) = (Matrix::new(width), Matrix::new(width), vec![0]);
         for group in groups.iter().filter(|group| group.len() > 0) {
@@ -57,11 +56,18 @@ impl Router {
         let coarse_panels = Panels::new(&coarse.values, width);
         let leaf_panels =
             groups.iter().filter(|group| group.len() > 0).map(|group| Panels::new(&group.values, width)).collect();
+        let metric = Metric::Euclidean;
         Self { level, metric, coarse_norms, coarse_panels, starts, leaves, leaf_norms, leaf_panels }
     }
 
+    /// Routes by the distance of this metric, no more by the Euclidean.
     pub(crate) fn with_metric(mut self, metric: Metric) -> Self {
         self.metric = metric;
+        if metric == Metric::Manhattan {
+            // Distances are scores as they are.
+            self.coarse_norms.fill(0.0);
+            self.leaf_norms.fill(0.0);
+        }
         self
     }
 
@@ -78,7 +84,7 @@ impl Router {
             values: self.leaves.values[start * points.width..end * points.width].to_vec(),
             width: points.width,
         });
-        *self = Self::new(self.level, self.metric, groups.collect());
+        *self = Self::new(self.level, &groups.collect::<Vec<_>>());
     }
 
     /// The first and second leaf of each row; the second is [`NO_LEAF`] without spill, or if there is one leaf only.
@@ -104,12 +110,13 @@ impl Router {
         let beam = beam.min(groups);
         let rows: Vec<&[f32]> = rows.chunks_exact(width).collect();
         let mut scores = Vec::new();
-        self.scores(&rows, &self.coarse_panels, &self.coarse_norms, &mut scores);
+        self.products(&rows, &self.coarse_panels, &mut scores);
         let mut visitors: Vec<Vec<u32>> = vec![Vec::new(); groups];
         let mut order: Vec<Near> = Vec::with_capacity(groups);
         for (row, scores) in (0u32..).zip(scores.chunks_exact(groups.max(1))) {
             order.clear();
-            order.extend(scores.iter().copied().zip(0u32..));
+            let scores = self.scores_of(&self.coarse_norms, scores);
+            order.extend(scores.iter().zip(0u32..));
             if beam < groups {
                 order.select_nth_unstable_by(beam, by_score);
             }
@@ -121,26 +128,30 @@ impl Router {
             let (start, end) = (self.starts[group], self.starts[group + 1]);
             gathered.clear();
             gathered.extend(visitors.iter().map(|row| rows[*row as usize]));
-            self.scores(&gathered, &self.leaf_panels[group], &self.leaf_norms[start..end], &mut scores);
-            for (row, scores) in visitors.iter().zip(scores.chunks_exact(end - start)) {
+            self.products(&gathered, &self.leaf_panels[group], &mut scores);
+            for (row, products) in visitors.iter().zip(scores.chunks_exact(end - start)) {
+                let near = &mut near[*row as usize * count..][..count];
+                let scores = self.scores_of(&self.leaf_norms[start..end], products);
                 #[expect(clippy::cast_possible_truncation, reason = "leaves have 32-bit ids")]
-                keep_nearest(&mut near[*row as usize * count..][..count], scores, start as u32);
+                keep_nearest(self.level, near, scores, start as u32);
             }
         }
         near
     }
 
-    /// Scores of all pairs, smaller is nearer: the Manhattan distance, else half the squared distance less |x|^2 / 2.
-    fn scores(&self, rows: &[&[f32]], centroids: &Panels, norms: &[f32], out: &mut Vec<f32>) {
-        out.resize(rows.len() * norms.len(), 0.0);
+    /// Products of all pairs, or their Manhattan distances.
+    fn products(&self, rows: &[&[f32]], centroids: &Panels, out: &mut Vec<f32>) {
+        out.resize(rows.len() * centroids.len(), 0.0);
         if self.metric == Metric::Manhattan {
             matrix::manhattans(self.level, rows, centroids, out);
         } else {
             matrix::dots(self.level, rows, centroids, out);
-            out.chunks_exact_mut(norms.len().max(1)).for_each(|row| {
-                row.iter_mut().zip(norms).for_each(|(score, norm)| *score = norm - *score);
-            });
         }
+    }
+
+    /// Smaller is nearer: the Manhattan distance, else half the squared distance less |x|^2 / 2.
+    fn scores_of<'s>(&self, norms: &'s [f32], products: &'s [f32]) -> Scores<'s> {
+        Scores { norms, products, sign: if self.metric == Metric::Manhattan { 1.0 } else { -1.0 } }
     }
 }
 
@@ -179,28 +190,14 @@ pub(crate) fn by_score(a: &Near, b: &Near) -> std::cmp::Ordering {
 }
 
 /// Keeps the nearest, sorted, of those that were near and of the leaves from `first` on, which have these scores.
-fn keep_nearest(near: &mut [u64], scores: &[f32], first: u32) {
-    for (leaf, scores) in (first..).step_by(LANES).zip(scores.chunks(LANES)) {
-        // Most are farther than all that are kept, which is told of several at once.
-        let limit = near.last().map_or(f32::NEG_INFINITY, |last| estimate_of(*last));
-        if is_any_nearer(scores, &[limit; LANES]) {
-            (leaf..).zip(scores).for_each(|(leaf, score)| insert(near, packed(leaf, *score)));
-        }
-    }
-}
-
-/// Whether one of up to [`LANES`] scores is less than its limit, or one of the two is no number, as the limit is where less is
-/// kept than there is room for.
-#[expect(clippy::neg_cmp_op_on_partial_ord, reason = "scores may be no numbers")]
-pub(crate) fn is_any_nearer(scores: &[f32], limits: &[f32]) -> bool {
-    let any = |scores: &[f32], limits: &[f32]| {
-        scores.iter().zip(limits).fold(false, |any, (score, limit)| any | !(score >= limit))
-    };
-    // Of a length that is known, they are compared side by side.
-    match (<&[f32; LANES]>::try_from(scores), <&[f32; LANES]>::try_from(limits)) {
-        (Ok(scores), Ok(limits)) => any(scores, limits),
-        _ => any(scores, limits),
-    }
+fn keep_nearest(level: Level, near: &mut [u64], scores: Scores<'_>, first: u32) {
+    // What is no leaf stands for no number: the limit is none as long as there is room.
+    let limit = |near: &[u64]| near.last().map_or(f32::NEG_INFINITY, |last| estimate_of(*last));
+    below(level, scores, limit(near), |at, score| {
+        #[expect(clippy::cast_possible_truncation, reason = "leaves have 32-bit ids")]
+        insert(near, packed(first + at as u32, score));
+        limit(near)
+    });
 }
 
 /// Puts one in its place among the nearest, if it is one of them; the farthest falls out.
@@ -230,7 +227,7 @@ mod tests {
         let groups: Vec<Matrix> = (0..6).map(|i| random(5 + i)).collect();
         let points = random(50);
         for metric in [Metric::Euclidean, Metric::Manhattan] {
-            let router = Router::new(level(), metric, groups.clone());
+            let router = Router::new(level(), &groups).with_metric(metric);
             for (row, chosen) in router.route(&points.values, true).into_iter().enumerate() {
                 let distance = |leaf: usize| -> f32 {
                     let pairs = points.row(row).iter().zip(router.leaves.row(leaf));
