@@ -10,6 +10,8 @@
 //! The same climb tells which [`assurance`] a search without a filter has to end with: it says when each query
 //! would have ended, and what it had found by then.
 
+use rayon::prelude::*;
+
 use super::assurance::{self, NEAR, ease};
 use super::candidates::{estimate_of, id_of, insert, make_room, packed};
 use super::effort::line;
@@ -206,12 +208,13 @@ pub(crate) fn fit(observed: &[Observed], ladder: &[usize], items: u64, is_of_que
     let mut calibration = Calibration::default();
     (calibration.items, calibration.queries) = (items, observed.len() as u32);
     calibration.is_of_queries = u32::from(is_of_queries);
-    for (of_k, (k, row)) in CALIBRATED_KS.into_iter().zip(&mut calibration.reach).enumerate() {
+    let rows = calibration.reach.par_iter_mut().zip(&mut calibration.assurance);
+    rows.zip(CALIBRATED_KS).enumerate().for_each(|(of_k, ((reach, assurance), k))| {
         let asked = observed.iter().enumerate().filter(|(i, _)| k <= asked_for(*i, observed.len()));
         let asked: Vec<&Observed> = asked.map(|(_, query)| query).collect();
-        Curves::new(&asked, ladder, k).fit_row(k, row);
-        calibration.assurance[of_k] = assurance::fit(&asked, (of_k, k), row);
-    }
+        Curves::new(&asked, ladder, k).fit_row(k, reach);
+        *assurance = assurance::fit(&asked, (of_k, k), reach);
+    });
     calibration
 }
 
