@@ -15,7 +15,7 @@ use crate::format::item::ItemRef;
 pub(crate) struct Sample {
     /// Their places in the list of all ids, ascending.
     pub(crate) places: Vec<u32>,
-    /// Their points.
+    /// Their points, once the origin is known and they have been placed.
     pub(crate) rows: Matrix,
 }
 

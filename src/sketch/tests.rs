@@ -168,17 +168,24 @@ fn factors_are_the_nearest_with_half_the_bits() {
 
 #[test]
 fn an_entry_at_the_centroid_is_estimated_exactly() {
-    let space = Space::new(Metric::Euclidean, vec![0.0; 64], 1);
-    let vector = vec![0.5f32; 64];
-    let query = CheckedVector::new(&vector, 64, Metric::Euclidean).unwrap();
-    let (layout, centroid) = (leaf_layout(Metric::Euclidean, 64, 2), vec![0.25f32; 64]);
-    let packed = Sketches::of_points(&space, layout, centroid.clone(), &centroid).pack();
-    let mut prepared = Prepared::default();
-    prepared.prepare(&space, &query.as_item(), layout, layout);
-    let mut estimates = Vec::new();
-    prepared.scan(&as_node(&packed, 0), Look::ALL, &mut estimates);
-    let mut point = vec![0.0; 64];
-    space.map(&query.as_item(), &mut point);
-    let exact: f32 = point.iter().zip(&centroid).map(|(q, c)| (q - c) * (q - c)).sum();
-    assert!((estimates[0].estimate - exact).abs() < 1e-4 * exact);
+    for metric in [Metric::Euclidean, Metric::DotProduct] {
+        let space = Space::new(metric, vec![0.125; 64], 1);
+        let vector = vec![0.5f32; 64];
+        let query = CheckedVector::new(&vector, 64, metric).unwrap();
+        let (layout, centroid) = (leaf_layout(metric, 64, 2), vec![0.25f32; 64]);
+        let packed = Sketches::of_points(&space, layout, centroid.clone(), &centroid).pack();
+        let mut prepared = Prepared::default();
+        prepared.prepare(&space, &query.as_item(), layout, layout);
+        let mut estimates = Vec::new();
+        prepared.scan(&as_node(&packed, 0), Look::ALL, &mut estimates);
+        let mut point = vec![0.0; 64];
+        space.map(&query.as_item(), &mut point);
+        let exact: f32 = if metric == Metric::DotProduct {
+            let moved = point.iter().zip(&space.rotated_origin).map(|(q, m)| q + m);
+            -moved.zip(&centroid).map(|(q, c)| q * c).sum::<f32>()
+        } else {
+            point.iter().zip(&centroid).map(|(q, c)| (q - c) * (q - c)).sum()
+        };
+        assert!((estimates[0].estimate - exact).abs() < 1e-4 * exact.abs().max(0.1), "{metric}");
+    }
 }
