@@ -68,8 +68,9 @@ impl Matrix {
 #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "a mean is no larger than its rows")]
 fn mean<'a>(rows: impl Iterator<Item = &'a [f32]>, width: usize) -> Vec<f32> {
     let (mut sums, mut count) = (vec![0.0f64; width], 0usize);
+    let level = level();
     for row in rows {
-        matrix::add_to(level(), &mut sums, row);
+        matrix::add_to(level, &mut sums, row);
         count += 1;
     }
     sums.into_iter().map(|sum| (sum / count.max(1) as f64) as f32).collect()

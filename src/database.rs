@@ -304,6 +304,18 @@ impl<'t> Iterator for Entries<'t> {
     }
 }
 
+/// An environment of its own for a test, and its folder.
+#[cfg(test)]
+#[expect(unsafe_code, reason = "opening a memory map is the one promise that the caller makes")]
+pub(crate) fn temporary(max_readers: u32) -> (tempfile::TempDir, Env<heed::WithoutTls>) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut options = heed::EnvOpenOptions::new().read_txn_without_tls();
+    options.map_size(10 << 20).max_dbs(1).max_readers(max_readers);
+    // SAFETY: the folder is new and temporary, and nothing else opens it.
+    let env = unsafe { options.open(folder.path()) }.unwrap();
+    (folder, env)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -311,11 +323,8 @@ mod tests {
     use crate::{IndexOptions, Writer};
 
     #[test]
-    #[expect(unsafe_code, reason = "opening a memory map is the one promise that the caller makes")]
     fn items_are_visited_in_the_order_asked_for_and_a_missing_one_is_told() {
-        let folder = tempfile::tempdir().unwrap();
-        // SAFETY: the folder is new and temporary, and nothing else opens it.
-        let env = unsafe { heed::EnvOpenOptions::new().read_txn_without_tls().max_dbs(1).open(folder.path()) }.unwrap();
+        let (_folder, env) = temporary(1);
         let db = Database::open_or_create(&env).unwrap();
         let mut wtxn = env.write_txn().unwrap();
         let writer = Writer::open_or_create(db, &mut wtxn, 3, &IndexOptions::new(2, Metric::Euclidean)).unwrap();

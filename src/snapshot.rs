@@ -242,16 +242,13 @@ fn open_all<'e>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::database::temporary;
     use crate::options::IndexOptions;
     use crate::writer::Writer;
 
     #[test]
-    #[expect(unsafe_code, reason = "opening a memory map")]
     fn commits_in_between_make_all_open_again() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut options = heed::EnvOpenOptions::new().read_txn_without_tls();
-        // SAFETY: the folder is new, and nobody else opens it.
-        let env = unsafe { options.map_size(10 << 20).max_dbs(1).max_readers(4).open(dir.path()).unwrap() };
+        let (_folder, env) = temporary(4);
         let db = Database::open_or_create(&env).unwrap();
         let mut wtxn = env.write_txn().unwrap();
         let options = IndexOptions::new(1, Metric::Euclidean);

@@ -101,7 +101,7 @@ pub(crate) fn plan(
     }
     nodes.sort_unstable_by_key(|(key, _)| key.to_bytes());
     let is_of_use = calibrate::is_of_use(of.metric, record.items);
-    let truth = if is_of_use { Some(calibrate::truth(&mut workers, &site, points)?) } else { None };
+    let truth = if is_of_use { Some(calibrate::truth(&mut workers, points)?) } else { None };
     let origin = Some(forest.space.into_origin());
     Ok(Plan { record: new, origin, is_anew: true, puts: nodes, deletes: Vec::new(), truth })
 }

@@ -55,8 +55,8 @@ pub(crate) fn is_of_use(metric: Metric, items: u64) -> bool {
 }
 
 /// Finds the true neighbours of some items, all other items compared.
-pub(crate) fn truth(workers: &mut Workers<'_>, site: &Site<'_>, all: Points<'_>) -> Result<Truth> {
-    let ids = all.ids;
+pub(crate) fn truth(workers: &mut Workers<'_>, all: Points<'_>) -> Result<Truth> {
+    let (site, ids) = (all.site, all.ids);
     let affordable = (WORK / (ids.len() * site.space.width).max(1)).min(ids.len() / ITEMS_PER_QUERY);
     let count = affordable.clamp(*QUERIES.start(), *QUERIES.end());
     let mut queries: Vec<u32> = sample(ids.len(), count, 2).into_iter().map(|i| ids[i as usize]).collect();
@@ -64,7 +64,7 @@ pub(crate) fn truth(workers: &mut Workers<'_>, site: &Site<'_>, all: Points<'_>)
     if keep_distinct(&mut queries, &points) {
         points = site.points(workers.own(), &queries)?;
     }
-    let near = neighbours(workers, site, all, points)?;
+    let near = neighbours(workers, all, points)?;
     let others = |(i, (query, near)): (usize, (&u32, Vec<u32>))| {
         near.into_iter().filter(|id| id != query).take(asked_for(i, queries.len())).collect()
     };
@@ -128,12 +128,8 @@ impl Best {
 }
 
 /// The nearest items of each query, and one more, nearest first: all pairs are compared.
-fn neighbours(
-    workers: &mut Workers<'_>,
-    site: &Site<'_>,
-    all: Points<'_>,
-    mut queries: Matrix,
-) -> Result<Vec<Vec<u32>>> {
+fn neighbours(workers: &mut Workers<'_>, all: Points<'_>, mut queries: Matrix) -> Result<Vec<Vec<u32>>> {
+    let site = all.site;
     if site.of.metric == Metric::DotProduct {
         // <x, q> is <y, q' + P origin> up to what is the same for all x.
         let width = queries.width;
@@ -144,7 +140,7 @@ fn neighbours(
     let part = all.ids.len().div_ceil(PARTS).max(CHUNK);
     let parts = all.ids.len().div_ceil(part);
     let found = workers.map(BuildPhase::Calibrating, parts, |rtxn, task| {
-        nearest_of(site, rtxn, (all, task * part..all.ids.len().min((task + 1) * part)), &queries)
+        nearest_of(all, rtxn, task * part..all.ids.len().min((task + 1) * part), &queries)
     })?;
     let mut all: Vec<Best> = (0..queries.len()).map(|i| Best::of(i, queries.len())).collect();
     for part in found {
@@ -154,12 +150,8 @@ fn neighbours(
 }
 
 /// The nearest of the items at some places to each query.
-fn nearest_of(
-    site: &Site<'_>,
-    rtxn: &RoTxn<'_>,
-    (all, part): (Points<'_>, Range<usize>),
-    queries: &Matrix,
-) -> Result<Vec<Best>> {
+fn nearest_of(all: Points<'_>, rtxn: &RoTxn<'_>, part: Range<usize>, queries: &Matrix) -> Result<Vec<Best>> {
+    let site = all.site;
     let (level, width, metric) = (site.space.level, site.space.width, site.of.metric);
     let mut best: Vec<Best> = (0..queries.len()).map(|i| Best::of(i, queries.len())).collect();
     let rows: Vec<&[f32]> = queries.values.chunks_exact(width).collect();
@@ -241,7 +233,7 @@ pub(crate) fn measure_on(
         .iter(&own, of.index, Kind::Item)?
         .map(|entry| entry.map(|(key, _)| key.id()))
         .collect::<Result<Vec<u32>>>()?;
-    let mut truth = neighbours(&mut workers, &site, Points::new(site, &ids, None), points)?;
+    let mut truth = neighbours(&mut workers, Points::new(site, &ids, None), points)?;
     truth.iter_mut().enumerate().for_each(|(i, near)| near.truncate(asked_for(i, queries.len())));
     let (pending, ladder) = (Pending::read(db, &own, of)?, ladder(cap(record, of.metric)));
     let observed: Vec<Observed> = workers.share(queries.len(), |rtxn, i| {

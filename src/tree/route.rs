@@ -46,16 +46,16 @@ impl Router {
     pub(crate) fn new(level: Level, groups: &[Matrix]) -> Self {
         let width = groups.first().map_or(64, |group| group.width);
         let (mut coarse, mut leaves, mut starts) = (Matrix::new(width), Matrix::new(width), vec![0]);
+        let mut leaf_panels = Vec::new();
         for group in groups.iter().filter(|group| group.len() > 0) {
             coarse.push(&group.mean());
             leaves.values.extend_from_slice(&group.values);
+            leaf_panels.push(Panels::new(&group.values, width));
             starts.push(leaves.len());
         }
         let (coarse_norms, leaf_norms) =
             (half_norms(level, &coarse.values, width), half_norms(level, &leaves.values, width));
         let coarse_panels = Panels::new(&coarse.values, width);
-        let leaf_panels =
-            groups.iter().filter(|group| group.len() > 0).map(|group| Panels::new(&group.values, width)).collect();
         let metric = Metric::Euclidean;
         Self { level, metric, coarse_norms, coarse_panels, starts, leaves, leaf_norms, leaf_panels }
     }
