@@ -358,7 +358,7 @@ fn many_copies_of_one_vector_lose_no_recall_on_the_others() {
     let seed = Seed::new(7);
     for (m, metric) in METRICS.into_iter().enumerate() {
         let mut rng = seed.rng(m as u64);
-        let mut rows = vectors(&mut rng, metric, 32, 2100, Spread::Clusters);
+        let mut rows = vectors(&mut rng, metric, 32, 2600, Spread::Clusters);
         let queries = rows.split_off(2000);
         let asks = [Ask::new(10), Ask { search_k: Some(150), ..Ask::new(10) }];
         let [alone, alone_fixed] = mean_recall(metric, &rows, &queries, &asks);

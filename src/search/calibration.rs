@@ -4,8 +4,8 @@
 //! found. What is kept of each neighbour is how many candidates look better by their sketches *with that budget*: fewer than
 //! with a larger one, so that a rank taken at the end would overstate what few comparisons lose. All queries climb the same
 //! ladder. Its steps tell what recall each budget had with any number of comparisons, and between two of them the logarithm
-//! of what is missed is nearly a straight line in that of the budget. (A search that is given the larger budget at once opens
-//! more branches before its first leaf, and may scan a few leaves in place of others.)
+//! of what is missed is nearly a straight line in that of the budget. Which leaves a
+//! search scans does not depend on its budget, so that this is what searches find.
 //!
 //! The same climb tells which [`assurance`] a search without a filter has to end with: it says when each query
 //! would have ended, and what it had found by then.
@@ -48,7 +48,7 @@ const FEW_LEAVES: usize = 512;
 /// The budgets with which queries run, at least two, the last of which is `cap` if that is not too small.
 pub(crate) fn ladder(cap: usize) -> Vec<usize> {
     let cap = cap.max(FIRST_BUDGET + 1);
-    let next = |budget: &usize| Some(budget.saturating_add(budget / if *budget < FEW_LEAVES { 8 } else { 3 }));
+    let next = |budget: &usize| Some(budget.saturating_add(budget / if *budget < FEW_LEAVES { 8 } else { 6 }));
     std::iter::successors(Some(FIRST_BUDGET), next).take_while(|budget| *budget < cap).chain([cap]).collect()
 }
 
@@ -56,8 +56,7 @@ pub(crate) fn ladder(cap: usize) -> Vec<usize> {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Observed {
     pub(super) neighbours: usize,
-    /// For each step and each calibrated k the [`assurance`] that the search has then; it never falls. Empty if its metric
-    /// tells none.
+    /// For each step and each calibrated k the [`assurance`] that the search has then; it never falls.
     pub(super) assured: Vec<Assured>,
     /// For each step of the ladder and each neighbour how many candidates look better; [`UNSEEN`] if it is not met, or too
     /// many do. Ends with the first step at which all neighbours are among the candidates.
@@ -122,13 +121,11 @@ pub(crate) fn observe<'t>(
                     ranks[from + order[at].1] = rank;
                 }
             }
-            if assurance::is_told(metric) {
-                let (entries, upcoming) = (traversal.entries(), traversal.upcoming());
-                let before = assured.last().map_or([0.0f64; CALIBRATED_KS.len()], |before: &Assured| before.of_ks);
-                let at = |i: usize| entries * ease(metric, upcoming, ranking.near(CALIBRATED_KS[i]));
-                let of_ks = std::array::from_fn(|i| before[i].max(at(i)));
-                assured.push(Assured { leaves: traversal.leaves(), entries, of_ks });
-            }
+            let (entries, upcoming) = (traversal.entries(), traversal.upcoming());
+            let before = assured.last().map_or([0.0f64; CALIBRATED_KS.len()], |before: &Assured| before.of_ks);
+            let at = |i: usize| entries * ease(metric, upcoming, ranking.near(CALIBRATED_KS[i]));
+            let of_ks = std::array::from_fn(|i| before[i].max(at(i)));
+            assured.push(Assured { leaves: traversal.leaves(), entries, of_ks });
             if !ranks[from..].contains(&UNSEEN) {
                 break;
             }

@@ -1,6 +1,6 @@
 //! How much of the forest a search looks at.
 
-use super::assurance::{self, MOST_ENTRIES, NEAR};
+use super::assurance::{MOST_ENTRIES, NEAR};
 use super::request::Request;
 use crate::format::record::{CALIBRATED_KS, CALIBRATED_RECALLS, Calibration, NO_CORRECTION, Reach, Record};
 use crate::metric::Metric;
@@ -48,7 +48,7 @@ impl Effort {
         let reach = measured.map(|calibration| {
             let (budget, rerank) = calibrated(calibration, request.k, f64::from(request.recall));
             let growth = growth(searched / calibration.items as f64);
-            let assurance = assured(calibration, request, metric, correction * growth);
+            let assurance = assured(calibration, request, correction * growth);
             // Only filters ask for it.
             let tenfold = || calibrated(calibration, request.k.saturating_mul(10), f64::from(request.recall)).0;
             let tenfold = if request.filter.is_none() { budget } else { tenfold() };
@@ -191,14 +191,14 @@ fn calibrated(calibration: &Calibration, k: usize, recall: f64) -> (f64, f64) {
 
 /// The assurance for what is wanted where that takes so many times the entries that it took, if it lies within what was
 /// measured and told.
-fn assured(calibration: &Calibration, request: &Request<'_>, metric: Metric, times: f64) -> Option<f64> {
+fn assured(calibration: &Calibration, request: &Request<'_>, times: f64) -> Option<f64> {
     let (k, recall) = (request.k, f64::from(request.recall).max(CALIBRATED_RECALLS[0]));
     let is_within = k <= CALIBRATED_KS[CALIBRATED_KS.len() - 1]
         && recall <= CALIBRATED_RECALLS[CALIBRATED_RECALLS.len() - 1] + f64::from(f32::EPSILON)
         && is_telling(calibration, k, recall);
     let is_measured = calibration.assurance.as_flattened().iter().all(|assurance| *assurance > 0);
     let is_plain = request.filter.is_none() && request.search_k.is_none();
-    if !(is_within && is_measured && is_plain && assurance::is_told(metric)) {
+    if !(is_within && is_measured && is_plain) {
         return None;
     }
     let (of_ks, of_recalls) = lines(k, recall);
@@ -324,7 +324,6 @@ mod tests {
         let told = |request: &Request<'_>, record: &Record, metric| Effort::new(request, record, metric).assurance;
         let usual = Request::new(10, 0.95);
         assert!(told(&usual, &record, Metric::Euclidean).is_some());
-        assert_eq!(told(&usual, &record, Metric::DotProduct), None);
         assert_eq!(told(&Request { search_k: Some(500), ..usual }, &record, Metric::Euclidean), None);
         for (k, recall) in [(101, 0.95), (10, 0.999)] {
             assert_eq!(told(&Request::new(k, recall), &record, Metric::Euclidean), None, "{k}, {recall}");

@@ -13,6 +13,17 @@ use crate::format::node::LeafRef;
 use crate::sketch::query::Look;
 use crate::tree::descent::Order;
 
+/// Branches are opened as for so many entries more than have been looked at, and again when there are so many times as many.
+///
+/// So which leaves a search scans depends on its query alone, and its effort only on when it ends: a calibration that goes on
+/// from budget to budget sees what searches see, and what is easy to find takes fewer branches. Beside opening at once what
+/// the whole effort calls for, searches for 10 of 100,000 vectors with a recall of .90, .95 and .99 read 7, 7 and 6 percent
+/// less (sift) or 3, 2 and 3 percent less (minilm), for 10 of 1,000,000 of sift 9, 6 and 7 percent, with recalls nearer to
+/// their targets (less by up to .007). Leads of 256 to 2,048 read about as much; with a lead and half the entries beyond it,
+/// or one and a half times as many, searches read more. Trials, one seed.
+const LEAD: f64 = 512.0;
+const STEP: f64 = 1.125;
+
 /// What takes the estimates of entries that the filter admits.
 pub(crate) trait Sink {
     /// Estimates above this are of no use.
@@ -67,6 +78,8 @@ pub(crate) struct Progress {
     /// How many entries a predicate was asked of, and how many of them it admits.
     asked: f64,
     yes: f64,
+    /// Entries with which more branches are opened.
+    reached: f64,
     /// The estimate of the last leaf that came out of the descent.
     last: f32,
     searched: Searched,
@@ -128,7 +141,6 @@ impl<'a, 't> Traversal<'a, 't> {
         sink: &mut S,
         is_full: impl Fn(&mut S) -> bool,
     ) -> Result<Ended> {
-        self.reach(effort.budget)?;
         let mut ahead: Option<Next<'t>> = None;
         loop {
             let Progress { entries, admitted, .. } = self.scratch.progress;
@@ -139,6 +151,7 @@ impl<'a, 't> Traversal<'a, 't> {
             if self.request.stop.is_due() {
                 return Ok(Ended::Stopped);
             }
+            self.widen()?;
             let Some(next) = ahead.take().map_or_else(|| self.next(), |next| Ok(Some(next)))? else {
                 return Ok(Ended::Exhausted);
             };
@@ -169,17 +182,24 @@ impl<'a, 't> Traversal<'a, 't> {
     /// Scans leaves as [`Traversal::run`] does with this budget, however little has been found then.
     #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
     pub(crate) fn spend<S: Sink>(&mut self, budget: usize, sink: &mut S) -> Result<()> {
-        self.reach(budget)?;
         while self.scratch.progress.entries < budget as f64 {
+            self.widen()?;
             let Some(leaf) = self.next()? else { break };
             self.scan(leaf, &[], sink)?;
         }
         Ok(())
     }
 
-    fn reach(&mut self, budget: usize) -> Result<()> {
-        let Scratch { descent, prepared, .. } = &mut *self.scratch;
-        descent.reach(self.planted.nodes, prepared, budget)
+    /// Opens the branches that so many entries call for.
+    fn widen(&mut self) -> Result<()> {
+        let Scratch { descent, prepared, progress, .. } = &mut *self.scratch;
+        if progress.entries < progress.reached {
+            return Ok(());
+        }
+        progress.reached = STEP * progress.entries + LEAD / 4.0;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "far below 2^53")]
+        let goal = (progress.entries + LEAD) as usize;
+        descent.reach(self.planted.nodes, prepared, goal)
     }
 
     /// Entries of the leaves looked at so far.

@@ -10,7 +10,7 @@ pub(crate) struct Met {
     pub(crate) parent: u32,
 }
 
-/// Nodes that are sorted the first time; each time that these run out, twice as many are.
+/// Nodes that count as near the first time; each time that these run out, twice as many do.
 const FIRST_SORTED: usize = 32;
 
 /// A queue that sorts no more than what is taken out of it: most of what is met is never looked at.
@@ -19,48 +19,51 @@ const FIRST_SORTED: usize = 32;
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     met: Vec<Met>,
-    /// Of each node its estimate, as a number in the same order, and its place in `met`: first those that are not sorted,
-    /// then the nearest ones, nearest last.
-    order: Vec<u64>,
-    /// Where the sorted part begins.
-    sorted: usize,
+    /// Of each node its estimate, as a number in the same order, and its place in `met`. Those below the bound, nearest last if
+    /// they are sorted:
+    near: Vec<u64>,
+    is_sorted: bool,
+    bound: u64,
+    /// The others.
+    far: Vec<u64>,
     next_sorted: usize,
 }
 
 impl Queue {
     pub(crate) fn clear(&mut self) {
         self.met.clear();
-        self.order.clear();
-        (self.sorted, self.next_sorted) = (0, FIRST_SORTED);
+        self.near.clear();
+        self.far.clear();
+        (self.is_sorted, self.bound, self.next_sorted) = (true, 0, 0);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.order.is_empty()
+        self.near.is_empty() && self.far.is_empty()
     }
 
     pub(crate) fn push(&mut self, met: Met) {
-        // What is put in may come before what is sorted already.
-        self.sorted = self.order.len() + 1;
         let place = self.met.len() as u64;
-        self.order.push(u64::from(ordered(met.estimate)) << 32 | place & u64::from(u32::MAX));
+        let number = u64::from(ordered(met.estimate)) << 32 | place & u64::from(u32::MAX);
+        if number < self.bound {
+            self.near.push(number);
+            self.is_sorted = false;
+        } else {
+            self.far.push(number);
+        }
         self.met.push(met);
     }
 
     /// The nearest node.
     pub(crate) fn pop(&mut self) -> Option<Met> {
-        if self.sorted >= self.order.len() {
-            self.sort_some();
-        }
-        let next = self.order.pop()?;
+        self.sort();
+        let next = self.near.pop()?;
         self.at(next)
     }
 
     /// The nearest node, which stays.
     pub(crate) fn peek(&mut self) -> Option<Met> {
-        if self.sorted >= self.order.len() {
-            self.sort_some();
-        }
-        self.order.last().and_then(|next| self.at(*next))
+        self.sort();
+        self.near.last().and_then(|next| self.at(*next))
     }
 
     /// What a number of the order stands for.
@@ -70,17 +73,23 @@ impl Queue {
         self.met.get(place).copied()
     }
 
-    fn sort_some(&mut self) {
-        if self.order.is_empty() {
-            return;
+    /// Makes the nearest node the last of those that are near.
+    fn sort(&mut self) {
+        if self.near.is_empty() && !self.far.is_empty() {
+            let some = self.next_sorted.max(FIRST_SORTED);
+            let rest = self.far.len().saturating_sub(some);
+            if rest > 0 {
+                self.far.select_nth_unstable_by(rest - 1, |a, b| b.cmp(a));
+            }
+            self.bound = if rest > 0 { self.far[rest - 1] } else { u64::MAX };
+            self.near.extend(self.far.drain(rest..));
+            self.next_sorted = some.saturating_mul(2);
+            self.is_sorted = false;
         }
-        let some = self.next_sorted.min(self.order.len());
-        self.sorted = self.order.len() - some;
-        self.next_sorted = self.next_sorted.saturating_mul(2);
-        if self.sorted > 0 {
-            self.order.select_nth_unstable_by(self.sorted - 1, |a, b| b.cmp(a));
+        if !self.is_sorted {
+            self.near.sort_unstable_by(|a, b| b.cmp(a));
+            self.is_sorted = true;
         }
-        self.order[self.sorted..].sort_unstable_by(|a, b| b.cmp(a));
     }
 }
 
@@ -102,9 +111,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_gives_what_a_sorted_list_gives(steps in prop::collection::vec((-50i8..50, 0u8..4), 0..600)) {
+        fn it_gives_what_a_sorted_list_gives(steps in prop::collection::vec((-50i8..50, 0u8..4), 0..600), is_new: bool) {
             let (mut queue, mut list) = (Queue::default(), Vec::new());
-            queue.clear();
+            if !is_new {
+                queue.push(Met { estimate: 0.0, tree: 0, id: 0, parent: 0 });
+                queue.clear();
+            }
             for (id, (estimate, action)) in (0u32..).zip(steps) {
                 if action == 0 {
                     list.sort_by(|a: &Met, b: &Met| a.estimate.total_cmp(&b.estimate).then(a.id.cmp(&b.id)));
