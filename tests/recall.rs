@@ -252,6 +252,22 @@ fn growth_keeps_the_recall() {
     }
 }
 
+/// An inner product ranks the same for queries of every length, and so do its estimates.
+#[test]
+fn the_length_of_a_query_does_not_change_the_recall_of_a_dot_product() {
+    let seed = support::seed("the_length_of_a_query_does_not_change_the_recall_of_a_dot_product", 12);
+    let mut source = Source::new(Metric::DotProduct, seed);
+    let (world, queries) = (World::of(&mut source, ITEMS), source.rows(QUERIES));
+    let reached = [1.0, 1e-6, 0.03, 30.0, 1e6].map(|length: f32| {
+        let scaled: Vec<f32> = queries.iter().map(|x| length * x).collect();
+        world.recall(&world.ask(&scaled, None), 10, 0.95, None)
+    });
+    assert_reached("dot product", 0.95, reached[0], TOLERANCE);
+    for (recall, sketches) in reached {
+        assert!((recall - reached[0].0).abs() < 0.005 && (sketches / reached[0].1 - 1.0).abs() < 0.01, "{reached:?}");
+    }
+}
+
 /// Once it is measured on some of them, queries that are distributed unlike the items reach their targets, too.
 #[test]
 fn calibrated_queries_reach_their_targets() {

@@ -64,7 +64,8 @@ pub(crate) fn truth(workers: &mut Workers<'_>, all: Points<'_>) -> Result<Truth>
     if keep_distinct(&mut queries, &points) {
         points = site.points(workers.own(), &queries)?;
     }
-    let near = neighbours(workers, all, points)?;
+    site.space.move_back(&mut points.values);
+    let near = neighbours(workers, all, &points)?;
     let others = |(i, (query, near)): (usize, (&u32, Vec<u32>))| {
         near.into_iter().filter(|id| id != query).take(asked_for(i, queries.len())).collect()
     };
@@ -127,20 +128,13 @@ impl Best {
     }
 }
 
-/// The nearest items of each query, and one more, nearest first: all pairs are compared.
-fn neighbours(workers: &mut Workers<'_>, all: Points<'_>, mut queries: Matrix) -> Result<Vec<Vec<u32>>> {
-    let site = all.site;
-    if site.of.metric == Metric::DotProduct {
-        // <x, q> is <y, q' + P origin> up to what is the same for all x.
-        let width = queries.width;
-        for query in queries.values.chunks_exact_mut(width) {
-            query.iter_mut().zip(&site.space.rotated_origin).for_each(|(q, origin)| *q += origin);
-        }
-    }
+/// The nearest items of each query, and one more, nearest first: all pairs are compared. For the
+/// queries see [`Space::map_query`](crate::sketch::space::Space::map_query).
+fn neighbours(workers: &mut Workers<'_>, all: Points<'_>, queries: &Matrix) -> Result<Vec<Vec<u32>>> {
     let part = all.ids.len().div_ceil(PARTS).max(CHUNK);
     let parts = all.ids.len().div_ceil(part);
     let found = workers.map(BuildPhase::Calibrating, parts, |rtxn, task| {
-        nearest_of(all, rtxn, task * part..all.ids.len().min((task + 1) * part), &queries)
+        nearest_of(all, rtxn, task * part..all.ids.len().min((task + 1) * part), queries)
     })?;
     let mut all: Vec<Best> = (0..queries.len()).map(|i| Best::of(i, queries.len())).collect();
     for part in found {
@@ -227,13 +221,13 @@ pub(crate) fn measure_on(
     let site = Site::new(db, of, &forest, record.leaf_size as usize);
     let mut points = Matrix { values: vec![0.0; queries.len() * forest.space.width], width: forest.space.width };
     for (query, point) in queries.iter().zip(points.values.chunks_exact_mut(points.width)) {
-        forest.space.map(query, point);
+        forest.space.map_query(query, point);
     }
     let ids = db
         .iter(&own, of.index, Kind::Item)?
         .map(|entry| entry.map(|(key, _)| key.id()))
         .collect::<Result<Vec<u32>>>()?;
-    let mut truth = neighbours(&mut workers, Points::new(site, &ids, None), points)?;
+    let mut truth = neighbours(&mut workers, Points::new(site, &ids, None), &points)?;
     truth.iter_mut().enumerate().for_each(|(i, near)| near.truncate(asked_for(i, queries.len())));
     let (pending, ladder) = (Pending::read(db, &own, of)?, ladder(cap(record, of.metric)));
     let observed: Vec<Observed> = workers.share(queries.len(), |rtxn, i| {

@@ -2,7 +2,7 @@
 //!
 //! This is the FastScan scheme (Andre, Kermarrec, Le Scouarnec: Cache locality is not enough, VLDB 2015; Quicker ADC,
 //! 2019; FAISS). A block holds one nibble per entry and position; a position's table maps the nibble to a byte, and the
-//! bytes of all positions are summed per entry. The estimate is `(a + base) + b (delta * sum + bias)`, with a = 0 and
+//! bytes of all positions are summed per entry. The estimate is `(along a + base) + b (delta * sum + bias)`, with a = 0 and
 //! b = 1 for codes without factors.
 //!
 //! # What was tried
@@ -36,6 +36,8 @@ pub(crate) struct Scan<'a> {
     pub(crate) delta: f32,
     pub(crate) bias: f32,
     pub(crate) base: f32,
+    /// Times a.
+    pub(crate) along: f32,
     /// What will be scanned next: it is sent for on the way, a part with each block.
     pub(crate) ahead: &'a [u8],
 }
@@ -58,7 +60,7 @@ pub(crate) fn scan(level: Level, scan: &Scan<'_>, allowed: Option<&[u32]>, thres
 fn scan_with<S: Simd>(simd: S, scan: &Scan<'_>, allowed: Option<&[u32]>, threshold: f32, out: &mut Vec<Estimate>) {
     let limit = f32x16::splat(simd, threshold);
     let (delta, bias) = (f32x16::splat(simd, scan.delta), f32x16::splat(simd, scan.bias));
-    let base = f32x16::splat(simd, scan.base);
+    let (base, along) = (f32x16::splat(simd, scan.base), f32x16::splat(simd, scan.along));
     let (block_bytes, code_bytes) = (scan.layout.block_bytes(), scan.layout.code_bytes());
     let has_factors = scan.layout.code == Code::Rotated;
     let mut ahead = scan.ahead;
@@ -78,8 +80,8 @@ fn scan_with<S: Simd>(simd: S, scan: &Scan<'_>, allowed: Option<&[u32]>, thresho
         if has_factors {
             let (a, b) = factors.split_at(2 * BLOCK);
             let ((a_low, a_high), (b_low, b_high)) = (floats(simd, a), floats(simd, b));
-            low = (a_low + base) + b_low * low;
-            high = (a_high + base) + b_high * high;
+            low = (a_low * along + base) + b_low * low;
+            high = (a_high * along + base) + b_high * high;
         } else {
             low += base;
             high += base;
@@ -210,7 +212,7 @@ mod tests {
                     let at = scan.layout.code_bytes() + 2 * at;
                     f32::from_le_bytes([0, 0, block[at], block[at + 1]])
                 };
-                estimate = (float(j) + scan.base) + float(32 + j) * estimate;
+                estimate = (float(j) * scan.along + scan.base) + float(32 + j) * estimate;
             } else {
                 estimate += scan.base;
             }
@@ -238,7 +240,7 @@ mod tests {
                 blocks.extend((layout.code_bytes()..layout.block_bytes()).step_by(2).flat_map(|_| bfloat16(rng.random_range(-9f32..9.0)).to_le_bytes()));
             }
             let tables: Vec<u8> = (0..16 * layout.positions()).map(|_| if full { TOP } else { rng.random_range(0..=TOP) }).collect();
-            let scan = Scan { layout, blocks: &blocks, len, tables: &tables, delta: 0.37, bias: -3.0, base: 11.0, ahead: &blocks };
+            let scan = Scan { layout, blocks: &blocks, len, tables: &tables, delta: 0.37, bias: -3.0, base: 11.0, along: 0.7, ahead: &blocks };
             let words: Vec<u32> = (0..len.div_ceil(BLOCK)).map(|_| rng.random::<u32>() & rng.random::<u32>()).collect();
             let allowed = masked.then_some(&words[..]);
             let all = scalar(&scan, None, f32::INFINITY);

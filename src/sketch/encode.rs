@@ -108,15 +108,14 @@ impl Frame {
         let squared = matrix::plain_dot(level, &residual, &residual);
         let fit = best_fit(space, &residual, squared, self.layout.bits, codes);
         let scale = if fit.product > 0.0 { squared / fit.product } else { 0.0 };
-        // <u, c> from the codes: u = code - centre.
+        // <u, x> from the codes: u = code - centre.
         let centre = f32::from((1u8 << self.layout.bits) - 1) * 0.5;
-        let sum: f32 = centroid.iter().sum();
-        let u_c = matrix::plain_dot(level, codes, centroid) - centre * sum;
+        let of_codes = |x: &[f32]| matrix::plain_dot(level, codes, x) - centre * x.iter().sum::<f32>();
+        let of_residual = |x: &[f32]| matrix::plain_dot(level, &residual, x);
+        let u_c = of_codes(centroid);
         if space.metric == Metric::DotProduct {
-            // <c, m'>, which is the same for all entries, is left to the base: half of an `f32` tells little beside it.
-            let r_c = matrix::plain_dot(level, &residual, centroid);
-            let r_m = matrix::plain_dot(level, &residual, &space.rotated_origin);
-            [scale * u_c - (r_c + r_m), -scale]
+            let (u_m, r_m) = (of_codes(&space.rotated_origin), of_residual(&space.rotated_origin));
+            [scale * (u_c + u_m) - (of_residual(centroid) + r_m), -scale]
         } else {
             [squared + 2.0 * scale * u_c, -2.0 * scale]
         }

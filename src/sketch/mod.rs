@@ -10,10 +10,13 @@
 //! | score (smaller is nearer) | a | b | base |
 //! |---|---|---|---|
 //! | \|y - q\|^2 (Euclidean, cosine) | \|r\|^2 + 2 s <u, c> | -2 s | \|q - c\|^2 |
-//! | -<x, q> + <m, q> (dot product, m the origin, m' = P m) | s <u, c> - <r, c + m'> | -s | -<c, q + m'> |
+//! | -<x, p> + <m, p> (dot product, m the origin, p the query) | s <u, d> - <r, d> | -s | -<c, P p> |
 //!
-//! Here q is P(query - m), as for items; the dot product is that of the vectors as they were added, and the term <m, q> is
-//! the same for every item, so it is left out.
+//! The estimate is base + a + b <u, q>, with q = P(query - m) as for items. For the dot product, which is that of the vectors
+//! as they were added, it is base + t a + b <u, P p>, where d = c + P m is the centroid before it was moved and
+//! t = <P p, d> / |d|^2: a tells what the code gets wrong in the direction of d, and P p holds t times d. What is left to
+//! estimate is <r, P p - t d>, the shortest that this can be, for queries of every length. The term <m, p> is the same for
+//! every item, so it is left out.
 //!
 //! # Manhattan: grid codes
 //! The sum of absolute differences does not survive a rotation, so work space is not rotated. Each dimension of a node

@@ -39,9 +39,11 @@ impl Look<'_> {
 pub(crate) struct Prepared {
     level: Level,
     is_dot: bool,
+    /// See [`Space::map_query`].
     point: Vec<f32>,
-    /// The point before it was moved by the origin, rotated; for the dot product only.
-    unmoved: Vec<f32>,
+    /// -P origin and its product with the point, for the dot product only.
+    origin: Vec<f32>,
+    of_origin: f32,
     /// For leaves with rotated codes or bits; made anew per node for grid codes.
     leaf: Tables,
     branch: Tables,
@@ -54,8 +56,8 @@ pub(crate) struct Prepared {
 impl Default for Prepared {
     fn default() -> Self {
         let (leaf, branch) = (Tables::default(), Tables::default());
-        let (point, unmoved, values) = (Vec::new(), Vec::new(), Vec::new());
-        Self { level: level(), is_dot: false, point, unmoved, leaf, branch, is_shared: false, values }
+        let (point, origin, values) = (Vec::new(), Vec::new(), Vec::new());
+        Self { level: level(), is_dot: false, point, origin, of_origin: 0.0, leaf, branch, is_shared: false, values }
     }
 }
 
@@ -63,7 +65,7 @@ impl Prepared {
     /// Prepares a query. `leaf` and `branch` are the layouts of the forest's nodes.
     pub(crate) fn prepare(&mut self, space: &Space, query: &ItemRef<'_>, leaf: Layout, branch: Layout) {
         self.point.resize(space.width, 0.0);
-        space.map(query, &mut self.point);
+        space.map_query(query, &mut self.point);
         self.make_branch_tables(space, branch);
         self.is_shared = leaf == branch && leaf.code == Code::Rotated;
         match (leaf.code, query.components) {
@@ -79,12 +81,14 @@ impl Prepared {
         self.point.clear();
         self.point.extend_from_slice(point);
         self.is_shared = false;
+        space.move_back(&mut self.point);
         self.make_branch_tables(space, branch);
     }
 
     /// A point of work space that will scan leaves only, of codes that come from points.
     pub(crate) fn for_leaves(space: &Space, point: Vec<f32>, leaf: Layout) -> Self {
         let mut prepared = Self { point, is_shared: true, ..Self::default() };
+        space.move_back(&mut prepared.point);
         prepared.make_branch_tables(space, leaf);
         prepared
     }
@@ -92,8 +96,9 @@ impl Prepared {
     fn make_branch_tables(&mut self, space: &Space, branch: Layout) {
         (self.level, self.is_dot) = (space.level, space.metric == Metric::DotProduct);
         if self.is_dot {
-            self.unmoved.clear();
-            self.unmoved.extend(self.point.iter().zip(&space.rotated_origin).map(|(q, m)| q + m));
+            self.origin.clear();
+            self.origin.extend(space.rotated_origin.iter().map(|m| -m));
+            self.of_origin = matrix::dot(self.level, &self.point, &self.origin);
         }
         if branch.code == Code::Rotated {
             self.branch.rotated(space.level, &self.point, branch.bits, &mut self.values);
@@ -110,6 +115,7 @@ impl Prepared {
         if tables.bytes.len() != 16 * node.layout.positions() {
             return; // Not a node of this forest; the caller has checked layouts.
         }
+        let (base, along) = self.base(node);
         let input = Scan {
             layout: node.layout,
             blocks: node.blocks,
@@ -117,17 +123,23 @@ impl Prepared {
             tables: &tables.bytes,
             delta: tables.rounding.delta,
             bias: tables.rounding.bias,
-            base: self.base(node),
+            base,
+            along,
             ahead: look.ahead,
         };
         scan(self.level, &input, look.allowed, look.threshold, out);
     }
 
-    fn base(&self, node: &NodeRef<'_>) -> f32 {
+    /// The base of a node, and what its entries' factor a is multiplied by.
+    fn base(&self, node: &NodeRef<'_>) -> (f32, f32) {
         match (node.layout.code, self.is_dot) {
-            (Code::Rotated, false) => matrix::squared_euclidean(self.level, &self.point, node.centroid),
-            (Code::Rotated, true) => -matrix::dot(self.level, &self.unmoved, node.centroid),
-            _ => 0.0,
+            (Code::Rotated, false) => (matrix::squared_euclidean(self.level, &self.point, node.centroid), 1.0),
+            (Code::Rotated, true) => {
+                let product = matrix::dot(self.level, &self.point, node.centroid);
+                let squared = matrix::squared_euclidean(self.level, &self.origin, node.centroid);
+                (-product, if squared > f32::MIN_POSITIVE { (product - self.of_origin) / squared } else { 0.0 })
+            }
+            _ => (0.0, 1.0),
         }
     }
 }

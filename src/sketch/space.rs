@@ -45,6 +45,24 @@ impl Space {
         self.place(out);
     }
 
+    /// Writes what scores compare points with: the point of a query, or P x under the dot product, where a point that the origin
+    /// is added to again has lost what is small beside it.
+    pub(crate) fn map_query(&self, query: &ItemRef<'_>, out: &mut [f32]) {
+        if self.metric != Metric::DotProduct {
+            return self.map(query, out);
+        }
+        plain(self.metric, query, out);
+        self.rotate(out);
+    }
+
+    /// Makes what [`Space::map_query`] would write, but for rounding, of points.
+    pub(crate) fn move_back(&self, points: &mut [f32]) {
+        // <x, q> is <y, q' + P origin> up to what is the same for all x. There is no such origin under other metrics.
+        for point in points.chunks_exact_mut(self.width) {
+            point.iter_mut().zip(&self.rotated_origin).for_each(|(q, origin)| *q += origin);
+        }
+    }
+
     /// Moves plain components (see [`plain`]) to their point.
     pub(crate) fn place(&self, plain: &mut [f32]) {
         plain.iter_mut().zip(&self.origin).for_each(|(y, origin)| *y -= origin);

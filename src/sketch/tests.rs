@@ -52,11 +52,24 @@ fn score(metric: Metric, x: &ItemRef<'_>, q: &ItemRef<'_>) -> f64 {
     }
 }
 
-/// Correlation of estimates and true scores over the entries of one node, whose vectors have a common shift, and whose
-/// centroid lies so many times its entries' distance away from the origin.
-fn correlation(metric: Metric, dims: usize, bits: u8, (shift, away): (f32, f32)) -> f64 {
+/// Where the vectors of a node lie.
+#[derive(Copy, Clone, Debug)]
+struct Lie {
+    /// What is added to each component.
+    shift: f32,
+    /// How many times its entries' distance the centroid lies away from the origin.
+    away: f32,
+    /// What the query is multiplied by.
+    length: f32,
+}
+
+const PLAIN: Lie = Lie { shift: 0.0, away: 0.0, length: 1.0 };
+
+/// Correlation of estimates and true scores over the entries of one node.
+fn correlation(metric: Metric, dims: usize, bits: u8, Lie { shift, away, length }: Lie) -> f64 {
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(dims as u64 * 31 + u64::from(bits));
-    let vectors: Vec<Vec<f32>> = (0..203).map(|_| random(&mut rng, dims, metric, shift)).collect();
+    let mut vectors: Vec<Vec<f32>> = (0..203).map(|_| random(&mut rng, dims, metric, shift)).collect();
+    vectors[202].iter_mut().for_each(|x| *x *= length);
     let checked: Vec<_> = vectors.iter().map(|v| CheckedVector::new(v, dims, metric).unwrap()).collect();
     let items: Vec<ItemRef<'_>> = checked.iter().map(CheckedVector::as_item).collect();
     let (query, entries) = items.split_last().unwrap();
@@ -122,7 +135,7 @@ fn estimates_follow_true_scores_and_more_bits_follow_closer() {
                 continue;
             }
             for (bits, least) in least(metric) {
-                let found = correlation(metric, dims, bits, (0.0, 0.0));
+                let found = correlation(metric, dims, bits, PLAIN);
                 assert!(found > least, "{metric}, {dims} dims, {bits} bits: correlation {found}");
             }
         }
@@ -133,7 +146,7 @@ fn estimates_follow_true_scores_and_more_bits_follow_closer() {
 fn a_large_common_shift_costs_no_precision() {
     for metric in [Metric::Euclidean, Metric::Manhattan] {
         for (bits, least) in least(metric) {
-            let found = correlation(metric, 128, bits, (1000.0, 0.0));
+            let found = correlation(metric, 128, bits, Lie { shift: 1000.0, ..PLAIN });
             assert!(found > least, "{metric}, {bits} bits: correlation {found}");
         }
     }
@@ -144,8 +157,21 @@ fn a_large_common_shift_costs_no_precision() {
 fn a_centroid_far_from_the_origin_costs_little_precision() {
     for metric in [Metric::Euclidean, Metric::DotProduct] {
         for (bits, least) in [(1, 0.62), (2, 0.84), (4, 0.88)] {
-            let found = correlation(metric, 128, bits, (0.0, 10.0));
+            let found = correlation(metric, 128, bits, Lie { away: 10.0, ..PLAIN });
             assert!(found > least, "{metric}, {bits} bits: correlation {found}");
+        }
+    }
+}
+
+/// An inner product ranks the same for queries of every length.
+#[test]
+fn the_length_of_a_query_costs_no_precision_under_the_dot_product() {
+    for (bits, least) in least(Metric::DotProduct) {
+        for (shift, away) in [(0.0, 0.0), (0.0, 1.0), (0.5, 0.0)] {
+            let found = [1.0, 1e-8, 0.1, 30.0, 1e9]
+                .map(|length| correlation(Metric::DotProduct, 128, bits, Lie { shift, away, length }));
+            let is_same = found.iter().all(|it| (it - found[0]).abs() < 1e-3);
+            assert!(is_same && found[0] > least - 0.06, "{bits} bits, {shift}, {away}: correlations {found:?}");
         }
     }
 }
