@@ -35,6 +35,8 @@ pub(crate) struct Depth {
     answers: HashMap<u32, bool>,
     /// Items met in one walk over the entries: a hash table.
     walked: Vec<u64>,
+    /// The very nearest of all, and how many items each stands for.
+    near: Vec<(f32, f32)>,
 }
 
 impl Sink for Depth {
@@ -107,6 +109,28 @@ impl Depth {
         };
         let rank = k.saturating_add(walk.refused).saturating_add((nearer / copies.max(1.0)) as usize);
         Standing { rank, copies: copies.max(1.0), part, hits }
+    }
+
+    /// The estimate of the n-th nearest of all items, admitted or not; infinite if there are fewer.
+    pub(crate) fn nth(&mut self, n: usize) -> f32 {
+        let mut near = std::mem::take(&mut self.near);
+        near.clear();
+        self.walk(None, |_, estimate| {
+            near.push((estimate, 1.0));
+            near.len() < n
+        });
+        let last = if near.len() < n { f32::INFINITY } else { near.last().map_or(f32::INFINITY, |last| last.0) };
+        let nearer = self.left_out.iter().filter(|left| left.0 < last);
+        near.extend(nearer.map(|(estimate, entries)| (*estimate, entries / self.copies.max(1.0))));
+        near.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+        let mut sum = 0.0;
+        let nth = near.iter().find(|(_, items)| {
+            sum += items;
+            sum >= n as f32
+        });
+        let nth = nth.map_or(f32::INFINITY, |nth| nth.0);
+        self.near = near;
+        nth
     }
 
     /// The rank of the farthest of these hits, as it is estimated itself.
@@ -250,6 +274,11 @@ mod tests {
             assert!(standing.hits == 3 && standing.rank.abs_diff(21) <= 2, "{standing:?}");
         }
         assert_eq!(asked.get(), 11);
+        // The nearest of all count, each once, whatever is admitted.
+        for n in [1, 2, 10, 60] {
+            assert!((depth.nth(n) - (n as f32 - 1.0)).abs() <= 2.0, "{n}: {}", depth.nth(n));
+        }
+        assert_eq!(depth.nth(1_000), f32::INFINITY);
         // Fewer than are wanted: all that is left out may be nearer than the last.
         let standing = depth.standing(51, None);
         assert!(standing.hits == 50 && standing.rank >= 100, "{standing:?}");

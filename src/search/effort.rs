@@ -15,6 +15,8 @@ const MET_AGAIN: f64 = 1.5;
 const ASSURANCE_POWERS: std::ops::RangeInclusive<f64> = 1.0..=4.0;
 /// The recalls between which that power is told, among those calibrated: .8 and .98.
 const STEEP: [usize; 2] = [2, 5];
+/// By how much the entries of a search with a filter grow before it is asked again whether it is assured of its hits.
+const STEPS: std::ops::RangeInclusive<f64> = 1.1..=2.0;
 /// The least part of what may be missed, to which that is narrowed for the last of many.
 const LEAST_MISSED: f32 = 1.0 / 32.0;
 
@@ -101,7 +103,8 @@ impl Effort {
         let recall = 1.0 - (1.0 - request.recall) * part;
         let strict = |k: usize| Self::new(&Request { k, recall, ..*request }, record, metric).rerank;
         if rank <= most {
-            return if last.is_none() { effort } else { Self { rerank: strict(rank), ..effort } };
+            // That is measured for the nearest, and not for the last of them alone.
+            return if last.is_none() { effort } else { Self { rerank: strict(rank), assurance: None, ..effort } };
         }
         let measured = strict(most);
         let copies = f64::from(record.trees) * f64::from(1 + record.spill);
@@ -121,14 +124,28 @@ impl Effort {
         entries >= self.entries_for(admitted / entries)
     }
 
-    /// Whether a search without a filter has looked at enough entries, of which the next one is this far beyond its hits:
-    /// see [`assurance::ease`].
+    /// Whether a search for the nearest has looked at enough entries, of which the next one is this far beyond its hits: see
+    /// [`assurance::ease`].
     pub(crate) fn is_assured(&self, entries: f64, ease: impl FnOnce() -> f64) -> bool {
         let budget = self.budget as f64;
         match self.assurance {
             Some(wanted) => entries >= MOST_ENTRIES * budget || entries * ease() >= wanted,
             None => entries >= budget,
         }
+    }
+
+    /// Whether [`Effort::is_assured`] goes by an assurance.
+    pub(crate) fn is_measured(&self) -> bool {
+        self.assurance.is_some()
+    }
+
+    /// Entries after which that is to be asked again, if it was not enough.
+    pub(crate) fn next_budget(&self, entries: f64, ease: impl FnOnce() -> f64) -> f64 {
+        let Some(wanted) = self.assurance else { return self.budget as f64 };
+        let lacks = wanted / (entries * ease());
+        // The leaves to come are farther, so that the assurance rises faster than the entries do.
+        let times = if lacks.is_nan() { 1.0 } else { lacks.sqrt() };
+        entries * times.clamp(*STEPS.start(), *STEPS.end())
     }
 
     /// The candidate whose distance has to be known for that, if `k` are wanted; 0 if none has to.
@@ -197,8 +214,7 @@ fn assured(calibration: &Calibration, request: &Request<'_>, times: f64) -> Opti
         && recall <= CALIBRATED_RECALLS[CALIBRATED_RECALLS.len() - 1] + f64::from(f32::EPSILON)
         && is_telling(calibration, k, recall);
     let is_measured = calibration.assurance.as_flattened().iter().all(|assurance| *assurance > 0);
-    let is_plain = request.filter.is_none() && request.search_k.is_none();
-    if !(is_within && is_measured && is_plain) {
+    if !(is_within && is_measured && request.search_k.is_none()) {
         return None;
     }
     let (of_ks, of_recalls) = lines(k, recall);
@@ -337,6 +353,19 @@ mod tests {
         #[expect(clippy::cast_precision_loss, reason = "some hundreds")]
         let budget = effort.budget as f64;
         assert!(effort.is_assured(budget, || 0.0) && !effort.is_assured(budget - 1.0, || 1e9));
+    }
+
+    #[test]
+    fn who_is_not_assured_looks_at_more_until_he_is() {
+        let effort = Effort::new(&Request::new(10, 0.9), &calibrated_record(), Metric::Euclidean);
+        for (ease, expected) in [(400.0, 200.0), (1_599.0, 110.0), (0.0, 200.0), (f64::NAN, 110.0), (900.0, 133.3)] {
+            let next = effort.next_budget(100.0, || ease);
+            assert!((next - expected).abs() < 0.1, "{ease}: {next}");
+        }
+        let unmeasured = Effort { assurance: None, ..effort };
+        assert!(
+            (unmeasured.next_budget(100.0, || 0.0) - effort.budget as f64).abs() < 1e-9 && !unmeasured.is_measured()
+        );
     }
 
     #[test]

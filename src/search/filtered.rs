@@ -1,7 +1,11 @@
 //! One search with a filter: deeper and deeper, until the rank of the last hit is known and the effort for it is met.
 //!
-//! See [`super::depth`] for how the rank is told.
+//! See [`super::depth`] for how the rank is told. Where that is small, a search ends as one without a filter does: when what is
+//! near beside the next leaf gives it the [`assurance`](super::assurance) that so many neighbours take, whichever of them are
+//! admitted. Beside a fixed effort, recall of 1 and of 10 neighbours rose by .01 and .005 (sift), and by .01 and .003
+//! (minilm), in 3 to 17 percent less time, where 90 percent are admitted (`filters` bench of the peers, 300 queries).
 
+use super::assurance::{NEAR, ease};
 use super::depth::Depth;
 use super::effort::Effort;
 use super::plan::Costs;
@@ -11,6 +15,8 @@ use super::traversal::{Ended, Traversal};
 use super::{Parts, Plan, Planted, Searched, Target};
 use crate::error::Result;
 
+/// The part of the usual effort of a search without a filter after which is looked first how it stands: one in so many.
+const FIRST: usize = 4;
 /// Entries that are kept while a search goes deeper, for each that is to be compared by what is known so far.
 const SLACK: f32 = 2.0;
 /// Where a filter leaves out what is near, so many times fewer hits than it would have if it had nothing to do with the query.
@@ -70,9 +76,13 @@ impl<'t> Run<'_, 't> {
         &mut self,
         (traversal, depth): (&mut Traversal<'_, 't>, &mut Depth),
         ids: &mut Vec<u32>,
-        effort: Effort,
+        mut effort: Effort,
         costs: Costs,
     ) -> Result<bool> {
+        // Some are assured of their hits early.
+        if effort.is_measured() {
+            effort.budget = (effort.budget / FIRST).max(1);
+        }
         let mut rank = 0;
         for _ in 0..ROUNDS {
             let found = self.deepen((traversal, depth), effort, costs, rank)?;
@@ -128,11 +138,14 @@ impl<'t> Run<'_, 't> {
             let deeper = Effort::for_rank(rank, last, self.request, record, items.of.metric);
             let compared = deeper.rerank as f32 * standing.copies;
             let entries = traversal.entries();
-            if ended == Ended::Stopped || is_full && deeper.budget as f64 <= entries {
+            let (near, upcoming) = (depth.nth(rank.min(NEAR)), traversal.upcoming());
+            let ease = || ease(items.of.metric, upcoming, near);
+            if ended == Ended::Stopped || is_full && deeper.is_assured(entries, ease) {
                 return Ok(Some(Found { ended, rank, entries: compared, is_against }));
             }
             let part = if is_against { admitted } else { f64::from(standing.part) };
-            let rest = costs.forest(deeper.budget as f64 - entries, part, deeper.rerank as f64 * part);
+            let next = deeper.next_budget(entries, ease);
+            let rest = costs.forest(next.max(deeper.budget as f64) - entries, part, deeper.rerank as f64 * part);
             let most = if is_full { costs.exact } else { SOUGHT * costs.exact };
             if rest > most || ended == Ended::Exhausted && !is_full {
                 return Ok(None);
@@ -143,10 +156,10 @@ impl<'t> Run<'_, 't> {
             if is_full {
                 depth.tighten(SLACK * compared);
             }
-            // Step by step, since the rank is an estimate; each time at least half as much again.
-            let entries = entries as usize;
-            let (least, most) = (entries / 2 * 3, entries * if is_against { 16 } else { 3 });
-            effort.budget = deeper.budget.clamp(least, most);
+            // Step by step, since the rank is an estimate; each time at least half as much again, unless more is known.
+            let least = if is_full && deeper.is_measured() { next } else { 1.5 * entries };
+            let most = entries * if is_against { 16.0 } else { 3.0 };
+            effort.budget = next.clamp(least, most) as usize;
         }
     }
 }
