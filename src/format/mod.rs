@@ -49,6 +49,8 @@
 //!
 //! The assurance of a search is e (d / d_k)^8, with e the entries of the leaves it has scanned, d the distance of the nearest
 //! leaf left and d_k that of its min(k, 10)-th candidate, as sketches tell them, and (d / d_k)^2 kept between 1/4 and 4.
+//! For the dot product, (d / d_k)^2 is 2 - s / s_k, with s and s_k the estimates of these in the terms of
+//! [`sketch`](crate::sketch), and 1/4 unless s_k is less than 0.
 //!
 //! # Item ([`item`])
 //! | offset | size | field |

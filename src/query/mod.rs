@@ -207,9 +207,9 @@ impl<'a, O> Nns<'a, O> {
     /// above 0, and at most 1, which compares every item exactly. The default is 0.95.
     ///
     /// A bulk build measures on its own items, against exact search, what effort reaches which recall for 1, 10 and 100
-    /// neighbours; later builds look again at a few items and correct it. A search for up to 100 neighbours without a filter,
-    /// at a target of up to .995, ends when its hits are near beside the leaves that are left, so that queries whose
-    /// neighbours lie close together take less than others (not under the dot product, nor page by page).
+    /// neighbours; later builds look again at a few items and correct it. A search for up to 100 neighbours at a target of
+    /// up to .995 ends when its hits are near beside the leaves that are left, so that queries whose neighbours lie close
+    /// together take less than others (not page by page, nor where a filter leaves out what is near).
     /// [`Writer::calibrate`](crate::Writer::calibrate) measures on queries of yours instead. Under the Hamming metric, and
     /// in an index of fewer than a thousand items, a bulk build does not measure; later builds correct the effort all the
     /// same.

@@ -4,8 +4,8 @@
 //! found. What is kept of each neighbour is how many candidates look better by their sketches *with that budget*: fewer than
 //! with a larger one, so that a rank taken at the end would overstate what few comparisons lose. All queries climb the same
 //! ladder. Its steps tell what recall each budget had with any number of comparisons, and between two of them the logarithm
-//! of what is missed is nearly a straight line in that of the budget. Which leaves a
-//! search scans does not depend on its budget, so that this is what searches find.
+//! of what is missed is nearly a straight line in that of the budget. Which leaves a search scans does not depend on its
+//! budget, so that this is what searches find.
 //!
 //! The same climb tells which [`assurance`] a search without a filter has to end with: it says when each query
 //! would have ended, and what it had found by then.
@@ -325,7 +325,7 @@ mod tests {
     #[test]
     fn the_first_budget_is_the_least_that_was_tried() {
         let ladder = ladder(1_000);
-        // All neighbours are in the nearest leaf, which only a budget that opens its branch reaches.
+        // All neighbours are in the nearest leaf.
         let found = Observed { neighbours: 10, ranks: (0..10).collect(), assured: Vec::new() };
         let calibration = fit(&vec![found; 200], &ladder, 10_000, false);
         for reach in &calibration.reach[..2] {

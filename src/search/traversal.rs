@@ -13,7 +13,8 @@ use crate::format::node::LeafRef;
 use crate::sketch::query::Look;
 use crate::tree::descent::Order;
 
-/// Branches are opened as for so many entries more than have been looked at, and again when there are so many times as many.
+/// Branches are opened as for so many entries more than have been looked at, and again when there are so many times as many
+/// and a quarter of these more.
 ///
 /// So which leaves a search scans depends on its query alone, and its effort only on when it ends: a calibration that goes on
 /// from budget to budget sees what searches see, and what is easy to find takes fewer branches. Beside opening at once what
@@ -151,7 +152,7 @@ impl<'a, 't> Traversal<'a, 't> {
             if self.request.stop.is_due() {
                 return Ok(Ended::Stopped);
             }
-            self.widen()?;
+            self.widen(entries)?;
             let Some(next) = ahead.take().map_or_else(|| self.next(), |next| Ok(Some(next)))? else {
                 return Ok(Ended::Exhausted);
             };
@@ -159,6 +160,7 @@ impl<'a, 't> Traversal<'a, 't> {
             #[expect(clippy::cast_precision_loss, reason = "a leaf has few entries")]
             let entries = entries + next.leaf.node.len as f64;
             if self.request.filter.is_none() && !self.is_met(effort, sink, (entries, entries), next.estimate) {
+                self.widen(entries)?;
                 ahead = self.next()?;
             }
             self.scan(next, ahead.as_ref().map_or(&[], |next| next.leaf.node.blocks), sink)?;
@@ -183,7 +185,7 @@ impl<'a, 't> Traversal<'a, 't> {
     #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
     pub(crate) fn spend<S: Sink>(&mut self, budget: usize, sink: &mut S) -> Result<()> {
         while self.scratch.progress.entries < budget as f64 {
-            self.widen()?;
+            self.widen(self.entries())?;
             let Some(leaf) = self.next()? else { break };
             self.scan(leaf, &[], sink)?;
         }
@@ -191,14 +193,14 @@ impl<'a, 't> Traversal<'a, 't> {
     }
 
     /// Opens the branches that so many entries call for.
-    fn widen(&mut self) -> Result<()> {
+    fn widen(&mut self, entries: f64) -> Result<()> {
         let Scratch { descent, prepared, progress, .. } = &mut *self.scratch;
-        if progress.entries < progress.reached {
+        if entries < progress.reached {
             return Ok(());
         }
-        progress.reached = STEP * progress.entries + LEAD / 4.0;
+        progress.reached = STEP * entries + LEAD / 4.0;
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "far below 2^53")]
-        let goal = (progress.entries + LEAD) as usize;
+        let goal = (entries + LEAD) as usize;
         descent.reach(self.planted.nodes, prepared, goal)
     }
 

@@ -11,6 +11,9 @@ use crate::metric::Metric;
 /// How many bits are set in each nibble.
 const COUNTS: [u8; 16] = [0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4];
 
+/// The square of how near to 0 a sum of a centroid and the origin is nothing but rounding, for the length of the origin.
+const CANCELLED: f32 = 1e-8;
+
 /// One byte per position and nibble, and what it stands for.
 #[derive(Clone, Debug, Default)]
 struct Tables {
@@ -41,9 +44,10 @@ pub(crate) struct Prepared {
     is_dot: bool,
     /// See [`Space::map_query`].
     point: Vec<f32>,
-    /// -P origin and its product with the point, for the dot product only.
-    origin: Vec<f32>,
+    /// -P origin, its product with the point and its squared length, for the dot product only.
+    minus_origin: Vec<f32>,
     of_origin: f32,
+    squared_origin: f32,
     /// For leaves with rotated codes or bits; made anew per node for grid codes.
     leaf: Tables,
     branch: Tables,
@@ -56,8 +60,10 @@ pub(crate) struct Prepared {
 impl Default for Prepared {
     fn default() -> Self {
         let (leaf, branch) = (Tables::default(), Tables::default());
-        let (point, origin, values) = (Vec::new(), Vec::new(), Vec::new());
-        Self { level: level(), is_dot: false, point, origin, of_origin: 0.0, leaf, branch, is_shared: false, values }
+        let (point, minus_origin, values) = (Vec::new(), Vec::new(), Vec::new());
+        let (is_dot, of_origin, squared_origin) = (false, 0.0, 0.0);
+        let (level, is_shared) = (level(), false);
+        Self { level, is_dot, point, minus_origin, of_origin, squared_origin, leaf, branch, is_shared, values }
     }
 }
 
@@ -96,9 +102,10 @@ impl Prepared {
     fn make_branch_tables(&mut self, space: &Space, branch: Layout) {
         (self.level, self.is_dot) = (space.level, space.metric == Metric::DotProduct);
         if self.is_dot {
-            self.origin.clear();
-            self.origin.extend(space.rotated_origin.iter().map(|m| -m));
-            self.of_origin = matrix::dot(self.level, &self.point, &self.origin);
+            self.minus_origin.clear();
+            self.minus_origin.extend(space.rotated_origin.iter().map(|m| -m));
+            self.of_origin = matrix::dot(self.level, &self.point, &self.minus_origin);
+            self.squared_origin = matrix::dot(self.level, &self.minus_origin, &self.minus_origin);
         }
         if branch.code == Code::Rotated {
             self.branch.rotated(space.level, &self.point, branch.bits, &mut self.values);
@@ -136,8 +143,10 @@ impl Prepared {
             (Code::Rotated, false) => (matrix::squared_euclidean(self.level, &self.point, node.centroid), 1.0),
             (Code::Rotated, true) => {
                 let product = matrix::dot(self.level, &self.point, node.centroid);
-                let squared = matrix::squared_euclidean(self.level, &self.origin, node.centroid);
-                (-product, if squared > f32::MIN_POSITIVE { (product - self.of_origin) / squared } else { 0.0 })
+                let squared = matrix::squared_euclidean(self.level, &self.minus_origin, node.centroid);
+                // What is left of a centroid and an origin that cancel has no direction.
+                let is_told = squared > (CANCELLED * self.squared_origin).max(f32::MIN_POSITIVE);
+                (-product, if is_told { (product - self.of_origin) / squared } else { 0.0 })
             }
             _ => (0.0, 1.0),
         }

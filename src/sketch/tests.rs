@@ -61,12 +61,14 @@ struct Lie {
     away: f32,
     /// What the query is multiplied by.
     length: f32,
+    /// Whether the centroid is where vectors are 0 but for rounding, instead of near the entries.
+    is_cancelled: bool,
 }
 
-const PLAIN: Lie = Lie { shift: 0.0, away: 0.0, length: 1.0 };
+const PLAIN: Lie = Lie { shift: 0.0, away: 0.0, length: 1.0, is_cancelled: false };
 
 /// Correlation of estimates and true scores over the entries of one node.
-fn correlation(metric: Metric, dims: usize, bits: u8, Lie { shift, away, length }: Lie) -> f64 {
+fn correlation(metric: Metric, dims: usize, bits: u8, Lie { shift, away, length, is_cancelled }: Lie) -> f64 {
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(dims as u64 * 31 + u64::from(bits));
     let mut vectors: Vec<Vec<f32>> = (0..203).map(|_| random(&mut rng, dims, metric, shift)).collect();
     vectors[202].iter_mut().for_each(|x| *x *= length);
@@ -89,7 +91,12 @@ fn correlation(metric: Metric, dims: usize, bits: u8, Lie { shift, away, length 
     points.chunks_exact_mut(width).zip(entries).for_each(|(point, item)| space.map(item, point));
     // Not the mean: factors must hold for any centroid.
     let part = if away == 0.0 { 0.3 } else { 0.999 };
-    let centroid: Vec<f32> = points[..width].iter().map(|x| x * part).collect();
+    let centroid: Vec<f32> = match space.rotated_origin.get(..width) {
+        Some(origin) if is_cancelled => {
+            origin.iter().map(|m| -m * (1.0 + f32::EPSILON * rng.random_range(-2.0..2.0))).collect()
+        }
+        _ => points[..width].iter().map(|x| x * part).collect(),
+    };
     let layout = leaf_layout(metric, width, bits);
     let mut sketches = Sketches::new(Frame::new(layout, centroid, &points));
     for (i, (point, item)) in points.chunks_exact(width).zip(entries).enumerate() {
@@ -169,9 +176,20 @@ fn the_length_of_a_query_costs_no_precision_under_the_dot_product() {
     for (bits, least) in least(Metric::DotProduct) {
         for (shift, away) in [(0.0, 0.0), (0.0, 1.0), (0.5, 0.0)] {
             let found = [1.0, 1e-8, 0.1, 30.0, 1e9]
-                .map(|length| correlation(Metric::DotProduct, 128, bits, Lie { shift, away, length }));
+                .map(|length| correlation(Metric::DotProduct, 128, bits, Lie { shift, away, length, ..PLAIN }));
             let is_same = found.iter().all(|it| (it - found[0]).abs() < 1e-3);
             assert!(is_same && found[0] > least - 0.06, "{bits} bits, {shift}, {away}: correlations {found:?}");
+        }
+    }
+}
+
+#[test]
+fn a_centroid_that_cancels_the_origin_costs_no_precision() {
+    for (bits, least) in [(1, 0.75), (2, 0.92), (4, 0.99)] {
+        for length in [1.0, 1e9] {
+            let lie = Lie { is_cancelled: true, shift: 0.0, away: 1000.0, length };
+            let found = correlation(Metric::DotProduct, 128, bits, lie);
+            assert!(found > least, "{bits} bits, {length}: correlation {found}");
         }
     }
 }

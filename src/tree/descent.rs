@@ -1,8 +1,8 @@
 //! Best-first descent from the roots to the leaves whose centroids are nearest to a point.
 //!
 //! Level by level, the nearest branches are opened until what hangs under them is several times the goal; then the leaves
-//! of all trees met so come out of one queue, nearest first. When they run out, the descent can be widened, until the whole
-//! forest has been seen.
+//! of all trees met so come out of one queue, nearest first. The goal grows as a search goes on, and when the leaves run
+//! out, until the whole forest has been seen.
 //!
 //! # What was tried
 //! With 10 of 100,000 vectors wanted of sift (128 dimensions) and of minilm (384), means of two or three forests. The figures
