@@ -7,7 +7,7 @@
 //! of what is missed is nearly a straight line in that of the budget. Which leaves a search scans does not depend on its
 //! budget, so that this is what searches find.
 //!
-//! The same climb tells which [`assurance`] a search without a filter has to end with: it says when each query
+//! The same climb tells which [`assurance`] a search has to end with: it says when each query
 //! would have ended, and what it had found by then.
 
 use rayon::prelude::*;

@@ -20,8 +20,8 @@ use crate::tree::descent::Order;
 /// from budget to budget sees what searches see, and what is easy to find takes fewer branches. Beside opening at once what
 /// the whole effort calls for, searches for 10 of 100,000 vectors with a recall of .90, .95 and .99 read 7, 7 and 6 percent
 /// less (sift) or 3, 2 and 3 percent less (minilm), for 10 of 1,000,000 of sift 9, 6 and 7 percent, with recalls nearer to
-/// their targets (less by up to .007). Leads of 256 to 2,048 read about as much; with a lead and half the entries beyond it,
-/// or one and a half times as many, searches read more. Trials, one seed.
+/// their targets (less by up to .007). Leads of 256 to 2,048 read about as much; a lead and half the entries
+/// 6 to 17 percent more, a lead and one and a half times the entries up to 5 percent more. Trials, one seed.
 const LEAD: f64 = 512.0;
 const STEP: f64 = 1.125;
 
