@@ -19,7 +19,7 @@ const STEEP: [usize; 2] = [2, 5];
 const STEPS: std::ops::RangeInclusive<f64> = 1.1..=2.0;
 /// By what part more often than all of the nearest on average the last of them is missed: a guess, of which the `filters` bench of
 /// the peers tells what recall it gives. Where random filters admit 5 and 25 percent, the one nearest was found at .930 and .947
-/// (sift) or .913 and .913 (minilm) without it, and at .943 and .963 or .943 and .947 with it (300 queries).
+/// (sift) or .913 and .913 (minilm) without it, and at .943 and .963 or .943 and .947 with it (a trial, 300 queries).
 const LAST_MISSED: f32 = 0.5;
 /// The least part of what may be missed, to which that is narrowed for the last of many.
 const LEAST_MISSED: f32 = 1.0 / 32.0;
