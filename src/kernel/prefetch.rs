@@ -12,7 +12,7 @@ const LINE: usize = 64;
 #[inline(always)]
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
-pub(crate) fn prefetch<T: Copy>(values: &[T]) {
+pub(crate) fn prefetch<T>(values: &[T]) {
     use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
     let start = values.as_ptr().cast::<i8>();
     for at in (0..size_of_val(values)).step_by(LINE) {
@@ -21,10 +21,25 @@ pub(crate) fn prefetch<T: Copy>(values: &[T]) {
     }
 }
 
+/// Asks for the cache line of an address, which need not be one of anything.
+#[inline(always)]
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
+pub(crate) fn prefetch_address(address: usize) {
+    use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+    // SAFETY: the instruction is a hint that cannot fault, whatever the address.
+    unsafe { _mm_prefetch::<_MM_HINT_T1>(std::ptr::without_provenance(address)) };
+}
+
+/// There is no way to ask for an address without reading it.
+#[inline(always)]
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) fn prefetch_address(_address: usize) {}
+
 /// Reads a value of each cache line, which sends for as many of them at once as the processor can.
 #[inline(always)]
 #[cfg(not(target_arch = "x86_64"))]
-pub(crate) fn prefetch<T: Copy>(values: &[T]) {
+pub(crate) fn prefetch<T>(values: &[T]) {
     let step = (LINE / size_of::<T>().max(1)).max(1);
     for value in values.iter().step_by(step) {
         std::hint::black_box(*value);

@@ -122,12 +122,17 @@ impl Measure<'_> {
         let mut ids = ids.fuse();
         loop {
             let mut batch: [Option<(u32, &[u8])>; BATCH] = [None; BATCH];
-            // Each step sends for what the next one reads, of all items at once: where they are, then their vectors.
+            // Each step sends for what the next one reads, of all items at once: what is known of where they are, the pages of
+            // those that have to be looked up, their vectors.
             for (slot, id) in batch.iter_mut().zip(ids.by_ref()) {
                 items.prefetch(id);
                 *slot = Some((id, &[]));
             }
             for (id, bytes) in batch.iter_mut().flatten() {
+                *bytes = items.remembered(*id).unwrap_or_default();
+                prefetch(bytes);
+            }
+            for (id, bytes) in batch.iter_mut().flatten().filter(|(_, bytes)| bytes.is_empty()) {
                 *bytes = items.find_bytes(*id)?.ok_or_else(|| missing_item(self.of, *id))?;
                 prefetch(bytes);
             }

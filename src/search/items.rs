@@ -4,6 +4,7 @@ use std::cell::RefCell;
 
 use heed::RoTxn;
 
+use super::places::Places;
 use crate::cache::Cache;
 use crate::database::{Database, ItemOf, missing_item};
 use crate::error::Result;
@@ -22,17 +23,28 @@ pub(crate) struct Items<'t> {
     pub(crate) rtxn: &'t RoTxn<'t>,
     pub(crate) of: ItemOf,
     known: RefCell<Cache<&'t [u8]>>,
+    places: Places,
 }
 
 impl<'t> Items<'t> {
     /// `most`: items to remember, a power of two or 0.
     pub(crate) fn new(db: Database, rtxn: &'t RoTxn<'t>, of: ItemOf, most: usize) -> Self {
-        Self { db, rtxn, of, known: RefCell::new(Cache::new(most)) }
+        Self { db, rtxn, of, known: RefCell::new(Cache::new(most)), places: Places::new(of) }
     }
 
     /// Sends for what is remembered of where an item is.
     pub(crate) fn prefetch(&self, id: u32) {
         self.known.borrow().prefetch(u64::from(id));
+        self.places.prefetch(id);
+    }
+
+    /// The bytes of an item that was looked up before; sends for the place of another.
+    pub(crate) fn remembered(&self, id: u32) -> Option<&'t [u8]> {
+        let known = self.known.borrow().get(u64::from(id));
+        if known.is_none() {
+            self.places.prefetch_page(id);
+        }
+        known
     }
 
     /// The bytes of an item, if it exists.
@@ -44,6 +56,7 @@ impl<'t> Items<'t> {
         let bytes = self.db.get(self.rtxn, Key::item(self.of.index, id))?;
         if let Some(bytes) = bytes {
             self.known.borrow_mut().put(u64::from(id), bytes);
+            self.places.remember(id, bytes);
         }
         Ok(bytes)
     }

@@ -10,6 +10,7 @@ pub(crate) mod filter;
 mod filtered;
 pub(crate) mod items;
 pub(crate) mod pending;
+mod places;
 pub(crate) mod plan;
 pub(crate) mod request;
 pub(crate) mod run;

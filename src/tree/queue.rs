@@ -41,6 +41,7 @@ impl Queue {
         self.near.is_empty() && self.far.is_empty()
     }
 
+    #[inline(always)]
     pub(crate) fn push(&mut self, met: Met) {
         let place = self.met.len() as u64;
         let number = u64::from(ordered(met.estimate)) << 32 | place & u64::from(u32::MAX);
