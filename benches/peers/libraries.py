@@ -29,8 +29,10 @@ except ImportError as missing:
 THREADS = os.cpu_count() or 1
 # The graphs get the same parameters, where they can be set.
 LINKS, CONSTRUCTION = 16, 200
-# Answers that come before the clock starts, at each pass: they bring the index back into the caches.
-WARM_UP = 100
+# What comes before the clock starts, at each pass: searches for so many items at most, spread evenly, for so many seconds.
+WARM_UP, WARM_UP_S = 10_000, 1.0
+# Calls whose times tell what an empty one takes.
+EMPTY_CALLS = 100
 
 
 def doubling(first, last):
@@ -306,7 +308,7 @@ def build(name, store, job, items, queries):
         os.remove(path)
     # A search for one item among one is a call and little else.
     call = store.search(store.build_tiny(items), 1)
-    prepared = store.prepare(queries[:WARM_UP], 1)
+    prepared = store.prepare(queries[:EMPTY_CALLS], 1)
     times = [time for _ in range(20) for time in timed(call, prepared)[0]]
     trim()
     say(
@@ -321,9 +323,15 @@ def build(name, store, job, items, queries):
 
 
 def measure(name, store, job, prepared, knob):
+    """`prepared`: the queries, then the items of the warm-up."""
     store.turn(knob)
     call = store.search(store.index, job.k)
-    timed(call, prepared[:WARM_UP])
+    prepared, others = prepared[: len(job.queries)], prepared[len(job.queries) :]
+    end = time.perf_counter() + WARM_UP_S
+    for other in others:
+        call(other)
+        if time.perf_counter() > end:
+            break
     gc.disable()
     times, answers = timed(call, prepared)
     gc.enable()
@@ -348,7 +356,8 @@ def main():
     for line in sys.stdin:
         if line.strip() == "build":
             build(name, store, job, items, queries)
-            prepared = store.prepare(queries, job.k)
+            others = items[:: max(len(items) // WARM_UP, 1)][:WARM_UP]
+            prepared = store.prepare(np.concatenate([queries, others]), job.k)
         else:
             measure(name, store, job, prepared, line.strip())
 

@@ -12,11 +12,26 @@ use crate::Result;
 use crate::input::Rows;
 use crate::stores;
 
-/// Answers that come before the clock starts, at each pass: they bring the index back into the caches.
-const WARM_UP: usize = 100;
+/// What comes before the clock starts, at each pass: searches for so many items at most, spread evenly, for so long. They
+/// bring the index back into the caches; what a store may have kept of the queries themselves is not to count.
+const WARM_UP: (usize, Duration) = (10_000, Duration::from_secs(1));
 
-/// Puts the ids of the nearest items into a list. No knob: the store's own choice.
-pub type Search<'a> = dyn FnMut(&[f32], Option<usize>, &mut Vec<u32>) -> Result<()> + 'a;
+/// How a store is asked. No knob: the store's own choice.
+pub trait Search {
+    /// Forgets what was kept of the queries, before each pass.
+    fn begin(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Puts the ids of the nearest items into a list.
+    fn search(&mut self, query: &[f32], knob: Option<usize>, ids: &mut Vec<u32>) -> Result<()>;
+}
+
+impl<F: FnMut(&[f32], Option<usize>, &mut Vec<u32>) -> Result<()>> Search for F {
+    fn search(&mut self, query: &[f32], knob: Option<usize>, ids: &mut Vec<u32>) -> Result<()> {
+        self(query, knob, ids)
+    }
+}
 
 /// What a store is made of.
 pub struct Job {
@@ -74,7 +89,7 @@ impl Job {
     }
 
     /// Says what was built into `file`, then makes the passes that are asked for.
-    pub fn answer(&self, described: &Described, file: &Path, search: &mut Search<'_>) -> Result<()> {
+    pub fn answer(&self, described: &Described, file: &Path, search: &mut dyn Search) -> Result<()> {
         let Described { params, time, knob_name, .. } = described;
         let knobs = described.knobs.iter().map(usize::to_string);
         let knobs: Vec<String> = described.has_default.then(|| "default".to_owned()).into_iter().chain(knobs).collect();
@@ -92,17 +107,22 @@ impl Job {
         Ok(())
     }
 
-    fn pass(&self, knob: &str, search: &mut Search<'_>) -> Result<()> {
+    fn pass(&self, knob: &str, search: &mut dyn Search) -> Result<()> {
         let setting = if knob == "default" { None } else { Some(knob.parse()?) };
-        let mut ids = Vec::new();
-        for query in self.queries.iter().take(WARM_UP) {
-            search(query, setting, &mut ids)?;
+        search.begin()?;
+        let (mut ids, start) = (Vec::new(), Instant::now());
+        for item in self.items.iter().step_by((self.items.len() / WARM_UP.0).max(1)).take(WARM_UP.0) {
+            search.search(item, setting, &mut ids)?;
+            ids.clear();
+            if start.elapsed() > WARM_UP.1 {
+                break;
+            }
         }
         let (mut times, mut right) = (Vec::new(), 0);
         let mut answers = vec![Vec::with_capacity(self.k); self.queries.len()];
         for (query, answer) in self.queries.iter().zip(&mut answers) {
             let start = Instant::now();
-            let searched = search(query, setting, answer);
+            let searched = search.search(query, setting, answer);
             times.push(start.elapsed());
             searched?;
         }

@@ -9,7 +9,7 @@ use rand::rngs::Xoshiro256PlusPlus;
 use spinney::{BuildOptions, IndexOptions, Metric};
 
 use crate::Result;
-use crate::serve::{Described, Job, doubling};
+use crate::serve::{Described, Job, Search, doubling};
 
 /// Links of a node of hannoy's graph, above the lowest layer and in it: those of its documentation.
 const LINKS: (usize, usize) = (16, 32);
@@ -77,8 +77,8 @@ fn spinney(job: &Job, name: &str, aims: bool) -> Result<()> {
     let env = reopen(env, job, name)?;
     let db = spinney::Database::open(&env)?.ok_or("the database is gone")?;
     let rtxn = env.read_txn()?;
-    let reader = spinney::Reader::open(&rtxn, db, 0)?;
-    let stats = reader.stats()?;
+    let open = || spinney::Reader::open(&rtxn, db, 0);
+    let stats = open()?.stats()?;
     let copies = stats.trees * if stats.spill { 2 } else { 1 };
     let described = Described {
         params: format!(
@@ -91,16 +91,34 @@ fn spinney(job: &Job, name: &str, aims: bool) -> Result<()> {
         knobs: if aims { AIMS.to_vec() } else { doubling(100, copies * job.items.len()) },
         has_default: true,
     };
-    job.answer(&described, &env.path().join("data.mdb"), &mut |query, knob, ids| {
-        let nns = reader.nns(job.k);
+    let mut spinney = Spinney { reader: open()?, open, k: job.k, aims };
+    job.answer(&described, &env.path().join("data.mdb"), &mut spinney)
+}
+
+struct Spinney<'t, F> {
+    /// It keeps where the items are that it has found, as long as it lives.
+    reader: spinney::Reader<'t>,
+    open: F,
+    k: usize,
+    aims: bool,
+}
+
+impl<'t, F: Fn() -> spinney::Result<spinney::Reader<'t>>> Search for Spinney<'t, F> {
+    fn begin(&mut self) -> Result<()> {
+        self.reader = (self.open)()?;
+        Ok(())
+    }
+
+    fn search(&mut self, query: &[f32], knob: Option<usize>, ids: &mut Vec<u32>) -> Result<()> {
+        let nns = self.reader.nns(self.k);
         let nns = match knob {
             None => nns,
-            Some(thousandths) if aims => nns.recall(thousandths as f32 / 1000.0),
+            Some(thousandths) if self.aims => nns.recall(thousandths as f32 / 1000.0),
             Some(search_k) => nns.search_k(search_k),
         };
         ids.extend(nns.by_vector(query)?.iter().map(|hit| hit.id));
         Ok(())
-    })
+    }
 }
 
 fn arroy<D: arroy::Distance>(job: &Job, trees: Option<usize>) -> Result<()> {
@@ -133,14 +151,18 @@ fn arroy<D: arroy::Distance>(job: &Job, trees: Option<usize>) -> Result<()> {
         knobs: doubling(100, reader.n_trees() * job.items.len()),
         has_default: false,
     };
-    job.answer(&described, &env.path().join("data.mdb"), &mut |query, search_k, ids| {
-        let mut nns = reader.nns(job.k);
-        if let Some(search_k) = search_k.and_then(NonZeroUsize::new) {
-            nns.search_k(search_k);
-        }
-        ids.extend(nns.by_vector(&rtxn, query)?.iter().map(|hit| hit.0));
-        Ok(())
-    })
+    job.answer(
+        &described,
+        &env.path().join("data.mdb"),
+        &mut |query: &[f32], search_k: Option<usize>, ids: &mut Vec<u32>| {
+            let mut nns = reader.nns(job.k);
+            if let Some(search_k) = search_k.and_then(NonZeroUsize::new) {
+                nns.search_k(search_k);
+            }
+            ids.extend(nns.by_vector(&rtxn, query)?.iter().map(|hit| hit.0));
+            Ok(())
+        },
+    )
 }
 
 fn hannoy<D: hannoy::Distance>(job: &Job) -> Result<()> {
@@ -168,7 +190,7 @@ fn hannoy<D: hannoy::Distance>(job: &Job) -> Result<()> {
         knobs: doubling(10, 1280).into_iter().filter(|ef| *ef >= job.k).collect(),
         has_default: false,
     };
-    job.answer(&described, &env.path().join("data.mdb"), &mut |query, ef, ids| {
+    job.answer(&described, &env.path().join("data.mdb"), &mut |query: &[f32], ef: Option<usize>, ids: &mut Vec<u32>| {
         let mut nns = reader.nns(job.k);
         if let Some(ef) = ef {
             nns.ef_search(ef);
