@@ -207,6 +207,41 @@ fn options_are_kept_while_an_index_is_empty() {
     assert_eq!(subject.shape(), (3, false, 100, 2));
 }
 
+/// Larger indexes have larger leaves, unless the user chose their size: at once, and as an index grows by incremental builds.
+#[test]
+fn the_leaf_size_follows_the_number_of_items() {
+    const FEW: u32 = 199_000;
+    let store = Store::new();
+    for (asked, sizes) in [(None, [256, 304, 256]), (Some(300), [300, 300, 300])] {
+        let mut wtxn = store.env.write_txn().unwrap();
+        let writer = Writer::open_or_create(store.db, &mut wtxn, 0, &IndexOptions::new(2, Metric::Euclidean)).unwrap();
+        let mut rng = Seed::new(52).rng(0);
+        let mut add = |wtxn: &mut RwTxn<'_>, ids: std::ops::Range<u32>| {
+            let ids: Vec<u32> = ids.collect();
+            let rows: Vec<f32> = ids.iter().flat_map(|_| uniform(&mut rng, Metric::Euclidean, 2)).collect();
+            writer.add_items(wtxn, &ids, &rows).unwrap();
+        };
+        let options = asked.map_or_else(BuildOptions::default, |size| BuildOptions::default().leaf_size(size));
+        let check = |wtxn: &mut RwTxn<'_>, options: &BuildOptions<'_>, method: BuildMethod, size: usize| {
+            assert_eq!(writer.build(wtxn, options).unwrap().method, method);
+            let reader = Reader::open(wtxn, store.db, 0).unwrap();
+            assert_eq!(reader.stats().unwrap().leaf_size, size);
+            assert_eq!(reader.verify().unwrap().violations, []);
+        };
+        add(&mut wtxn, 0..FEW);
+        check(&mut wtxn, &options, BuildMethod::Bulk, sizes[0]);
+        add(&mut wtxn, FEW..FEW + 1_500);
+        check(&mut wtxn, &BuildOptions::default(), BuildMethod::Incremental, sizes[1]);
+        assert_eq!(writer.build(&mut wtxn, &BuildOptions::default()).unwrap().method, BuildMethod::Nothing);
+        // As items go, leaves stay as large as they may be, until all are made anew.
+        for id in 0..1_500 {
+            writer.del_item(&mut wtxn, id).unwrap();
+        }
+        check(&mut wtxn, &BuildOptions::default(), BuildMethod::Incremental, sizes[1]);
+        check(&mut wtxn, &BuildOptions::default().rebuild(true), BuildMethod::Bulk, sizes[2]);
+    }
+}
+
 #[test]
 fn clearing_forgets_the_options() {
     let store = Store::new();

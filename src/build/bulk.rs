@@ -70,7 +70,8 @@ pub(crate) fn plan(
     (new.tree, new.unmended, new.calibration) = Default::default();
     (new.shape_trees, new.spill, new.seed) = (shape.trees, u8::from(shape.spill), shape.seed);
     (new.sketch_bits, new.branch_bits) = (shape.sketch_bits, shape.branch_bits);
-    new.leaf_size = u32::try_from(shape.leaf_size).unwrap_or(u32::MAX);
+    let shape = shape.afresh(record.items);
+    shape.write_leaf_size(&mut new);
     if ids.is_empty() {
         workers.poll(BuildPhase::Sampling, 1, 1)?;
         return Ok(Plan {

@@ -81,6 +81,7 @@ pub(crate) fn plan(
     };
     let mut new = *record;
     (new.indexed, new.pending) = (record.items, 0);
+    shape.write_leaf_size(&mut new);
     // A build mends as many leaves as its own changes call for, and what single changes left over before it.
     let unmended = u64::from(record.unmended) + changes.len() as u64;
     let mends = unmended / u64::from(CHANGES_PER_MENDED);

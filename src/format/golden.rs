@@ -35,7 +35,7 @@ fn keys() {
 fn record() {
     let mut record = Record::new(384, Metric::Cosine);
     (record.items, record.pending, record.indexed, record.seed) = (1000, 3, 999, 42);
-    (record.unmended, record.shape_trees) = (31, 2);
+    (record.unmended, record.shape_trees, record.is_leaf_size_asked) = (31, 2, 1);
     (record.trees, record.spill, record.sketch_bits, record.branch_bits, record.leaf_size) = (2, 1, 1, 4, 384);
     record.tree[1].root = 5;
     (record.tree[1].height, record.tree[1].next_leaf, record.tree[1].next_branch) = (2, 77, 6);
@@ -43,8 +43,8 @@ fn record() {
     record.calibration.assurance[1][2] = 7;
     let expected = hex(
         "7370696e6e657900 0100 02 00 80010000 e803000000000000 0300000000000000 e703000000000000 2a00000000000000 \
-         02 01 01 04 80010000 1f000000 02 00*3 00*32 05000000 02000000 4d000000 06000000 46000000 04000000 09000000 00000000 \
-         00*448 00*256 07000000 00*180 c6846741079a6d79",
+         02 01 01 04 80010000 1f000000 02 01 00*2 00*32 05000000 02000000 4d000000 06000000 46000000 04000000 09000000 00000000 \
+         00*448 00*256 07000000 00*180 c684674107b9711c",
     );
     assert_eq!(record.to_bytes()[..], expected);
 }

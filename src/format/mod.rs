@@ -35,7 +35,8 @@
 //! | 52 | 4 | leaf size: entries a leaf is filled with at most, 32 to 4,096 (0: never built) |
 //! | 56 | 4 | unmended: changes that have not been followed by the mending of a leaf yet, `u32`, less than 32 |
 //! | 60 | 1 | trees of the last build, which the next keeps (0: never built) |
-//! | 61 | 3 | zero |
+//! | 61 | 1 | 1 if the user chose the leaf size, 0 if it follows the number of items |
+//! | 62 | 2 | zero |
 //! | 64 | 16 x 32 | per tree, `u32` each: root node id, height (0: the root is a leaf), next leaf id, next branch id, leaves, branches, leaf to mend next, zero |
 //! | 576 | 8 | calibration: items in the forest when it was measured, `u64` (0: never) |
 //! | 584 | 4 | queries it was measured with, `u32` |

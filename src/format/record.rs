@@ -45,7 +45,9 @@ pub(crate) struct Record {
     /// Changes since leaves were mended last.
     pub(crate) unmended: u32,
     pub(crate) shape_trees: u8,
-    reserved: [u8; 3],
+    /// 1 if the user chose the leaf size.
+    pub(crate) is_leaf_size_asked: u8,
+    reserved: [u8; 2],
     pub(crate) tree: [TreeRecord; MAX_TREES],
     pub(crate) calibration: Calibration,
     /// Written by [`Record::to_bytes`]; 0 in memory.
@@ -173,7 +175,8 @@ impl Record {
 
     fn has_valid_shape(&self) -> bool {
         let bits = |b: u8| matches!(b, 1 | 2 | 4);
-        bits(self.sketch_bits) && bits(self.branch_bits) && self.spill <= 1 && LEAF_SIZES.contains(&self.leaf_size)
+        let is_size = LEAF_SIZES.contains(&self.leaf_size) && self.is_leaf_size_asked <= 1;
+        bits(self.sketch_bits) && bits(self.branch_bits) && self.spill <= 1 && is_size
     }
 
     /// How many items searches compare without the forest, or hide from it.
@@ -184,8 +187,8 @@ impl Record {
     /// Takes over the options of another record's forest, but not the forest.
     pub(crate) fn take_shape(&mut self, other: &Self) {
         (self.shape_trees, self.seed, self.spill) = (other.shape_trees, other.seed, other.spill);
-        (self.leaf_size, self.sketch_bits) = (other.leaf_size, other.sketch_bits);
-        self.branch_bits = other.branch_bits;
+        (self.leaf_size, self.is_leaf_size_asked) = (other.leaf_size, other.is_leaf_size_asked);
+        (self.sketch_bits, self.branch_bits) = (other.sketch_bits, other.branch_bits);
     }
 
     /// The trees of the forest with their numbers.
