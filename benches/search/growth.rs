@@ -37,7 +37,7 @@ pub fn measure(args: &Args, (set, items): (&str, u32), store: &Store, queries: &
         let found = recall(reader, queries, Setting { k: K, recall: target(middle) })?;
         (low, high) = if found < RECALL { (middle, high) } else { (low, middle) };
     }
-    let found = measure_one(reader, queries, Setting { k: K, recall: target(high) }, args.passes())?;
+    let found = measure_one(store, queries, Setting { k: K, recall: target(high) }, args.passes())?;
     println!(
         "growth, k = 10: {:.1} us and {:.0} sketches for a recall of {:.4}, by aiming at {:.4}",
         found.mean_us,

@@ -15,7 +15,8 @@
 //! - `fresh`: the first searches of a new reader beside those of one that lives.
 //! - `growth`: from size to size, the time of a search that finds .95 of the ten nearest, calibrated with other queries.
 //!
-//! Times are medians of several passes, by one thread unless it says otherwise. Only ratios within one run mean much.
+//! Times are medians of several passes, but of one for `targets`, each by a reader that has answered many searches for other
+//! vectors; by one thread unless it says otherwise. Only ratios within one run mean much.
 
 #[cfg_attr(
     test,
@@ -99,7 +100,7 @@ fn measure(args: &Args, set: &str, rows: &Rows, held_out: &[f32], items: u32) ->
         let reader = Reader::open(&rtxn, store.db, INDEX)?;
         for section in &args.sections {
             match section {
-                Section::Memory => memory::measure(args, &reader, &queries)?,
+                Section::Memory => memory::measure(args, &store, &queries)?,
                 Section::Threads => threads::measure(args, &store, &queries)?,
                 Section::Fresh => fresh::measure(args, &store, &reader, &queries)?,
                 Section::Growth | Section::Targets => {}

@@ -1,7 +1,9 @@
 //! Queries with their true neighbours, and searches under the clock.
 
+use std::rc::Rc;
 use std::time::Instant;
 
+use spinney::heed::RoTxn;
 use spinney::{Hit, Metric, Nns, Reader, Searched, Snapshot};
 
 use crate::Result;
@@ -12,6 +14,9 @@ const NEIGHBOURS: usize = 100;
 /// How far beyond the last true distance a hit may lie, as a part of it, and count as tied with it.
 const TIE: f32 = 1e-6;
 
+/// Items, spread evenly over the index, that a reader is asked for before it is measured: at most.
+const OTHERS: usize = 20_000;
+
 /// Queries that are no items, and how far their nearest items are.
 #[derive(Clone)]
 pub struct Queries {
@@ -19,6 +24,8 @@ pub struct Queries {
     pub metric: Metric,
     pub values: Vec<f32>,
     distances: Vec<Vec<f32>>,
+    /// What is asked before: the vectors of items.
+    others: Rc<[f32]>,
 }
 
 impl Queries {
@@ -29,7 +36,24 @@ impl Queries {
         let values = rows[..rows.len().min(most * dims)].to_vec();
         let answers = snapshot.nns(NEIGHBOURS).exact().by_vectors(&values)?;
         let distances = answers.iter().map(|hits| hits.iter().map(|hit| hit.distance).collect()).collect();
-        Ok(Self { dims, metric: snapshot.metric(), values, distances })
+        let metric = snapshot.metric();
+        drop(snapshot);
+        let rtxn = store.env.read_txn()?;
+        let reader = Reader::open(&rtxn, store.db, INDEX)?;
+        let step = usize::try_from(reader.len())?.div_ceil(OTHERS).max(1);
+        let ids = reader.ids()?.step_by(step).collect::<spinney::Result<Vec<_>>>()?;
+        let vectors = ids.iter().map(|id| reader.item_vector(*id)).collect::<spinney::Result<Vec<_>>>()?;
+        let others = vectors.into_iter().flatten().flatten().collect();
+        Ok(Self { dims, metric, values, distances, others })
+    }
+
+    /// A reader that has answered many other searches: it knows where nodes are, and most of the items if they are few.
+    pub fn reader<'t>(&self, store: &Store, rtxn: &'t RoTxn<'_>, setting: Setting) -> Result<Reader<'t>> {
+        let reader = Reader::open(rtxn, store.db, INDEX)?;
+        for other in self.others.chunks_exact(self.dims) {
+            std::hint::black_box(reader.nns(setting.k).recall(setting.recall).by_vector(other)?);
+        }
+        Ok(reader)
     }
 
     pub fn len(&self) -> usize {
@@ -46,7 +70,7 @@ impl Queries {
             let is_in = |(i, _): &(usize, &[f32])| i % 2 == parity;
             let values = self.rows().enumerate().filter(is_in).flat_map(|(_, row)| row.to_vec()).collect();
             let distances = self.distances.iter().skip(parity).step_by(2).cloned().collect();
-            Self { values, distances, ..*self }
+            Self { values, distances, others: Rc::clone(&self.others), ..*self }
         };
         (half(0), half(1))
     }
@@ -93,13 +117,17 @@ pub fn recall(reader: &Reader<'_>, queries: &Queries, setting: Setting) -> Resul
     Ok(sum / queries.len() as f64)
 }
 
-/// Asks all queries, `passes` times, one after the other. The time of each is the median of its passes; what it did is told
-/// by one more pass, as the clock within a search takes time, too.
-pub fn measure(reader: &Reader<'_>, queries: &Queries, setting: Setting, passes: usize) -> Result<Measured> {
+/// Asks all queries, `passes` times, one after the other, each time of a reader that has answered many other searches, so that
+/// none is timed that the reader has seen. The time of each is the median of its passes; what it did is told by one more pass,
+/// as the clock within a search takes time, too.
+pub fn measure(store: &Store, queries: &Queries, setting: Setting, passes: usize) -> Result<Measured> {
     let Setting { k, recall: target } = setting;
-    let recall = recall(reader, queries, setting)?;
+    let rtxn = store.env.read_txn()?;
+    let mut reader = Reader::open(&rtxn, store.db, INDEX)?;
+    let recall = recall(&reader, queries, setting)?;
     let mut times: Vec<Vec<f64>> = vec![Vec::with_capacity(passes); queries.len()];
     for _ in 0..passes {
+        reader = queries.reader(store, &rtxn, setting)?;
         for (times, row) in times.iter_mut().zip(queries.rows()) {
             let start = Instant::now();
             std::hint::black_box(reader.nns(k).recall(target).by_vector(row)?);

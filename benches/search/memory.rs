@@ -3,18 +3,17 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use spinney::Reader;
-
 use crate::Result;
 use crate::args::Args;
 use crate::measure::{Queries, Setting, measure as measure_one, median};
+use crate::shared::store::Store;
 
 /// A search may take this many times as long.
 const MOST: f64 = 2.0;
 /// Words that are added up side by side: enough for any vector unit, and for several additions at a time.
 const LANES: usize = 32;
 
-pub fn measure(args: &Args, reader: &Reader<'_>, queries: &Queries) -> Result<()> {
+pub fn measure(args: &Args, store: &Store, queries: &Queries) -> Result<()> {
     let words = vec![1u64; args.bytes_in_a_row() / 8];
     let mut rates = Vec::new();
     let mut times = Vec::new();
@@ -22,7 +21,7 @@ pub fn measure(args: &Args, reader: &Reader<'_>, queries: &Queries) -> Result<()
     for _ in 0..args.passes() {
         // In turns, so that both see the same machine.
         rates.push(bytes_per_second(&words));
-        let found = measure_one(reader, queries, Setting { k: 10, recall: 0.95 }, 1)?;
+        let found = measure_one(store, queries, Setting { k: 10, recall: 0.95 }, 1)?;
         times.push(found.mean_us);
         bytes = found.bytes;
     }

@@ -1,11 +1,9 @@
 //! Whether searches find what they aim at, and at what cost.
 
-use spinney::Reader;
-
 use crate::Result;
 use crate::args::Args;
 use crate::measure::{Queries, Setting, measure as measure_one};
-use crate::shared::store::{INDEX, Store};
+use crate::shared::store::Store;
 
 /// How far the recall may be from the target.
 const NEAR: f64 = 0.02;
@@ -37,8 +35,6 @@ pub fn calibrate_with_half(store: &Store, queries: &Queries) -> Result<(Queries,
 }
 
 fn table(args: &Args, store: &Store, queries: &Queries, title: &str) -> Result<()> {
-    let rtxn = store.env.read_txn()?;
-    let reader = Reader::open(&rtxn, store.db, INDEX)?;
     println!("{title} ({} queries)", queries.len());
     println!(
         "{:>5} {:>6} {:>7} {:>7} {:>9} {:>9} {:>9} {:>9} {:>9} {:>8} {:>8} {:>8} {:>8}",
@@ -59,7 +55,7 @@ fn table(args: &Args, store: &Store, queries: &Queries, title: &str) -> Result<(
     let (mut missed, mut worst) = (0, 0.0f64);
     for k in args.ks() {
         for target in args.targets() {
-            let found = measure_one(&reader, queries, Setting { k: *k, recall: *target }, args.passes())?;
+            let found = measure_one(store, queries, Setting { k: *k, recall: *target }, 1)?;
             let off = found.recall - f64::from(*target);
             missed += usize::from(off.abs() > NEAR);
             worst = if off.abs() > worst.abs() { off } else { worst };
