@@ -48,7 +48,8 @@ impl IndexOptions {
 /// How a forest is built. The defaults suit nearly everyone.
 ///
 /// The shape of the forest (trees, spill, leaf size, sketch bits, seed) is recorded in the index. An option that is not
-/// set means "as the index was built last", and the default for an index that was never built.
+/// set means "as the index was built last", and the default for an index that was never built. A leaf size that was never
+/// set follows the number of items.
 ///
 /// ```
 /// use spinney::BuildOptions;
@@ -94,7 +95,8 @@ impl<'a> BuildOptions<'a> {
     }
 
     /// How many entries a leaf holds at most, 32 to 4,096. Default 256 for up to 100,000 items and 48 more for each doubling
-    /// beyond, also as an index grows; leaves are split above three quarters of it, and hold about half of it on average.
+    /// beyond, also as an index grows, and less again only by a bulk build; a size that was given once is kept. Leaves are split
+    /// above three quarters of it, and hold about half of it on average.
     /// Smaller leaves scan fewer sketches for the same recall and are written in less time when an item changes, and cost more
     /// look-ups and more branches.
     #[must_use]

@@ -190,6 +190,32 @@ fn options_that_are_not_set_keep_what_was_built() {
     assert_eq!(subject.shape(), expected);
 }
 
+/// A leaf size stays once it was given, though it is the one that there is, and nothing else is to be done.
+#[test]
+fn a_leaf_size_that_is_the_default_is_chosen_all_the_same() {
+    for has_items in [true, false] {
+        let store = Store::new();
+        let mut wtxn = store.env.write_txn().unwrap();
+        let writer = Writer::open_or_create(store.db, &mut wtxn, 0, &IndexOptions::new(2, Metric::Euclidean)).unwrap();
+        let add = |wtxn: &mut RwTxn<'_>, ids: std::ops::Range<u32>| {
+            let rows: Vec<f32> = ids.clone().flat_map(|id| [(id % 611) as f32, (id % 499) as f32]).collect();
+            writer.add_items(wtxn, &ids.collect::<Vec<_>>(), &rows).unwrap();
+        };
+        let size = |wtxn: &RwTxn<'_>| Reader::open(wtxn, store.db, 0).unwrap().stats().unwrap().leaf_size;
+        add(&mut wtxn, 0..2_000);
+        writer.build(&mut wtxn, &BuildOptions::default()).unwrap();
+        if !has_items {
+            (0..2_000).for_each(|id| assert!(writer.del_item(&mut wtxn, id).unwrap()));
+            writer.build(&mut wtxn, &BuildOptions::default()).unwrap();
+        }
+        let asked = BuildOptions::default().leaf_size(256);
+        assert_eq!(writer.build(&mut wtxn, &asked).unwrap().method, BuildMethod::Nothing);
+        add(&mut wtxn, 2_000..202_000);
+        writer.build(&mut wtxn, &BuildOptions::default()).unwrap();
+        assert_eq!(size(&wtxn), 256, "items: {has_items}");
+    }
+}
+
 /// "As the index was built last" holds when it has been empty in between.
 #[test]
 fn options_are_kept_while_an_index_is_empty() {

@@ -1,4 +1,4 @@
-//! The first searches of a new reader.
+//! The first searches of a new reader, in a process in which others have searched before.
 
 use std::time::Instant;
 

@@ -16,7 +16,8 @@
 //! - `growth`: from size to size, the time of a search that finds .95 of the ten nearest, calibrated with other queries.
 //!
 //! Times are medians of several passes, but of one for `targets`, each by a reader that has answered many searches for other
-//! vectors; by one thread unless it says otherwise. Only ratios within one run mean much.
+//! vectors (`threads` asks the same batch again and again); by one thread unless it says otherwise. Only ratios within one run
+//! mean much.
 
 #[cfg_attr(
     test,

@@ -19,7 +19,7 @@ pub fn measure(args: &Args, store: &Store, queries: &Queries) -> Result<()> {
     let mut times = Vec::new();
     let mut bytes = 0.0;
     for _ in 0..args.passes() {
-        // In turns, so that both see the same machine.
+        // In turns, so that both see about the same machine.
         rates.push(bytes_per_second(&words));
         let found = measure_one(store, queries, Setting { k: 10, recall: 0.95 }, 1)?;
         times.push(found.mean_us);

@@ -70,8 +70,12 @@ impl Shape {
         let built = (record.shape_trees > 0).then_some(record);
         let asked_before = built.filter(|r| r.is_leaf_size_asked == 1).map(|r| r.leaf_size as usize);
         let leaf_size = options.leaf_size.or(asked_before);
-        // Leaves may become larger as items come; none may be larger than the size, so that this does not shrink as they go.
-        let default = || default_leaf_size(record.items).max(built.map_or(0, |r| r.leaf_size as usize));
+        // Leaves may become larger as items come, step by step, as those that are small for the size dissolve. None may be larger
+        // than the size, so that this does not shrink as items go.
+        let default = || {
+            let default = default_leaf_size(record.items);
+            built.map_or(default, |r| default.clamp(r.leaf_size as usize, r.leaf_size as usize + MORE_PER_DOUBLING))
+        };
         let sketch_bits = built.map_or(default_leaf_bits(metric, width), |r| r.sketch_bits);
         // The sketches of bits are the bits: there is nothing to choose.
         let asked_bits = options.sketch_bits.filter(|_| metric != Metric::Hamming);
@@ -160,6 +164,12 @@ pub(crate) fn build(db: Database, wtxn: &mut RwTxn<'_>, of: ItemOf, options: &Bu
     let is_same = shape.is_that_of(&record) && !options.is_anew;
     let is_known = record.items == 0 && record.trees == 0 && shape.is_known_to(&record);
     if record.pending_len() == 0 && (is_known || is_same) {
+        if record.shape_trees > 0 && shape.is_leaf_size_asked && record.is_leaf_size_asked == 0 {
+            // The leaves are as they should be, and from now on they stay so.
+            let mut record = record;
+            shape.write_leaf_size(&mut record);
+            db.put(wtxn, Key::record(of.index), &record.to_bytes())?;
+        }
         return Ok(stats);
     }
     let is_bulk = !is_same

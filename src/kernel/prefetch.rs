@@ -12,7 +12,7 @@ const LINE: usize = 64;
 #[inline(always)]
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
-pub(crate) fn prefetch<T>(values: &[T]) {
+pub(crate) fn prefetch<T: Copy>(values: &[T]) {
     use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
     let start = values.as_ptr().cast::<i8>();
     for at in (0..size_of_val(values)).step_by(LINE) {
@@ -39,7 +39,7 @@ pub(crate) fn prefetch_address(_address: usize) {}
 /// Reads a value of each cache line, which sends for as many of them at once as the processor can.
 #[inline(always)]
 #[cfg(not(target_arch = "x86_64"))]
-pub(crate) fn prefetch<T>(values: &[T]) {
+pub(crate) fn prefetch<T: Copy>(values: &[T]) {
     let step = (LINE / size_of::<T>().max(1)).max(1);
     for value in values.iter().step_by(step) {
         std::hint::black_box(*value);

@@ -142,22 +142,25 @@ impl Measure<'_> {
                 items.prefetch(id);
                 *slot = Some((id, &[]));
             }
+            let is_last = batch[BATCH - 1].is_none();
             for (id, bytes) in batch.iter_mut().flatten() {
                 *bytes = items.remembered(*id).unwrap_or_default();
                 prefetch(bytes);
             }
-            for (id, bytes) in batch.iter_mut().flatten().filter(|(_, bytes)| bytes.is_empty()) {
-                *bytes = items.find_bytes(*id)?.unwrap_or_default();
-                prefetch(bytes);
+            for slot in &mut batch {
+                let Some((id, bytes)) = slot.as_mut().filter(|(_, bytes)| bytes.is_empty()) else { continue };
+                if let Some(found) = items.find_bytes(*id)? {
+                    prefetch(found);
+                    *bytes = found;
+                } else {
+                    missing(*id)?;
+                    *slot = None;
+                }
             }
             for (id, bytes) in batch.iter().flatten() {
-                if bytes.is_empty() && items.find_bytes(*id)?.is_none() {
-                    missing(*id)?;
-                    continue;
-                }
                 found(self.rank(*id, &items.parse(*id, bytes)?)?);
             }
-            if batch[BATCH - 1].is_none() {
+            if is_last {
                 return Ok(false);
             }
             if stop.is_due() {

@@ -23,26 +23,27 @@ pub(crate) struct Items<'t> {
     pub(crate) rtxn: &'t RoTxn<'t>,
     pub(crate) of: ItemOf,
     known: RefCell<Cache<&'t [u8]>>,
-    places: Places,
+    /// Nothing is learned of places by look-ups in what a transaction is about to change.
+    places: Option<Places>,
 }
 
 impl<'t> Items<'t> {
     /// `most`: items to remember, a power of two or 0.
     pub(crate) fn new(db: Database, rtxn: &'t RoTxn<'t>, of: ItemOf, most: usize) -> Self {
-        Self { db, rtxn, of, known: RefCell::new(Cache::new(most)), places: Places::new(of) }
+        Self { db, rtxn, of, known: RefCell::new(Cache::new(most)), places: (most > 0).then(|| Places::new(of)) }
     }
 
     /// Sends for what is remembered of where an item is.
     pub(crate) fn prefetch(&self, id: u32) {
         self.known.borrow().prefetch(u64::from(id));
-        self.places.prefetch(id);
+        self.places.iter().for_each(|places| places.prefetch(id));
     }
 
     /// The bytes of an item that was looked up before; sends for the place of another.
     pub(crate) fn remembered(&self, id: u32) -> Option<&'t [u8]> {
         let known = self.known.borrow().get(u64::from(id));
         if known.is_none() {
-            self.places.prefetch_page(id);
+            self.places.iter().for_each(|places| places.prefetch_page(id));
         }
         known
     }
@@ -56,7 +57,7 @@ impl<'t> Items<'t> {
         let bytes = self.db.get(self.rtxn, Key::item(self.of.index, id))?;
         if let Some(bytes) = bytes {
             self.known.borrow_mut().put(u64::from(id), bytes);
-            self.places.remember(id, bytes);
+            self.places.iter().for_each(|places| places.remember(id, bytes));
         }
         Ok(bytes)
     }

@@ -5,14 +5,14 @@
 //! remembers where its items are, but a new one, or one that meets an item for the first time, does not know. So the pages of
 //! items are kept here, for all readers of the process, and those that a search will want are sent for all at once.
 //!
-//! Pages move when something on them is written, another environment may be mapped where one was, and two indexes may share a
-//! slot: what is kept here is a hint, which is never read through.
+//! Pages move when something on them is written, a group of ids may lie on two of them, and the same index of two environments
+//! shares its slots: what is kept here is a hint, which is never read through.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::database::ItemOf;
 use crate::format::item::item_bytes;
-use crate::kernel::prefetch::{prefetch, prefetch_address};
+use crate::kernel::prefetch::prefetch_address;
 
 /// Bytes of a page of LMDB where this matters: that of the operating system.
 const PAGE: usize = 4096;
@@ -62,7 +62,7 @@ impl Places {
     /// Sends for what is known of where an item is.
     pub(crate) fn prefetch(&self, id: u32) {
         if self.node > 0 {
-            prefetch(std::slice::from_ref(self.slot(id).0));
+            prefetch_address(std::ptr::from_ref(self.slot(id).0).addr());
         }
     }
 
@@ -71,7 +71,7 @@ impl Places {
         let (slot, tag) = self.slot(id);
         let known = slot.load(Ordering::Relaxed);
         let page = known & !(PAGE - 1);
-        (page != 0 && known % PAGE == tag).then_some(page)
+        (self.node != 0 && page != 0 && known % PAGE == tag).then_some(page)
     }
 
     /// Sends for what a search of the page of an item reads, if it is known.
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn any_id_of_any_index_and_any_address_will_do() {
         let bytes = [0u8; 64];
-        for (index, dims) in [(51_002, 1), (u16::MAX, 380), (0, 381), (51_003, 65_535)] {
+        for (index, dims) in [(51_002, 1), (u16::MAX, 380), (51_004, 381), (51_003, 65_535)] {
             let places = places(index, dims);
             for id in [0, 1, u32::MAX] {
                 places.remember(id, &bytes[id as usize % 7..]);

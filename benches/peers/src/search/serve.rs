@@ -12,13 +12,13 @@ use crate::Result;
 use crate::input::Rows;
 use crate::stores;
 
-/// What comes before the clock starts, at each pass: searches for so many items at most, spread evenly, for so long. They
-/// bring the index back into the caches; what a store may have kept of the queries themselves is not to count.
+/// What comes before the clock starts, at each pass: searches for so many items at most, spread evenly, for so long at most.
+/// They bring the index back into the caches, and a reader that learns where items are learns it from others than the queries.
 const WARM_UP: (usize, Duration) = (10_000, Duration::from_secs(1));
 
 /// How a store is asked. No knob: the store's own choice.
 pub trait Search {
-    /// Forgets what was kept of the queries, before each pass.
+    /// Forgets what a reader has kept of the queries, before each pass.
     fn begin(&mut self) -> Result<()> {
         Ok(())
     }
