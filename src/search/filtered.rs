@@ -26,6 +26,8 @@ const AGAINST: f64 = 4.0;
 const EXPECTED: f64 = 8.0;
 /// The part of the time of comparing all that may go into looking for a first k hits.
 const SOUGHT: f64 = 0.25;
+/// What going on against the filter takes, beside what it takes once: all that was met is looked through again for each rank.
+const AGAIN: f64 = 3.0;
 /// The rank of a hit by its own estimate, for that by the estimates of all, which makes a search go on.
 const FARTHER: f64 = 1.2;
 /// Ranks for which a search goes on, at most.
@@ -145,6 +147,7 @@ impl<'t> Run<'_, 't> {
             let part = if is_against { admitted } else { f64::from(standing.part) };
             let next = deeper.next_budget(entries, ease, if is_against { 16.0 } else { 3.0 });
             let rest = costs.forest(next.max(deeper.budget) as f64 - entries, part, deeper.rerank as f64 * part);
+            let rest = if is_against { AGAIN * rest } else { rest };
             let most = if is_full { costs.exact } else { SOUGHT * costs.exact };
             if rest > most || ended == Ended::Exhausted && !is_full {
                 return Ok(None);
