@@ -118,8 +118,9 @@ pub fn recall(reader: &Reader<'_>, queries: &Queries, setting: Setting) -> Resul
 }
 
 /// Asks all queries, `passes` times, one after the other, each time of a reader that has answered many other searches, so that
-/// none is timed that the reader has seen (its process has, and knows the pages of what it found, as of most items by then). The time of each is the median of its passes; what it did is told by one more pass,
-/// as the clock within a search takes time, too.
+/// none is timed that the reader has seen (its process has, and knows the pages of what it found, as of most items by then).
+/// The time of each is the median of its passes; what it did is told by one more pass, as the clock within a search takes time,
+/// too.
 pub fn measure(store: &Store, queries: &Queries, setting: Setting, passes: usize) -> Result<Measured> {
     let Setting { k, recall: target } = setting;
     let rtxn = store.env.read_txn()?;

@@ -33,8 +33,8 @@ use incremental::Counts;
 /// these weigh. Searches of 1,000,000 vectors of sift took 47 us for a recall of .951 with 384 and 46 us for .950 with 512,
 /// where 256 found .943 in 55 us, 1,024 found .962 in 55, and 128 found .939 in 69; among 250,000 of minilm 79 us for .961
 /// with 384 and 75 for .951 with 512, where 256 took 82 for .951; among 100,000, 192 to 512 took the same within the noise (one
-/// seed, trials). But a change writes its leaves: with 640 each of 1,000 inserts into 1,000,000 of sift took .40 ms, with
-/// 384 .23 and with 256 .19 (`bench update -- --quick`).
+/// seed). But a change writes its leaves: with 640 each of 1,000 inserts into 1,000,000 of sift took .40 ms, with 384 .23 and with
+/// 256 .19 (`bench update -- --quick`). All are of trials with these sizes; 1,000,000 items get 400.
 const LEAF_SIZE: usize = 256;
 const FEW_ITEMS: u64 = 100_000;
 const MORE_PER_DOUBLING: usize = 48;

@@ -56,6 +56,7 @@ mod tests {
         for (start, end) in [(0, 0), (1000, 1000), (3, 4), (0, 1000), (63, 129)] {
             prefetch(&bytes[start..end]);
         }
+        [0, 1, usize::MAX, bytes.as_ptr().addr()].into_iter().for_each(prefetch_address);
         assert!((0..1000u32).all(|i| bytes[i as usize] == (i % 251) as u8));
     }
 }

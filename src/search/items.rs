@@ -23,14 +23,15 @@ pub(crate) struct Items<'t> {
     pub(crate) rtxn: &'t RoTxn<'t>,
     pub(crate) of: ItemOf,
     known: RefCell<Cache<&'t [u8]>>,
-    /// Nothing is learned of places by look-ups in what a transaction is about to change.
+    /// None where nothing is remembered, as in builds, whose pages move with the commit, and where no address can be sent for.
     places: Option<Places>,
 }
 
 impl<'t> Items<'t> {
     /// `most`: items to remember, a power of two or 0.
     pub(crate) fn new(db: Database, rtxn: &'t RoTxn<'t>, of: ItemOf, most: usize) -> Self {
-        Self { db, rtxn, of, known: RefCell::new(Cache::new(most)), places: (most > 0).then(|| Places::new(of)) }
+        let hints = most > 0 && cfg!(target_arch = "x86_64");
+        Self { db, rtxn, of, known: RefCell::new(Cache::new(most)), places: hints.then(|| Places::new(of)) }
     }
 
     /// Sends for what is remembered of where an item is.
@@ -51,9 +52,11 @@ impl<'t> Items<'t> {
     /// The bytes of an item, if it exists.
     pub(crate) fn find_bytes(&self, id: u32) -> Result<Option<&'t [u8]>> {
         let known = self.known.borrow().get(u64::from(id));
-        if known.is_some() {
-            return Ok(known);
-        }
+        if known.is_some() { Ok(known) } else { self.look_up(id) }
+    }
+
+    /// The bytes of an item that is not [`remembered`](Self::remembered), if it exists.
+    pub(crate) fn look_up(&self, id: u32) -> Result<Option<&'t [u8]>> {
         let bytes = self.db.get(self.rtxn, Key::item(self.of.index, id))?;
         if let Some(bytes) = bytes {
             self.known.borrow_mut().put(u64::from(id), bytes);
