@@ -64,15 +64,11 @@ impl Queries {
         self.values.chunks_exact(self.dims)
     }
 
-    /// Every second query, and the others.
-    pub fn halves(&self) -> (Self, Self) {
-        let half = |parity: usize| {
-            let is_in = |(i, _): &(usize, &[f32])| i % 2 == parity;
-            let values = self.rows().enumerate().filter(is_in).flat_map(|(_, row)| row.to_vec()).collect();
-            let distances = self.distances.iter().skip(parity).step_by(2).cloned().collect();
-            Self { values, distances, others: Rc::clone(&self.others), ..*self }
-        };
-        (half(0), half(1))
+    /// Every second query, from the one with this number on.
+    pub fn half(&self, first: usize) -> Self {
+        let values = self.rows().skip(first).step_by(2).flatten().copied().collect();
+        let distances = self.distances.iter().skip(first).step_by(2).cloned().collect();
+        Self { values, distances, others: Rc::clone(&self.others), ..*self }
     }
 
     /// The part of the `k` nearest items of query `i` that is among its hits.
@@ -106,6 +102,26 @@ pub struct Measured {
     pub bytes: f64,
     /// Preparing, scanning, comparing.
     pub phases_us: [f64; 3],
+}
+
+impl Measured {
+    /// The mean of each figure.
+    pub fn mean<'m>(all: impl Iterator<Item = &'m Self> + Clone) -> Self {
+        let of = |figure: fn(&Self) -> f64| {
+            let (sum, count) = all.clone().fold((0.0, 0.0), |(sum, count), one| (sum + figure(one), count + 1.0));
+            sum / count
+        };
+        Self {
+            recall: of(|one| one.recall),
+            mean_us: of(|one| one.mean_us),
+            p50_us: of(|one| one.p50_us),
+            p99_us: of(|one| one.p99_us),
+            sketches: of(|one| one.sketches),
+            reranked: of(|one| one.reranked),
+            bytes: of(|one| one.bytes),
+            phases_us: [of(|one| one.phases_us[0]), of(|one| one.phases_us[1]), of(|one| one.phases_us[2])],
+        }
+    }
 }
 
 /// The recall of a setting, without a clock.

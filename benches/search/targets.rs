@@ -2,40 +2,59 @@
 
 use crate::Result;
 use crate::args::Args;
-use crate::measure::{Queries, Setting, measure as measure_one};
+use crate::measure::{Measured, Queries, Setting, measure as measure_one};
 use crate::shared::store::Store;
 
 /// How far the recall may be from the target.
 const NEAR: f64 = 0.02;
 
-/// Tables by the calibration of the build, on rows of the items' source and on all queries, and one by a calibration with
+/// What each pair of k and target came to.
+type Cells = Vec<(Setting, Measured)>;
+
+/// Tables by the calibration of the build, on rows of the items' source and on all queries, and one by calibrations with
 /// half of these on the other half.
 pub fn measure(args: &Args, store: &Store, alike: Option<&Queries>, queries: &Queries) -> Result<()> {
     if let Some(alike) = alike {
-        table(args, store, alike, "targets, calibrated by the build, rows of the same source that are no items")?;
+        let title = "targets, calibrated by the build, rows of the same source that are no items";
+        print(title, alike.len(), &sweep(args, store, alike)?);
     }
-    table(args, store, queries, "targets, calibrated by the build, rows of another source")?;
-    let (asked, is_calibrated) = calibrate_with_half(store, queries)?;
-    let how = if is_calibrated { "calibrated with" } else { "which takes no calibration, without" };
-    table(
-        args,
-        store,
-        &asked,
-        &format!("targets, {how} {} queries and measured on others", queries.len() - asked.len()),
-    )
+    print("targets, calibrated by the build, rows of another source", queries.len(), &sweep(args, store, queries)?);
+    let mut halves = Vec::new();
+    let mut how = "by each half of the queries after a calibration with the other";
+    for known in 0..2 {
+        let (asked, is_calibrated) = calibrate_with_half(store, queries, known)?;
+        halves.push(sweep(args, store, &asked)?);
+        how = if is_calibrated { how } else { "which takes no calibration" };
+    }
+    print(&format!("targets, {how}"), queries.len(), &mean(&halves));
+    Ok(())
 }
 
-/// Calibrates the index with every second query; returns the others, and whether searches go by it.
-pub fn calibrate_with_half(store: &Store, queries: &Queries) -> Result<(Queries, bool)> {
-    let (known, asked) = queries.halves();
+/// Calibrates the index with every second query, from the first or the second on; returns the others, and whether searches go
+/// by it.
+pub fn calibrate_with_half(store: &Store, queries: &Queries, known: usize) -> Result<(Queries, bool)> {
+    let (known, asked) = (queries.half(known), queries.half(1 - known));
     let mut wtxn = store.env.write_txn()?;
     let is_calibrated = store.writer.calibrate(&mut wtxn, &known.values)?;
     wtxn.commit()?;
     Ok((asked, is_calibrated))
 }
 
-fn table(args: &Args, store: &Store, queries: &Queries, title: &str) -> Result<()> {
-    println!("{title} ({} queries)", queries.len());
+fn sweep(args: &Args, store: &Store, queries: &Queries) -> Result<Cells> {
+    let settings =
+        args.ks().iter().flat_map(|k| args.targets().iter().map(|recall| Setting { k: *k, recall: *recall }));
+    settings.map(|setting| Ok((setting, measure_one(store, queries, setting, 1)?))).collect()
+}
+
+/// The means of several sweeps over as many queries each.
+fn mean(sweeps: &[Cells]) -> Cells {
+    let Some(first) = sweeps.first() else { return Vec::new() };
+    let of = |i: usize| Measured::mean(sweeps.iter().filter_map(|cells| cells.get(i)).map(|(_, measured)| measured));
+    first.iter().enumerate().map(|(i, (setting, _))| (*setting, of(i))).collect()
+}
+
+fn print(title: &str, queries: usize, cells: &Cells) {
+    println!("{title} ({queries} queries)");
     println!(
         "{:>5} {:>6} {:>7} {:>7} {:>9} {:>9} {:>9} {:>9} {:>9} {:>8} {:>8} {:>8} {:>8}",
         "k",
@@ -53,26 +72,22 @@ fn table(args: &Args, store: &Store, queries: &Queries, title: &str) -> Result<(
         "compare"
     );
     let (mut missed, mut worst) = (0, 0.0f64);
-    for k in args.ks() {
-        for target in args.targets() {
-            let found = measure_one(store, queries, Setting { k: *k, recall: *target }, 1)?;
-            let off = found.recall - f64::from(*target);
-            missed += usize::from(off.abs() > NEAR);
-            worst = if off.abs() > worst.abs() { off } else { worst };
-            let [prepare, scan, compare] = found.phases_us;
-            println!(
-                "{k:>5} {target:>6} {:>7.4} {off:>+7.4} {:>9.1} {:>9.1} {:>9.1} {:>9.0} {:>9.1} {:>8.1} {prepare:>8.1} \
-                 {scan:>8.1} {compare:>8.1}",
-                found.recall,
-                found.mean_us,
-                found.p50_us,
-                found.p99_us,
-                found.sketches,
-                found.reranked,
-                found.bytes / 1024.0
-            );
-        }
+    for (Setting { k, recall: target }, found) in cells {
+        let off = found.recall - f64::from(*target);
+        missed += usize::from(off.abs() > NEAR);
+        worst = if off.abs() > worst.abs() { off } else { worst };
+        let [prepare, scan, compare] = found.phases_us;
+        println!(
+            "{k:>5} {target:>6} {:>7.4} {off:>+7.4} {:>9.1} {:>9.1} {:>9.1} {:>9.0} {:>9.1} {:>8.1} {prepare:>8.1} \
+             {scan:>8.1} {compare:>8.1}",
+            found.recall,
+            found.mean_us,
+            found.p50_us,
+            found.p99_us,
+            found.sketches,
+            found.reranked,
+            found.bytes / 1024.0
+        );
     }
     println!("{missed} off by more than {NEAR}; the farthest by {worst:+.4}");
-    Ok(())
 }
