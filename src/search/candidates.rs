@@ -6,22 +6,28 @@ use crate::tree::queue::{ordered, unordered};
 
 /// Offers that are gathered before the first pruning, at least.
 const FIRST: usize = 128;
+/// As many candidates at most are kept in order, so that at any time only what is nearer than the last of them is offered.
+///
+/// Beside gathering these, too, a search for 10 nearest with a recall of .95 took 14, 9 and 6 percent less time among 10,000,
+/// 100,000 and 1,000,000 vectors of sift, and 2 percent less among 100,000 of minilm. More than 60 take as long or longer in
+/// order than gathered, 150 half as long again (the whole search; trials on an AMD EPYC).
+const FEW: usize = 48;
 /// No id: ids have 32 bits.
 const NONE: u64 = u64::MAX;
 
 /// Keeps the `keep` best of all candidates offered, each item once.
 ///
-/// Candidates gather in a buffer that is pruned when it is full, so that most offers cost one push. An item offered
-/// twice (from two leaves) keeps its smaller estimate.
+/// A few are kept in order. More gather in a buffer that is pruned when it is full, so that most offers cost one push. An item
+/// offered twice (from two leaves) keeps its smaller estimate.
 #[derive(Debug, Default)]
 pub(crate) struct Candidates {
-    /// The estimate of each, as a number in the same order, above its id.
+    /// The estimate of each, as a number in the same order, above its id. If they are few, nearest first, each item once.
     buffer: Vec<u64>,
     keep: usize,
     threshold: f32,
     /// Ids met while pruning: a hash table with open addressing.
     met: Vec<u64>,
-    /// The very nearest, each item once, nearest first, `most_near` at most.
+    /// The very nearest of more than a few, each item once, nearest first, `most_near` at most.
     near: Vec<u64>,
     most_near: usize,
 }
@@ -35,6 +41,10 @@ impl Candidates {
         (self.keep, self.threshold) = (keep.max(1), f32::INFINITY);
     }
 
+    fn are_few(&self) -> bool {
+        self.keep <= FEW
+    }
+
     /// Estimates above this cannot be among the best.
     pub(crate) fn threshold(&self) -> f32 {
         self.threshold
@@ -46,9 +56,14 @@ impl Candidates {
             return;
         }
         let candidate = packed(id, estimate);
+        if self.are_few() {
+            insert_in_order(&mut self.buffer, self.keep, candidate);
+            self.limit();
+            return;
+        }
         self.buffer.push(candidate);
         if self.near.len() < self.most_near || self.near.last() > Some(&candidate) {
-            self.offer_near(candidate);
+            insert_in_order(&mut self.near, self.most_near, candidate);
         }
         if self.buffer.len() >= self.keep.saturating_mul(2).max(FIRST) {
             self.prune();
@@ -57,21 +72,9 @@ impl Candidates {
 
     /// The estimate of the last of the very nearest; infinite if there are not enough.
     pub(crate) fn near(&self) -> f32 {
-        let last = self.most_near.checked_sub(1).and_then(|last| self.near.get(last));
+        let near = if self.are_few() { &self.buffer } else { &self.near };
+        let last = self.most_near.checked_sub(1).and_then(|last| near.get(last));
         last.map_or(f32::INFINITY, |last| estimate_of(*last))
-    }
-
-    /// Puts a candidate in its place among the very nearest.
-    fn offer_near(&mut self, candidate: u64) {
-        let near = &mut self.near;
-        if let Some(at) = near.iter().position(|known| id_of(*known) == id_of(candidate)) {
-            if near[at] <= candidate {
-                return;
-            }
-            near.remove(at);
-        }
-        near.truncate(self.most_near.saturating_sub(1));
-        near.insert(near.partition_point(|known| *known < candidate), candidate);
     }
 
     /// Whether there are `keep` different items.
@@ -83,8 +86,18 @@ impl Candidates {
         self.buffer.len() >= self.keep
     }
 
+    /// Wants nothing farther than the last of `keep` candidates in order.
+    fn limit(&mut self) {
+        if self.buffer.len() == self.keep {
+            self.threshold = self.buffer.last().map_or(f32::INFINITY, |last| estimate_of(*last));
+        }
+    }
+
     /// Leaves the best of each item, up to `keep` items, sorted.
     fn prune(&mut self) {
+        if self.are_few() {
+            return;
+        }
         let Self { buffer, met, keep, .. } = self;
         let len = buffer.len();
         // An item comes once for each leaf that holds it, which is rarely more than twice.
@@ -100,9 +113,7 @@ impl Candidates {
             kept = keep_new(buffer, likely..len, *keep, met, kept);
         }
         self.buffer.truncate(kept);
-        if kept == self.keep {
-            self.threshold = self.buffer.last().map_or(f32::INFINITY, |last| estimate_of(*last));
-        }
+        self.limit();
     }
 
     /// The best candidates, `most` of them at most, by id, which is the order of their keys.
@@ -111,6 +122,26 @@ impl Candidates {
         self.buffer.truncate(most);
         self.buffer.sort_unstable_by_key(|candidate| id_of(*candidate));
         self.buffer.iter().map(|candidate| id_of(*candidate))
+    }
+}
+
+/// Puts a candidate in its place among the nearest, `most` of them at most, each item once.
+fn insert_in_order(nearest: &mut Vec<u64>, most: usize, candidate: u64) {
+    // Loops without an early end, which the processor need not guess.
+    let at = nearest.iter().filter(|known| **known < candidate).count();
+    let is_known = nearest.iter().fold(false, |is_known, known| is_known | (id_of(*known) == id_of(candidate)));
+    let end = if is_known {
+        nearest.iter().position(|known| id_of(*known) == id_of(candidate)).unwrap_or_default()
+    } else if nearest.len() < most {
+        nearest.push(candidate);
+        nearest.len() - 1
+    } else {
+        most.saturating_sub(1)
+    };
+    // What lies at the end goes: the same item, if it was farther, or the farthest one.
+    let mut moved = candidate;
+    for later in nearest.iter_mut().take(end + 1).skip(at) {
+        std::mem::swap(later, &mut moved);
     }
 }
 

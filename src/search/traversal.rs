@@ -1,5 +1,7 @@
 //! From leaf to leaf: scanning sketches, nearest centroid first, until the effort is met.
 
+use std::cell::Cell;
+
 use super::assurance::ease;
 use super::candidates::Candidates;
 use super::effort::Effort;
@@ -280,7 +282,13 @@ impl<'a, 't> Traversal<'a, 't> {
         }
         let (request, pending) = (self.request, self.pending);
         let (mut asked, mut yes) = (0u32, 0u32);
-        let positions = estimates.iter().map(|found| (found.position as usize, found.estimate));
+        // What was near enough when the scan began may be too far by now.
+        let threshold = Cell::new(sink.threshold());
+        let positions = estimates.iter().filter(|found| {
+            let is_above = found.estimate > threshold.get();
+            !is_above
+        });
+        let positions = positions.map(|found| (found.position as usize, found.estimate));
         let selected = leaf.set.select(positions, |id, estimate| {
             if let Some(predicate) = request.filter.predicate.filter(|_| !S::COUNTS_LEFT_OUT) {
                 let is_admitted = predicate(id);
@@ -291,6 +299,7 @@ impl<'a, 't> Traversal<'a, 't> {
             }
             if !request.exclude.contains(&id) && !pending.ids.contains(id) {
                 sink.offer(id, estimate);
+                threshold.set(sink.threshold());
             }
         });
         selected.ok_or_else(|| Error::corrupted(key, "a leaf has fewer ids than it says"))?;
