@@ -158,7 +158,7 @@ fn filter_by_author(
     query: &[f32],
     passages: &Passages,
 ) -> Result<()> {
-    // It is asked only about passages that look near. What it cannot read, it does not admit.
+    // It is asked about passages that look near, and about all if they are few. What it cannot read, it does not admit.
     let is_by = |id: u32, name: &str| matches!(tables.authors.get(rtxn, &id), Ok(Some(author)) if author == name);
     println!("\nby anybody but Ada and Ben:");
     let hits = reader.nns(3).filter_fn(|id| !is_by(id, "Ada") && !is_by(id, "Ben")).by_vector(query)?;
@@ -173,7 +173,7 @@ fn filter_by_author(
     Ok(())
 }
 
-/// The next page goes on where the last one ended, without searching for it again. It takes filters as well.
+/// The next page goes on where the last one ended: nothing comes twice. It takes filters as well.
 fn page_by_page(reader: &Reader<'_>, query: &[f32], passages: &Passages) -> Result<()> {
     let mut pages = reader.nns(3).pages(query)?;
     let mut seen = RoaringBitmap::new();

@@ -195,6 +195,17 @@ pub enum Error {
         /// The value that was given.
         got: String,
     },
+
+    /// Two things were asked for that cannot both be meant.
+    #[error("{option} does not go together with {with}: {instead}")]
+    Incompatible {
+        /// The one.
+        option: &'static str,
+        /// The other.
+        with: &'static str,
+        /// Why, and what to do.
+        instead: &'static str,
+    },
 }
 
 impl Error {

@@ -32,6 +32,10 @@ fn raised_by_queries(store: &Store, wtxn: &RwTxn<'_>) -> Vec<(Error, Vec<&'stati
             floats.nns(1).by_vectors(&[1.0; 4]).unwrap_err(),
             vec!["rows of 3 numbers", "4 numbers are no whole number of rows", "pass a multiple of 3"],
         ),
+        (
+            floats.nns(1).exact().search_k(100).by_vector(&[1.0; 3]).unwrap_err(),
+            vec!["search_k does not go together with exact", "scans no sketches", "leave out one"],
+        ),
     ]
 }
 

@@ -60,6 +60,10 @@ impl<'e> Subject<'e> {
         ask.search_k = *[None, None, Some(0), Some(1), Some(10), Some(usize::MAX)].choose(rng).unwrap();
         ask.oversampling = *[None, None, Some(1.0), Some(3.5), Some(50.0), Some(1000.0)].choose(rng).unwrap();
         ask.exact = rng.random_bool(0.25);
+        if ask.exact {
+            // Which are about sketches, and do not go together with it.
+            (ask.search_k, ask.oversampling) = (None, None);
+        }
         let ids: Vec<u32> = self.items.keys().copied().collect();
         let of_item = ids.choose(rng).copied().filter(|_| rng.random_bool(0.3));
         let query = of_item.map_or_else(|| self.query(rng), |id| self.items[&id].clone());

@@ -1,7 +1,10 @@
 //! Many queries of one kind, by many threads.
 
+use std::borrow::Cow;
+
 use roaring::RoaringBitmap;
 
+use super::options::narrowed;
 use super::rows::check_rows;
 use super::{Asked, Nns};
 use crate::error::Result;
@@ -13,11 +16,13 @@ use crate::snapshot::Snapshot;
 
 /// Searches under construction, to be shared among the threads of a pool: see [`Snapshot::nns`].
 ///
-/// Each query is answered as [`Nns`] answers it with the same options, whatever the number of threads.
+/// Each query is answered as [`Nns`] answers it with the same options, whatever the number of threads. All have these options;
+/// [`Snapshot::each`] does any searches, each with options of its own, such as a filter, a deadline or several examples.
 #[must_use = "a search does nothing until it is told what to search for"]
 pub struct BatchNns<'a, 'e> {
     snapshot: &'a mut Snapshot<'e>,
     request: SharedRequest<'a>,
+    allowed: Option<Cow<'a, RoaringBitmap>>,
     predicate: Option<Box<dyn Fn(u32) -> bool + Sync + 'a>>,
     report: Option<&'a mut Searched>,
 }
@@ -25,7 +30,7 @@ pub struct BatchNns<'a, 'e> {
 /// Options.
 impl<'a, 'e> BatchNns<'a, 'e> {
     pub(crate) fn new(snapshot: &'a mut Snapshot<'e>, request: SharedRequest<'a>) -> Self {
-        Self { snapshot, request, predicate: None, report: None }
+        Self { snapshot, request, allowed: None, predicate: None, report: None }
     }
 
     /// The part of the true neighbours to be found, as [`Nns::recall`].
@@ -48,13 +53,16 @@ impl<'a, 'e> BatchNns<'a, 'e> {
 
     /// Only items of this set are found, as [`Nns::filter`].
     pub fn filter(mut self, allowed: &'a RoaringBitmap) -> Self {
-        self.request.filter = Some(allowed);
+        self.allowed = Some(narrowed(self.allowed, allowed));
         self
     }
 
     /// Only items of which `admits` says so are found, as [`Nns::filter_fn`]. It is asked by several threads at once.
     pub fn filter_fn(mut self, admits: impl Fn(u32) -> bool + Sync + 'a) -> Self {
-        self.predicate = Some(Box::new(admits));
+        self.predicate = Some(match self.predicate.take() {
+            Some(before) => Box::new(move |id| before(id) && admits(id)),
+            None => Box::new(admits),
+        });
         self
     }
 
@@ -114,10 +122,11 @@ impl BatchNns<'_, '_> {
         count: usize,
         search: impl Fn(&Nns<'_>, &Reader<'_>, usize) -> Result<(R, Searched)> + Sync,
     ) -> Result<Vec<R>> {
-        let Self { snapshot, request, predicate, report } = self;
-        let predicate = predicate.as_deref();
+        let Self { snapshot, request, allowed, predicate, report } = self;
+        let (allowed, predicate) = (allowed.as_deref(), predicate.as_deref());
         let found = snapshot.each(count, |reader, i| {
             let nns = Nns::new(reader, request.of_one());
+            let nns = if let Some(allowed) = allowed { nns.filter(allowed) } else { nns };
             match predicate {
                 Some(admits) => search(&nns.filter_fn(admits), reader, i),
                 None => search(&nns, reader, i),

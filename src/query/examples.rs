@@ -2,13 +2,17 @@
 
 use roaring::RoaringBitmap;
 
-use super::{Asked, sort};
+use super::{Asked, is_within, sort};
 use crate::database::ItemOf;
 use crate::error::{Error, Result};
 use crate::format::item::{Components, OwnedItem, item_bytes};
 use crate::metric::Metric;
+use crate::search::request::{LAST_COMPARED, Stop};
 use crate::search::{Hit, Searched};
 use crate::vector::CheckedVector;
+
+/// Comparisons after which it is asked whether to stop.
+const COMPARED_AT_ONCE: u64 = 32;
 
 /// Something to search for: an item that is stored, or a vector.
 ///
@@ -77,22 +81,44 @@ impl Examples {
     }
 
     /// What was found for each query as one sorted list: each item once, at its distance to the nearest query, even if the
-    /// search for that one has missed it.
-    pub(crate) fn merge(&self, asked: &dyn Asked, found: Vec<Vec<Hit>>, searched: &mut Searched) -> Result<Vec<Hit>> {
+    /// search for that one has missed it. After a stop, some of the nearest of them.
+    pub(crate) fn merge(
+        &self,
+        asked: &dyn Asked,
+        found: Vec<Vec<Hit>>,
+        stop: Stop<'_>,
+        searched: &mut Searched,
+    ) -> Result<Vec<Hit>> {
         let ItemOf { dims, metric, .. } = asked.of();
         let known: Vec<RoaringBitmap> = found.iter().map(|hits| hits.iter().map(|hit| hit.id).collect()).collect();
-        let mut all: Vec<Hit> = found.into_iter().flatten().collect();
         let mut met: RoaringBitmap = known.iter().flatten().collect();
-        for (query, known) in self.queries.iter().zip(&known) {
-            for id in &met - known {
-                all.push(asked.compare(query.as_item(), id)?);
-                searched.reranked += 1;
-                searched.bytes += item_bytes(dims, metric) as u64;
-            }
-        }
+        let mut all: Vec<Hit> = found.into_iter().flatten().collect();
         sort(&mut all, metric);
         // Of each item, the nearest.
         all.retain(|hit| met.remove(hit.id));
+        let (mut done, before) = (0, searched.reranked);
+        for hit in &mut all {
+            if done >= LAST_COMPARED && stop.was_due() {
+                break;
+            }
+            for (query, known) in self.queries.iter().zip(&known) {
+                if known.contains(hit.id) {
+                    continue;
+                }
+                let other = asked.compare(query.as_item(), hit.id)?;
+                if is_within(&other, Some(hit.distance), metric) {
+                    *hit = other;
+                }
+                searched.reranked += 1;
+                if (searched.reranked - before).is_multiple_of(COMPARED_AT_ONCE) {
+                    searched.is_partial |= stop.is_due();
+                }
+            }
+            done += 1;
+        }
+        searched.bytes += (searched.reranked - before) * item_bytes(dims, metric) as u64;
+        all.truncate(done);
+        sort(&mut all, metric);
         Ok(all)
     }
 

@@ -25,7 +25,8 @@ impl<'a> Pages<'a> {
         let mut examples = Examples::new(nns.asked, &[of])?;
         nns.request(&[])?;
         if nns.groups.is_some() {
-            return Err(Error::option("per_group", "a search that is not continued", "pages"));
+            let instead = "which groups are full is not kept from page to page, so count them over the hits that come";
+            return Err(Error::Incompatible { option: "per_group", with: "pages and neighbours", instead });
         }
         // One example has one query.
         let query = examples.queries.remove(0);

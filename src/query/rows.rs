@@ -8,29 +8,19 @@ use crate::search::Searched;
 use crate::vector::CheckedVector;
 
 /// Many searches with the same options. They run one after the other; those of a [`Snapshot`](crate::Snapshot) share the
-/// threads of a pool.
+/// threads of a pool, and its [`each`](crate::Snapshot::each) gives each its own options.
 impl<O: Outcome> Nns<'_, O> {
     /// Finds the items nearest to each of some vectors, in their order: what [`by_vector`](Self::by_vector) finds for each.
     ///
-    /// A [`report`](Self::report) tells what all of them did.
+    /// A [`report`](Self::report) tells what all of them did. Once one is [stopped](Self::deadline), those after it find nothing.
     ///
     /// # Shape and units
     /// `vectors`: rows of `dims` numbers, one after the other; there may be none.
     ///
     /// ```
-    /// # use spinney::{heed, Database, IndexOptions, Metric, Reader, Writer};
-    /// # let dir = tempfile::tempdir()?;
-    /// # // SAFETY: the folder is ours alone.
-    /// # let env = unsafe { heed::EnvOpenOptions::new().map_size(10 << 20).max_dbs(1).open(dir.path())? };
-    /// # let db = Database::open_or_create(&env)?;
-    /// # let mut wtxn = env.write_txn()?;
-    /// # let writer = Writer::open_or_create(db, &mut wtxn, 0, &IndexOptions::new(2, Metric::Euclidean))?;
-    /// # writer.add_items(&mut wtxn, &[1, 2], &[0.0, 0.0, 3.0, 4.0])?;
-    /// # wtxn.commit()?;
-    /// # let rtxn = env.read_txn()?;
-    /// # let reader = Reader::open(&rtxn, db, 0)?;
-    /// let answers = reader.nns(1).by_vectors(&[0.0, 1.0, 3.0, 3.0])?;
-    /// assert_eq!((answers[0][0].id, answers[1][0].id), (1, 2));
+    #[doc = include_str!("example.txt")]
+    /// let answers = reader.nns(2).by_vectors(&[0.0, 8.0])?; // two rows of one dimension
+    /// assert_eq!((ids(&answers[0]), ids(&answers[1])), (vec![1, 2], vec![9, 3]));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
@@ -48,6 +38,14 @@ impl<O: Outcome> Nns<'_, O> {
 
     /// Finds the items nearest to each of some items, in their order: what [`by_item`](Self::by_item) finds for each, and
     /// `None` for each that is no item.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// let answers = reader.nns(1).by_items(&[1, 77])?;
+    /// assert_eq!(answers[0].as_deref().map(ids), Some(vec![2]));
+    /// assert!(answers[1].is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As [`by_item`](Self::by_item).

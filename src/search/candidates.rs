@@ -116,11 +116,14 @@ impl Candidates {
         self.limit();
     }
 
-    /// The best candidates, `most` of them at most, by id, which is the order of their keys.
-    pub(crate) fn ids(&mut self, most: usize) -> impl Iterator<Item = u32> {
+    /// The best candidates, `most` of them at most; the `first` nearest of them and then the others by id, which is the order of
+    /// their keys.
+    pub(crate) fn ids(&mut self, most: usize, first: usize) -> impl Iterator<Item = u32> {
         self.prune();
         self.buffer.truncate(most);
-        self.buffer.sort_unstable_by_key(|candidate| id_of(*candidate));
+        let first = first.min(self.buffer.len());
+        let (nearest, others) = self.buffer.split_at_mut(first);
+        [nearest, others].into_iter().for_each(|some| some.sort_unstable_by_key(|candidate| id_of(*candidate)));
         self.buffer.iter().map(|candidate| id_of(*candidate))
     }
 }
@@ -207,6 +210,7 @@ mod tests {
             offers in prop::collection::vec((0u32..300, -100i16..100), 0..1500),
             keep in 1usize..100,
             near in 0usize..20,
+            first in prop::sample::select(vec![0, 3, 64, usize::MAX]),
         ) {
             let mut best = std::collections::BTreeMap::new();
             let mut candidates = Candidates::default();
@@ -226,8 +230,11 @@ mod tests {
             expected.truncate(keep);
             let mut expected: Vec<u32> = expected.into_iter().map(|(_, id)| id).collect();
             prop_assert_eq!(candidates.is_full(), expected.len() == keep);
-            expected.sort_unstable();
-            prop_assert_eq!(candidates.ids(usize::MAX).collect::<Vec<_>>(), expected);
+            let split = first.min(expected.len());
+            let (nearest, others) = expected.split_at_mut(split);
+            nearest.sort_unstable();
+            others.sort_unstable();
+            prop_assert_eq!(candidates.ids(usize::MAX, first).collect::<Vec<_>>(), expected);
         }
     }
 
@@ -238,6 +245,6 @@ mod tests {
         for (id, estimate) in [(1, f32::NAN), (2, f32::INFINITY), (3, 1.0)] {
             candidates.offer(id, estimate);
         }
-        assert_eq!(candidates.ids(2).collect::<Vec<_>>(), [2, 3]);
+        assert_eq!(candidates.ids(2, usize::MAX).collect::<Vec<_>>(), [2, 3]);
     }
 }

@@ -152,11 +152,11 @@ impl Depth {
         self.threshold = self.threshold.min(self.reaching(entries));
     }
 
-    /// The admitted among so many of the nearest entries, and `k` of them in any case, in the order of their ids. What is
-    /// kept back is not among them.
+    /// The admitted among so many of the nearest entries, and `k` of them in any case: the `first` nearest of them and then the
+    /// others in the order of their ids. What is kept back is not among them.
     pub(crate) fn nearest(
         &mut self,
-        (k, entries): (usize, f32),
+        (k, entries, first): (usize, f32, usize),
         predicate: Option<&dyn Fn(u32) -> bool>,
         out: &mut Vec<u32>,
     ) {
@@ -169,7 +169,10 @@ impl Depth {
             estimate <= last || out.len() < k
         });
         out.retain(|id| !self.given.contains(id));
-        out.sort_unstable();
+        let first = first.min(out.len());
+        let (nearest, others) = out.split_at_mut(first);
+        nearest.sort_unstable();
+        others.sort_unstable();
     }
 
     /// These are not given again.
@@ -258,9 +261,9 @@ mod tests {
         assert!(standing.hits == 10 && standing.rank.abs_diff(19) <= 2, "{standing:?}");
         assert!((standing.copies - 2.0).abs() < 0.2 && (standing.part - 0.5).abs() < 0.02, "{standing:?}");
         let mut ids = Vec::new();
-        depth.nearest((10, 2.0 * 40.0), None, &mut ids);
+        depth.nearest((10, 2.0 * 40.0, 1_000), None, &mut ids);
         assert!((19..=21).contains(&ids.len()) && ids.is_sorted(), "{ids:?}");
-        depth.nearest((30, 2.0), None, &mut ids);
+        depth.nearest((30, 2.0, 1_000), None, &mut ids);
         assert_eq!(ids, (0..60).step_by(2).collect::<Vec<u32>>());
 
         // Of what the set admits, a predicate takes every fifth.
@@ -292,10 +295,10 @@ mod tests {
         (0..50).for_each(|id| depth.offer(id, 1.0));
         depth.tighten(5.0);
         let mut ids = Vec::new();
-        depth.nearest((3, 5.0), None, &mut ids);
+        depth.nearest((3, 5.0, 1_000), None, &mut ids);
         assert!(ids.len() >= 3);
         depth.offer(90, f32::NAN);
-        depth.nearest((51, 1.0), None, &mut ids);
+        depth.nearest((51, 1.0, 1_000), None, &mut ids);
         assert_eq!(ids.len(), 51);
     }
 }

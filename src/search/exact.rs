@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use roaring::RoaringBitmap;
 
 use super::items::Items;
-use super::request::{Request, Stop};
+use super::request::{LAST_COMPARED, Request, Stop};
 use super::{Hit, Target};
 use crate::database::{ItemOf, missing_item};
 use crate::error::{Error, Result};
@@ -23,8 +23,9 @@ const BATCH: usize = 32;
 const AHEAD: usize = 8;
 /// Hits that there is room for at once; more need a larger place.
 const ROOM: usize = 128;
-/// Items that are shared among threads at once, and how many of them are one task.
+/// Items that are shared among threads at once, those if the search may have to stop soon, and how many of them are one task.
 const SHARED: usize = 1 << 16;
+const SHARED_IN_TIME: usize = 1 << 12;
 const SHARE: usize = 1 << 10;
 
 /// The distance of two vectors in double precision, as [`Metric`] defines it.
@@ -135,6 +136,7 @@ impl Measure<'_> {
         mut found: impl FnMut(Ranked),
     ) -> Result<bool> {
         let mut ids = ids.fuse();
+        let mut compared = 0;
         loop {
             let mut batch: [Option<(u32, &[u8])>; BATCH] = [None; BATCH];
             // Each step sends for what the next one reads, of all items at once: what is known of where they are, the pages of
@@ -161,11 +163,10 @@ impl Measure<'_> {
             for (id, bytes) in batch.iter().flatten() {
                 found(self.rank(*id, &items.parse(*id, bytes)?)?);
             }
-            if is_last {
-                return Ok(false);
-            }
-            if stop.is_due() {
-                return Ok(true);
+            compared += BATCH;
+            if is_last || compared >= LAST_COMPARED && stop.is_due() {
+                // The ids may have come to an end because it was due.
+                return Ok(stop.was_due());
             }
         }
     }
@@ -208,9 +209,17 @@ impl Nearest {
         self.compared = compared;
     }
 
-    /// Forgets what was found, not how much was compared.
-    pub(crate) fn forget(&mut self) {
-        self.heap.clear();
+    /// Takes out what was found; how much was compared stays.
+    pub(crate) fn take(&mut self) -> Self {
+        let heap = std::mem::take(&mut self.heap);
+        Self { heap, compared: 0, ..*self }
+    }
+
+    /// Puts back what was taken out, of which some may have been found again.
+    pub(crate) fn put_back(&mut self, mut taken: Self) {
+        let known: RoaringBitmap = self.iter().collect();
+        taken.heap.retain(|ranked| !known.contains(ranked.id));
+        self.merge(taken);
     }
 
     /// What has been found so far, in no order.
@@ -260,7 +269,7 @@ fn compare_allowed(
 ) -> Result<bool> {
     let is_wanted =
         |id: &u32| !request.exclude.contains(id) && request.filter.predicate.is_none_or(|admits| admits(*id));
-    let ids = allowed.iter().filter(is_wanted);
+    let ids = request.stop.limit(allowed.iter()).filter(is_wanted);
     // An id of the filter need not be one of an item.
     measure.rank_all(target.items, ids, |_| Ok(()), request.stop, |ranked| nearest.offer(ranked))
 }
@@ -306,7 +315,7 @@ fn compare_shared(
     let (k, farthest) = (nearest.k, nearest.farthest);
     loop {
         let (mut some, mut is_last) = (Vec::with_capacity(SHARED), true);
-        for entry in entries.by_ref().take(SHARED) {
+        for entry in entries.by_ref().take(if request.stop.is_none() { SHARED } else { SHARED_IN_TIME }) {
             let (key, bytes) = entry?;
             is_last = false;
             // Callbacks of the user are called by his own thread.
@@ -330,5 +339,25 @@ fn compare_shared(
         if is_last || request.stop.is_due() {
             return Ok(!is_last);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_put_back_is_as_if_it_had_stayed() {
+        let ranked = |id: u32| Ranked { score: (id * 37 % 101) as f32, id };
+        let mut nearest = Nearest::new(5, 90.0);
+        (0..60).for_each(|id| nearest.offer(ranked(id)));
+        let mut all = Nearest::new(5, 90.0);
+        (0..80).for_each(|id| all.offer(ranked(id)));
+        let taken = nearest.take();
+        assert_eq!((nearest.iter().count(), nearest.compared), (0, 60));
+        (40..80).for_each(|id| nearest.offer(ranked(id)));
+        nearest.put_back(taken);
+        assert_eq!(nearest.compared, 100);
+        assert_eq!(nearest.into_hits(Metric::Euclidean), all.into_hits(Metric::Euclidean));
     }
 }

@@ -10,7 +10,8 @@ use super::assurance::{NEAR, ease};
 use super::depth::Depth;
 use super::effort::Effort;
 use super::plan::Costs;
-use super::run::{LAST_COMPARED, Run};
+use super::request::{Asking, LAST_COMPARED};
+use super::run::Run;
 use super::scratch::Scratch;
 use super::traversal::{Ended, Traversal};
 use super::{Parts, Plan, Planted, Searched, Target};
@@ -68,11 +69,14 @@ impl<'t> Run<'_, 't> {
                 Searched { plan: Plan::Forest, preparing, scanning, reranked, is_partial, ..traversal.searched() };
             (scratch.depth, scratch.ids) = (depth, ids);
             if done? {
-                let live = pending.live.iter().filter(|id| self.request.admits(*id));
-                return self.compare(std::iter::empty(), live);
+                return self.compare(std::iter::empty(), pending.live_in(self.request));
             }
-            self.nearest.forget();
-            self.compare_all()
+            let taken = self.nearest.take();
+            self.compare_all()?;
+            if self.searched.is_partial {
+                self.nearest.put_back(taken);
+            }
+            Ok(())
         })
     }
 
@@ -89,13 +93,16 @@ impl<'t> Run<'_, 't> {
             effort.budget = (effort.budget / FIRST).max(1);
         }
         let mut rank = 0;
+        let asking = Asking::new(self.request);
+        let admits = |id: u32| asking.admits(id);
+        let predicate: Option<&dyn Fn(u32) -> bool> = if asking.is_none() { None } else { Some(&admits) };
         for _ in 0..ROUNDS {
-            let found = self.deepen((traversal, depth), effort, costs, rank)?;
+            let found = self.deepen((traversal, depth), predicate, effort, costs, rank)?;
             self.searched.scanning += self.clock.lap();
             let Some(found) = found else { return Ok(false) };
-            depth.nearest((self.request.k, found.entries), self.request.filter.predicate, ids);
             self.searched.is_partial |= found.ended == Ended::Stopped;
             let most = if self.searched.is_partial { LAST_COMPARED } else { usize::MAX };
+            depth.nearest((self.request.k, found.entries, self.request.stop.first()), predicate, ids);
             self.compare(ids.iter().copied().take(most), std::iter::empty())?;
             if !found.is_against || self.searched.is_partial {
                 break;
@@ -117,6 +124,7 @@ impl<'t> Run<'_, 't> {
     fn deepen(
         &self,
         (traversal, depth): (&mut Traversal<'_, 't>, &mut Depth),
+        predicate: Option<&dyn Fn(u32) -> bool>,
         mut effort: Effort,
         costs: Costs,
         least_rank: usize,
@@ -124,8 +132,11 @@ impl<'t> Run<'_, 't> {
         let Target { record, items, .. } = self.target;
         let admitted = (costs.admitted / record.items.max(1) as f64).min(1.0);
         loop {
-            let ended = traversal.run(&effort, depth, |_| true)?;
-            let standing = depth.standing(self.request.k, self.request.filter.predicate);
+            let mut ended = traversal.run(&effort, depth, |_| true)?;
+            let standing = depth.standing(self.request.k, predicate);
+            if self.request.stop.was_due() {
+                ended = Ended::Stopped;
+            }
             let mut rank = standing.rank.max(least_rank);
             let expected = admitted * rank as f64;
             let is_against = expected > EXPECTED && expected > AGAINST * standing.hits as f64;

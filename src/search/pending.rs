@@ -3,6 +3,7 @@
 use heed::RoTxn;
 use roaring::RoaringBitmap;
 
+use super::request::Request;
 use crate::database::{Database, ItemOf};
 use crate::error::Result;
 use crate::format::Kind;
@@ -30,5 +31,10 @@ impl Pending {
             }
         }
         Ok(pending)
+    }
+
+    /// Those that exist and that a request admits, until it is to stop.
+    pub(crate) fn live_in<'r>(&'r self, request: &'r Request<'_>) -> impl Iterator<Item = u32> + 'r {
+        request.stop.limit(self.live.iter()).filter(|id| request.admits(*id))
     }
 }

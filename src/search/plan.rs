@@ -65,14 +65,20 @@ impl Choice {
         if wants_all || record.trees == 0 || record.items <= EXACT_ITEMS || effort.rerank as u64 >= record.indexed / 2 {
             return Self::Exact;
         }
-        // Who says how much to search gets it.
-        if request.filter.allowed.is_none() || request.search_k.is_some() {
+        if request.filter.allowed.is_none() {
             return Self::Forest(effort);
         }
         let costs = Costs::new(record, of, admitted);
         let part = admitted as f64 / record.items as f64;
         let copies = f64::from(record.trees) * f64::from(1 + record.spill);
-        let entries = effort.entries_for(part).min(copies * record.indexed as f64);
+        let most = copies * record.indexed as f64;
+        // Who says how much to search gets it, or more in less time.
+        if let Some(wanted) = request.search_k {
+            let entries = (wanted as f64).max(copies * effort.rerank as f64) / part;
+            let whole = SEARCH_NS + costs.forest(entries.min(most), part, effort.rerank as f64);
+            return if whole > costs.exact { Self::Exact } else { Self::Forest(effort) };
+        }
+        let entries = effort.entries_for(part).min(most);
         let whole = SEARCH_NS + costs.forest(entries, part, effort.rerank as f64);
         let first = SEARCH_NS + costs.forest(effort.budget as f64, part, 0.0);
         if whole > costs.exact || first > TRIED * costs.exact { Self::Exact } else { Self::Forest(effort) }

@@ -5,15 +5,12 @@ use std::time::{Duration, Instant};
 use super::effort::Effort;
 use super::exact::{Measure, Nearest, compare_all, score_within};
 use super::plan::Choice;
-use super::request::Request;
+use super::request::{LAST_COMPARED, Request};
 use super::scratch::Scratch;
 use super::traversal::{Ended, Traversal};
 use super::{Hit, Parts, Plan, Planted, Searched, Target};
 use crate::error::Result;
 use crate::format::item::ItemRef;
-
-/// Candidates that are compared exactly after a search was stopped, at most: what it has by then is worth as much.
-pub(super) const LAST_COMPARED: usize = 64;
 
 /// Items that a request can find, at most.
 pub(crate) fn admitted(target: Target<'_, '_>, request: &Request<'_>) -> u64 {
@@ -97,8 +94,7 @@ impl<'t> Run<'_, 't> {
                 Ok(ended) => {
                     self.searched.is_partial = ended == Ended::Stopped;
                     let most = if self.searched.is_partial { LAST_COMPARED } else { usize::MAX };
-                    let live = pending.live.iter().filter(|id| self.request.admits(*id));
-                    self.compare(candidates.ids(most), live)
+                    self.compare(candidates.ids(most, self.request.stop.first()), pending.live_in(self.request))
                 }
                 Err(error) => Err(error),
             };

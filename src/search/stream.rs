@@ -19,7 +19,7 @@ use super::effort::Effort;
 use super::exact::{Measure, Nearest, Ranked, compare_all};
 use super::pending::Pending;
 use super::plan::Choice;
-use super::request::Request;
+use super::request::{LAST_COMPARED, Request};
 use super::run::{admitted, search};
 use super::scratch::Scratch;
 use super::traversal::{Ended, Sink, Traversal};
@@ -29,7 +29,7 @@ use crate::error::Result;
 use crate::format::item::{ItemRef, OwnedItem, item_bytes};
 
 /// Candidates that are compared before it is looked whether these are enough.
-const COMPARED_AT_ONCE: usize = 64;
+const COMPARED_AT_ONCE: usize = LAST_COMPARED;
 
 /// Where a search has come to.
 pub(crate) struct Stream {
@@ -193,8 +193,7 @@ impl Stream {
         let (pending, forest) = (parts.pending()?, planted.forest);
         if !self.is_descending {
             self.scratch.prepared.prepare(&forest.space, &self.query.as_item(), forest.leaf, forest.branch);
-            let live = pending.live.iter().filter(|id| request.admits(*id));
-            self.searched.scanned_exactly += self.compare(target, request, live)?;
+            self.searched.scanned_exactly += self.compare(target, request, pending.live_in(request))?;
             Traversal::begin(target, planted, pending, request, &mut self.scratch);
             self.is_descending = true;
         }
@@ -238,7 +237,11 @@ impl Stream {
         loop {
             let compared = usize::try_from(self.pool.compared.len()).unwrap_or(usize::MAX);
             let missing = rerank.saturating_sub(compared).max(request.k.saturating_sub(self.given + self.ready.len()));
-            if missing == 0 || self.searched.is_partial && compared > 0 {
+            if missing == 0 {
+                return Ok(());
+            }
+            self.searched.is_partial |= compared > 0 && request.stop.is_due();
+            if self.searched.is_partial && compared > 0 {
                 return Ok(());
             }
             self.pool.take(missing.min(COMPARED_AT_ONCE), &mut ids);

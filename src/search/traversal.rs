@@ -281,6 +281,7 @@ impl<'a, 't> Traversal<'a, 't> {
             });
         }
         let (request, pending) = (self.request, self.pending);
+        let predicate = request.filter.predicate.filter(|_| !S::COUNTS_LEFT_OUT);
         let (mut asked, mut yes) = (0u32, 0u32);
         // What was near enough when the scan began may be too far by now.
         let threshold = Cell::new(sink.threshold());
@@ -290,15 +291,19 @@ impl<'a, 't> Traversal<'a, 't> {
         });
         let positions = positions.map(|found| (found.position as usize, found.estimate));
         let selected = leaf.set.select(positions, |id, estimate| {
-            if let Some(predicate) = request.filter.predicate.filter(|_| !S::COUNTS_LEFT_OUT) {
+            if request.exclude.contains(&id) || pending.ids.contains(id) {
+                return;
+            }
+            if let Some(predicate) = predicate {
                 let is_admitted = predicate(id);
                 (asked, yes) = (asked + 1, yes + u32::from(is_admitted));
                 if !is_admitted {
                     return;
                 }
             }
-            if !request.exclude.contains(&id) && !pending.ids.contains(id) {
-                sink.offer(id, estimate);
+            sink.offer(id, estimate);
+            // What a predicate says of some goes for the leaf, and must not depend on what came before them.
+            if predicate.is_none() {
                 threshold.set(sink.threshold());
             }
         });

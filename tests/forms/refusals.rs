@@ -47,6 +47,12 @@ fn assert_names(error: &Error, option: &str) {
     assert!(is_named, "{option} is refused, got {error}");
 }
 
+#[track_caller]
+fn assert_parts(error: &Error, one: &str) {
+    let is_named = matches!(error, Error::Incompatible { option, .. } if *option == one);
+    assert!(is_named, "{one} does not go with something, got {error}");
+}
+
 /// Options out of their range are refused by every form, before anything is searched.
 #[test]
 fn options_out_of_range_are_refused_by_every_form() {
@@ -67,6 +73,8 @@ fn options_out_of_range_are_refused_by_every_form() {
             for factor in [0.0, 0.99, -3.0, f32::NAN, f32::INFINITY] {
                 assert_refused!("oversampling", reader.nns(3).oversampling(factor));
             }
+            // An item that does not exist does not hide them.
+            assert_names(&reader.nns(3).recall(7.0).by_item(5_000).unwrap_err(), "recall");
         });
     }
 }
@@ -76,8 +84,12 @@ fn forms_that_do_not_go_together_are_refused() {
     for metric in METRICS {
         with_reader(metric, 50, |reader| {
             let grouped = || reader.nns(3).per_group(1, |_| 0);
-            assert_names(&grouped().pages(&GOOD).map(|_| ()).unwrap_err(), "per_group");
-            assert_names(&grouped().neighbours(2).map(|_| ()).unwrap_err(), "per_group");
+            assert_parts(&grouped().pages(&GOOD).map(|_| ()).unwrap_err(), "per_group");
+            assert_parts(&grouped().neighbours(2).map(|_| ()).unwrap_err(), "per_group");
+            let errors = all_forms(metric, &|| reader.nns(3).search_k(10).exact());
+            errors.iter().for_each(|error| assert_parts(error, "search_k"));
+            let errors = all_forms(metric, &|| reader.nns(3).exact().parallel().oversampling(2.0));
+            errors.iter().for_each(|error| assert_parts(error, "oversampling"));
             assert_names(&reader.nns(3).by_any(&[]).unwrap_err(), "examples");
         });
     }

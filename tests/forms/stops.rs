@@ -5,7 +5,8 @@ use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use spinney::{Found, Hit, InTime, Metric};
+use spinney::roaring::RoaringBitmap;
+use spinney::{Example, Found, Hit, InTime, Metric, Plan, Searched};
 
 use crate::common::*;
 use crate::question::*;
@@ -224,5 +225,141 @@ fn searches_within_searches_answer_as_they_do_alone() {
             assert_eq!(hits, expected, "{metric}: {question:?}");
             assert!(calls.get() > 0 && failures.borrow().is_empty(), "{metric}: {failures:?} within {question:?}");
         }
+    }
+}
+
+/// As many candidates as are compared after a stop, at most.
+const LAST: usize = 64;
+
+/// The nearest of what was scanned is compared first, so that a search which is stopped late has nearly always the same first hit.
+#[test]
+fn what_is_compared_after_a_stop_is_the_nearest() {
+    let seed = Seed::new(125);
+    let store = Store::new();
+    let (mut same, mut asked) = (0, 0);
+    for (m, metric) in METRICS.into_iter().enumerate() {
+        let mut rng = seed.rng(m as u64);
+        let subject = Subject::in_state(&store, metric, State::Bulk, &mut rng);
+        let reader = subject.reader();
+        let most: RoaringBitmap = subject.items.keys().copied().filter(|id| id % 10 > 0).collect();
+        for i in 0..20 {
+            let what = any_what(&mut rng, metric, &subject.items, 0);
+            let filter = (i % 2 == 1).then(|| most.clone());
+            // More candidates than are compared at once.
+            let question = Question { filter, ..Question::new(100, what) };
+            let mut report = Searched::default();
+            question.put(question.apply(&reader).report(&mut report)).unwrap();
+            if report.plan != Plan::Forest {
+                continue;
+            }
+            let (total, whole) = polls(&question, &subject);
+            for stop in total / 2..total {
+                let late = question.ask_until(&reader, stops_at(stop, || {}));
+                assert!(late.is_partial, "{metric}: {question:?}");
+                same += usize::from(late.hits[0].distance == whole.hits[0].distance);
+                asked += 1;
+            }
+        }
+    }
+    assert!(asked > 200 && same * 100 >= 95 * asked, "{same} of {asked} have the same first hit");
+}
+
+/// Goes on for so many polls, and then breaks and says so.
+fn stops_at(poll: usize, stopped: impl Fn()) -> impl Fn() -> ControlFlow<()> {
+    let count = Cell::new(0);
+    move || {
+        if count.replace(count.get() + 1) < poll {
+            return ControlFlow::Continue(());
+        }
+        stopped();
+        ControlFlow::Break(())
+    }
+}
+
+/// A predicate that refuses everything is hardly asked any more after a stop, whatever the plan, and nothing is polled again.
+#[test]
+fn refusing_predicates_do_not_outlast_a_stop() {
+    let seed = Seed::new(126);
+    let store = Store::new();
+    for (m, metric) in METRICS.into_iter().enumerate() {
+        let mut rng = seed.rng(m as u64);
+        for state in [State::Bulk, State::Unbuilt, State::Changed] {
+            let subject = Subject::in_state(&store, metric, state, &mut rng);
+            let reader = subject.reader();
+            let most: RoaringBitmap = subject.items.keys().copied().filter(|id| id % 10 > 0).collect();
+            let questions = questions(&mut rng, &subject).into_iter().enumerate();
+            let questions = questions.map(|(i, question)| match i % 2 {
+                0 => Question { filter: question.filter.clone().or(Some(most.clone())), ..question },
+                _ => question,
+            });
+            for (question, stop) in questions.flat_map(|it| [0, 1, 2, 5, 9].map(|stop| (it.clone(), stop))) {
+                let (asked, late, stopped) = (Cell::new(0), Cell::new(0), Cell::new(0));
+                let refuse = |_: u32| {
+                    let count = if stopped.get() == 0 { &asked } else { &late };
+                    count.set(count.get() + 1);
+                    false
+                };
+                let stops = stops_at(stop, || stopped.set(stopped.get() + 1));
+                let found = question.put::<InTime>(question.apply(&reader).filter_fn(refuse).cancel(stops)).unwrap();
+                assert!(found.hits.is_empty() && stopped.get() <= 1, "{metric}: {} stops, {question:?}", stopped.get());
+                assert!(late.get() <= 2 * LAST, "{metric}: asked {} times after a stop, {question:?}", late.get());
+                // Several leaves may be scanned from poll to poll; threads are given some thousands of items.
+                let many = if question.effort == Effort::Parallel { 4_096 } else { 300 * (stop + 1) };
+                assert!(asked.get() <= many, "{metric}: asked {} times in {stop} polls, {question:?}", asked.get());
+            }
+        }
+    }
+}
+
+/// Of several searches in one, those that were not begun when the first was stopped find nothing, and nothing is polled again.
+#[test]
+fn a_stop_ends_all_searches_of_a_batch() {
+    let seed = Seed::new(127);
+    let store = Store::new();
+    let states = [State::Bulk, State::Unbuilt].into_iter();
+    for (m, (metric, state)) in states.flat_map(|state| METRICS.map(|metric| (metric, state))).enumerate() {
+        let mut rng = seed.rng(m as u64);
+        let subject = Subject::in_state(&store, metric, state, &mut rng);
+        let reader = subject.reader();
+        let ids: Vec<u32> = subject.items.keys().copied().take(20).collect();
+        let rows: Vec<f32> = ids.iter().flat_map(|id| subject.items[id].clone()).collect();
+        let polled = Cell::new(0);
+        // The second search, whatever it is, is stopped at its first poll.
+        let first = Cell::new(0);
+        let count = || {
+            first.set(first.get() + 1);
+            ControlFlow::Continue(())
+        };
+        assert!(!reader.nns(10).cancel(count).by_item(ids[0]).unwrap().unwrap().is_partial);
+        let stop = || {
+            polled.set(polled.get() + 1);
+            if polled.get() > first.get() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let by_items = reader.nns(10).cancel(stop).by_items(&ids).unwrap();
+        let found: Vec<Found> = by_items.into_iter().map(Option::unwrap).collect();
+        assert_eq!(polled.get(), first.get() + 1, "{metric}");
+        assert!(!found[0].is_partial && found[1..].iter().all(|found| found.is_partial), "{metric}");
+        assert!(found[2..].iter().all(|found| found.hits.is_empty()), "{metric}");
+
+        let past = Instant::now();
+        let found = reader.nns(10).deadline(past).by_vectors(&rows).unwrap();
+        assert!(found[1..].iter().all(|found| found.is_partial && found.hits.is_empty()), "{metric}");
+        // Distances to the nearest of many examples are exact, if not all hits are told.
+        let examples: Vec<Example<'_>> = rows.chunks(rows.len() / ids.len()).map(Example::Vector).collect();
+        let whole = reader.nns(200).by_any(&examples).unwrap();
+        let (total, seen) = (Cell::new(0), Cell::new(0));
+        let count = || {
+            total.set(total.get() + 1);
+            ControlFlow::Continue(())
+        };
+        assert_eq!(reader.nns(200).cancel(count).by_any(&examples).unwrap().hits, whole, "{metric}");
+        let late = || {
+            seen.set(seen.get() + 1);
+            if seen.get() + 3 > total.get() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let late = reader.nns(200).cancel(late).by_any(&examples).unwrap();
+        assert!(late.is_partial && late.hits.len() >= LAST, "{metric}: {}", late.hits.len());
+        let exact = reader.nns(usize::MAX).exact().by_any(&examples).unwrap();
+        assert!(late.hits.iter().all(|hit| exact.contains(hit)), "{metric}");
     }
 }

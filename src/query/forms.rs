@@ -1,0 +1,177 @@
+//! What to search for.
+
+use super::examples::{Example, Examples, point_of};
+use super::{Neighbours, Nns, Outcome, Pages};
+use crate::database::ItemOf;
+use crate::error::Result;
+use crate::search::{Hit, Searched};
+use crate::vector::CheckedVector;
+
+/// Page by page.
+impl<'a> Nns<'a> {
+    /// The nearest neighbours of an example page by page, `k` hits each, for as long as the reader lives.
+    ///
+    /// A page goes on where the last one ended: nothing comes twice, and in the end everything has come. An item that the
+    /// recall aimed at lets the search miss at first comes with a later page, before what is farther. Only with
+    /// [`within`](Self::within) it may not come at all, as the pages end at the first hit that is too far.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// let mut pages = reader.nns(3).pages(&[0.0])?;
+    /// assert_eq!(ids(&pages.next_page()?), [1, 2, 3]);
+    /// assert_eq!(ids(&pages.next_page()?), [9]);
+    /// assert!(pages.next_page()?.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`by_vector`](Self::by_vector); [`Error::ItemNotFound`](crate::Error::ItemNotFound);
+    /// [`Error::Incompatible`](crate::Error::Incompatible) with
+    /// [`per_group`](Self::per_group).
+    ///
+    /// # Cost
+    /// All pages up to one take about as long as one search for as many hits; with a filter as two, as the search begins
+    /// anew for
+    /// twice as many hits each time; with a filter and [`exact`](Self::exact), each time compares all.
+    pub fn pages<'e>(self, of: impl Into<Example<'e>>) -> Result<Pages<'a>> {
+        Pages::new(self, of.into())
+    }
+
+    /// The nearest neighbours of an example one by one, `k` at most, each looked for when its turn comes.
+    ///
+    /// They come as [`pages`](Self::pages) of growing length do: nearest first, but for what is found late.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// for hit in reader.nns(usize::MAX).neighbours(&[0.0])? {
+    ///     let hit = hit?;
+    ///     if hit.distance > 2.5 {
+    ///         break;
+    ///     }
+    ///     assert!(hit.id <= 2);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`pages`](Self::pages).
+    pub fn neighbours<'e>(self, of: impl Into<Example<'e>>) -> Result<Neighbours<'a>> {
+        Neighbours::new(self, of.into())
+    }
+}
+
+/// What to search for.
+impl<O: Outcome> Nns<'_, O> {
+    /// Finds the items nearest to `vector`.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// let hits = reader.nns(2).by_vector(&[2.25])?;
+    /// assert_eq!(ids(&hits), [2, 3]);
+    /// assert_eq!(hits[1].distance, 0.75);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Dimensions`](crate::Error::Dimensions), [`Error::NonFinite`](crate::Error::NonFinite),
+    /// [`Error::ZeroVector`](crate::Error::ZeroVector), [`Error::NormOverflow`](crate::Error::NormOverflow) or
+    /// [`Error::NotABit`](crate::Error::NotABit) if the vector does not suit the index;
+    /// [`Error::InvalidOption`](crate::Error::InvalidOption); [`Error::Incompatible`](crate::Error::Incompatible);
+    /// [`Error::Corrupted`](crate::Error::Corrupted).
+    pub fn by_vector(mut self, vector: &[f32]) -> Result<O::Answer> {
+        let ItemOf { dims, metric, .. } = self.asked.of();
+        let checked = CheckedVector::new(vector, dims, metric)?;
+        self.answer(checked.as_item(), &[])
+    }
+
+    /// Finds the items nearest to an item, itself excluded; `None` if there is no such item.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// assert_eq!(ids(&reader.nns(1).by_item(9)?.expect("item 9 exists")), [3]);
+    /// assert!(reader.nns(1).by_item(77)?.is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::InvalidOption`](crate::Error::InvalidOption); [`Error::Incompatible`](crate::Error::Incompatible);
+    /// [`Error::Corrupted`](crate::Error::Corrupted).
+    pub fn by_item(mut self, id: u32) -> Result<Option<O::Answer>> {
+        self.request(&[])?;
+        match self.asked.item(id)? {
+            Some(item) => self.answer(item, &[id]).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Finds the items nearest to any of some examples: the distance of a hit is that to the nearest of them.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// let hits = reader.nns(2).by_any(&[1u32.into(), (&[8.5]).into()])?; // item 1, and a vector
+    /// assert_eq!(ids(&hits), [9, 2]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`by_vector`](Self::by_vector); [`Error::ItemNotFound`](crate::Error::ItemNotFound);
+    /// [`Error::InvalidOption`](crate::Error::InvalidOption) without examples.
+    ///
+    /// # Cost
+    /// One search for each, and comparisons of each with what was found for the others.
+    pub fn by_any(mut self, examples: &[Example<'_>]) -> Result<O::Answer> {
+        let examples = Examples::new(self.asked, examples)?;
+        let stop = self.request(&[])?.stop;
+        let (mut found, mut searched): (Vec<Vec<Hit>>, Searched) = Default::default();
+        for query in &examples.queries {
+            let (hits, did) = self.run(query.as_item(), &examples.items)?;
+            found.push(hits);
+            searched.add(&did);
+        }
+        let mut all = examples.merge(self.asked, found, stop, &mut searched)?;
+        if let Some(groups) = &self.groups {
+            groups.keep(&mut all);
+        }
+        all.truncate(self.request.k);
+        self.tell(&searched);
+        Ok(O::answer(all, searched.is_partial))
+    }
+
+    /// Finds the items nearest to the mean of some examples, these excluded; distances are to the mean.
+    ///
+    /// Under the cosine metric each example counts by its direction alone.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// let hits = reader.nns(1).by_mean(&[1u32.into(), 2u32.into()])?; // the nearest to 1.5
+    /// assert_eq!((hits[0].id, hits[0].distance), (3, 1.5));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`by_any`](Self::by_any); [`Error::NotForMetric`](crate::Error::NotForMetric) under the Hamming metric, as bits
+    /// have no mean.
+    pub fn by_mean(self, examples: &[Example<'_>]) -> Result<O::Answer> {
+        self.by_examples(examples, &[])
+    }
+
+    /// Finds the items that are like the positive examples and unlike the negative ones, these and those excluded: the
+    /// nearest to p + (p - n), in which p and n are their means. Distances are to that point.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// // More like 3, less like 2: the nearest to 3 + (3 - 2).
+    /// let hits = reader.nns(1).by_examples(&[3u32.into()], &[2u32.into()])?;
+    /// assert_eq!((hits[0].id, hits[0].distance), (1, 3.0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`by_mean`](Self::by_mean).
+    pub fn by_examples(mut self, positive: &[Example<'_>], negative: &[Example<'_>]) -> Result<O::Answer> {
+        let of = self.asked.of();
+        let (point, items) = point_of(self.asked, positive, negative)?;
+        let checked = CheckedVector::new(&point, of.dims, of.metric)?;
+        self.answer(checked.as_item(), &items)
+    }
+}

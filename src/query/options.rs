@@ -1,0 +1,244 @@
+//! How a search is done: among which items, how well, and for how long.
+
+use std::borrow::Cow;
+use std::marker::PhantomData;
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use roaring::RoaringBitmap;
+
+use super::groups::Groups;
+use super::{InTime, Nns};
+use crate::search::Searched;
+
+/// Which items may be found. All of these go together: each that is added leaves out more.
+impl<'a, O> Nns<'a, O> {
+    /// Only items of this set are found; ids in it that are no items do no harm. Of two sets, what is in both.
+    ///
+    /// Whether the items of the set are compared one by one or the forest is searched is decided by what takes less; the
+    /// [report](Self::report) tells which. The forest is searched as deep as if all that is nearer than the answer and not in
+    /// the set were wanted, too. Where that is a large part of the index, the items of the set are compared after all. Of a leaf
+    /// without a member, a few sketches are scanned at most.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// let allowed = RoaringBitmap::from([2, 9, 1_000]);
+    /// assert_eq!(ids(&reader.nns(10).filter(&allowed).by_vector(&[0.0])?), [2, 9]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn filter(mut self, allowed: &'a RoaringBitmap) -> Self {
+        self.allowed = Some(narrowed(self.allowed, allowed));
+        self
+    }
+
+    /// Only items of which `admits` says so are found. Of two predicates, what both admit.
+    ///
+    /// It is asked of items that look near, and of all that are compared where every item is; of an item more than once in
+    /// searches that go on: `pages`, `neighbours`, [`within`](Self::within) a distance, [`per_group`](Self::per_group). It may be
+    /// asked of any id of the [`filter`](Self::filter), and of items that were deleted since the last build. How many
+    /// it admits in all is not known beforehand, so that a set is the faster filter where few items are admitted.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// assert_eq!(ids(&reader.nns(10).filter_fn(|id| id != 2).by_vector(&[0.0])?), [1, 3, 9]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn filter_fn(mut self, admits: impl Fn(u32) -> bool + 'a) -> Self {
+        self.predicate = Some(match self.predicate.take() {
+            Some(before) => Box::new(move |id| before(id) && admits(id)),
+            None => Box::new(admits),
+        });
+        self
+    }
+
+    /// Only items within this distance, as the metric gives it, are found; under the dot product those of this product or a
+    /// larger one. `nns(usize::MAX).within(d)` finds all of them, up to the recall aimed at. A later call takes the place of an
+    /// earlier one.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// assert_eq!(ids(&reader.nns(usize::MAX).within(2.5).by_vector(&[0.0])?), [1, 2]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn within(mut self, distance: f32) -> Self {
+        self.request.within = Some(distance);
+        self
+    }
+
+    /// At most `most` hits of each group, which `group` tells of an item. A later call takes the place of an earlier one.
+    ///
+    /// The search goes on until `k` hits are found or all items were looked at, so that few groups of many items take long.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// let author = |id: u32| u64::from(id / 3); // items 1 and 2 are by one, 3 and 9 by others
+    /// assert_eq!(ids(&reader.nns(2).per_group(1, author).by_vector(&[0.0])?), [1, 3]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn per_group(mut self, most: usize, group: impl Fn(u32) -> u64 + 'a) -> Self {
+        self.groups = Some(Groups { most, group: Box::new(group) });
+        self
+    }
+}
+
+/// How well the search finds them.
+impl<'a, O> Nns<'a, O> {
+    /// The part of the true neighbours to be found, on average over queries like those that the index was calibrated with:
+    /// above 0, and at most 1, which compares every item exactly. The default is 0.95.
+    ///
+    /// A bulk build measures on its own items, against exact search, what effort reaches which recall for 1, 10 and 100
+    /// neighbours; later builds look again at a few items and correct it. A search for up to 100 neighbours at a target of
+    /// up to .995 ends when its hits are near beside the leaves that are left, so that queries whose neighbours lie close
+    /// together take less than others (not page by page, nor where a filter leaves out what is near).
+    /// [`Writer::calibrate`](crate::Writer::calibrate) measures on queries of yours instead. Under the Hamming metric, and
+    /// in an index of fewer than a thousand items, a bulk build does not measure; later builds correct the effort all the
+    /// same.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// let quick = reader.nns(2).recall(0.8).by_vector(&[0.0])?;
+    /// let thorough = reader.nns(2).recall(0.99).by_vector(&[0.0])?;
+    /// # assert_eq!(quick, thorough);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn recall(mut self, target: f32) -> Self {
+        self.request.recall = target;
+        self
+    }
+
+    /// How many leaf sketches the search scans at least, counting only items that the filter admits; 0 is as few as it goes. This
+    /// takes the place of the effort for the recall aimed at, and may be less. More finds more and takes longer. Where the whole set of a
+    /// [`filter`](Self::filter) takes less to compare, all of it is.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// assert_eq!(ids(&reader.nns(1).search_k(5_000).by_vector(&[8.0])?), [9]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn search_k(mut self, sketches: usize) -> Self {
+        self.request.search_k = Some(sketches);
+        self
+    }
+
+    /// How many vectors are compared exactly, as a multiple of `k` (at least 1); with a filter, of as many as are nearer than the
+    /// last hit, admitted or not; of pages, of all hits so far. The default is what the recall aimed at
+    /// needs; with [`search_k`](Self::search_k) it depends on the bits of the sketches: 8 for 1 bit, 4 for 2, 3 for 4, and 14
+    /// more than `k` at least.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// assert_eq!(ids(&reader.nns(1).oversampling(20.0).by_vector(&[8.0])?), [9]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn oversampling(mut self, factor: f32) -> Self {
+        self.request.oversampling = Some(factor);
+        self
+    }
+
+    /// Compares every item exactly: slow and always right. O(items). Scans no sketches, so that
+    /// [`search_k`](Self::search_k) and [`oversampling`](Self::oversampling) do not go together with it.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// assert_eq!(ids(&reader.nns(2).exact().by_vector(&[8.0])?), [9, 3]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn exact(mut self) -> Self {
+        self.request.is_exact = true;
+        self
+    }
+
+    /// Shares an exact search among the threads of the current rayon pool, whether [asked for](Self::exact) or planned. One of
+    /// them reads the items in order; callbacks are called by the thread that asks. Other searches are not shared, nor is a
+    /// search among a set of fewer than three quarters of the items, which are looked up one by one.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// assert_eq!(ids(&reader.nns(2).exact().parallel().by_vector(&[8.0])?), [9, 3]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn parallel(mut self) -> Self {
+        self.request.is_parallel = true;
+        self
+    }
+}
+
+/// For how long it searches, and what it tells.
+impl<'a, O> Nns<'a, O> {
+    /// Ends the search at this time, or at an earlier one that was set before, and returns what it has found by then: see
+    /// [`Found`](crate::Found).
+    ///
+    /// It is looked at the clock after each leaf and after every few dozen vectors, examples, or calls of a predicate: most often
+    /// every few microseconds. What has come so far takes at most 64 comparisons, and as many calls of a predicate, after that.
+    /// Of several searches in one, those that were not begun find nothing.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// let found = reader.nns(2).deadline(Instant::now() + Duration::from_secs(5)).by_vector(&[0.0])?;
+    /// if found.is_partial {
+    ///     eprintln!("the nearest of what was looked at:");
+    /// }
+    /// assert_eq!(found.hits[0].id, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn deadline(self, at: Instant) -> Nns<'a, InTime> {
+        let mut nns = self.in_time();
+        let before = nns.request.stop.deadline;
+        nns.request.stop.deadline = Some(before.map_or(at, |before| before.min(at)));
+        nns
+    }
+
+    /// Ends the search when `callback` returns [`ControlFlow::Break`], and returns what it has found by then: see
+    /// [`Found`](crate::Found).
+    ///
+    /// It is called as often as a [`deadline`](Self::deadline) is looked at, by the thread that searches, and not again after it
+    /// has ended the search. Goes together with a deadline and with other callbacks, of which the first to break counts.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// let is_wanted = std::sync::atomic::AtomicBool::new(true); // another thread may clear it
+    /// let callback = || match is_wanted.load(std::sync::atomic::Ordering::Relaxed) {
+    ///     true => ControlFlow::Continue(()),
+    ///     false => ControlFlow::Break(()),
+    /// };
+    /// let found = reader.nns(2).cancel(callback).by_vector(&[0.0])?;
+    /// assert_eq!((ids(&found.hits), found.is_partial), (vec![1, 2], false));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn cancel(self, callback: impl Fn() -> ControlFlow<()> + 'a) -> Nns<'a, InTime> {
+        let mut nns = self.in_time();
+        nns.callback = Some(match nns.callback.take() {
+            Some(before) => Box::new(move || if before().is_break() { ControlFlow::Break(()) } else { callback() }),
+            None => Box::new(callback),
+        });
+        nns
+    }
+
+    fn in_time(self) -> Nns<'a, InTime> {
+        let Self { asked, request, allowed, predicate, callback, is_stopped, groups, report, .. } = self;
+        Nns { asked, request, allowed, predicate, callback, is_stopped, groups, report, outcome: PhantomData }
+    }
+
+    /// Writes what the search did into `report`. Times of its phases are told of single searches only, not of those that go on:
+    /// `pages`, `neighbours`, [`within`](Self::within) a distance, [`per_group`](Self::per_group).
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// let mut report = Searched::default();
+    /// reader.nns(2).report(&mut report).by_vector(&[0.0])?;
+    /// assert_eq!((report.plan, report.scanned_exactly), (Plan::Exact, 4)); // few items are compared one by one
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn report(mut self, report: &'a mut Searched) -> Self {
+        (self.report, self.request.is_timed) = (Some(report), true);
+        self
+    }
+}
+
+/// What is in a set and in another one that was there before.
+pub(super) fn narrowed<'a>(
+    before: Option<Cow<'a, RoaringBitmap>>,
+    allowed: &'a RoaringBitmap,
+) -> Cow<'a, RoaringBitmap> {
+    before.map_or(Cow::Borrowed(allowed), |before| Cow::Owned(before.as_ref() & allowed))
+}
