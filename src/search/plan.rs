@@ -21,7 +21,7 @@ pub(crate) enum Choice {
 /// whatever its effort; bytes that come from memory in a nanosecond. Rough guesses: only
 /// their ratios matter, and the `filters` bench of the peers prints where they choose badly.
 const ITEM_NS: f64 = 60.0;
-const ENTRY_NS: f64 = 14.0;
+const ENTRY_NS: f64 = 26.0;
 const SEARCH_NS: f64 = 20_000.0;
 const BYTES_PER_NS: f64 = 8.0;
 /// The part of the time of comparing all that a first look at the forest may take. A filter of which nothing is near the query
