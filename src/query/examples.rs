@@ -96,30 +96,29 @@ impl Examples {
         sort(&mut all, metric);
         // Of each item, the nearest.
         all.retain(|hit| met.remove(hit.id));
-        let (mut done, before) = (0, searched.reranked);
-        for hit in &mut all {
-            if done >= LAST_COMPARED && stop.was_due() {
-                break;
+        let (mut kept, mut late, before) = (Vec::with_capacity(all.len()), 0, searched.reranked);
+        for mut hit in all {
+            let id = hit.id;
+            let mut others = self.queries.iter().zip(&known).filter(|(_, known)| !known.contains(id)).peekable();
+            if late >= LAST_COMPARED && others.peek().is_some() {
+                continue;
             }
-            for (query, known) in self.queries.iter().zip(&known) {
-                if known.contains(hit.id) {
-                    continue;
-                }
-                let other = asked.compare(query.as_item(), hit.id)?;
+            for (query, _) in others {
+                let other = asked.compare(query.as_item(), id)?;
                 if is_within(&other, Some(hit.distance), metric) {
-                    *hit = other;
+                    hit = other;
                 }
                 searched.reranked += 1;
+                late += usize::from(stop.was_due());
                 if (searched.reranked - before).is_multiple_of(COMPARED_AT_ONCE) {
                     searched.is_partial |= stop.is_due();
                 }
             }
-            done += 1;
+            kept.push(hit);
         }
         searched.bytes += (searched.reranked - before) * item_bytes(dims, metric) as u64;
-        all.truncate(done);
-        sort(&mut all, metric);
-        Ok(all)
+        sort(&mut kept, metric);
+        Ok(kept)
     }
 
     /// The sum over all, each divided by its norm under the cosine metric, divided by their number.

@@ -120,8 +120,8 @@ impl<O: Outcome> Nns<'_, O> {
     /// # Cost
     /// One search for each, and comparisons of each with what was found for the others.
     pub fn by_any(mut self, examples: &[Example<'_>]) -> Result<O::Answer> {
-        let examples = Examples::new(self.asked, examples)?;
         let stop = self.request(&[])?.stop;
+        let examples = Examples::new(self.asked, examples)?;
         let (mut found, mut searched): (Vec<Vec<Hit>>, Searched) = Default::default();
         for query in &examples.queries {
             let (hits, did) = self.run(query.as_item(), &examples.items)?;
@@ -169,6 +169,7 @@ impl<O: Outcome> Nns<'_, O> {
     /// # Errors
     /// As [`by_mean`](Self::by_mean).
     pub fn by_examples(mut self, positive: &[Example<'_>], negative: &[Example<'_>]) -> Result<O::Answer> {
+        self.request(&[])?;
         let of = self.asked.of();
         let (point, items) = point_of(self.asked, positive, negative)?;
         let checked = CheckedVector::new(&point, of.dims, of.metric)?;

@@ -69,6 +69,7 @@ pub struct Nns<'a, O = Whole> {
     callback: Option<Box<dyn Fn() -> ControlFlow<()> + 'a>>,
     /// Whether it has been found that it is to stop; nothing else is begun then.
     is_stopped: Cell<bool>,
+    has_searched: Cell<bool>,
     groups: Option<Groups<'a>>,
     report: Option<&'a mut Searched>,
     outcome: PhantomData<O>,
@@ -77,8 +78,9 @@ pub struct Nns<'a, O = Whole> {
 impl<'a> Nns<'a> {
     pub(crate) fn new(asked: &'a dyn Asked, request: Request<'a>) -> Self {
         let (allowed, predicate, callback, groups) = (None, None, None, None);
-        let (is_stopped, report, outcome) = (Cell::new(false), None, PhantomData);
-        Self { asked, request, allowed, predicate, callback, is_stopped, groups, report, outcome }
+        let (is_stopped, has_searched) = (Cell::new(false), Cell::new(false));
+        let (report, outcome) = (None, PhantomData);
+        Self { asked, request, allowed, predicate, callback, is_stopped, has_searched, groups, report, outcome }
     }
 }
 
@@ -115,7 +117,8 @@ impl<O> Nns<'_, O> {
 
     fn run(&self, query: ItemRef<'_>, exclude: &[u32]) -> Result<(Vec<Hit>, Searched)> {
         let request = self.request(exclude)?;
-        if request.stop.was_due() {
+        // One search may be so short that it does not ask, many of them are not.
+        if request.stop.was_due() || self.has_searched.replace(true) && request.stop.is_due() {
             return Ok((Vec::new(), Searched { is_partial: true, ..Searched::default() }));
         }
         let (hits, searched) = self.run_once(query, &request)?;

@@ -33,10 +33,9 @@ impl<'a, O> Nns<'a, O> {
 
     /// Only items of which `admits` says so are found. Of two predicates, what both admit.
     ///
-    /// It is asked of items that look near, and of all that are compared where every item is; of an item more than once in
-    /// searches that go on: `pages`, `neighbours`, [`within`](Self::within) a distance, [`per_group`](Self::per_group). It may be
-    /// asked of any id of the [`filter`](Self::filter), and of items that were deleted since the last build. How many
-    /// it admits in all is not known beforehand, so that a set is the faster filter where few items are admitted.
+    /// It is asked of items that look near, or of all where every item is compared, and perhaps more than once of one; together
+    /// with a [`filter`](Self::filter), of any id of that, items or not. How many it admits in all is not known beforehand, so
+    /// that a set is the faster filter where few items are admitted.
     ///
     /// ```
     #[doc = include_str!("example.txt")]
@@ -168,9 +167,10 @@ impl<'a, O> Nns<'a, O> {
     /// Ends the search at this time, or at an earlier one that was set before, and returns what it has found by then: see
     /// [`Found`](crate::Found).
     ///
-    /// It is looked at the clock after each leaf and after every few dozen vectors, examples, or calls of a predicate: most often
-    /// every few microseconds. What has come so far takes at most 64 comparisons, and as many calls of a predicate, after that.
-    /// Of several searches in one, those that were not begun find nothing.
+    /// It is looked at the clock after each leaf and after every few dozen vectors, or calls of a predicate: most often every few
+    /// microseconds; by [`parallel`](Self::parallel) searches after every 16,384 items. After that, the nearest of what has been
+    /// scanned takes about a hundred comparisons at most, and as many calls of a predicate; the hits of
+    /// [`by_any`](Self::by_any), as many with each example. Of several searches in one, those that were not begun find nothing.
     ///
     /// ```
     #[doc = include_str!("example.txt")]
@@ -215,12 +215,13 @@ impl<'a, O> Nns<'a, O> {
     }
 
     fn in_time(self) -> Nns<'a, InTime> {
-        let Self { asked, request, allowed, predicate, callback, is_stopped, groups, report, .. } = self;
-        Nns { asked, request, allowed, predicate, callback, is_stopped, groups, report, outcome: PhantomData }
+        let Self { asked, request, allowed, predicate, callback, is_stopped, has_searched, groups, report, .. } = self;
+        let outcome = PhantomData;
+        Nns { asked, request, allowed, predicate, callback, is_stopped, has_searched, groups, report, outcome }
     }
 
-    /// Writes what the search did into `report`. Times of its phases are told of single searches only, not of those that go on:
-    /// `pages`, `neighbours`, [`within`](Self::within) a distance, [`per_group`](Self::per_group).
+    /// Writes what the search did into `report`. Times of its phases are zero in searches that go on without a filter: `pages`,
+    /// `neighbours`, [`within`](Self::within) a distance, [`per_group`](Self::per_group).
     ///
     /// ```
     #[doc = include_str!("example.txt")]

@@ -47,6 +47,6 @@ impl Outcome for InTime {
 pub struct Found {
     /// The nearest items of those that were looked at, sorted by distance and then by id, with exact distances.
     pub hits: Vec<Hit>,
-    /// Whether the search was stopped before it was done. There may be nearer items then, and fewer hits than asked for.
+    /// Whether the search was told to stop. There may be nearer items then, and fewer hits than asked for.
     pub is_partial: bool,
 }

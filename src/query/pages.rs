@@ -22,8 +22,8 @@ pub struct Pages<'a> {
 
 impl<'a> Pages<'a> {
     pub(super) fn new(nns: Nns<'a>, of: Example<'_>) -> Result<Self> {
-        let mut examples = Examples::new(nns.asked, &[of])?;
         nns.request(&[])?;
+        let mut examples = Examples::new(nns.asked, &[of])?;
         if nns.groups.is_some() {
             let instead = "which groups are full is not kept from page to page, so count them over the hits that come";
             return Err(Error::Incompatible { option: "per_group", with: "pages and neighbours", instead });

@@ -25,7 +25,7 @@ const AHEAD: usize = 8;
 const ROOM: usize = 128;
 /// Items that are shared among threads at once, those if the search may have to stop soon, and how many of them are one task.
 const SHARED: usize = 1 << 16;
-const SHARED_IN_TIME: usize = 1 << 12;
+const SHARED_IN_TIME: usize = 1 << 14;
 const SHARE: usize = 1 << 10;
 
 /// The distance of two vectors in double precision, as [`Metric`] defines it.
@@ -313,9 +313,12 @@ fn compare_shared(
     let Items { db, rtxn, of, .. } = *target.items;
     let mut entries = db.iter(rtxn, of.index, Kind::Item)?;
     let (k, farthest) = (nearest.k, nearest.farthest);
+    let at_once = if request.stop.is_none() { SHARED } else { SHARED_IN_TIME };
+    let mut some = Vec::with_capacity(at_once);
     loop {
-        let (mut some, mut is_last) = (Vec::with_capacity(SHARED), true);
-        for entry in entries.by_ref().take(if request.stop.is_none() { SHARED } else { SHARED_IN_TIME }) {
+        some.clear();
+        let mut is_last = true;
+        for entry in entries.by_ref().take(at_once) {
             let (key, bytes) = entry?;
             is_last = false;
             // Callbacks of the user are called by his own thread.

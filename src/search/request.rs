@@ -68,9 +68,9 @@ impl<'a> Stop<'a> {
 
     /// These ids, until it is due: a predicate that is asked about them may refuse any number of them.
     pub(crate) fn limit(self, ids: impl Iterator<Item = u32>) -> impl Iterator<Item = u32> {
-        let numbered = (1u32..).cycle().zip(ids);
+        let numbered = (1u64..).zip(ids);
         numbered
-            .take_while(move |(number, _)| !number.is_multiple_of(ASKED_AT_ONCE) || !self.is_due())
+            .take_while(move |(number, _)| !number.is_multiple_of(u64::from(ASKED_AT_ONCE)) || !self.is_due())
             .map(|(_, id)| id)
     }
 }

@@ -74,7 +74,11 @@ fn options_out_of_range_are_refused_by_every_form() {
                 assert_refused!("oversampling", reader.nns(3).oversampling(factor));
             }
             // An item that does not exist does not hide them.
-            assert_names(&reader.nns(3).recall(7.0).by_item(5_000).unwrap_err(), "recall");
+            let (bad, unknown) = (|| reader.nns(3).recall(7.0), &[5_000.into()]);
+            assert_names(&bad().by_item(5_000).unwrap_err(), "recall");
+            assert_names(&bad().by_any(unknown).unwrap_err(), "recall");
+            assert_names(&bad().by_mean(unknown).unwrap_err(), "recall");
+            assert_names(&bad().pages(5_000).map(|_| ()).unwrap_err(), "recall");
         });
     }
 }

@@ -304,7 +304,7 @@ fn refusing_predicates_do_not_outlast_a_stop() {
                 assert!(found.hits.is_empty() && stopped.get() <= 1, "{metric}: {} stops, {question:?}", stopped.get());
                 assert!(late.get() <= 2 * LAST, "{metric}: asked {} times after a stop, {question:?}", late.get());
                 // Several leaves may be scanned from poll to poll; threads are given some thousands of items.
-                let many = if question.effort == Effort::Parallel { 4_096 } else { 300 * (stop + 1) };
+                let many = if question.effort == Effort::Parallel { 16_384 } else { 300 * (stop + 1) };
                 assert!(asked.get() <= many, "{metric}: asked {} times in {stop} polls, {question:?}", asked.get());
             }
         }
@@ -344,6 +344,10 @@ fn a_stop_ends_all_searches_of_a_batch() {
         let past = Instant::now();
         let found = reader.nns(10).deadline(past).by_vectors(&rows).unwrap();
         assert!(found[1..].iter().all(|found| found.is_partial && found.hits.is_empty()), "{metric}");
+        // Searches that are too short to ask, either.
+        let few: RoaringBitmap = ids.iter().copied().collect();
+        let found = reader.nns(5).filter(&few).deadline(past).by_vectors(&rows).unwrap();
+        assert!(found[1..].iter().all(|found| found.is_partial && found.hits.is_empty()), "{metric}");
         // Distances to the nearest of many examples are exact, if not all hits are told.
         let examples: Vec<Example<'_>> = rows.chunks(rows.len() / ids.len()).map(Example::Vector).collect();
         let whole = reader.nns(200).by_any(&examples).unwrap();
@@ -358,6 +362,9 @@ fn a_stop_ends_all_searches_of_a_batch() {
             if seen.get() + 3 > total.get() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         let late = reader.nns(200).cancel(late).by_any(&examples).unwrap();
+        // One example has nothing to be compared with: what was found is kept.
+        let alone = reader.nns(usize::MAX).exact().cancel(stops_at(20, || {})).by_any(&examples[..1]).unwrap();
+        assert!(alone.is_partial && alone.hits.len() > 500, "{metric}: {} hits", alone.hits.len());
         assert!(late.is_partial && late.hits.len() >= LAST, "{metric}: {}", late.hits.len());
         let exact = reader.nns(usize::MAX).exact().by_any(&examples).unwrap();
         assert!(late.hits.iter().all(|hit| exact.contains(hit)), "{metric}");
