@@ -10,7 +10,8 @@
 //! the time of a whole search: one branch for a block instead of one per half, and sums that stay in registers, took 3 and
 //! 2 percent off; bytes of seven bits that are added in pairs (see [`TOP`]) 4 and 3 percent; sending for the next leaf
 //! along with the blocks of this one, instead of all at once before it, 7 and 3 percent. A fifth of what is left of the
-//! kernel's time is waiting for codes to arrive.
+//! kernel's time is waiting for codes to arrive. Tables that begin with a cache line, and sending for the leaf after the next
+//! one, made no difference, nor did the latter among 1,000,000 vectors.
 
 use fearless_simd::{Simd, dispatch, f32x16, prelude::*, u8x64, u16x16, u16x32, u32x16};
 use fearless_simd_macros::simd;
