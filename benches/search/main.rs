@@ -9,7 +9,7 @@
 //!
 //! - `targets`: for each k and recall target, the recall achieved and what it took: of rows of the items' own source, if the
 //!   set has more than the items (`--items 99000`); of queries; and of each half of these after the index was calibrated with
-//!   the other half (the means of both, as one half may be harder than the other).
+//!   the other half (the means of both, as one half may be harder than the other, and how far each is off).
 //! - `memory`: the time of a query beside that of reading as many bytes in a row from memory.
 //! - `threads`: queries per second of one thread and of two.
 //! - `fresh`: the first searches of a new reader beside those of one that lives.

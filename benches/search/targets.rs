@@ -27,6 +27,11 @@ pub fn measure(args: &Args, store: &Store, alike: Option<&Queries>, queries: &Qu
         how = if is_calibrated { how } else { "which takes no calibration" };
     }
     print(&format!("targets, {how}"), queries.len(), &mean(&halves));
+    // What one is short of and the other has too much does not show in their mean.
+    for (cells, which) in halves.iter().zip(["second", "first"]) {
+        let (missed, worst) = misses(cells);
+        println!("the {which} half alone: {missed} off by more than {NEAR}; the farthest by {worst:+.4}");
+    }
     Ok(())
 }
 
@@ -71,11 +76,8 @@ fn print(title: &str, queries: usize, cells: &Cells) {
         "scan",
         "compare"
     );
-    let (mut missed, mut worst) = (0, 0.0f64);
-    for (Setting { k, recall: target }, found) in cells {
-        let off = found.recall - f64::from(*target);
-        missed += usize::from(off.abs() > NEAR);
-        worst = if off.abs() > worst.abs() { off } else { worst };
+    for cell @ (Setting { k, recall: target }, found) in cells {
+        let off = off(cell);
         let [prepare, scan, compare] = found.phases_us;
         println!(
             "{k:>5} {target:>6} {:>7.4} {off:>+7.4} {:>9.1} {:>9.1} {:>9.1} {:>9.0} {:>9.1} {:>8.1} {prepare:>8.1} \
@@ -89,5 +91,17 @@ fn print(title: &str, queries: usize, cells: &Cells) {
             found.bytes / 1024.0
         );
     }
+    let (missed, worst) = misses(cells);
     println!("{missed} off by more than {NEAR}; the farthest by {worst:+.4}");
+}
+
+/// By how much the recall is above the target.
+fn off((setting, found): &(Setting, Measured)) -> f64 {
+    found.recall - f64::from(setting.recall)
+}
+
+/// How many are off by too much, and the farthest.
+fn misses(cells: &Cells) -> (usize, f64) {
+    let missed = cells.iter().filter(|cell| off(cell).abs() > NEAR).count();
+    (missed, cells.iter().map(off).max_by(|a, b| a.abs().total_cmp(&b.abs())).unwrap_or_default())
 }
