@@ -158,6 +158,7 @@ impl<'e, 'a> Branches<'e, 'a> {
         };
         let packed = Packed {
             layout: branch.node.layout,
+            is_local: branch.node.is_local,
             len: branch.node.len,
             centroid: branch.node.centroid.to_vec(),
             steps: branch.node.steps.to_vec(),

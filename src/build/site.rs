@@ -95,7 +95,7 @@ impl LeafEdit {
         centroid: Vec<f32>,
         points: &Matrix,
     ) -> Result<Self> {
-        let mut sketches = Sketches::new(Frame::new(site.leaf, centroid, &points.values));
+        let mut sketches = Sketches::new(Frame::new(site.space, site.leaf, centroid, &points.values));
         for (i, id) in ids.iter().enumerate() {
             sketches.insert(i, site.space, points.row(i), site.bits_of(rtxn, *id)?.as_ref());
         }

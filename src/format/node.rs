@@ -40,7 +40,7 @@ struct Header {
     level: u8,
     code: u8,
     bits: u8,
-    zero: u8,
+    is_local: u8,
     len: u32,
     width: u32,
     set_bytes: u32,
@@ -81,6 +81,8 @@ impl Layout {
 pub(crate) struct NodeRef<'t> {
     pub(crate) level: u8,
     pub(crate) layout: Layout,
+    /// Whether factors are relative to the centroid alone, and tables are made for the node: see [`sketch`](crate::sketch).
+    pub(crate) is_local: bool,
     pub(crate) len: usize,
     pub(crate) weight: u64,
     pub(crate) centroid: &'t [f32],
@@ -160,14 +162,26 @@ fn parse_front<'t>(rest: &mut &'t [u8], dims: usize) -> Result<(Header, NodeRef<
     if !matches!(header.bits, 1 | 2 | 4) || (code == Code::Bits && header.bits != 1) {
         return Err("a node of an unknown number of bits");
     }
+    if header.is_local > u8::from(code == Code::Rotated) {
+        return Err("a node of unknown factors");
+    }
     if header.width as usize != width(dims) {
         return Err("the width of a node does not fit the dimensions of its index");
     }
     let layout = Layout { code, bits: header.bits, width: width(dims) };
     let centroid = cast(take(rest, 4 * layout.width)?)?;
     let steps = if code == Code::Grid { cast(take(rest, 4 * layout.width)?)? } else { &[] };
-    let len = header.len as usize;
-    Ok((header, NodeRef { level: header.level, layout, len, weight: header.weight, centroid, steps, blocks: &[] }))
+    let node = NodeRef {
+        level: header.level,
+        layout,
+        is_local: header.is_local == 1,
+        len: header.len as usize,
+        weight: header.weight,
+        centroid,
+        steps,
+        blocks: &[],
+    };
+    Ok((header, node))
 }
 
 fn parse_blocks<'t>(rest: &'t [u8], node: &mut NodeRef<'t>) -> Result<(), &'static str> {
@@ -224,6 +238,7 @@ impl<'t> BranchRef<'t> {
 #[derive(Debug)]
 pub(crate) struct Packed {
     pub(crate) layout: Layout,
+    pub(crate) is_local: bool,
     pub(crate) len: usize,
     pub(crate) centroid: Vec<f32>,
     /// Empty unless the code is [`Code::Grid`].
@@ -234,8 +249,9 @@ pub(crate) struct Packed {
 impl Packed {
     /// What a node of these sketches would show.
     pub(crate) fn view(&self) -> NodeRef<'_> {
-        let Self { layout, len, centroid, steps, blocks } = self;
-        NodeRef { level: 0, layout: *layout, len: *len, weight: *len as u64, centroid, steps, blocks }
+        let Self { layout, is_local, len, centroid, steps, blocks } = self;
+        let (layout, is_local, len) = (*layout, *is_local, *len);
+        NodeRef { level: 0, layout, is_local, len, weight: len as u64, centroid, steps, blocks }
     }
 }
 
@@ -246,7 +262,7 @@ fn write_front(level: u8, packed: &Packed, set_bytes: usize, weight: u64) -> Vec
         level,
         code: packed.layout.code.to_byte(),
         bits: packed.layout.bits,
-        zero: 0,
+        is_local: u8::from(packed.is_local),
         len: packed.len as u32,
         width: packed.layout.width as u32,
         set_bytes: set_bytes as u32,
