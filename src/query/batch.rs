@@ -35,7 +35,7 @@ impl<'a, 'e> BatchNns<'a, 'e> {
 
     /// The part of the true neighbours to be found, as [`Nns::recall`].
     pub fn recall(mut self, target: f32) -> Self {
-        self.request.recall = target;
+        (self.request.recall, self.request.is_recall_given) = (target, true);
         self
     }
 

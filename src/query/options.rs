@@ -101,7 +101,7 @@ impl<'a, O> Nns<'a, O> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn recall(mut self, target: f32) -> Self {
-        self.request.recall = target;
+        (self.request.recall, self.request.is_recall_given) = (target, true);
         self
     }
 
@@ -134,8 +134,8 @@ impl<'a, O> Nns<'a, O> {
         self
     }
 
-    /// Compares every item exactly: slow and always right. O(items). Scans no sketches, so that
-    /// [`search_k`](Self::search_k) and [`oversampling`](Self::oversampling) do not go together with it.
+    /// Compares every item exactly: slow and always right. O(items). Misses nothing and scans no sketches, so that
+    /// [`recall`](Self::recall), [`search_k`](Self::search_k) and [`oversampling`](Self::oversampling) do not go together with it.
     ///
     /// ```
     #[doc = include_str!("example.txt")]
