@@ -181,15 +181,16 @@ impl<'a, O> Nns<'a, O> {
     /// assert_eq!(found.hits[0].id, 1);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn deadline(self, at: Instant) -> Nns<'a, InTime> {
+    pub fn deadline(self, at: impl Into<Option<Instant>>) -> Nns<'a, InTime> {
         let mut nns = self.in_time();
         let before = nns.request.stop.deadline;
-        nns.request.stop.deadline = Some(before.map_or(at, |before| before.min(at)));
+        nns.request.stop.deadline = before.into_iter().chain(at.into()).min();
         nns
     }
 
     /// Ends the search when `callback` returns [`ControlFlow::Break`], and returns what it has found by then: see
-    /// [`Found`](crate::Found).
+    /// [`Found`](crate::Found). `None` is no limit; the answer is of the same type, so that a limit that you may have or not is
+    /// passed on as it is.
     ///
     /// It is called as often as a [`deadline`](Self::deadline) is looked at, by the thread that searches, and not again after it
     /// has ended the search. Goes together with a deadline and with other callbacks, of which the first to break counts.
@@ -222,6 +223,9 @@ impl<'a, O> Nns<'a, O> {
 
     /// Writes what the search did into `report`. Times of its phases are zero in searches that go on without a filter: `pages`,
     /// `neighbours`, [`within`](Self::within) a distance, [`per_group`](Self::per_group).
+    /// let limit: Option<Duration> = None; // as the request says
+    /// let found = reader.nns(2).deadline(limit.map(|limit| Instant::now() + limit)).by_vector(&[0.0])?;
+    /// assert!(!found.is_partial);
     ///
     /// ```
     #[doc = include_str!("example.txt")]
