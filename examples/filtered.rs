@@ -88,6 +88,11 @@ impl Tables {
         }
     }
 
+    /// Who wrote a passage, if that is known.
+    fn author<'t>(&self, rtxn: &'t RoTxn<'_>, id: u32) -> heed::Result<Option<&'t str>> {
+        self.authors.get(rtxn, &id)
+    }
+
     fn set_tagged(&self, wtxn: &mut RwTxn<'_>, tag: &str, ids: &RoaringBitmap) -> Result<()> {
         let mut bytes = Vec::with_capacity(ids.serialized_size());
         ids.serialize_into(&mut bytes)?;
@@ -158,18 +163,22 @@ fn filter_by_author(
     query: &[f32],
     passages: &Passages,
 ) -> Result<()> {
-    // It is asked about passages that look near, and about all if they are few. What it cannot read, it does not admit.
-    let is_by = |id: u32, name: &str| matches!(tables.authors.get(rtxn, &id), Ok(Some(author)) if author == name);
+    // It is asked about passages that look near, and about all if they are few. If the table cannot be read, the search fails
+    // with that error.
+    let is_by = |id: u32, name: &str| tables.author(rtxn, id).map(|author| author == Some(name));
     println!("\nby anybody but Ada and Ben:");
-    let hits = reader.nns(3).filter_fn(|id| !is_by(id, "Ada") && !is_by(id, "Ben")).by_vector(query)?;
+    let is_other = |id: u32| Ok::<_, heed::Error>(!is_by(id, "Ada")? && !is_by(id, "Ben")?);
+    let hits = reader.nns(3).try_filter_fn(is_other).by_vector(query)?;
     show(&hits, &passages.texts);
 
     // Both kinds of filters go together: an item is found if both admit it.
     let write = tables.tagged(rtxn, "write")?;
     println!("\nby Cleo, with the tag write:");
-    let hits = reader.nns(3).filter(&write).filter_fn(|id| is_by(id, "Cleo")).by_vector(query)?;
+    let hits = reader.nns(3).filter(&write).try_filter_fn(|id| is_by(id, "Cleo")).by_vector(query)?;
     show(&hits, &passages.texts);
-    assert!(hits.iter().all(|hit| write.contains(hit.id) && is_by(hit.id, "Cleo")));
+    for hit in hits {
+        assert!(write.contains(hit.id) && is_by(hit.id, "Cleo")?);
+    }
     Ok(())
 }
 
@@ -195,10 +204,14 @@ fn one_of_each_author(
     passages: &Passages,
 ) -> Result<()> {
     // A group is a number: here the place of the author in our list. Those without an author are one more group.
-    let author = |id: u32| tables.authors.get(rtxn, &id).ok().flatten();
-    let group = |id: u32| AUTHORS.iter().position(|name| author(id) == Some(name)).unwrap_or(AUTHORS.len()) as u64;
-    let hits = reader.nns(AUTHORS.len()).per_group(1, group).by_vector(query)?;
-    let mut names: Vec<&str> = hits.iter().filter_map(|hit| author(hit.id)).collect();
+    let group = |id: u32| {
+        let author = tables.author(rtxn, id)?;
+        let place = AUTHORS.iter().position(|name| author == Some(name));
+        Ok::<_, heed::Error>(place.unwrap_or(AUTHORS.len()) as u64)
+    };
+    let hits = reader.nns(AUTHORS.len()).try_per_group(1, group).by_vector(query)?;
+    let authors = hits.iter().map(|hit| tables.author(rtxn, hit.id));
+    let mut names: Vec<&str> = authors.filter_map(heed::Result::transpose).collect::<heed::Result<_>>()?;
     println!("\nthe nearest by each author, by {}:", names.join(", "));
     show(&hits, &passages.texts);
     names.sort_unstable();

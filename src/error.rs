@@ -6,6 +6,9 @@ use crate::metric::Metric;
 /// What a fallible operation of this crate returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// The error of a function that the caller gave.
+pub(crate) type BoxedError = Box<dyn std::error::Error + Send + Sync>;
+
 /// Why an operation failed, and what to do about it.
 ///
 /// An operation that fails with anything but [`Error::Heed`] or [`Error::MapFull`] has changed nothing: the
@@ -184,6 +187,21 @@ pub enum Error {
     /// The progress callback asked to stop. The build has written nothing.
     #[error("the build was cancelled by its callback and has written nothing: call `build` again whenever it suits")]
     Cancelled,
+
+    /// A function that the caller gave to a search has failed, and the search ended there: its own error, as it was.
+    ///
+    /// ```
+    /// # let error = spinney::Error::Callback(std::io::Error::other("away").into());
+    /// match error {
+    ///     spinney::Error::Callback(error) => match error.downcast::<std::io::Error>() {
+    ///         Ok(error) => eprintln!("the table cannot be read: {error}"),
+    ///         Err(other) => panic!("{other}"),
+    ///     },
+    ///     other => panic!("{other}"),
+    /// }
+    /// ```
+    #[error("a function that was given to the search has failed, and ended it: {0}; mend that and search again")]
+    Callback(#[source] Box<dyn std::error::Error + Send + Sync>),
 
     /// An option has a value outside its range.
     #[error("the option {name} takes {expected}, got {got}: choose a value in that range")]

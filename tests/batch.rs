@@ -194,6 +194,15 @@ fn what_does_not_fit_is_refused_before_anything_is_searched() {
     assert!(is_refused(snapshot.nns(3).recall(f32::NAN).by_vectors(&[]).unwrap_err()));
     assert!(is_refused(snapshot.nns(3).oversampling(0.5).by_items(&[]).unwrap_err()));
     assert!(is_refused(snapshot.nns(3).within(f32::NAN).by_vectors(&[]).unwrap_err()));
+    for recall in [0.5, 0.95, 1.0] {
+        let refused = [
+            reader.nns(3).recall(recall).exact().by_vectors(&[]).map(|_| ()),
+            snapshot.nns(3).recall(recall).exact().by_vectors(&[]).map(|_| ()),
+            snapshot.nns(3).exact().recall(recall).by_items(&[]).map(|_| ()),
+        ];
+        let is_right = |error| matches!(error, Err(Error::Incompatible { option: "recall", with: "exact", .. }));
+        assert!(refused.into_iter().all(is_right), "{recall}");
+    }
 }
 
 #[test]

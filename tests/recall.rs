@@ -208,7 +208,6 @@ fn recall_among_the_other_options() {
             assert_eq!(ask(&|nns| nns), ask(&|nns| nns.recall(0.95)), "{what}: default and .95");
             let exact = ask(&|nns| nns.exact());
             assert_eq!(ask(&|nns| nns.recall(1.0)), exact, "{what}: recall 1 and exact");
-            assert_eq!(ask(&|nns| nns.recall(0.5).exact()), exact, "{what}: exact, whatever the recall");
             let expected = ask(&|nns| nns.search_k(200));
             for recall in [f32::MIN_POSITIVE, 0.5, 0.99, 1.0] {
                 let got = ask(&|nns| nns.recall(recall).search_k(200));

@@ -1,9 +1,11 @@
 //! Many queries of one kind, by many threads.
 
 use std::borrow::Cow;
+use std::convert::Infallible;
 
 use roaring::RoaringBitmap;
 
+use super::callback::{SharedCallback, both};
 use super::options::narrowed;
 use super::rows::check_rows;
 use super::{Asked, Nns};
@@ -23,7 +25,7 @@ pub struct BatchNns<'a, 'e> {
     snapshot: &'a mut Snapshot<'e>,
     request: SharedRequest<'a>,
     allowed: Option<Cow<'a, RoaringBitmap>>,
-    predicate: Option<Box<dyn Fn(u32) -> bool + Sync + 'a>>,
+    predicate: Option<SharedCallback<'a, bool>>,
     report: Option<&'a mut Searched>,
 }
 
@@ -35,7 +37,7 @@ impl<'a, 'e> BatchNns<'a, 'e> {
 
     /// The part of the true neighbours to be found, as [`Nns::recall`].
     pub fn recall(mut self, target: f32) -> Self {
-        self.request.recall = target;
+        (self.request.recall, self.request.is_recall_given) = (target, true);
         self
     }
 
@@ -58,11 +60,17 @@ impl<'a, 'e> BatchNns<'a, 'e> {
     }
 
     /// Only items of which `admits` says so are found, as [`Nns::filter_fn`]. It is asked by several threads at once.
-    pub fn filter_fn(mut self, admits: impl Fn(u32) -> bool + Sync + 'a) -> Self {
-        self.predicate = Some(match self.predicate.take() {
-            Some(before) => Box::new(move |id| before(id) && admits(id)),
-            None => Box::new(admits),
-        });
+    pub fn filter_fn(self, admits: impl Fn(u32) -> bool + Sync + 'a) -> Self {
+        self.try_filter_fn(move |id| Ok::<_, Infallible>(admits(id)))
+    }
+
+    /// Only items of which `admits` says so are found, as [`Nns::try_filter_fn`]. It is asked by several threads at once, so that
+    /// some of them may ask once more after it has failed.
+    pub fn try_filter_fn<E>(mut self, admits: impl Fn(u32) -> Result<bool, E> + Sync + 'a) -> Self
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>> + 'a,
+    {
+        self.predicate = Some(Box::new(both(self.predicate.take(), admits)));
         self
     }
 
@@ -128,7 +136,7 @@ impl BatchNns<'_, '_> {
             let nns = Nns::new(reader, request.of_one());
             let nns = if let Some(allowed) = allowed { nns.filter(allowed) } else { nns };
             match predicate {
-                Some(admits) => search(&nns.filter_fn(admits), reader, i),
+                Some(admits) => search(&nns.try_filter_fn(admits), reader, i),
                 None => search(&nns, reader, i),
             }
         })?;

@@ -77,7 +77,7 @@ impl<O: Outcome> Nns<'_, O> {
     /// [`Error::ZeroVector`](crate::Error::ZeroVector), [`Error::NormOverflow`](crate::Error::NormOverflow) or
     /// [`Error::NotABit`](crate::Error::NotABit) if the vector does not suit the index;
     /// [`Error::InvalidOption`](crate::Error::InvalidOption); [`Error::Incompatible`](crate::Error::Incompatible);
-    /// [`Error::Corrupted`](crate::Error::Corrupted).
+    /// [`Error::Callback`](crate::Error::Callback); [`Error::Corrupted`](crate::Error::Corrupted).
     pub fn by_vector(mut self, vector: &[f32]) -> Result<O::Answer> {
         let ItemOf { dims, metric, .. } = self.asked.of();
         let checked = CheckedVector::new(vector, dims, metric)?;
@@ -95,9 +95,9 @@ impl<O: Outcome> Nns<'_, O> {
     ///
     /// # Errors
     /// [`Error::InvalidOption`](crate::Error::InvalidOption); [`Error::Incompatible`](crate::Error::Incompatible);
-    /// [`Error::Corrupted`](crate::Error::Corrupted).
+    /// [`Error::Callback`](crate::Error::Callback); [`Error::Corrupted`](crate::Error::Corrupted).
     pub fn by_item(mut self, id: u32) -> Result<Option<O::Answer>> {
-        self.request(&[])?;
+        self.check()?;
         match self.asked.item(id)? {
             Some(item) => self.answer(item, &[id]).map(Some),
             None => Ok(None),
@@ -120,7 +120,7 @@ impl<O: Outcome> Nns<'_, O> {
     /// # Cost
     /// One search for each, and comparisons of each with what was found for the others.
     pub fn by_any(mut self, examples: &[Example<'_>]) -> Result<O::Answer> {
-        let stop = self.request(&[])?.stop;
+        self.check()?;
         let examples = Examples::new(self.asked, examples)?;
         let (mut found, mut searched): (Vec<Vec<Hit>>, Searched) = Default::default();
         for query in &examples.queries {
@@ -128,9 +128,9 @@ impl<O: Outcome> Nns<'_, O> {
             found.push(hits);
             searched.add(&did);
         }
-        let mut all = examples.merge(self.asked, found, stop, &mut searched)?;
+        let mut all = examples.merge(self.asked, found, self.stop(), &mut searched)?;
         if let Some(groups) = &self.groups {
-            groups.keep(&mut all);
+            groups.keep(&mut all)?;
         }
         all.truncate(self.request.k);
         self.tell(&searched);
@@ -169,7 +169,7 @@ impl<O: Outcome> Nns<'_, O> {
     /// # Errors
     /// As [`by_mean`](Self::by_mean).
     pub fn by_examples(mut self, positive: &[Example<'_>], negative: &[Example<'_>]) -> Result<O::Answer> {
-        self.request(&[])?;
+        self.check()?;
         let of = self.asked.of();
         let (point, items) = point_of(self.asked, positive, negative)?;
         let checked = CheckedVector::new(&point, of.dims, of.metric)?;

@@ -2,21 +2,28 @@
 
 use std::collections::HashMap;
 
+use super::callback::Callback;
+use crate::error::{Error, Result};
 use crate::search::Hit;
 
 pub(crate) struct Groups<'a> {
     pub(crate) most: usize,
-    pub(crate) group: Box<dyn Fn(u32) -> u64 + 'a>,
+    pub(crate) group: Callback<'a, u64>,
 }
 
 impl Groups<'_> {
     /// Drops the hits whose groups have had as many as they may.
-    pub(crate) fn keep(&self, hits: &mut Vec<Hit>) {
+    pub(crate) fn keep(&self, hits: &mut Vec<Hit>) -> Result<()> {
         let mut counts: HashMap<u64, usize> = HashMap::new();
-        hits.retain(|hit| {
-            let count = counts.entry((self.group)(hit.id)).or_default();
+        let mut kept = Vec::with_capacity(hits.len());
+        for hit in hits.drain(..) {
+            let count = counts.entry((self.group)(hit.id).map_err(Error::Callback)?).or_default();
             *count += 1;
-            *count <= self.most
-        });
+            if *count <= self.most {
+                kept.push(hit);
+            }
+        }
+        *hits = kept;
+        Ok(())
     }
 }

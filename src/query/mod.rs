@@ -1,6 +1,7 @@
 //! The query builder, and the forms of queries.
 
 mod batch;
+mod callback;
 mod examples;
 mod forms;
 mod groups;
@@ -10,19 +11,20 @@ mod pages;
 mod rows;
 
 use std::borrow::Cow;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
 use std::ops::ControlFlow;
 
 use roaring::RoaringBitmap;
 
 use crate::database::ItemOf;
-use crate::error::{Error, Result};
+use crate::error::{BoxedError, Error, Result};
 use crate::format::item::ItemRef;
 use crate::metric::Metric;
 use crate::search::request::{Filter, Request, Stop};
 use crate::search::stream::Stream;
 use crate::search::{Hit, Searched};
+use callback::Callback;
 use groups::Groups;
 
 pub use batch::BatchNns;
@@ -65,7 +67,9 @@ pub struct Nns<'a, O = Whole> {
     asked: &'a dyn Asked,
     request: Request<'a>,
     allowed: Option<Cow<'a, RoaringBitmap>>,
-    predicate: Option<Box<dyn Fn(u32) -> bool + 'a>>,
+    predicate: Option<Callback<'a, bool>>,
+    /// What the predicate has failed with; it is not asked any more then.
+    failure: RefCell<Option<BoxedError>>,
     callback: Option<Box<dyn Fn() -> ControlFlow<()> + 'a>>,
     /// Whether it has been found that it is to stop; nothing else is begun then.
     is_stopped: Cell<bool>,
@@ -78,9 +82,21 @@ pub struct Nns<'a, O = Whole> {
 impl<'a> Nns<'a> {
     pub(crate) fn new(asked: &'a dyn Asked, request: Request<'a>) -> Self {
         let (allowed, predicate, callback, groups) = (None, None, None, None);
-        let (is_stopped, has_searched) = (Cell::new(false), Cell::new(false));
+        let (failure, is_stopped, has_searched) = (RefCell::new(None), Cell::new(false), Cell::new(false));
         let (report, outcome) = (None, PhantomData);
-        Self { asked, request, allowed, predicate, callback, is_stopped, has_searched, groups, report, outcome }
+        Self {
+            asked,
+            request,
+            allowed,
+            predicate,
+            failure,
+            callback,
+            is_stopped,
+            has_searched,
+            groups,
+            report,
+            outcome,
+        }
     }
 }
 
@@ -100,29 +116,57 @@ impl<O> Nns<'_, O> {
         }
     }
 
-    /// The request with all that the builder was told.
-    fn request<'r>(&'r self, exclude: &'r [u32]) -> Result<Request<'r>> {
-        let request = &self.request;
-        request.check()?;
-        if self.groups.as_ref().is_some_and(|groups| groups.most == 0) {
-            return Err(Error::option("per_group", "a number from 1 up", 0));
+    /// Fails unless what the builder was told makes sense.
+    fn check(&self) -> Result<()> {
+        self.request.check()?;
+        match &self.groups {
+            Some(groups) if groups.most == 0 => Err(Error::option("per_group", "a number from 1 up", 0)),
+            _ => Ok(()),
         }
-        Ok(Request {
-            filter: Filter { allowed: self.allowed.as_deref(), predicate: self.predicate.as_deref() },
-            stop: Stop { callback: self.callback.as_deref(), is_stopped: Some(&self.is_stopped), ..request.stop },
-            exclude,
-            ..*request
-        })
+    }
+
+    fn stop(&self) -> Stop<'_> {
+        let callback = self.callback.as_deref();
+        Stop { callback, is_stopped: Some(&self.is_stopped), ..self.request.stop }
+    }
+
+    /// Does `work` for the request with all that the builder was told. If the predicate fails meanwhile, that is the answer.
+    fn with_request<T>(&self, exclude: &[u32], work: impl FnOnce(&Request<'_>) -> Result<T>) -> Result<T> {
+        self.check()?;
+        let admits = |id| self.admits(id);
+        let predicate: Option<&dyn Fn(u32) -> bool> = if self.predicate.is_some() { Some(&admits) } else { None };
+        let filter = Filter { allowed: self.allowed.as_deref(), predicate };
+        let answer = work(&Request { filter, stop: self.stop(), exclude, ..self.request });
+        match self.failure.take() {
+            Some(error) => Err(Error::Callback(error)),
+            None => answer,
+        }
+    }
+
+    /// Asks the predicate. Its first failure stops the search, and leaves out whatever it is still asked about.
+    fn admits(&self, id: u32) -> bool {
+        if self.failure.borrow().is_some() {
+            return false;
+        }
+        match self.predicate.as_ref().map_or(Ok(true), |predicate| predicate(id)) {
+            Ok(is_admitted) => is_admitted,
+            Err(error) => {
+                self.failure.replace(Some(error));
+                self.is_stopped.set(true);
+                false
+            }
+        }
     }
 
     fn run(&self, query: ItemRef<'_>, exclude: &[u32]) -> Result<(Vec<Hit>, Searched)> {
-        let request = self.request(exclude)?;
-        // One search may be so short that it does not ask, many of them are not.
-        if request.stop.was_due() || self.has_searched.replace(true) && request.stop.is_due() {
-            return Ok((Vec::new(), Searched { is_partial: true, ..Searched::default() }));
-        }
-        let (hits, searched) = self.run_once(query, &request)?;
-        Ok((hits, Searched { is_partial: searched.is_partial || request.stop.was_due(), ..searched }))
+        self.with_request(exclude, |request| {
+            // One search may be so short that it does not ask, many of them are not.
+            if request.stop.was_due() || self.has_searched.replace(true) && request.stop.is_due() {
+                return Ok((Vec::new(), Searched { is_partial: true, ..Searched::default() }));
+            }
+            let (hits, searched) = self.run_once(query, request)?;
+            Ok((hits, Searched { is_partial: searched.is_partial || request.stop.was_due(), ..searched }))
+        })
     }
 
     fn run_once(&self, query: ItemRef<'_>, request: &Request<'_>) -> Result<(Vec<Hit>, Searched)> {
@@ -146,7 +190,7 @@ impl<O> Nns<'_, O> {
             }
             sort(&mut hits, of.metric);
             if let Some(groups) = &self.groups {
-                groups.keep(&mut hits);
+                groups.keep(&mut hits)?;
             }
             if is_beyond || hits.len() >= request.k {
                 hits.truncate(request.k);

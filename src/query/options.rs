@@ -1,12 +1,14 @@
 //! How a search is done: among which items, how well, and for how long.
 
 use std::borrow::Cow;
+use std::convert::Infallible;
 use std::marker::PhantomData;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
 use roaring::RoaringBitmap;
 
+use super::callback::both;
 use super::groups::Groups;
 use super::{InTime, Nns};
 use crate::search::Searched;
@@ -42,11 +44,33 @@ impl<'a, O> Nns<'a, O> {
     /// assert_eq!(ids(&reader.nns(10).filter_fn(|id| id != 2).by_vector(&[0.0])?), [1, 3, 9]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn filter_fn(mut self, admits: impl Fn(u32) -> bool + 'a) -> Self {
-        self.predicate = Some(match self.predicate.take() {
-            Some(before) => Box::new(move |id| before(id) && admits(id)),
-            None => Box::new(admits),
-        });
+    pub fn filter_fn(self, admits: impl Fn(u32) -> bool + 'a) -> Self {
+        self.try_filter_fn(move |id| Ok::<_, Infallible>(admits(id)))
+    }
+
+    /// As [`filter_fn`](Self::filter_fn), by a predicate that may fail, such as one that looks an item up in a table of yours.
+    ///
+    /// The first failure ends the search: it returns [`Error::Callback`](crate::Error::Callback) with that error. Nothing is asked
+    /// after it.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// use spinney::Error;
+    /// // Which items are public, as a table of yours says.
+    /// let table = std::collections::HashMap::from([(1, false), (2, true), (3, true), (9, true)]);
+    /// let is_public = |id: u32| table.get(&id).copied().ok_or_else(|| format!("the table lacks {id}"));
+    /// assert_eq!(ids(&reader.nns(2).try_filter_fn(is_public).by_vector(&[0.0])?), [2, 3]);
+    ///
+    /// let is_public = |id: u32| if id == 9 { Err(std::fmt::Error) } else { Ok(true) };
+    /// let error = reader.nns(2).try_filter_fn(is_public).by_vector(&[8.0]).unwrap_err();
+    /// assert!(matches!(error, Error::Callback(error) if error.is::<std::fmt::Error>()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn try_filter_fn<E>(mut self, admits: impl Fn(u32) -> Result<bool, E> + 'a) -> Self
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>> + 'a,
+    {
+        self.predicate = Some(Box::new(both(self.predicate.take(), admits)));
         self
     }
 
@@ -74,8 +98,27 @@ impl<'a, O> Nns<'a, O> {
     /// assert_eq!(ids(&reader.nns(2).per_group(1, author).by_vector(&[0.0])?), [1, 3]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn per_group(mut self, most: usize, group: impl Fn(u32) -> u64 + 'a) -> Self {
-        self.groups = Some(Groups { most, group: Box::new(group) });
+    pub fn per_group(self, most: usize, group: impl Fn(u32) -> u64 + 'a) -> Self {
+        self.try_per_group(most, move |id| Ok::<_, Infallible>(group(id)))
+    }
+
+    /// As [`per_group`](Self::per_group), by a function that may fail. Its first failure ends the search, as that of a
+    /// [predicate](Self::try_filter_fn) does.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// let authors = std::collections::HashMap::from([(1, 0), (2, 0), (3, 1)]);
+    /// let author = |id: u32| authors.get(&id).copied().ok_or_else(|| format!("{id} has no author"));
+    /// assert_eq!(ids(&reader.nns(2).filter_fn(|id| id < 9).try_per_group(1, author).by_vector(&[0.0])?), [1, 3]);
+    /// let error = reader.nns(2).try_per_group(1, author).by_vector(&[9.0]).unwrap_err();
+    /// assert!(matches!(error, spinney::Error::Callback(error) if error.to_string() == "9 has no author"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn try_per_group<E>(mut self, most: usize, group: impl Fn(u32) -> Result<u64, E> + 'a) -> Self
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        self.groups = Some(Groups { most, group: Box::new(move |id| group(id).map_err(Into::into)) });
         self
     }
 }
@@ -101,7 +144,7 @@ impl<'a, O> Nns<'a, O> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn recall(mut self, target: f32) -> Self {
-        self.request.recall = target;
+        (self.request.recall, self.request.is_recall_given) = (target, true);
         self
     }
 
@@ -134,8 +177,8 @@ impl<'a, O> Nns<'a, O> {
         self
     }
 
-    /// Compares every item exactly: slow and always right. O(items). Scans no sketches, so that
-    /// [`search_k`](Self::search_k) and [`oversampling`](Self::oversampling) do not go together with it.
+    /// Compares every item exactly: slow and always right. O(items). Misses nothing and scans no sketches, so that
+    /// [`recall`](Self::recall), [`search_k`](Self::search_k) and [`oversampling`](Self::oversampling) do not go together with it.
     ///
     /// ```
     #[doc = include_str!("example.txt")]
@@ -165,7 +208,8 @@ impl<'a, O> Nns<'a, O> {
 /// For how long it searches, and what it tells.
 impl<'a, O> Nns<'a, O> {
     /// Ends the search at this time, or at an earlier one that was set before, and returns what it has found by then: see
-    /// [`Found`](crate::Found).
+    /// [`Found`](crate::Found). `None` is no limit; the answer is of the same type, so that a limit that you may have or not is
+    /// passed on as it is.
     ///
     /// It is looked at the clock after each leaf and after every few dozen vectors, or calls of a predicate: most often every few
     /// microseconds; by [`parallel`](Self::parallel) searches after every 16,384 items. After that, the nearest of what has been
@@ -179,12 +223,15 @@ impl<'a, O> Nns<'a, O> {
     ///     eprintln!("the nearest of what was looked at:");
     /// }
     /// assert_eq!(found.hits[0].id, 1);
+    /// let limit: Option<Duration> = None; // as the request says
+    /// let found = reader.nns(2).deadline(limit.map(|limit| Instant::now() + limit)).by_vector(&[0.0])?;
+    /// assert!(!found.is_partial);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn deadline(self, at: Instant) -> Nns<'a, InTime> {
+    pub fn deadline(self, at: impl Into<Option<Instant>>) -> Nns<'a, InTime> {
         let mut nns = self.in_time();
         let before = nns.request.stop.deadline;
-        nns.request.stop.deadline = Some(before.map_or(at, |before| before.min(at)));
+        nns.request.stop.deadline = before.into_iter().chain(at.into()).min();
         nns
     }
 
@@ -215,9 +262,9 @@ impl<'a, O> Nns<'a, O> {
     }
 
     fn in_time(self) -> Nns<'a, InTime> {
-        let Self { asked, request, allowed, predicate, callback, is_stopped, has_searched, groups, report, .. } = self;
-        let outcome = PhantomData;
-        Nns { asked, request, allowed, predicate, callback, is_stopped, has_searched, groups, report, outcome }
+        let Self { asked, request, allowed, predicate, failure, callback, is_stopped, has_searched, groups, .. } = self;
+        let (report, outcome) = (self.report, PhantomData);
+        Nns { asked, request, allowed, predicate, failure, callback, is_stopped, has_searched, groups, report, outcome }
     }
 
     /// Writes what the search did into `report`. Times of its phases are zero in searches that go on without a filter: `pages`,

@@ -22,7 +22,7 @@ pub struct Pages<'a> {
 
 impl<'a> Pages<'a> {
     pub(super) fn new(nns: Nns<'a>, of: Example<'_>) -> Result<Self> {
-        nns.request(&[])?;
+        nns.check()?;
         let mut examples = Examples::new(nns.asked, &[of])?;
         if nns.groups.is_some() {
             let instead = "which groups are full is not kept from page to page, so count them over the hits that come";
@@ -37,7 +37,7 @@ impl<'a> Pages<'a> {
     /// none after it.
     ///
     /// # Errors
-    /// [`Error::Corrupted`].
+    /// [`Error::Callback`]; [`Error::Corrupted`]. No page comes after an error: begin anew.
     pub fn next_page(&mut self) -> Result<Vec<Hit>> {
         self.next_hits(self.nns.request.k)
     }
@@ -46,15 +46,16 @@ impl<'a> Pages<'a> {
         if self.is_done {
             return Ok(Vec::new());
         }
-        let of = self.nns.asked.of();
-        let request = self.nns.request(&self.exclude)?;
-        let mut hits = self.nns.asked.next(&mut self.stream, &request, count)?;
+        let Self { nns, stream, exclude, is_done } = self;
+        let of = nns.asked.of();
+        // A search that failed may have lost hits, so that no page follows it.
+        *is_done = true;
+        let mut hits = nns.with_request(exclude, |request| nns.asked.next(stream, request, count))?;
         let found = hits.len();
-        hits.retain(|hit| is_within(hit, request.within, of.metric));
+        hits.retain(|hit| is_within(hit, nns.request.within, of.metric));
         // Beyond the distance, or at the end of all items.
-        self.is_done = hits.len() < found || found < count;
-        let searched = self.stream.searched(of);
-        self.nns.tell(&searched);
+        *is_done = hits.len() < found || found < count;
+        nns.tell(&stream.searched(of));
         Ok(hits)
     }
 }

@@ -28,7 +28,7 @@ impl<O: Outcome> Nns<'_, O> {
     /// [`Error::QueriesShape`] if the rows are not whole; else as [`by_vector`](Self::by_vector). All vectors are checked
     /// before the first search, and a position in an error is one in `vectors`.
     pub fn by_vectors(mut self, vectors: &[f32]) -> Result<Vec<O::Answer>> {
-        self.request(&[])?;
+        self.check()?;
         let checked = check_rows(vectors, self.asked.of())?;
         let mut all = Searched::default();
         let answers = checked.iter().map(|vector| self.answer_one(vector.as_item(), &[], &mut all)).collect();
@@ -50,7 +50,7 @@ impl<O: Outcome> Nns<'_, O> {
     /// # Errors
     /// As [`by_item`](Self::by_item).
     pub fn by_items(mut self, ids: &[u32]) -> Result<Vec<Option<O::Answer>>> {
-        self.request(&[])?;
+        self.check()?;
         let mut all = Searched::default();
         let answer = |id: &u32| match self.asked.item(*id)? {
             Some(item) => self.answer_one(item, &[*id], &mut all).map(Some),

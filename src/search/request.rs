@@ -110,6 +110,8 @@ impl<'a> Asking<'a> {
 pub(crate) struct Request<'a, F = Filter<'a>, S = Stop<'a>> {
     pub(crate) k: usize,
     pub(crate) recall: f32,
+    /// Whether somebody has asked for that recall.
+    pub(crate) is_recall_given: bool,
     pub(crate) search_k: Option<usize>,
     pub(crate) oversampling: Option<f32>,
     pub(crate) filter: F,
@@ -134,6 +136,7 @@ impl<'a, F: Default, S: Default> Request<'a, F, S> {
         Self {
             k,
             recall,
+            is_recall_given: false,
             search_k: None,
             oversampling: None,
             filter: F::default(),
@@ -159,9 +162,13 @@ impl<F, S> Request<'_, F, S> {
         if self.within.is_some_and(f32::is_nan) {
             return Err(Error::option("within", "a number", f32::NAN));
         }
-        let of_sketches = [("search_k", self.search_k.is_some()), ("oversampling", self.oversampling.is_some())];
-        if let Some((option, _)) = of_sketches.iter().find(|(_, is_given)| self.is_exact && *is_given) {
-            let instead = "an exact search compares every item and scans no sketches, so leave out one of the two";
+        let approximate = [
+            ("recall", self.is_recall_given),
+            ("search_k", self.search_k.is_some()),
+            ("oversampling", self.oversampling.is_some()),
+        ];
+        if let Some((option, _)) = approximate.iter().find(|(_, is_given)| self.is_exact && *is_given) {
+            let instead = "an exact search compares every item and misses none, so leave out one of the two";
             return Err(Error::Incompatible { option, with: "exact", instead });
         }
         Ok(())
@@ -174,6 +181,7 @@ impl<'a> SharedRequest<'a> {
         let Self {
             k,
             recall,
+            is_recall_given,
             search_k,
             oversampling,
             filter: (),
@@ -184,8 +192,20 @@ impl<'a> SharedRequest<'a> {
             is_parallel,
             is_timed,
         } = self;
-        let (filter, stop) = (Filter::default(), Stop::default());
-        Request { k, recall, search_k, oversampling, filter, exclude, within, stop, is_exact, is_parallel, is_timed }
+        Request {
+            k,
+            recall,
+            is_recall_given,
+            search_k,
+            oversampling,
+            filter: Filter::default(),
+            exclude,
+            within,
+            stop: Stop::default(),
+            is_exact,
+            is_parallel,
+            is_timed,
+        }
     }
 }
 

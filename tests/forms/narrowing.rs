@@ -66,6 +66,12 @@ fn of_two_stops_the_first_counts() {
     for (a, b) in [(now, later), (later, now)] {
         assert!(reader.nns(10).deadline(a).deadline(b).by_vector(row).unwrap().is_partial);
     }
+    // Without one, the others count, if there are any.
+    for (a, b) in [(Some(now), None), (None, Some(now))] {
+        assert!(reader.nns(10).deadline(a).deadline(b).by_vector(row).unwrap().is_partial);
+    }
+    let found = reader.nns(10).deadline(None).by_vector(row).unwrap();
+    assert!(!found.is_partial && found.hits == reader.nns(10).by_vector(row).unwrap());
     let polled = [Cell::new(0), Cell::new(0)];
     let poll = |which: usize, ends: bool| {
         let polled = &polled[which];

@@ -22,6 +22,8 @@ fn with_reader(metric: Metric, n: u32, check: impl Fn(&Reader<'_>)) {
     check(&Reader::open(&wtxn, store.db, 0).unwrap());
 }
 
+/// What is aimed at where nothing is said.
+const DEFAULT_RECALL: f32 = 0.95;
 const GOOD: [f32; 3] = [1.0, 0.0, 1.0];
 
 /// The errors of all forms, but for means if bits have none. Item 2 exists.
@@ -94,6 +96,14 @@ fn forms_that_do_not_go_together_are_refused() {
             errors.iter().for_each(|error| assert_parts(error, "search_k"));
             let errors = all_forms(metric, &|| reader.nns(3).exact().parallel().oversampling(2.0));
             errors.iter().for_each(|error| assert_parts(error, "oversampling"));
+            // The default counts as given where it is.
+            for recall in [0.5, DEFAULT_RECALL, 1.0] {
+                let errors = all_forms(metric, &|| reader.nns(3).recall(recall).exact());
+                errors.iter().for_each(|error| assert_parts(error, "recall"));
+                let errors = all_forms(metric, &|| reader.nns(3).exact().recall(recall));
+                errors.iter().for_each(|error| assert_parts(error, "recall"));
+            }
+            assert_eq!(reader.nns(3).exact().by_vector(&GOOD).unwrap().len(), 3);
             assert_names(&reader.nns(3).by_any(&[]).unwrap_err(), "examples");
         });
     }

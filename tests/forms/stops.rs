@@ -13,7 +13,7 @@ use crate::question::*;
 use crate::subject::*;
 
 /// One question of each form and plan.
-fn questions(rng: &mut Rng, subject: &Subject<'_>) -> Vec<Question> {
+pub fn questions(rng: &mut Rng, subject: &Subject<'_>) -> Vec<Question> {
     let (metric, items) = (subject.metric, &subject.items);
     let what = |rng: &mut Rng, form| any_what(rng, metric, items, form);
     let plain: Vec<Question> = (0..FORMS).map(|form| Question::new(10, what(rng, form))).collect();
