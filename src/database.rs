@@ -327,7 +327,7 @@ mod tests {
         let (_folder, env) = temporary(1);
         let db = Database::open_or_create(&env).unwrap();
         let mut wtxn = env.write_txn().unwrap();
-        let writer = Writer::open_or_create(db, &mut wtxn, 3, &IndexOptions::new(2, Metric::Euclidean)).unwrap();
+        let writer = Writer::open_or_create(&mut wtxn, db, 3, &IndexOptions::new(2, Metric::Euclidean)).unwrap();
         let present: Vec<u32> = (0..100).filter(|id| id % 3 != 0).chain([u32::MAX - 1]).collect();
         for id in &present {
             #[expect(clippy::cast_precision_loss, reason = "what is not exact is the same twice")]

@@ -38,7 +38,7 @@ use crate::tree::nodes::{self, Nodes};
 /// # let env = unsafe { heed::EnvOpenOptions::new().map_size(10 << 20).max_dbs(1).open(dir.path())? };
 /// # let db = Database::open_or_create(&env)?;
 /// # let mut wtxn = env.write_txn()?;
-/// # let writer = Writer::open_or_create(db, &mut wtxn, 0, &IndexOptions::new(2, Metric::Euclidean))?;
+/// # let writer = Writer::open_or_create(&mut wtxn, db, 0, &IndexOptions::new(2, Metric::Euclidean))?;
 /// # writer.add_items(&mut wtxn, &[1, 2, 3], &[0.0, 0.0, 3.0, 4.0, 9.0, 9.0])?;
 /// # wtxn.commit()?;
 /// let rtxn = env.read_txn()?;

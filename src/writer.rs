@@ -29,7 +29,7 @@ const MOST_QUERIES: usize = 2_000;
 /// # let env = unsafe { heed::EnvOpenOptions::new().map_size(10 << 20).max_dbs(1).open(dir.path())? };
 /// let db = Database::open_or_create(&env)?;
 /// let mut wtxn = env.write_txn()?;
-/// let writer = Writer::open_or_create(db, &mut wtxn, 0, &IndexOptions::new(3, Metric::Cosine))?;
+/// let writer = Writer::open_or_create(&mut wtxn, db, 0, &IndexOptions::new(3, Metric::Cosine))?;
 /// writer.add_item(&mut wtxn, 7, &[1.0, 0.0, 0.0])?;
 /// writer.add_item(&mut wtxn, 8, &[0.0, 1.0, 0.0])?;
 /// writer.add_item(&mut wtxn, 7, &[0.9, 0.1, 0.0])?; // overwrites
@@ -51,7 +51,7 @@ impl Writer {
     /// # Errors
     /// [`Error::DimensionsOutOfRange`]; [`Error::MetricMismatch`] or [`Error::DimensionsMismatch`] if the index exists
     /// and is another; [`Error::FormatTooNew`]; [`Error::Corrupted`]. Nothing is written then.
-    pub fn open_or_create(db: Database, wtxn: &mut RwTxn<'_>, index: u16, options: &IndexOptions) -> Result<Self> {
+    pub fn open_or_create(wtxn: &mut RwTxn<'_>, db: Database, index: u16, options: &IndexOptions) -> Result<Self> {
         let dims = options.checked_dims()?;
         let of = ItemOf { index, dims: options.dims(), metric: options.metric() };
         match db.record_of(wtxn, of) {
@@ -70,7 +70,7 @@ impl Writer {
     ///
     /// # Errors
     /// [`Error::IndexNotFound`]; [`Error::FormatTooNew`]; [`Error::Corrupted`].
-    pub fn open(db: Database, rtxn: &RoTxn<'_>, index: u16) -> Result<Self> {
+    pub fn open(rtxn: &RoTxn<'_>, db: Database, index: u16) -> Result<Self> {
         let (record, metric) = db.record(rtxn, index)?;
         Ok(Self { db, of: ItemOf { index, dims: record.dims(), metric } })
     }
@@ -291,8 +291,8 @@ impl Writer {
     /// # Cost
     /// That of a verification and a bulk build.
     pub fn repair(
-        db: Database,
         wtxn: &mut RwTxn<'_>,
+        db: Database,
         index: u16,
         options: &IndexOptions,
         build: &BuildOptions<'_>,

@@ -39,7 +39,7 @@ fn items(batches: u32) -> Items {
 /// Writes the next batch and, mostly, builds. Tells how.
 fn write_batch(env: &Env<WithoutTls>, db: Database, batch: u32, rng: &mut Rng) -> BuildMethod {
     let mut wtxn = env.write_txn().unwrap();
-    let writer = Writer::open(db, &wtxn, 0).unwrap();
+    let writer = Writer::open(&wtxn, db, 0).unwrap();
     for i in 0..BATCH {
         let id = batch * BATCH + i;
         writer.add_item(&mut wtxn, id, &vector(id)).unwrap();
@@ -93,7 +93,7 @@ fn create(dir: &Path) {
     let env = open_env(dir, MAP_SIZE);
     let db = Database::open_or_create(&env).unwrap();
     let mut wtxn = env.write_txn().unwrap();
-    let writer = Writer::open_or_create(db, &mut wtxn, 0, &IndexOptions::new(DIMS, Metric::Euclidean)).unwrap();
+    let writer = Writer::open_or_create(&mut wtxn, db, 0, &IndexOptions::new(DIMS, Metric::Euclidean)).unwrap();
     add_all(&writer, &mut wtxn, &items(KEPT));
     writer.build(&mut wtxn, &BuildOptions::default().leaf_size(48)).unwrap();
     wtxn.commit().unwrap();

@@ -44,7 +44,7 @@ fn raised_by_input() -> Vec<(Error, Vec<&'static str>)> {
     let store = Store::new();
     let mut wtxn = store.env.write_txn().unwrap();
     let writer = create(&store, &mut wtxn, 3, Metric::Cosine);
-    let bits = Writer::open_or_create(store.db, &mut wtxn, 1, &IndexOptions::new(2, Metric::Hamming)).unwrap();
+    let bits = Writer::open_or_create(&mut wtxn, store.db, 1, &IndexOptions::new(2, Metric::Hamming)).unwrap();
     writer.add_item(&mut wtxn, 1, &[1.0, 2.0, 3.0]).unwrap();
     let stop = |_: &spinney::Progress| ControlFlow::Break(());
     bits.add_item(&mut wtxn, 1, &[1.0, 0.0]).unwrap();
@@ -65,19 +65,19 @@ fn raised_by_input() -> Vec<(Error, Vec<&'static str>)> {
         ),
         (bits.add_item(&mut wtxn, 1, &[1.0, 0.5]).unwrap_err(), vec!["component 1", "0.5", "pass exactly 0.0 or 1.0"]),
         (
-            Writer::open(store.db, &wtxn, 77).unwrap_err(),
+            Writer::open(&wtxn, store.db, 77).unwrap_err(),
             vec!["no index 77", "`Writer::open_or_create`", "check the number"],
         ),
         (
-            Writer::open_or_create(store.db, &mut wtxn, 0, &IndexOptions::new(3, Metric::Hamming)).unwrap_err(),
+            Writer::open_or_create(&mut wtxn, store.db, 0, &IndexOptions::new(3, Metric::Hamming)).unwrap_err(),
             vec!["index 0", "metric cosine", "got hamming", "open it with cosine"],
         ),
         (
-            Writer::open_or_create(store.db, &mut wtxn, 0, &IndexOptions::new(4, Metric::Cosine)).unwrap_err(),
+            Writer::open_or_create(&mut wtxn, store.db, 0, &IndexOptions::new(4, Metric::Cosine)).unwrap_err(),
             vec!["index 0", "with 3 dimensions", "got 4", "open it with 3"],
         ),
         (
-            Writer::open_or_create(store.db, &mut wtxn, 2, &IndexOptions::new(65_537, Metric::Cosine)).unwrap_err(),
+            Writer::open_or_create(&mut wtxn, store.db, 2, &IndexOptions::new(65_537, Metric::Cosine)).unwrap_err(),
             vec!["1 to 65536", "got 65537", "choose a number"],
         ),
         (
@@ -108,7 +108,7 @@ fn raised_by_storage() -> Vec<(Error, Vec<&'static str>)> {
     record[8] = 9;
     raw.put(&mut wtxn, key(0, RECORD, 0, 0), &record);
     let newer = writer.len(&wtxn).unwrap_err();
-    let full = Writer::open_or_create(store.db, &mut wtxn, 1, &IndexOptions::new(4096, Metric::Euclidean))
+    let full = Writer::open_or_create(&mut wtxn, store.db, 1, &IndexOptions::new(4096, Metric::Euclidean))
         .and_then(|writer| (0..1000).try_for_each(|id| writer.add_item(&mut wtxn, id, &[1.0; 4096])));
     drop(wtxn);
     let dir = tempfile::tempdir().unwrap();
@@ -186,7 +186,7 @@ fn an_index_that_is_another_is_refused_and_not_touched() {
     let mut wtxn = store.env.write_txn().unwrap();
     for (dims, metric) in [1, 5, 6, 7].into_iter().flat_map(|dims| METRICS.map(|metric| (dims, metric))) {
         let open =
-            |wtxn: &mut RwTxn<'_>| Writer::open_or_create(store.db, wtxn, 0, &IndexOptions::new(dims, metric)).err();
+            |wtxn: &mut RwTxn<'_>| Writer::open_or_create(wtxn, store.db, 0, &IndexOptions::new(dims, metric)).err();
         match (dims, metric) {
             (6, Metric::Euclidean) => assert!(open(&mut wtxn).is_none()),
             (_, Metric::Euclidean) => {
@@ -208,7 +208,7 @@ fn an_index_that_is_another_is_refused_and_not_touched() {
 fn one_bad_vector_among_many_writes_nothing() {
     let store = planted(Metric::Cosine, 6);
     let mut wtxn = store.env.write_txn().unwrap();
-    let writer = Writer::open(store.db, &wtxn, 0).unwrap();
+    let writer = Writer::open(&wtxn, store.db, 0).unwrap();
     for (value, name) in [(f32::NAN, "NonFinite"), (1e30, "NormOverflow"), (0.0, "ZeroVector")] {
         for bad in [0, 17, 49] {
             let mut rows = vec![1.0; 50 * 6];
@@ -230,7 +230,7 @@ fn one_bad_vector_among_many_writes_nothing() {
 fn a_writer_of_an_index_that_was_replaced_is_refused() {
     let store = planted(Metric::Euclidean, 6);
     let mut wtxn = store.env.write_txn().unwrap();
-    let stale = Writer::open(store.db, &wtxn, 0).unwrap();
+    let stale = Writer::open(&wtxn, store.db, 0).unwrap();
     let all = |wtxn: &mut RwTxn<'_>| {
         [
             variant(&refused(&store, wtxn, |wtxn| stale.add_item(wtxn, 1, &[1.0; 6]).err())),
@@ -270,15 +270,15 @@ fn a_newer_format_is_refused_and_not_touched() {
     let store = planted(Metric::Euclidean, 6);
     let (raw, record) = (Raw::open(&store), key(0, RECORD, 0, 0));
     let mut wtxn = store.env.write_txn().unwrap();
-    let stale = Writer::open(store.db, &wtxn, 0).unwrap();
+    let stale = Writer::open(&wtxn, store.db, 0).unwrap();
     let mut bytes = raw.get(&wtxn, record);
     bytes[8..10].copy_from_slice(&777u16.to_le_bytes());
     bytes.extend([9; 64]);
     raw.put(&mut wtxn, record, &bytes);
     let operations: [Operation<'_>; 5] = [
         &|wtxn| Reader::open(wtxn, store.db, 0).err(),
-        &|wtxn| Writer::open(store.db, wtxn, 0).err(),
-        &|wtxn| Writer::open_or_create(store.db, wtxn, 0, &IndexOptions::new(6, Metric::Euclidean)).err(),
+        &|wtxn| Writer::open(wtxn, store.db, 0).err(),
+        &|wtxn| Writer::open_or_create(wtxn, store.db, 0, &IndexOptions::new(6, Metric::Euclidean)).err(),
         &|wtxn| stale.add_item(wtxn, 1, &[1.0; 6]).err(),
         &|wtxn| stale.build(wtxn, &BuildOptions::default()).err(),
     ];
@@ -291,7 +291,7 @@ fn a_newer_format_is_refused_and_not_touched() {
 /// Changes an item, builds and commits; tells whether that worked, or the map was full.
 fn changed(store: &Store) -> bool {
     let mut wtxn = store.env.write_txn().unwrap();
-    let writer = Writer::open(store.db, &wtxn, 0).unwrap();
+    let writer = Writer::open(&wtxn, store.db, 0).unwrap();
     let mut result = writer.add_item(&mut wtxn, 5, &[0.5; 6]);
     result = result.and_then(|()| writer.build(&mut wtxn, &BuildOptions::default()).map(|_| ()));
     let committed = wtxn.commit();

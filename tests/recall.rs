@@ -84,7 +84,7 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let opened = Opened::new(dir.path(), 256 << 20);
         let mut wtxn = opened.env.write_txn().unwrap();
-        let writer = Writer::open_or_create(opened.db, &mut wtxn, 0, &IndexOptions::new(DIMS, metric)).unwrap();
+        let writer = Writer::open_or_create(&mut wtxn, opened.db, 0, &IndexOptions::new(DIMS, metric)).unwrap();
         wtxn.commit().unwrap();
         Self { _dir: dir, opened, writer }
     }

@@ -30,7 +30,7 @@ struct Outcomes {
 /// A few changes and a build; then a verification, and a repair of whatever is left. Tells what each did.
 fn live_on(subject: &Subject, wtxn: &mut RwTxn<'_>, rng: &mut Rng) -> (Result<BuildMethod, Error>, bool, bool) {
     let db = subject.store.db;
-    let built = Writer::open(db, wtxn, 0).and_then(|writer| {
+    let built = Writer::open(wtxn, db, 0).and_then(|writer| {
         // In one place, so that a leaf splits, and in others.
         let centre = uniform(rng, subject.metric, writer.dims().min(100));
         for i in 0..40 {
@@ -43,7 +43,7 @@ fn live_on(subject: &Subject, wtxn: &mut RwTxn<'_>, rng: &mut Rng) -> (Result<Bu
     });
     let found = Reader::open(wtxn, db, 0).and_then(|reader| reader.verify());
     let is_unsound = found.is_ok_and(|found| !found.is_sound());
-    let repaired = Writer::repair(db, wtxn, 0, &subject.options(), &build_options());
+    let repaired = Writer::repair(wtxn, db, 0, &subject.options(), &build_options());
     if let Ok(repair) = &repaired {
         let reader = Reader::open(wtxn, db, 0).unwrap();
         assert_sound(&reader, &format!("after {repair:?}"));

@@ -77,7 +77,7 @@ fn check(subject: &Subject, rtxn: &RoTxn<'_>, items: &Items) {
 /// Repairs, and goes on with an incremental build.
 fn mend(subject: &Subject, wtxn: &mut RwTxn<'_>) {
     let (mut items, lost) = survivors(subject, wtxn);
-    let repair = Writer::repair(subject.store.db, wtxn, 0, &subject.options(), &build_options()).unwrap();
+    let repair = Writer::repair(wtxn, subject.store.db, 0, &subject.options(), &build_options()).unwrap();
     assert!(repair.violations > 0);
     assert_eq!(repair.lost, lost, "the items that could not be read");
     assert_eq!(repair.build.expect("it builds").items, items.len() as u64);
@@ -142,14 +142,14 @@ fn a_bit_that_flips_in_the_record_is_named_and_mended() {
         if bit % 97 == 1 || bit / 8 == 12 {
             let (items, lost) = survivors(&subject, &patient.wtxn);
             let repair =
-                Writer::repair(subject.store.db, &mut patient.wtxn, 0, &subject.options(), &build_options()).unwrap();
+                Writer::repair(&mut patient.wtxn, subject.store.db, 0, &subject.options(), &build_options()).unwrap();
             assert!(repair.lost.is_empty() && lost.is_empty() && repair.violations > 0, "bit {bit}: {repair:?}");
             check(&subject, &patient.wtxn, &items);
         } else if bit == 0 {
             // By somebody who has forgotten how many dimensions there are.
             let options = IndexOptions::new(DIMS + 4, subject.metric);
             let before = subject.raw.all(&patient.wtxn);
-            let error = Writer::repair(subject.store.db, &mut patient.wtxn, 0, &options, &build_options()).unwrap_err();
+            let error = Writer::repair(&mut patient.wtxn, subject.store.db, 0, &options, &build_options()).unwrap_err();
             assert!(matches!(error, Error::Corrupted { .. }), "{error}");
             assert!(subject.raw.all(&patient.wtxn) == before);
         }
@@ -207,7 +207,7 @@ fn keys_of_other_lengths_are_named_and_removed() {
 }
 
 fn mend_foreign(subject: &Subject, wtxn: &mut RwTxn<'_>) {
-    let repair = Writer::repair(subject.store.db, wtxn, 0, &subject.options(), &build_options()).unwrap();
+    let repair = Writer::repair(wtxn, subject.store.db, 0, &subject.options(), &build_options()).unwrap();
     assert!(repair.violations > 0 && repair.lost.is_empty());
     assert_sound(&subject.store, wtxn, "after the repair");
 }
@@ -219,7 +219,7 @@ fn keys_of_other_lengths_hide_no_index() {
     let raw = Raw::open(&store);
     let mut wtxn = store.env.write_txn().unwrap();
     for index in [0, 3, u16::MAX] {
-        Writer::open_or_create(store.db, &mut wtxn, index, &IndexOptions::new(2, Metric::Euclidean)).unwrap();
+        Writer::open_or_create(&mut wtxn, store.db, index, &IndexOptions::new(2, Metric::Euclidean)).unwrap();
     }
     for foreign in [&[0u8][..], &[0, 0, 99], &[0, 1], &[0, 3, 0, 0, 0, 0, 0, 0, 0], &[255, 255, 1]] {
         raw.0.put(&mut wtxn, foreign, &[1; 16]).unwrap();
@@ -259,7 +259,7 @@ fn repair_keeps_the_shape() {
     patient.delete(leaf);
     let mut wtxn = patient.wtxn;
     let before = Reader::open(&wtxn, subject.store.db, 0).unwrap().stats().unwrap();
-    Writer::repair(subject.store.db, &mut wtxn, 0, &subject.options(), &BuildOptions::default()).unwrap();
+    Writer::repair(&mut wtxn, subject.store.db, 0, &subject.options(), &BuildOptions::default()).unwrap();
     let after = Reader::open(&wtxn, subject.store.db, 0).unwrap().stats().unwrap();
     assert_eq!((after.trees, after.spill, after.leaf_size), (usize::from(TREES), true, 32));
     assert_eq!((after.sketch_bits, after.branch_bits), (before.sketch_bits, before.branch_bits));
@@ -279,7 +279,7 @@ fn a_cancelled_repair_leaves_the_rest_to_a_build() {
     assert_eq!(lost, [id(item)]);
     let stop = |_: &spinney::Progress| std::ops::ControlFlow::Break(());
     let repair =
-        Writer::repair(subject.store.db, &mut wtxn, 0, &subject.options(), &BuildOptions::default().progress(&stop));
+        Writer::repair(&mut wtxn, subject.store.db, 0, &subject.options(), &BuildOptions::default().progress(&stop));
     assert!(matches!(repair, Err(Error::Cancelled)), "{repair:?}");
     check(&subject, &wtxn, &items);
     let writer = subject.writer(&wtxn);
@@ -302,7 +302,7 @@ fn repair_refuses_another_index() {
     for (options, is_metric) in
         [(IndexOptions::new(DIMS, Metric::Cosine), true), (IndexOptions::new(DIMS + 1, Metric::Euclidean), false)]
     {
-        match Writer::repair(subject.store.db, &mut wtxn, 0, &options, &build_options()) {
+        match Writer::repair(&mut wtxn, subject.store.db, 0, &options, &build_options()) {
             Err(Error::MetricMismatch { .. }) if is_metric => {}
             Err(Error::DimensionsMismatch { .. }) if !is_metric => {}
             other => panic!("{other:?}"),
@@ -380,7 +380,7 @@ fn sound_states_raise_no_alarm_and_are_not_repaired() {
                     assert_sound(&store, wtxn, &what);
                     let before = raw.all(wtxn);
                     let options = IndexOptions::new(DIMS, metric);
-                    let repair = Writer::repair(store.db, wtxn, 0, &options, &build_options()).unwrap();
+                    let repair = Writer::repair(wtxn, store.db, 0, &options, &build_options()).unwrap();
                     assert_eq!((repair.violations, repair.lost.len(), repair.build), (0, 0, None), "{what}");
                     assert!(raw.all(wtxn) == before, "{what}: a repair of nothing changed something");
                 });

@@ -64,7 +64,7 @@ pub fn key(index: u16, kind: u8, tree: u8, id: u32) -> [u8; 8] {
 }
 
 pub fn create(store: &Store, wtxn: &mut RwTxn<'_>, dims: usize, metric: Metric) -> Writer {
-    Writer::open_or_create(store.db, wtxn, 0, &IndexOptions::new(dims, metric)).unwrap()
+    Writer::open_or_create(wtxn, store.db, 0, &IndexOptions::new(dims, metric)).unwrap()
 }
 
 /// An index of 1,300 items with two levels of branches, and 60 pending marks of all kinds.
@@ -88,7 +88,7 @@ pub fn planted(metric: Metric, dims: usize) -> Store {
 pub fn exercise(store: &Store, wtxn: &mut RwTxn<'_>, with_build: bool) -> Vec<Error> {
     let mut errors = read_all(store, wtxn);
     let mut note = |result: Result<(), Error>| errors.extend(result.err());
-    match Writer::open(store.db, wtxn, 0) {
+    match Writer::open(wtxn, store.db, 0) {
         Err(error) => note(Err(error)),
         Ok(writer) => {
             let row = vec![1.0; writer.dims()];
