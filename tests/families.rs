@@ -9,10 +9,14 @@
 mod dice;
 #[path = "families/family.rs"]
 mod family;
+#[path = "families/forms.rs"]
+mod forms;
 #[path = "families/generators.rs"]
 mod generators;
 #[path = "families/measure.rs"]
 mod measure;
+#[path = "families/rows.rs"]
+mod rows;
 mod support;
 #[path = "families/truth.rs"]
 mod truth;
@@ -32,23 +36,39 @@ fn law(group: &str) {
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
 }
 
-macro_rules! laws {
-    ($($group:ident)*) => {
+/// Asks what a case asks, and panics with all that does not hold.
+fn case(name: &str) {
+    let seed = support::seed(name, 17);
+    let (_, ask) = rows::CASES.iter().find(|(other, _)| *other == name).unwrap();
+    let findings = ask(&mut dice::Dice::new(seed));
+    let failures: Vec<String> =
+        findings.iter().filter(|finding| !finding.holds()).map(|finding| format!("seed {seed}: {finding}")).collect();
+    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+}
+
+macro_rules! tests {
+    ($law:ident of $all:path as $names:ident: $($name:ident)*) => {
         $(#[test]
-        fn $group() {
-            law(stringify!($group));
+        fn $name() {
+            $law(stringify!($name));
         })*
 
-        /// Every group has a test.
+        /// Each has a test.
         #[test]
-        fn groups() {
-            let names: Vec<&str> = generators::GROUPS.iter().map(|(name, _)| *name).collect();
-            assert_eq!(names, [$(stringify!($group)),*]);
+        fn $names() {
+            let names: Vec<&str> = $all.iter().map(|(name, _)| *name).collect();
+            assert_eq!(names, [$(stringify!($name)),*]);
         }
     };
 }
 
-laws! { clusters moved scales outliers sparse discrete lines copies products dimensions orders deleted options }
+tests! { law of generators::GROUPS as every_group:
+    clusters moved scales outliers sparse discrete lines copies products dimensions orders deleted options
+}
+tests! { case of rows::CASES as every_case:
+    large_clusters long_line beyond_the_cluster long_ramp within_a_radius groups_near_and_far filters_of_clusters
+    pages_of_clusters deleted_around_the_query own_vectors forms_of_asking
+}
 
 /// Whether a name contains one of the words of a variable, if it is set.
 fn is_chosen(variable: &str, name: &str) -> bool {
@@ -66,5 +86,9 @@ fn table() {
             let metrics = |metric: Metric| is_chosen("METRICS", &metric.to_string());
             measure::measure(&family, seed, &metrics, &mut |measured| println!("{measured}"));
         }
+    }
+    for (name, ask) in rows::CASES.iter().filter(|(name, _)| is_chosen("FAMILIES", name)) {
+        println!("{name}");
+        ask(&mut dice::Dice::new(seed)).iter().for_each(|finding| println!("{finding}"));
     }
 }

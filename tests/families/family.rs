@@ -10,7 +10,7 @@ pub const LENGTHS: &[Metric] = &[Metric::Euclidean, Metric::Manhattan];
 pub const EUCLIDEAN: &[Metric] = &[Metric::Euclidean];
 
 /// Queries that are asked for the nearest alone. More neighbours are asked for by fewer queries.
-pub const QUERIES: usize = 600;
+pub const QUERIES: usize = 1_000;
 
 /// How the items come into the index.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]

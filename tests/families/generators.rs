@@ -24,6 +24,11 @@ pub const GROUPS: &[Group] = &[
     ("options", options),
 ];
 
+/// A family by its name.
+pub fn find(name: &str) -> Family {
+    GROUPS.iter().flat_map(|(_, make)| make()).find(|family| family.name == name).unwrap()
+}
+
 /// Clusters of equal size around normal centres: `spread` in each component, where that of the centres is 1.
 pub fn blobs(dice: &mut Dice, (centres, each, dims): (usize, usize, usize), spread: f64) -> Data {
     let centres = dice.normal_rows(centres, dims);
@@ -33,7 +38,7 @@ pub fn blobs(dice: &mut Dice, (centres, each, dims): (usize, usize, usize), spre
     })
 }
 
-pub fn clusters() -> Vec<Family> {
+fn clusters() -> Vec<Family> {
     vec![
         Family::new("clusters 1/30", FLOATS, |dice| blobs(dice, (8, 700, 32), 1.0 / 30.0)),
         Family::new("clusters 1/100", FLOATS, |dice| blobs(dice, (8, 700, 32), 1.0 / 100.0)),
@@ -70,7 +75,7 @@ fn longer(dice: &mut Dice, count: usize, one_in: usize, by: f64, short: f64) -> 
     Data { rows, queries: (0..QUERIES).map(|_| row(short)).collect(), ..Data::default() }
 }
 
-pub fn scales() -> Vec<Family> {
+fn scales() -> Vec<Family> {
     vec![
         Family::new("half times 1e3, half 1e-3", FLOATS, |dice| {
             Data::of(8_000, || {
@@ -153,7 +158,7 @@ fn discrete() -> Vec<Family> {
 }
 
 /// Rows on a line through a point, in no order.
-fn line(dice: &mut Dice, count: usize, dims: usize) -> Data {
+pub fn line(dice: &mut Dice, count: usize, dims: usize) -> Data {
     let (from, along) = (dice.normal_row(dims), dice.normal_row(dims));
     Data::of(count, || {
         let at = dice.uniform(0.0, 10.0) as f32;
@@ -161,7 +166,7 @@ fn line(dice: &mut Dice, count: usize, dims: usize) -> Data {
     })
 }
 
-pub fn lines() -> Vec<Family> {
+fn lines() -> Vec<Family> {
     vec![
         Family::new("line in 1", LENGTHS, |dice| line(dice, 5_000, 1)),
         Family::new("line in 2", FLOATS, |dice| line(dice, 5_000, 2)),
