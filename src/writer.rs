@@ -266,7 +266,7 @@ impl Writer {
         }
         let rows = queries.chunks_exact(dims).take(MOST_QUERIES);
         let checked = rows.map(|row| CheckedVector::new(row, dims, metric)).collect::<Result<Vec<_>>>()?;
-        if record.trees == 0 || checked.is_empty() || !build::calibrate::is_of_use(metric, record.indexed) {
+        if record.trees == 0 || checked.is_empty() || !build::calibrate::is_of_use(record.indexed) {
             return Ok(false);
         }
         let (lent, measured) = (&*wtxn, &record);

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use heed::RwTxn;
 
 use super::branches::{Branches, Upkeep};
-use super::calibrate::corrected;
+use super::drift::corrected;
 use super::edit::{Tally, TreeEdit};
 use super::locate::{Change, Finder, Located, all_paths, changes, locate, scan_for};
 use super::parallel::Workers;

@@ -40,7 +40,7 @@ fn record() {
     record.tree[1].root = 5;
     (record.tree[1].height, record.tree[1].next_leaf, record.tree[1].next_branch) = (2, 77, 6);
     (record.tree[1].leaves, record.tree[1].branches, record.tree[1].mend_next) = (70, 4, 9);
-    record.calibration.assurance[1][2] = 7;
+    record.calibration.points[1][2].rerank = 7;
     let expected = hex(
         "7370696e6e657900 0100 02 00 80010000 e803000000000000 0300000000000000 e703000000000000 2a00000000000000 \
          02 01 01 04 80010000 1f000000 02 01 00*2 00*32 05000000 02000000 4d000000 06000000 46000000 04000000 09000000 00000000 \

@@ -20,7 +20,7 @@
 //! | offset | size | field |
 //! |---|---|---|
 //! | 0 | 8 | magic `spinney\0` |
-//! | 8 | 2 | format version, 1 |
+//! | 8 | 2 | format version, 2 |
 //! | 10 | 1 | metric: 1 Euclidean, 2 cosine, 3 dot product, 4 Manhattan, 5 Hamming |
 //! | 11 | 1 | storage of the components: 0 `f32`, 1 bits (Hamming) |
 //! | 12 | 4 | dims, 1 to 65,536 |
@@ -41,17 +41,20 @@
 //! | 576 | 8 | calibration: items in the forest when it was measured, `u64` (0: never) |
 //! | 584 | 4 | queries it was measured with, `u32` |
 //! | 588 | 4 | 1 if these were queries of the user, 0 if they were items |
-//! | 592 | 4 | correction: what sketches are multiplied with since later builds looked again, in 1,024ths, `u32` (0: none did) |
+//! | 592 | 4 | correction: what the confidence is multiplied with since later builds looked again, in 1,024ths, `u32` (0: none did) |
 //! | 596 | 4 | zero |
-//! | 600 | 24 x 8 | for k = 1, 10, 100 and in each for recall .5, .7, .8, .9, .95, .98, .99, .995: sketches to scan and vectors to compare exactly, `u32` each |
-//! | 792 | 24 x 4 | for the same k and recalls: the assurance with which searches end, `u32`; if one is 0, none was measured, and they end after so many sketches |
-//! | 888 | 128 | zero |
+//! | 600 | 32 x 12 | for k = 1, 10, 100 and the least of 1,000 and an eighth of these items, and in each for recall .5, .7, .8, .9, .95, .98, .99, .995: the confidence with which searches end, `f32` (infinite: the forest does not reach this recall), vectors to compare exactly, `u32`, and the entries that searches looked at on average, `u32` |
+//! | 984 | 32 | zero |
 //! | 1016 | 8 | check, `u64`: c = 0xCBF29CE484222325, then c = (c ^ word) * 0x100000001B3 mod 2^64 for each `u64` before it |
 //!
-//! The assurance of a search is e (d / d_k)^8, with e the entries of the leaves it has scanned, d the distance of the nearest
-//! leaf left and d_k that of its min(k, 10)-th candidate, as sketches tell them, and (d / d_k)^2 kept between 1/4 and 4.
-//! For the dot product, (d / d_k)^2 is 2 - s / s_k, with s and s_k the estimates of these in the terms of
-//! [`sketch`](crate::sketch), and 1/4 unless s_k is less than 0.
+//! The confidence of a search is e (1 + (D - D_1) / (d_k + D_1 / 32))^4, with e the entries of the leaves it has scanned, D the
+//! squared distance of the nearest leaf left, D_1 that of the nearest leaf of all, and d_k that of its k-th candidate, as
+//! sketches tell them, none less than zero. For the dot product, it is e (2 - s / s_k)^4, with s and s_k the estimates of the
+//! nearest leaf left, 0 at most, and of the k-th candidate in the terms of [`sketch`](crate::sketch), and 0 unless s_k is less
+//! than 0.
+//!
+//! Version 1 had other numbers from offset 592 on, and no node with the factors at offset 3 of its header. A record of version
+//! 1 is read as one that was never calibrated.
 //!
 //! # Item ([`item`])
 //! | offset | size | field |
@@ -91,7 +94,7 @@
 //! | 0 | 1 | level: 0 for a leaf, else one more than its children's |
 //! | 1 | 1 | code: 0 rotated (b-bit grid, two factors per entry), 1 grid (Manhattan), 2 bits (Hamming leaves) |
 //! | 2 | 1 | bits per dimension b: 1, 2 or 4 |
-//! | 3 | 1 | zero |
+//! | 3 | 1 | 1 if its factors are relative to the centroid alone (code 0), else 0 |
 //! | 4 | 4 | len: how many entries, `u32` |
 //! | 8 | 4 | width, `u32` |
 //! | 12 | 4 | set bytes: length of the roaring bitmap (leaf), else 0 |
@@ -124,7 +127,7 @@ pub(crate) use key::{Key, Kind};
 compile_error!("spinney reads its little-endian values in place and has no big-endian port");
 
 /// The format version this crate writes, and the newest it reads.
-pub(crate) const FORMAT_VERSION: u16 = 1;
+pub(crate) const FORMAT_VERSION: u16 = 2;
 /// All values are multiples of this, which is also their alignment in the map.
 pub(crate) const ALIGN: usize = 16;
 /// Entries in a block of sketches.

@@ -6,6 +6,9 @@ use super::{CHANGES_PER_MENDED, FORMAT_VERSION, Key, LEAF_SIZES, MAX_DIMS, MAX_T
 use crate::error::{Error, Result};
 use crate::metric::Metric;
 
+/// The version since which calibrations hold what they hold now.
+const CALIBRATED_SINCE: u16 = 2;
+
 /// The first bytes of every index record.
 pub(crate) const MAGIC: [u8; 8] = *b"spinney\0";
 
@@ -25,7 +28,7 @@ pub(crate) struct TreeRecord {
 }
 
 /// The index record, field by field as in the specification of [`format`](super).
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[derive(Copy, Clone, Debug, PartialEq, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct Record {
     magic: [u8; 8],
@@ -54,23 +57,31 @@ pub(crate) struct Record {
     check: u64,
 }
 
-/// Effort that reaches a recall: sketches scanned, and vectors compared exactly.
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+/// What reaches a recall: the confidence with which searches end (see [`format`](super)), vectors to compare exactly, and the
+/// entries that searches have looked at by then on average. An infinite confidence: the forest does not reach it.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Pod, Zeroable)]
 #[repr(C)]
-pub(crate) struct Reach {
-    pub(crate) sketches: u32,
-    pub(crate) reranked: u32,
+pub(crate) struct OperatingPoint {
+    pub(crate) confidence: f32,
+    pub(crate) rerank: u32,
+    pub(crate) entries: u32,
 }
 
-/// Numbers of neighbours that calibration measures.
-pub(crate) const CALIBRATED_KS: [usize; 3] = [1, 10, 100];
+impl OperatingPoint {
+    /// What the forest does not reach.
+    pub(crate) const OUT_OF_REACH: Self = Self { confidence: f32::INFINITY, rerank: u32::MAX, entries: u32::MAX };
+}
+
+/// Numbers of neighbours that calibration measures, and the most that it does: one in so many items.
+const CALIBRATED_KS: [usize; 4] = [1, 10, 100, 1000];
+const ITEMS_PER_NEIGHBOUR: u64 = 8;
 /// Recalls that calibration measures.
 pub(crate) const CALIBRATED_RECALLS: [f64; 8] = [0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995];
 /// A correction of 1.
 pub(crate) const NO_CORRECTION: u32 = 1024;
 
-/// What effort reaches which recall, as measured.
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+/// What it takes to reach which recall, as measured.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct Calibration {
     /// Items in the forest that was measured; 0 if none was.
@@ -78,17 +89,33 @@ pub(crate) struct Calibration {
     pub(crate) queries: u32,
     /// 1 if the user's own queries were asked, 0 for items.
     pub(crate) is_of_queries: u32,
-    /// What sketches are multiplied with since later builds looked again, in 1,024ths; 0 if none did.
+    /// What the confidence is multiplied with since later builds looked again, in 1,024ths; 0 if none did.
     pub(crate) correction: u32,
     reserved: u32,
-    pub(crate) reach: [[Reach; CALIBRATED_RECALLS.len()]; CALIBRATED_KS.len()],
-    /// For each reach the assurance with which searches end, see [`format`](super); zeros if none was measured.
-    pub(crate) assurance: [[u32; CALIBRATED_RECALLS.len()]; CALIBRATED_KS.len()],
-    reserved_too: [u64; 16],
+    pub(crate) points: [[OperatingPoint; CALIBRATED_RECALLS.len()]; CALIBRATED_KS.len()],
+    reserved_too: [u64; 4],
+}
+
+/// The numbers of neighbours that a calibration of so many items measures.
+pub(crate) fn calibrated_ks(items: u64) -> [usize; CALIBRATED_KS.len()] {
+    let most = usize::try_from(items / ITEMS_PER_NEIGHBOUR).unwrap_or(usize::MAX);
+    let mut ks = CALIBRATED_KS;
+    let last = ks.len() - 1;
+    ks[last] = ks[last].min(most).max(ks[last - 1] + 1);
+    ks
 }
 
 impl Calibration {
-    /// What sketches are multiplied with, in 1,024ths.
+    /// The numbers of neighbours that were measured.
+    pub(crate) fn ks(&self) -> [usize; CALIBRATED_KS.len()] {
+        calibrated_ks(self.items)
+    }
+
+    fn is_valid(&self) -> bool {
+        self.items <= 1 << 32 && self.points.as_flattened().iter().all(|point| point.confidence >= 0.0)
+    }
+
+    /// What the confidence is multiplied with, in 1,024ths.
     pub(crate) fn correction(&self) -> u32 {
         if self.correction == 0 { NO_CORRECTION } else { self.correction }
     }
@@ -150,7 +177,11 @@ impl Record {
         if record.check != check_of(bytes) {
             return Err(bad("the check of an index record is not that of its bytes"));
         }
-        let record = Self { check: 0, ..record };
+        let mut record = Self { check: 0, ..record };
+        if version < CALIBRATED_SINCE {
+            // What earlier versions measured says nothing to this one: the next build measures anew.
+            (record.version, record.calibration) = (FORMAT_VERSION, Calibration::default());
+        }
         let metric = Metric::from_byte(record.metric).ok_or_else(|| bad("unknown metric"))?;
         let checks = [
             (version > 0, "format version 0 was never written"),
@@ -164,7 +195,7 @@ impl Record {
             (record.trees > 0 || record.pending == 0, "there are pending marks without a forest"),
             (record.unmended < CHANGES_PER_MENDED, "more changes wait for mending than a build leaves"),
             (record.trees == 0 || record.trees == record.shape_trees, "two numbers of trees"),
-            (record.calibration.items <= 1 << 32, "more items were calibrated with than there are ids"),
+            (record.calibration.is_valid(), "the calibration of the forest is out of range"),
             (record.shape_trees == 0 || record.has_valid_shape(), "the shape of the forest is out of range"),
         ];
         match checks.into_iter().find(|(holds, _)| !holds) {
@@ -230,8 +261,8 @@ mod tests {
             }
         }
         let mut newer = good.to_vec();
-        newer[8] = 2;
+        newer[8] = 3;
         newer.extend([0; 32]);
-        assert!(matches!(Record::parse(KEY, &newer), Err(Error::FormatTooNew { found: 2, supported: 1 })));
+        assert!(matches!(Record::parse(KEY, &newer), Err(Error::FormatTooNew { found: 3, supported: 2 })));
     }
 }

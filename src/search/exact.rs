@@ -227,11 +227,6 @@ impl Nearest {
         self.heap.iter().map(|ranked| ranked.id)
     }
 
-    /// What was found, in no order.
-    pub(crate) fn into_ranked(self) -> impl Iterator<Item = Ranked> {
-        self.heap.into_iter()
-    }
-
     /// The answer, nearest first.
     pub(crate) fn into_hits(self, metric: Metric) -> Vec<Hit> {
         let ranked = self.heap.into_sorted_vec();

@@ -1,13 +1,10 @@
 //! Searching: choose a plan, gather candidates, rerank them by exact distance, merge what is pending.
 
-mod assurance;
 pub(crate) mod calibration;
 pub(crate) mod candidates;
-pub(crate) mod depth;
 pub(crate) mod effort;
 pub(crate) mod exact;
 pub(crate) mod filter;
-mod filtered;
 pub(crate) mod items;
 pub(crate) mod pending;
 mod places;
@@ -15,6 +12,7 @@ pub(crate) mod plan;
 pub(crate) mod request;
 pub(crate) mod run;
 pub(crate) mod scratch;
+pub(crate) mod stop_rule;
 pub(crate) mod stream;
 pub(crate) mod traversal;
 
@@ -90,6 +88,8 @@ pub struct Searched {
     pub comparing: Duration,
     /// Whether the search was stopped before it was done.
     pub is_partial: bool,
+    /// Whether all items were compared because the forest does not reach the recall aimed at, as its calibration found.
+    pub is_out_of_reach: bool,
 }
 
 impl Searched {
@@ -107,6 +107,7 @@ impl Searched {
         self.scanning += other.scanning;
         self.comparing += other.comparing;
         self.is_partial |= other.is_partial;
+        self.is_out_of_reach |= other.is_out_of_reach;
     }
 }
 
