@@ -96,9 +96,14 @@ pub(crate) struct Calibration {
     reserved_too: [u64; 4],
 }
 
+/// The largest part of so many items that can be asked for by a measurement.
+pub(crate) fn most_measured(items: u64) -> u64 {
+    items / ITEMS_PER_NEIGHBOUR
+}
+
 /// The numbers of neighbours that a calibration of so many items measures.
 pub(crate) fn calibrated_ks(items: u64) -> [usize; CALIBRATED_KS.len()] {
-    let most = usize::try_from(items / ITEMS_PER_NEIGHBOUR).unwrap_or(usize::MAX);
+    let most = usize::try_from(most_measured(items)).unwrap_or(usize::MAX);
     let mut ks = CALIBRATED_KS;
     let last = ks.len() - 1;
     ks[last] = ks[last].min(most).max(ks[last - 1] + 1);
@@ -146,6 +151,11 @@ impl Record {
         record.storage = storage_of(metric);
         record.dims = dims;
         record
+    }
+
+    /// The metric; a record of an unknown one is not read.
+    pub(crate) fn metric(&self) -> Metric {
+        Metric::from_byte(self.metric).unwrap_or(Metric::Euclidean)
     }
 
     pub(crate) fn dims(&self) -> usize {

@@ -4,6 +4,9 @@
 //! had before it scanned the neighbour's leaf. So what a recall takes is the quantile of these numbers over all neighbours of
 //! all queries. A second run notes how many candidates look better than each neighbour when a search ends with that: of
 //! these, the number of comparisons is a quantile.
+//!
+//! A query that is an item is not one of its own neighbours. But searches have to find it, by its own vector, more often than
+//! any recall asks for: what that takes is the least that every search does.
 
 use rayon::prelude::*;
 
@@ -22,6 +25,10 @@ const CANDIDATES_PER_NEIGHBOUR: usize = 4;
 const LEAST_CANDIDATES: usize = 1024;
 /// The part of what may be missed that may be missed because too few vectors are compared exactly.
 const LOST_TO_RERANK: f64 = 0.25;
+/// The part of all items that have to be found by their own vectors. As few queries tell little of so rare an event, their
+/// confidence is so many times what they took.
+const FOUND_BY_ITSELF: f64 = 0.999;
+const OWN_LEEWAY: f32 = 1.5;
 /// One of so many queries is asked for the largest number of neighbours, and for the next largest. They need the fewest
 /// queries: each tells of many neighbours, and takes the longest.
 const ASKED_FOR_MOST: usize = 8;
@@ -76,8 +83,14 @@ pub(crate) struct Asked<'a> {
     pub(crate) near: &'a Neighbours,
 }
 
-/// For each number of neighbours the confidence before each of them is met; infinite if it is not.
-pub(crate) type Confidences = Vec<Vec<f32>>;
+/// With which confidence a query has met what it should find; infinite if it has not.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Confidences {
+    /// For each number of neighbours, the confidence before each of them is met.
+    of_ks: Vec<Vec<f32>>,
+    /// The same for the item that the query is, if one neighbour is asked for.
+    own: f32,
+}
 
 /// Rank of a neighbour that is not met, or that more candidates look better than are kept.
 const UNSEEN: u32 = u32::MAX;
@@ -86,8 +99,9 @@ const UNSEEN: u32 = u32::MAX;
 #[derive(Clone, Debug)]
 pub(crate) struct Reached {
     entries: f64,
-    /// How many candidates look better than each neighbour.
+    /// How many candidates look better than each neighbour, and than the item that the query is.
     ranks: Vec<u32>,
+    own_rank: u32,
 }
 
 /// The confidence for each calibrated number of neighbours and recall.
@@ -140,13 +154,11 @@ fn walk<'t>(
 impl Walk<'_, '_, '_> {
     fn update(&mut self, has_more: bool) {
         self.ranking.merge();
-        let entries = self.traversal.entries();
-        let margin = self.traversal.margin();
         for (confidence, cut) in self.confidence.iter_mut().zip(&self.near.cuts) {
             if !has_more {
                 *confidence = f64::INFINITY;
             }
-            *confidence = confidence.max(margin.confidence(entries, self.ranking.kth(cut.k)));
+            *confidence = confidence.max(self.traversal.confidence(self.ranking.kth(cut.k)));
         }
     }
 
@@ -165,6 +177,7 @@ pub(crate) fn confidences<'t>(
     let len = asked.near.ids.len();
     let mut found: Vec<Vec<f32>> = vec![vec![f32::INFINITY; len]; asked.near.cuts.len()];
     let (mut left, mut before) = (len, vec![0.0; asked.near.cuts.len()]);
+    let mut own = asked.own.map(|_| f32::INFINITY);
     let mut is_met = vec![false; len];
     walk(target, planted, asked, |walk| {
         for id in walk.ranking.new_ids() {
@@ -176,11 +189,17 @@ pub(crate) fn confidences<'t>(
                 found[at] = before;
             }
         }
+        if walk.traversal.excluded().is_finite() {
+            #[expect(clippy::cast_possible_truncation, reason = "saturates")]
+            let before = before.first().copied().unwrap_or(0.0) as f32;
+            own = own.map(|own| own.min(before));
+        }
         before.copy_from_slice(&walk.confidence);
-        left > 0
+        left > 0 || own == Some(f32::INFINITY)
     })?;
     let cuts = asked.near.cuts.iter().zip(&found);
-    Ok(cuts.map(|(cut, found)| cut.values(found, f32::total_cmp)).collect())
+    let of_ks = cuts.map(|(cut, found)| cut.values(found, f32::total_cmp)).collect();
+    Ok(Confidences { of_ks, own: own.unwrap_or(0.0) })
 }
 
 /// Looks for the neighbours of a query again, and tells what it has found when it ends with each of the goals.
@@ -209,7 +228,9 @@ pub(crate) fn reached<'t>(
                         walk.place(id).into_iter().for_each(|at| ranks[at] = rank);
                     }
                 }
-                reached[at].push(Reached { entries: walk.traversal.entries(), ranks: cut.values(&ranks, u32::cmp) });
+                let ranks = cut.values(&ranks, u32::cmp);
+                let own_rank = asked.own.map_or(0, |_| walk.ranking.rank(walk.traversal.excluded()));
+                reached[at].push(Reached { entries: walk.traversal.entries(), ranks, own_rank });
             }
         }
         !is_over
@@ -272,6 +293,12 @@ impl Ranking {
         self.best.get(k - 1).map_or(f32::INFINITY, |kth| estimate_of(*kth))
     }
 
+    /// How many candidates look better than this.
+    fn rank(&self, estimate: f32) -> u32 {
+        let rank = self.best.partition_point(|candidate| estimate_of(*candidate) < estimate);
+        if estimate.is_finite() { u32::try_from(rank).unwrap_or(UNSEEN) } else { UNSEEN }
+    }
+
     /// The ids of the candidates of the last leaf.
     fn new_ids(&self) -> impl Iterator<Item = u32> {
         self.last.iter().map(|candidate| id_of(*candidate))
@@ -297,15 +324,21 @@ fn quantile<T: Copy>(sorted: &[T], part: f64) -> Option<T> {
 
 /// The confidence for each number of neighbours and recall, a part of what may be missed left to comparisons.
 pub(crate) fn goals(all: &[Confidences]) -> Goals {
-    let ks = all.iter().map(Vec::len).max().unwrap_or(0);
-    let goal = |of_k: usize| {
-        let mut numbers: Vec<f32> = all.iter().filter_map(|query| query.get(of_k)).flatten().copied().collect();
+    let ks = all.iter().map(|query| query.of_ks.len()).max().unwrap_or(0);
+    let sorted = |mut numbers: Vec<f32>| {
         numbers.par_sort_unstable_by(f32::total_cmp);
+        numbers
+    };
+    let own = sorted(all.iter().map(|query| query.own).collect());
+    let own = quantile(&own, FOUND_BY_ITSELF).unwrap_or(0.0) * OWN_LEEWAY;
+    let goal = |of_k: usize| {
+        let numbers = all.iter().filter_map(|query| query.of_ks.get(of_k)).flatten().copied();
+        let numbers = sorted(numbers.collect());
         CALIBRATED_RECALLS.map(|recall| {
             let part = 1.0 - (1.0 - recall) * (1.0 - LOST_TO_RERANK);
             let least = quantile(&numbers, part).unwrap_or(f32::INFINITY);
             // A search that ends with it has not scanned the leaf before which it had it.
-            f64::from(least.next_up())
+            f64::from(least.max(own).next_up())
         })
     };
     (0..ks).map(goal).collect()
@@ -327,7 +360,10 @@ pub(crate) fn fit(goals: &Goals, all: &[Vec<Vec<Reached>>], items: u64, is_of_qu
             let short = asked.clone().count() - reached().count();
             ranks.resize(ranks.len() + short * k, UNSEEN);
             ranks.sort_unstable();
-            let last = quantile(&ranks, recall).unwrap_or(UNSEEN);
+            let mut own_ranks: Vec<u32> = reached().map(|reached| reached.own_rank).collect();
+            own_ranks.sort_unstable();
+            let own = quantile(&own_ranks, FOUND_BY_ITSELF).unwrap_or(0);
+            let last = quantile(&ranks, recall).map_or(UNSEEN, |last| last.max(own));
             *point = OperatingPoint::OUT_OF_REACH;
             if confidence.is_finite() && last != UNSEEN {
                 let entries = reached().map(|reached| reached.entries).sum::<f64>() / reached().count().max(1) as f64;

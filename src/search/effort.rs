@@ -1,7 +1,8 @@
 //! How much of the forest a search looks at: what a calibration measured for its number of neighbours and its recall.
 
 use super::request::Request;
-use crate::format::record::{CALIBRATED_RECALLS, Calibration, NO_CORRECTION, OperatingPoint, Record};
+use crate::format::record::{CALIBRATED_RECALLS, Calibration, NO_CORRECTION, OperatingPoint, Record, most_measured};
+use crate::metric::Metric;
 
 /// The recall that searches aim at unless they are told otherwise.
 pub(crate) const DEFAULT_RECALL: f32 = 0.95;
@@ -11,6 +12,8 @@ pub(crate) const DEFAULT_RECALL: f32 = 0.95;
 /// Hard data take three times as much. Items that all lie beside copies of themselves would teach less, and queries that
 /// are no items take more.
 const LEAST_CONFIDENCE: f64 = 5.0;
+/// How many times more it is under the dot product, whose confidence knows no margin.
+const WITHOUT_MARGIN: f64 = 4.0;
 /// The same where nothing was measured.
 const UNMEASURED_CONFIDENCE: f64 = 20.0;
 /// Candidates to compare for each neighbour where nothing was measured, by bits of a sketch.
@@ -114,7 +117,8 @@ fn least_confidence(k: usize, recall: f64, record: &Record) -> f64 {
     let copies = f64::from(record.trees) * f64::from(1 + record.spill);
     // What is missed is about as rare as the confidence is large.
     let strictness = (1.0 - f64::from(DEFAULT_RECALL)) / (1.0 - recall).max(1e-3);
-    LEAST_CONFIDENCE * (copies * record.indexed as f64).sqrt() * (k as f64).powf(0.2) * strictness.sqrt()
+    let times = if record.metric() == Metric::DotProduct { WITHOUT_MARGIN } else { 1.0 };
+    times * LEAST_CONFIDENCE * (copies * record.indexed as f64).sqrt() * (k as f64).powf(0.2) * strictness.sqrt()
 }
 
 /// Straight lines between what was measured, in the logarithms of k, of what is missed, and of confidence, comparisons and
@@ -130,6 +134,10 @@ fn measured(calibration: &Calibration, k: usize, recall: f64) -> Option<[f64; 3]
     let at = |value: fn(&OperatingPoint) -> f64| {
         of_ks.at(|k| of_recalls.at(|recall| value(&calibration.points[k][recall]).max(1.0).ln())).exp()
     };
+    // Beyond a part of all items comparing all takes little more, and what lies there was not measured.
+    if k > largest && k as u64 > most_measured(calibration.items) {
+        return None;
+    }
     let times = (k as f64 / largest as f64).max(1.0);
     let all = [
         at(|point| f64::from(point.confidence)) * times,

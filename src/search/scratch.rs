@@ -4,6 +4,7 @@ use std::cell::Cell;
 
 use super::candidates::Candidates;
 use super::filter::Mask;
+use super::stop_rule::Leaves;
 use super::traversal::Progress;
 use crate::kernel::scan::Estimate;
 use crate::sketch::query::Prepared;
@@ -20,6 +21,7 @@ pub(crate) struct Scratch {
     /// Estimates of entries that a filter left out and that looked near enough.
     pub(crate) left_out: Vec<f32>,
     pub(crate) progress: Progress,
+    pub(crate) leaves: Leaves,
 }
 
 thread_local! {

@@ -7,7 +7,6 @@ use super::effort::{Effort, Goal};
 use super::pending::Pending;
 use super::request::{Asking, Request};
 use super::scratch::Scratch;
-use super::stop_rule::Margin;
 use super::{Planted, Searched, Target};
 use crate::error::{Error, Result};
 use crate::format::Key;
@@ -69,8 +68,8 @@ pub(crate) struct Progress {
     yes: f64,
     /// Entries with which more branches are opened.
     reached: f64,
-    /// The least estimate of a leaf with entries that the request admits.
-    first: f32,
+    /// The least estimate of an entry that the request excludes.
+    excluded: f32,
     searched: Searched,
 }
 
@@ -104,8 +103,9 @@ impl<'a, 't> Traversal<'a, 't> {
     ) -> Self {
         let record = target.record;
         scratch.descent.begin(Order::Score, record.trees().map(|(tree, record)| (tree, *record)));
-        scratch.progress = Progress { first: f32::INFINITY, ..Progress::default() };
+        scratch.progress = Progress { excluded: f32::INFINITY, ..Progress::default() };
         scratch.left_out.clear();
+        scratch.leaves.clear();
         if let Some(allowed) = request.filter.allowed {
             // Much more than the entries that will be looked at; all of them if that is less.
             let entries = record.indexed.min(1 << 15);
@@ -158,9 +158,10 @@ impl<'a, 't> Traversal<'a, 't> {
             Goal::Entries(wanted) => entries >= wanted,
             Goal::Confidence(wanted) => {
                 let part = if admitted < entries { (admitted / entries).powf(SMALLER) } else { 1.0 };
-                let margin = Margin { next, ..self.margin() };
-                let farthest = margin.farthest(admitted, wanted * part);
-                farthest.is_some_and(|farthest| candidates.has_within(self.request.k, farthest))
+                let (leaves, metric, k) = (&self.scratch.leaves, self.target.items.of.metric, self.request.k);
+                let farthest = leaves.farthest(metric, next, wanted * part);
+                farthest.is_some_and(|farthest| candidates.has_within(k, farthest))
+                    && leaves.confidence(metric, next, candidates.kth(k)) >= wanted * part
             }
         }
     }
@@ -180,10 +181,15 @@ impl<'a, 't> Traversal<'a, 't> {
         self.ahead.take().map_or(Ok(()), |next| self.scan(next, sink))
     }
 
-    /// The scores of the nearest leaf and of the next one.
-    pub(crate) fn margin(&self) -> Margin {
+    /// The confidence with this score of the k-th candidate.
+    pub(crate) fn confidence(&self, kth: f32) -> f64 {
         let next = self.ahead.as_ref().map_or(f32::INFINITY, |next| next.estimate);
-        Margin { metric: self.target.items.of.metric, first: self.scratch.progress.first, next }
+        self.scratch.leaves.confidence(self.target.items.of.metric, next, kth)
+    }
+
+    /// The least estimate of an entry that the request excludes; infinite if none was met.
+    pub(crate) fn excluded(&self) -> f32 {
+        self.scratch.progress.excluded
     }
 
     /// Opens the branches that so many entries call for.
@@ -256,9 +262,7 @@ impl<'a, 't> Traversal<'a, 't> {
         let (entries, admitted) = (len as f64, admitted as f64 * part);
         progress.entries += entries;
         progress.admitted += admitted;
-        if admitted > 0.0 {
-            progress.first = progress.first.min(next.estimate);
-        }
+        self.scratch.leaves.push(self.target.items.of.metric, next.estimate, admitted);
         Ok(())
     }
 
@@ -291,7 +295,7 @@ impl<'a, 't> Traversal<'a, 't> {
 
     /// Offers what was estimated and is admitted; returns how many entries were asked about, and how many of these are.
     fn select<S: Sink>(&mut self, next: &Next<'t>, sink: &mut S) -> Result<(u32, u32)> {
-        let Scratch { estimates, left_out, .. } = &mut *self.scratch;
+        let Scratch { estimates, left_out, progress, .. } = &mut *self.scratch;
         let (request, pending, asking) = (self.request, self.pending, &self.asking);
         let is_asking = !asking.is_none() || !pending.ids.is_empty();
         let (mut asked, mut yes) = (0u32, 0u32);
@@ -304,6 +308,7 @@ impl<'a, 't> Traversal<'a, 't> {
         let positions = positions.map(|found| (found.position as usize, found.estimate));
         let selected = next.leaf.set.select(positions, |id, estimate| {
             if request.exclude.contains(&id) {
+                progress.excluded = progress.excluded.min(estimate);
                 return;
             }
             if is_asking {
