@@ -32,7 +32,7 @@ const CHUNK: usize = 256;
 const PARTS: usize = 16;
 /// Neighbours that are kept for each that a query is asked for, and at least: those that are as near as the last one count.
 const KEPT: usize = 2;
-const LEAST_KEPT: usize = 256;
+const LEAST_KEPT: usize = 64;
 /// By what part distances may differ that count as equal: they are computed in single precision.
 const EQUAL: f32 = 1e-4;
 

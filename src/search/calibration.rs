@@ -11,6 +11,7 @@
 use rayon::prelude::*;
 
 use super::candidates::{estimate_of, id_of, insert, make_room, packed};
+use super::effort::DEFAULT_RECALL;
 use super::pending::Pending;
 use super::request::Request;
 use super::scratch::Scratch;
@@ -23,6 +24,8 @@ use crate::format::record::{CALIBRATED_RECALLS, Calibration, OperatingPoint, cal
 /// Candidates among which a neighbour has to be by its sketch, for each that is asked for, and at least.
 const CANDIDATES_PER_NEIGHBOUR: usize = 4;
 const LEAST_CANDIDATES: usize = 1024;
+/// New candidates are merged when they are one in so many of those that are kept.
+const MERGED_AT_ONCE: usize = 64;
 /// The part of what may be missed that may be missed because too few vectors are compared exactly.
 const LOST_TO_RERANK: f64 = 0.25;
 /// The part of all items that have to be found by their own vectors. As few queries tell little of so rare an event, their
@@ -31,7 +34,7 @@ const FOUND_BY_ITSELF: f64 = 0.999;
 const OWN_LEEWAY: f32 = 1.5;
 /// One of so many queries is asked for the largest number of neighbours, and for the next largest. They need the fewest
 /// queries: each tells of many neighbours, and takes the longest.
-const ASKED_FOR_MOST: usize = 8;
+const ASKED_FOR_MOST: usize = 16;
 const ASKED_FOR_MANY: usize = 4;
 
 /// How many of the calibrated numbers of neighbours the `i`-th of some queries is asked for.
@@ -140,12 +143,14 @@ fn walk<'t>(
         #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
         let most = (copies * target.record.indexed) as f64 / 2.0;
         loop {
+            walk.ranking.wait();
             let has_more = walk.traversal.look_ahead()?;
             walk.update(has_more);
             let is_over = !has_more || walk.traversal.entries() > most;
             if !visit(&mut walk) || is_over {
                 return Ok(());
             }
+            walk.ranking.new.clear();
             walk.traversal.step(&mut walk.ranking)?;
         }
     })
@@ -153,7 +158,6 @@ fn walk<'t>(
 
 impl Walk<'_, '_, '_> {
     fn update(&mut self, has_more: bool) {
-        self.ranking.merge();
         for (confidence, cut) in self.confidence.iter_mut().zip(&self.near.cuts) {
             if !has_more {
                 *confidence = f64::INFINITY;
@@ -243,9 +247,9 @@ struct Ranking {
     keep: usize,
     /// Estimate above id, ascending.
     best: Vec<u64>,
+    /// Those of the last leaf, and those that are not among the best yet.
     new: Vec<u64>,
-    /// Those of the leaf before.
-    last: Vec<u64>,
+    waiting: Vec<u64>,
     merged: Vec<u64>,
     /// Ids met while merging: a hash table.
     met: Vec<u64>,
@@ -263,21 +267,24 @@ impl Sink for Ranking {
 
 impl Ranking {
     fn new(keep: usize) -> Self {
-        let (best, new, last, merged, met) = Default::default();
-        Self { keep, best, new, last, merged, met }
+        let (best, new, waiting, merged, met) = Default::default();
+        Self { keep, best, new, waiting, merged, met }
+    }
+
+    /// Takes in those of the last leaf. A few may wait: they change little.
+    fn wait(&mut self) {
+        self.waiting.extend_from_slice(&self.new);
+        if self.waiting.len() * MERGED_AT_ONCE >= self.keep {
+            self.merge();
+        }
     }
 
     fn merge(&mut self) {
-        let Self { keep, best, new, last, merged, met } = self;
-        std::mem::swap(new, last);
-        new.clear();
-        if last.is_empty() {
-            return;
-        }
-        last.sort_unstable();
+        let Self { keep, best, waiting, merged, met, .. } = self;
+        waiting.sort_unstable();
         merged.clear();
-        make_room(met, best.len() + last.len());
-        let (mut old, mut fresh) = (best.iter().peekable(), last.iter().peekable());
+        make_room(met, best.len() + waiting.len());
+        let (mut old, mut fresh) = (best.iter().peekable(), waiting.iter().peekable());
         while merged.len() < *keep {
             let is_fresh = fresh.peek().is_some_and(|fresh| old.peek().is_none_or(|old| fresh < old));
             let Some(next) = (if is_fresh { fresh.next() } else { old.next() }) else { break };
@@ -286,6 +293,7 @@ impl Ranking {
             }
         }
         std::mem::swap(best, merged);
+        waiting.clear();
     }
 
     /// The estimate of the k-th candidate; infinite if there are fewer.
@@ -301,11 +309,12 @@ impl Ranking {
 
     /// The ids of the candidates of the last leaf.
     fn new_ids(&self) -> impl Iterator<Item = u32> {
-        self.last.iter().map(|candidate| id_of(*candidate))
+        self.new.iter().map(|candidate| id_of(*candidate))
     }
 
     /// The ids of the best candidates, best first.
-    fn ids(&self) -> impl Iterator<Item = u32> {
+    fn ids(&mut self) -> impl Iterator<Item = u32> {
+        self.merge();
         self.best.iter().map(|candidate| id_of(*candidate))
     }
 }
@@ -320,6 +329,11 @@ impl Ranking {
 fn quantile<T: Copy>(sorted: &[T], part: f64) -> Option<T> {
     let place = (part * sorted.len() as f64).ceil() as usize;
     sorted.get(place.max(1) - 1).copied()
+}
+
+/// Whether an item has to be found by its own vector by a search that aims at this recall.
+fn has_to_find_itself(recall: f64) -> bool {
+    recall >= f64::from(DEFAULT_RECALL) - f64::from(f32::EPSILON)
 }
 
 /// The confidence for each number of neighbours and recall, a part of what may be missed left to comparisons.
@@ -338,7 +352,8 @@ pub(crate) fn goals(all: &[Confidences]) -> Goals {
             let part = 1.0 - (1.0 - recall) * (1.0 - LOST_TO_RERANK);
             let least = quantile(&numbers, part).unwrap_or(f32::INFINITY);
             // A search that ends with it has not scanned the leaf before which it had it.
-            f64::from(least.max(own).next_up())
+            let least = if has_to_find_itself(recall) { least.max(own) } else { least };
+            f64::from(least.next_up())
         })
     };
     (0..ks).map(goal).collect()
@@ -362,7 +377,7 @@ pub(crate) fn fit(goals: &Goals, all: &[Vec<Vec<Reached>>], items: u64, is_of_qu
             ranks.sort_unstable();
             let mut own_ranks: Vec<u32> = reached().map(|reached| reached.own_rank).collect();
             own_ranks.sort_unstable();
-            let own = quantile(&own_ranks, FOUND_BY_ITSELF).unwrap_or(0);
+            let own = quantile(&own_ranks, FOUND_BY_ITSELF).filter(|_| has_to_find_itself(recall)).unwrap_or(0);
             let last = quantile(&ranks, recall).map_or(UNSEEN, |last| last.max(own));
             *point = OperatingPoint::OUT_OF_REACH;
             if confidence.is_finite() && last != UNSEEN {
