@@ -228,6 +228,7 @@ pub(crate) fn reached<'t>(
                 if !std::mem::replace(&mut is_ranked, true) {
                     ranks.clear();
                     ranks.resize(walk.near.ids.len(), UNSEEN);
+                    walk.ranking.merge();
                     for (rank, id) in (0u32..).zip(walk.ranking.ids()) {
                         walk.place(id).into_iter().for_each(|at| ranks[at] = rank);
                     }
@@ -313,8 +314,7 @@ impl Ranking {
     }
 
     /// The ids of the best candidates, best first.
-    fn ids(&mut self) -> impl Iterator<Item = u32> {
-        self.merge();
+    fn ids(&self) -> impl Iterator<Item = u32> {
         self.best.iter().map(|candidate| id_of(*candidate))
     }
 }
