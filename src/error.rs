@@ -26,6 +26,25 @@ pub enum Error {
     )]
     MapFull,
 
+    /// The LMDB table of this name is not one of this crate's.
+    #[error(
+        "the table {name:?} belongs to somebody else: {what}. Choose another name with `Database::open_or_create_named`"
+    )]
+    ForeignTable {
+        /// The name of the table.
+        name: String,
+        /// How it is known.
+        what: &'static str,
+    },
+
+    /// A database was used with a transaction that does not show it.
+    #[error(
+        "this transaction does not show the database: it is of another environment than the database, or of one that was closed \
+         and opened again, or it began before the database was opened, or somebody emptied the table. Open the database in the \
+         environment of the transaction, then begin the transaction"
+    )]
+    OtherEnvironment,
+
     /// A vector has another length than the index.
     #[error("the index holds vectors of {expected} dimensions, got one of {got}: pass a slice of {expected} numbers")]
     Dimensions {

@@ -41,6 +41,7 @@ mod error;
 mod format;
 mod kernel;
 mod metric;
+mod opening;
 mod options;
 mod query;
 mod reader;

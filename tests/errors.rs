@@ -124,10 +124,24 @@ fn raised_by_storage() -> Vec<(Error, Vec<&'static str>)> {
     ]
 }
 
+/// Errors of opening, and of handles that are of another environment.
+fn raised_by_opening() -> Vec<(Error, Vec<&'static str>)> {
+    let (store, other) = (Store::new(), Store::new());
+    let mut wtxn = store.env.write_txn().unwrap();
+    Raw::open(&store).0.clear(&mut wtxn).unwrap();
+    Raw::open(&store).0.put(&mut wtxn, b"theirs", b"an entry").unwrap();
+    wtxn.commit().unwrap();
+    let rtxn = other.env.read_txn().unwrap();
+    vec![
+        (Database::open(&store.env).unwrap_err(), vec!["\"spinney\"", "somebody else", "Choose another name"]),
+        (store.db.indexes(&rtxn).unwrap_err(), vec!["another environment", "closed", "Open the database in"]),
+    ]
+}
+
 #[test]
 fn every_variant_is_raised_and_says_what_to_do() {
     let mut met = BTreeSet::new();
-    for (error, says) in raised_by_input().into_iter().chain(raised_by_storage()) {
+    for (error, says) in raised_by_input().into_iter().chain(raised_by_storage()).chain(raised_by_opening()) {
         let message = error.to_string();
         for part in says {
             assert!(message.contains(part), "{part:?} is missing in {message:?}");
@@ -167,6 +181,10 @@ fn fields_tell_what_was_expected_and_what_was_got() {
     assert!(matches!(next(), Error::FormatTooNew { found: 9, supported: 1 }));
     assert!(matches!(next(), Error::MapFull));
     assert!(matches!(next(), Error::Heed(heed::Error::Mdb(MdbError::DbsFull))));
+    let mut errors = raised_by_opening().into_iter().map(|(error, _)| error);
+    let mut next = || errors.next().unwrap();
+    assert!(matches!(next(), Error::ForeignTable { name, .. } if name == "spinney"));
+    assert!(matches!(next(), Error::OtherEnvironment));
 }
 
 type Operation<'a> = &'a dyn Fn(&mut RwTxn<'_>) -> Option<Error>;

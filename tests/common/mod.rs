@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
-use spinney::heed::{Env, EnvOpenOptions, RwTxn, WithoutTls};
+use spinney::heed::{Env, EnvFlags, EnvOpenOptions, RwTxn, WithoutTls};
 use spinney::roaring::RoaringBitmap;
 use spinney::{Database, Hit, Metric, Nns, Reader, Writer};
 use tempfile::TempDir;
@@ -81,11 +81,18 @@ impl Store {
     }
 }
 
-#[allow(unsafe_code)]
 pub fn open_env(path: &Path, map_size: usize) -> Env<WithoutTls> {
+    open_env_with(path, map_size, 2, EnvFlags::empty())
+}
+
+/// An environment with room for so many tables.
+#[allow(unsafe_code)]
+pub fn open_env_with(path: &Path, map_size: usize, tables: u32, flags: EnvFlags) -> Env<WithoutTls> {
     let mut options = EnvOpenOptions::new().read_txn_without_tls();
-    options.map_size(map_size).max_dbs(2);
-    // SAFETY: the folder belongs to one test, which changes its files through LMDB alone.
+    options.map_size(map_size).max_dbs(tables);
+    // SAFETY: no test relies on what these flags give up: a commit that outlives the machine.
+    unsafe { options.flags(flags) };
+    // SAFETY: the folder belongs to one test, which changes its files through LMDB alone while they are open.
     unsafe { options.open(path).unwrap() }
 }
 
