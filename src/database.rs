@@ -72,7 +72,8 @@ impl Database {
     /// Opens the database named `spinney` without writing; `None` if it was never created.
     ///
     /// # Errors
-    /// [`Error::ForeignTable`] if the name belongs to a table or an entry of somebody else; [`Error::Heed`]: `MDB_DBS_FULL` if `max_dbs` is too small; `MDB_BAD_RSLOT` if a read
+    /// [`Error::ForeignTable`] if the name belongs to a table or an entry of somebody else; [`Error::Truncated`] if the file
+    /// of the environment was cut; [`Error::Heed`]: `MDB_DBS_FULL` if `max_dbs` is too small; `MDB_BAD_RSLOT` if a read
     /// transaction of this thread is open in an environment that was opened without `read_txn_without_tls`.
     pub fn open<T>(env: &Env<T>) -> Result<Option<Self>>
     where

@@ -26,6 +26,18 @@ pub enum Error {
     )]
     MapFull,
 
+    /// The file of the environment ends before its last commit does, as after a copy that was broken off.
+    #[error(
+        "the file of the environment was cut: it has {have} bytes, and its last commit takes {need}. Write nothing to it, and go \
+         back to a whole copy"
+    )]
+    Truncated {
+        /// The length of the file in bytes.
+        have: u64,
+        /// The length it should have at least, in bytes.
+        need: u64,
+    },
+
     /// The LMDB table of this name is not one of this crate's.
     #[error(
         "the table {name:?} belongs to somebody else: {what}. Choose another name with `Database::open_or_create_named`"

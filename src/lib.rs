@@ -38,6 +38,7 @@ mod check;
 mod cluster;
 mod database;
 mod error;
+mod extent;
 mod format;
 mod kernel;
 mod metric;

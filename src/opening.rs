@@ -1,4 +1,4 @@
-//! Opening the LMDB table of a database: it must be of a plain kind and nobody else's.
+//! Opening the LMDB table of a database: the file must be whole, and the table of a plain kind and nobody else's.
 
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,6 +7,7 @@ use heed::types::Bytes;
 use heed::{CommitOrAbort, DatabaseOpener, Env, EnvFlags, MdbError, RoTxn};
 
 use crate::error::{Error, Result};
+use crate::extent;
 use crate::format::mark::{MARK_KEY, Mark};
 use crate::format::{Key, record};
 
@@ -35,6 +36,7 @@ where
 {
     check_name(name)?;
     let rtxn = env.read_txn()?;
+    extent::check(env)?;
     let mut mark = None;
     // A transaction that is not committed gives the slot of the table back.
     let opened = env.open_databases_and_commit(rtxn, |opener, rtxn| {

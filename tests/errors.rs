@@ -132,9 +132,17 @@ fn raised_by_opening() -> Vec<(Error, Vec<&'static str>)> {
     Raw::open(&store).0.put(&mut wtxn, b"theirs", b"an entry").unwrap();
     wtxn.commit().unwrap();
     let rtxn = other.env.read_txn().unwrap();
+    let cut = tempfile::tempdir().unwrap();
+    let env = open_env(cut.path(), 1 << 20);
+    Database::open_or_create(&env).unwrap();
+    let file = std::fs::File::options().write(true).open(cut.path().join("data.mdb")).unwrap();
+    env.prepare_for_closing().wait();
+    file.set_len(8192).unwrap();
+    let env = open_env(cut.path(), 1 << 20);
     vec![
         (Database::open(&store.env).unwrap_err(), vec!["\"spinney\"", "somebody else", "Choose another name"]),
         (store.db.indexes(&rtxn).unwrap_err(), vec!["another environment", "closed", "Open the database in"]),
+        (Database::open(&env).unwrap_err(), vec!["has 8192 bytes", "takes 16384", "Write nothing", "a whole copy"]),
     ]
 }
 
@@ -185,6 +193,7 @@ fn fields_tell_what_was_expected_and_what_was_got() {
     let mut next = || errors.next().unwrap();
     assert!(matches!(next(), Error::ForeignTable { name, .. } if name == "spinney"));
     assert!(matches!(next(), Error::OtherEnvironment));
+    assert!(matches!(next(), Error::Truncated { have: 8192, need: 16384 }));
 }
 
 type Operation<'a> = &'a dyn Fn(&mut RwTxn<'_>) -> Option<Error>;
