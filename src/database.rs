@@ -73,8 +73,9 @@ impl Database {
     ///
     /// # Errors
     /// [`Error::ForeignTable`] if the name belongs to a table or an entry of somebody else; [`Error::Truncated`] if the file
-    /// of the environment was cut; [`Error::Heed`]: `MDB_DBS_FULL` if `max_dbs` is too small; `MDB_BAD_RSLOT` if a read
-    /// transaction of this thread is open in an environment that was opened without `read_txn_without_tls`.
+    /// of the environment was cut; [`Error::DbsFull`] if `max_dbs` is too small; [`Error::ReadersFull`]; [`Error::MapResized`];
+    /// [`Error::Heed`] with `MDB_BAD_RSLOT` if a read transaction of this thread is open in an environment that was opened
+    /// without `read_txn_without_tls`.
     pub fn open<T>(env: &Env<T>) -> Result<Option<Self>>
     where
         for<'e> RoTxn<'e, T>: Deref<Target = RoTxn<'e>>,

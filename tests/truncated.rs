@@ -5,9 +5,7 @@
 mod common;
 
 use std::fs::{self, File};
-use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::*;
@@ -20,8 +18,6 @@ const MAP_SIZE: usize = 256 << 20;
 const DIMS: usize = 40;
 /// Vectors that have pages of their own.
 const LONG_DIMS: usize = 3000;
-/// Set in the other process: the folder of the environment.
-const MARKER: &str = "SPINNEY_TEST_TRUNCATED";
 
 fn open(path: &Path, flags: EnvFlags) -> Env<WithoutTls> {
     open_env_with(path, MAP_SIZE, 2, flags)
@@ -51,7 +47,7 @@ fn try_folder(path: &Path) {
             assert!(have < need && have == fs::metadata(path.join("data.mdb")).unwrap().len(), "{have}, {need}");
             let again = Database::open(&env);
             assert!(matches!(again, Err(Error::Truncated { .. })), "{again:?}");
-            return println!("\nother process: refused");
+            return say("refused");
         }
         opened => opened.unwrap(),
     };
@@ -64,7 +60,7 @@ fn try_folder(path: &Path) {
         writer.build(&mut wtxn, &BuildOptions::default().rebuild(true)).unwrap();
     }
     delete_all(wtxn, db);
-    println!("\nother process: whole");
+    say("whole");
 }
 
 fn delete_all(mut wtxn: spinney::heed::RwTxn<'_>, db: Database) {
@@ -74,27 +70,20 @@ fn delete_all(mut wtxn: spinney::heed::RwTxn<'_>, db: Database) {
     wtxn.commit().unwrap();
 }
 
-/// What another process says of a copy of this file, cut to so many bytes.
+/// What another process says of a copy of this file, cut to so many bytes. A signal would fail it.
+#[track_caller]
 fn outcome(test: &str, file: &Path, length: u64) -> String {
     let dir = tempfile::tempdir().unwrap();
     let copy = dir.path().join("data.mdb");
     fs::copy(file, &copy).unwrap();
     File::options().write(true).open(&copy).unwrap().set_len(length).unwrap();
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(MARKER, dir.path());
-    let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let said = said.lines().find_map(|line| line.strip_prefix("other process: ")).map(str::to_owned);
-    assert_eq!(output.status.signal(), None, "cut to {length} bytes: killed, after it said {said:?}");
-    let error = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "cut to {length} bytes: {error}");
-    said.unwrap()
+    run(command(test, dir.path())).pop().unwrap()
 }
 
 #[test]
 fn cuts_are_refused_and_kill_nobody() {
-    if let Some(path) = std::env::var_os(MARKER) {
-        return try_folder(Path::new(&path));
+    if let Some(path) = told() {
+        return try_folder(&path);
     }
     let test = "cuts_are_refused_and_kill_nobody";
     let seed = Seed::new(7);
@@ -127,8 +116,8 @@ fn cuts_are_refused_and_kill_nobody() {
 /// Where the last pages are free, a cut may take none but these: then nothing is lost.
 #[test]
 fn cuts_that_take_only_free_pages_are_no_cuts() {
-    if let Some(path) = std::env::var_os(MARKER) {
-        return try_folder(Path::new(&path));
+    if let Some(path) = told() {
+        return try_folder(&path);
     }
     // The list of free pages is a part of a page, or has pages of its own.
     for many in [60, 100, 1000] {
