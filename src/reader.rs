@@ -74,7 +74,8 @@ impl<'t> Reader<'t> {
     ///
     /// # Errors
     /// [`Error::IndexNotFound`](crate::Error::IndexNotFound) if there is no such index in this snapshot; [`Error::FormatTooNew`](crate::Error::FormatTooNew);
-    /// [`Error::Corrupted`](crate::Error::Corrupted).
+    /// [`Error::Corrupted`](crate::Error::Corrupted); [`Error::OtherEnvironment`](crate::Error::OtherEnvironment) if the
+    /// transaction does not show the database.
     pub fn open(rtxn: &'t RoTxn<'_>, db: Database, index: u16) -> Result<Self> {
         let (record, metric) = db.record(rtxn, index)?;
         let of = ItemOf { index, dims: record.dims(), metric };

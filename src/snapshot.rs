@@ -63,8 +63,8 @@ impl<'e> Snapshot<'e> {
     /// the global one.
     ///
     /// # Errors
-    /// As [`Reader::open`]; `MDB_READERS_FULL` as [`Error::Heed`](crate::Error::Heed) if there are fewer free reader slots
-    /// than threads.
+    /// As [`Reader::open`]; [`Error::ReadersFull`](crate::Error::ReadersFull) if there are fewer free reader slots than threads;
+    /// [`Error::MapResized`](crate::Error::MapResized).
     ///
     /// # Cost
     /// A read transaction for each thread, less than a microsecond. They are of one snapshot unless a commit slips between;
@@ -275,6 +275,6 @@ mod tests {
             let after_the_last = commits_before.last().copied().unwrap_or(0);
             assert_eq!(opened, after_the_last + 4);
         }
-        assert!(matches!(open_all(5, || Ok(env.read_txn()?)), Err(crate::Error::Heed(_))));
+        assert!(matches!(open_all(5, || Ok(env.read_txn()?)), Err(crate::Error::ReadersFull)));
     }
 }

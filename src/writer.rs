@@ -50,7 +50,7 @@ impl Writer {
     ///
     /// # Errors
     /// [`Error::DimensionsOutOfRange`]; [`Error::MetricMismatch`] or [`Error::DimensionsMismatch`] if the index exists
-    /// and is another; [`Error::FormatTooNew`]; [`Error::Corrupted`]. Nothing is written then.
+    /// and is another; [`Error::FormatTooNew`]; [`Error::Corrupted`]; [`Error::OtherEnvironment`]. Nothing is written then.
     pub fn open_or_create(wtxn: &mut RwTxn<'_>, db: Database, index: u16, options: &IndexOptions) -> Result<Self> {
         let dims = options.checked_dims()?;
         let of = ItemOf { index, dims: options.dims(), metric: options.metric() };
@@ -69,7 +69,7 @@ impl Writer {
     /// Opens an index that exists, whatever its metric and dimensions.
     ///
     /// # Errors
-    /// [`Error::IndexNotFound`]; [`Error::FormatTooNew`]; [`Error::Corrupted`].
+    /// [`Error::IndexNotFound`]; [`Error::FormatTooNew`]; [`Error::Corrupted`]; [`Error::OtherEnvironment`].
     pub fn open(rtxn: &RoTxn<'_>, db: Database, index: u16) -> Result<Self> {
         let (record, metric) = db.record(rtxn, index)?;
         Ok(Self { db, of: ItemOf { index, dims: record.dims(), metric } })

@@ -119,15 +119,62 @@ fn raised_by_storage() -> Vec<(Error, Vec<&'static str>)> {
     vec![
         (corrupted, vec!["item 9 of index 0", "damaged", "`Reader::verify`", "`Writer::repair`", "backup"]),
         (newer, vec!["format version 9", "up to 1", "update the program"]),
-        (full.unwrap_err(), vec!["map is full", "enlarge the map", "run the transaction again"]),
-        (Database::open_or_create(&env).map(|_| ()).unwrap_err(), vec!["LMDB refused", "MDB_DBS_FULL"]),
+        (full.unwrap_err(), vec!["map is full", "cannot be committed", "enlarge the map", "run the transaction again"]),
+        (
+            Database::open_or_create(&env).unwrap_err(),
+            vec!["another named database", "larger", "`EnvOpenOptions::max_dbs`"],
+        ),
+        (raised_by_a_second_reader(), vec!["LMDB refused", "MDB_BAD_RSLOT"]),
+        (of_lmdb(MdbError::ReadersFull), vec!["slots", "end some", "max_readers", "clear_stale_readers"]),
+        (of_lmdb(MdbError::MapResized), vec!["another process", "`Env::resize(0)`", "begin the transaction again"]),
+        (of_disk(28), vec!["did not take", "No space left", "drop this transaction", "make room"]),
+    ]
+}
+
+fn of_lmdb(error: MdbError) -> Error {
+    heed::Error::from(error).into()
+}
+
+fn of_disk(number: i32) -> Error {
+    heed::Error::from(std::io::Error::from_raw_os_error(number)).into()
+}
+
+/// Two read transactions in one thread of an environment that has one for each.
+#[allow(unsafe_code)]
+fn raised_by_a_second_reader() -> Error {
+    let dir = tempfile::tempdir().unwrap();
+    // SAFETY: the folder is this test's alone.
+    let env = unsafe { EnvOpenOptions::new().open(dir.path()).unwrap() };
+    let _first = env.read_txn().unwrap();
+    Database::open(&env).unwrap_err()
+}
+
+/// Errors of opening, and of handles that are of another environment.
+fn raised_by_opening() -> Vec<(Error, Vec<&'static str>)> {
+    let (store, other) = (Store::new(), Store::new());
+    let mut wtxn = store.env.write_txn().unwrap();
+    Raw::open(&store).0.clear(&mut wtxn).unwrap();
+    Raw::open(&store).0.put(&mut wtxn, b"theirs", b"an entry").unwrap();
+    wtxn.commit().unwrap();
+    let rtxn = other.env.read_txn().unwrap();
+    let cut = tempfile::tempdir().unwrap();
+    let env = open_env(cut.path(), 1 << 20);
+    Database::open_or_create(&env).unwrap();
+    let file = std::fs::File::options().write(true).open(cut.path().join("data.mdb")).unwrap();
+    env.prepare_for_closing().wait();
+    file.set_len(8192).unwrap();
+    let env = open_env(cut.path(), 1 << 20);
+    vec![
+        (Database::open(&store.env).unwrap_err(), vec!["\"spinney\"", "somebody else", "Choose another name"]),
+        (store.db.indexes(&rtxn).unwrap_err(), vec!["another environment", "closed", "Open the database in"]),
+        (Database::open(&env).unwrap_err(), vec!["has 8192 bytes", "takes 16384", "Write nothing", "a whole copy"]),
     ]
 }
 
 #[test]
 fn every_variant_is_raised_and_says_what_to_do() {
     let mut met = BTreeSet::new();
-    for (error, says) in raised_by_input().into_iter().chain(raised_by_storage()) {
+    for (error, says) in raised_by_input().into_iter().chain(raised_by_storage()).chain(raised_by_opening()) {
         let message = error.to_string();
         for part in says {
             assert!(message.contains(part), "{part:?} is missing in {message:?}");
@@ -166,7 +213,18 @@ fn fields_tell_what_was_expected_and_what_was_got() {
     assert!(matches!(next(), Error::Corrupted { key: k, .. } if k == key(0, ITEM, 0, 9)));
     assert!(matches!(next(), Error::FormatTooNew { found: 9, supported: 1 }));
     assert!(matches!(next(), Error::MapFull));
-    assert!(matches!(next(), Error::Heed(heed::Error::Mdb(MdbError::DbsFull))));
+    assert!(matches!(next(), Error::DbsFull));
+    assert!(matches!(next(), Error::Heed(heed::Error::Mdb(MdbError::BadRslot))));
+    assert!(matches!(next(), Error::ReadersFull) && matches!(next(), Error::MapResized));
+    assert!(matches!(next(), Error::DiskFull(_)));
+    // EIO of a write that was taken in part, EFBIG, EDQUOT; and what is no such error.
+    assert!([5, 27, 122].iter().all(|number| matches!(of_disk(*number), Error::DiskFull(_))));
+    assert!([13, 22, 9].iter().all(|number| matches!(of_disk(*number), Error::Heed(_))));
+    let mut errors = raised_by_opening().into_iter().map(|(error, _)| error);
+    let mut next = || errors.next().unwrap();
+    assert!(matches!(next(), Error::ForeignTable { name, .. } if name == "spinney"));
+    assert!(matches!(next(), Error::OtherEnvironment));
+    assert!(matches!(next(), Error::Truncated { have: 8192, need: 16384 }));
 }
 
 type Operation<'a> = &'a dyn Fn(&mut RwTxn<'_>) -> Option<Error>;

@@ -1,6 +1,7 @@
 //! Golden bytes: every kind of value, written out. If this test fails, stored indexes have become unreadable.
 
 use super::item::{Components, PendingRef, write_item, write_pending};
+use super::mark::{MARK_KEY, Mark};
 use super::node::{BranchRef, Child, Code, Layout, LeafRef, Packed, branch_value, leaf_value};
 use super::record::Record;
 use super::{BLOCK, Key};
@@ -29,6 +30,13 @@ fn keys() {
     assert_eq!(Key::leaf(1, 2, 0x0A0B_0C0D).to_bytes(), *b"\x00\x01\x04\x02\x0A\x0B\x0C\x0D");
     assert_eq!(Key::free(1, 2, 1).to_bytes(), *b"\x00\x01\x05\x02\x00\x00\x00\x01");
     assert_eq!(Key::item(1, 7).to_bytes(), *b"\x00\x01\x06\x00\x00\x00\x00\x07");
+}
+
+#[test]
+fn mark() {
+    let id = *b"\x01\x02\x03\x04\x05\x06\x07\xF1\xF2\xF3\xF4\xF5\xF6\xF7";
+    assert_eq!(MARK_KEY, [0, 0]);
+    assert_eq!(Mark::from_id(id).to_bytes(), hex("7370696e6e657900 01020304050607 f1f2f3f4f5f6f7"));
 }
 
 #[test]

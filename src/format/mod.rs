@@ -1,12 +1,22 @@
 //! The bytes in LMDB: this module is the specification.
 //!
 //! One LMDB database holds many indexes. Numbers are little-endian, except in keys, which are big-endian so that
-//! LMDB's byte order is the numeric order. Every key has 8 bytes and every value is a multiple of 16 bytes long;
-//! together these make LMDB place every value at an address that is a multiple of 16, so that arrays are read in place
+//! LMDB's byte order is the numeric order. Every key of an index has 8 bytes and every value is a multiple of 16 bytes long;
+//! together these make LMDB place every value at an address that is a multiple of 8, so that arrays are read in place
 //! through checked [`bytemuck`] views. Nothing is decoded, and no bytes whatever make a view panic: a value that does
 //! not follow the specification is [`Error::Corrupted`](crate::Error::Corrupted).
 //!
 //! Unused bytes ("zero" below) are written as zero.
+//!
+//! # Mark ([`mark`]): one per database, under a key of two bytes 0, which comes before all others
+//! | offset | size | field |
+//! |---|---|---|
+//! | 0 | 8 | magic `spinney\0` |
+//! | 8 | 14 | id: chosen at random, so that no other database has it |
+//!
+//! LMDB's header of 8 bytes, this key and this value are 32 bytes together, so that what follows stays where it should. A
+//! table without a mark is one of this crate's if one of its records has their magic: earlier versions wrote no marks. Tables
+//! are created without flags.
 //!
 //! # Key ([`key`])
 //! | offset | size | field |
@@ -114,6 +124,7 @@
 
 pub(crate) mod item;
 pub(crate) mod key;
+pub(crate) mod mark;
 pub(crate) mod node;
 pub(crate) mod record;
 pub(crate) mod set;

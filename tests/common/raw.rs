@@ -38,7 +38,9 @@ impl Raw {
 
     pub fn all(&self, rtxn: &RoTxn<'_>) -> Entries {
         let entries = self.0.iter(rtxn).unwrap().map(Result::unwrap);
-        entries.map(|(key, value)| (key.try_into().unwrap(), value.to_vec())).collect()
+        // The mark of the database is no entry of an index.
+        let of_indexes = entries.filter(|(key, _)| *key != [0, 0]);
+        of_indexes.map(|(key, value)| (key.try_into().unwrap(), value.to_vec())).collect()
     }
 
     pub fn get(&self, rtxn: &RoTxn<'_>, key: [u8; 8]) -> Vec<u8> {
