@@ -26,6 +26,15 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # Development builds
+//! Compiled without optimisation, building and searching an index take some hundred times as long. For `cargo run` and
+//! `cargo test` without `--release`, add to the `Cargo.toml` of your program or workspace:
+//! ```toml
+//! [profile.dev.package."*"]
+//! opt-level = 3
+//! ```
+//! Your own code is compiled as before.
+//!
 //! # Where things are
 //! [`Database`] is the handle on the LMDB database; [`Writer`] changes an index in it, [`Reader`] reads one;
 //! [`Reader::nns`] starts a search; [`Snapshot`] searches from many threads. [`Metric`] says what distances mean,

@@ -1,30 +1,31 @@
 //! The law of crashes: whenever a writer is killed, the store holds whole batches, all that were acknowledged, and is sound.
 //!
-//! The writer is this test binary, which runs the same test with a marker in its environment. 60 kills; 1,000 with
-//! `SPINNEY_LONG`.
+//! The writer says what it is about to do, and is killed when it has said so often enough: while it changes items, builds, or
+//! commits. 60 kills; 1,000 with `SPINNEY_LONG`.
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "common/child.rs"]
+mod child;
 mod common;
 
-use std::io::{BufRead, BufReader};
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::Duration;
 
+use child::{Child, say, told};
 use common::*;
+use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use spinney::heed::{Env, EnvFlags, EnvOpenOptions, WithoutTls};
-use spinney::{BuildMethod, BuildOptions, Database, IndexOptions, Metric, Reader, Writer};
+use spinney::{BuildMethod, BuildOptions, Database, IndexOptions, Metric, Progress, Reader, Writer};
 
 const MAP_SIZE: usize = 512 << 20;
 const DIMS: usize = 12;
 /// A batch adds this many items and deletes as many: those of the batch that was added `KEPT` batches before.
 const BATCH: u32 = 100;
 const KEPT: u32 = 20;
-/// Set in the writer: the folder of the environment.
-const MARKER: &str = "SPINNEY_TEST_CRASHING_WRITER";
-/// Starts each line that the writer says; libtest writes to the same pipe.
-const PREFIX: &str = "writer: ";
+/// What a writer says it is about to do, as often as it does it. Beside these it says how a batch was built once it is there.
+const MOMENTS: [&str; 4] = ["opening", "changing", "building", "committing"];
 
 fn vector(id: u32) -> Vec<f32> {
     let centre = uniform(&mut Rng::seed_from_u64(u64::from(id / 700)), Metric::Euclidean, DIMS);
@@ -36,21 +37,35 @@ fn items(batches: u32) -> Items {
     (batches.saturating_sub(KEPT) * BATCH..batches * BATCH).map(|id| (id, vector(id))).collect()
 }
 
-/// Writes the next batch and, mostly, builds. Tells how.
-fn write_batch(env: &Env<WithoutTls>, db: Database, batch: u32, rng: &mut Rng) -> BuildMethod {
+/// Writes the next batch and, mostly, builds. Tells how. Calls `at` at each of the moments.
+fn write_batch(
+    env: &Env<WithoutTls>,
+    db: Database,
+    batch: u32,
+    rng: &mut Rng,
+    at: &(dyn Fn(&str) + Sync),
+) -> BuildMethod {
     let mut wtxn = env.write_txn().unwrap();
     let writer = Writer::open(&wtxn, db, 0).unwrap();
     for i in 0..BATCH {
+        if i.is_multiple_of(BATCH / 4) {
+            at("changing");
+        }
         let id = batch * BATCH + i;
         writer.add_item(&mut wtxn, id, &vector(id)).unwrap();
         if let Some(old) = id.checked_sub(KEPT * BATCH) {
             assert!(writer.del_item(&mut wtxn, old).unwrap());
         }
     }
+    let progress = |_: &Progress| {
+        at("building");
+        ControlFlow::Continue(())
+    };
     let method = match rng.random_bool(0.9) {
-        true => writer.build(&mut wtxn, &BuildOptions::default()).unwrap().method,
+        true => writer.build(&mut wtxn, &BuildOptions::default().progress(&progress)).unwrap().method,
         false => BuildMethod::Nothing,
     };
+    at("committing");
     wtxn.commit().unwrap();
     method
 }
@@ -68,17 +83,18 @@ fn open_in_some_way(dir: &Path, rng: &mut Rng) -> Env<WithoutTls> {
     unsafe { options.open(dir).unwrap() }
 }
 
+/// Says at each moment how many batches there are.
 fn write_for_ever(dir: &Path) {
     let mut rng = Seed::new(1).rng(1);
+    say("opening", 0);
     let env = open_in_some_way(dir, &mut rng);
     let db = Database::open(&env).unwrap().expect("the first process has created it");
     env.clear_stale_readers().unwrap();
     let mut batch = batches(&env, db);
-    println!("\n{PREFIX}ready {batch}");
     loop {
-        let method = write_batch(&env, db, batch, &mut rng);
+        let method = write_batch(&env, db, batch, &mut rng, &|moment| say(moment, batch));
         batch += 1;
-        println!("\n{PREFIX}{method:?} {batch}");
+        say(&format!("{method:?}"), batch);
     }
 }
 
@@ -100,47 +116,42 @@ fn create(dir: &Path) {
     env.prepare_for_closing().wait();
 }
 
-/// Runs a writer for a while, and kills it. Returns what it said: how each batch was built, and the number of batches.
+/// Runs a writer, and kills it at some moment. Returns all that it said: the last is what it was about to do.
 fn life(dir: &Path, rng: &mut Rng) -> Vec<(String, u32)> {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "a_killed_writer_leaves_whole_batches", "--nocapture", "--test-threads=1"])
-        .env(MARKER, dir)
-        .env("SPINNEY_SEED", rng.random::<u64>().to_string())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-    let understood = |line: String| {
-        let (what, batch) = line.strip_prefix(PREFIX)?.split_once(' ')?;
-        Some((what.to_owned(), batch.parse().unwrap()))
+    let mut writer = Child::start("a_killed_writer_leaves_whole_batches", dir, rng.random());
+    let moment = *MOMENTS.choose(rng).unwrap();
+    // A batch has one commit, four parts of changes, and many steps of a build.
+    let times = match moment {
+        "opening" => 1,
+        "committing" => rng.random_range(1..4),
+        _ => rng.random_range(1..20),
     };
-    let mut said = Vec::new();
-    // Some are killed while they open the environment.
-    if rng.random_range(0..8) > 0 {
-        said.extend(lines.by_ref().find_map(understood));
+    let (mut said, mut heard) = (Vec::new(), 0);
+    while heard < times {
+        let (what, batches) = writer.hear().expect("it writes for ever");
+        heard += usize::from(what == moment);
+        said.push((what, batches));
     }
-    std::thread::sleep(Duration::from_micros(rng.random_range(0..60_000)));
-    child.kill().unwrap();
-    child.wait().unwrap();
-    said.extend(lines.filter_map(understood));
+    said.extend(writer.kill());
     said
 }
 
 #[test]
 fn a_killed_writer_leaves_whole_batches() {
-    if let Some(dir) = std::env::var_os(MARKER) {
-        return write_for_ever(Path::new(&dir));
+    if let Some(dir) = told() {
+        return write_for_ever(&dir);
     }
     let seed = Seed::new(510);
     let mut rng = seed.rng(0);
     let dir = tempfile::tempdir().unwrap();
     create(dir.path());
     let (mut before, mut incremental, mut bulk) = (KEPT, 0, 0);
+    let (mut died, mut ended_within): (BTreeMap<String, u32>, _) = (BTreeMap::new(), [0, 0]);
     let kills = if is_long() { 1000 } else { 60 };
     for kill in 0..kills {
         let said = life(dir.path(), &mut rng);
-        let acknowledged = said.last().map_or(before, |(_, batches)| *batches);
+        let acknowledged = said.iter().map(|(_, batches)| *batches).max().unwrap_or(0).max(before);
+        *died.entry(said.last().map(|(what, _)| what.clone()).unwrap_or_default()).or_default() += 1;
         incremental += said.iter().filter(|(how, _)| how == "Incremental").count();
         bulk += said.iter().filter(|(how, _)| how == "Bulk").count();
 
@@ -149,6 +160,7 @@ fn a_killed_writer_leaves_whole_batches() {
         let there = batches(&env, db);
         let is_prefix = (acknowledged..=acknowledged + 1).contains(&there);
         assert!(is_prefix, "kill {kill}: {there} batches are there, and {acknowledged} were acknowledged");
+        ended_within[(there - acknowledged) as usize] += 1;
         let expected = items(there);
         let rtxn = env.read_txn().unwrap();
         let reader = Reader::open(&rtxn, db, 0).unwrap();
@@ -168,11 +180,13 @@ fn a_killed_writer_leaves_whole_batches() {
         before = there;
         if rng.random_bool(0.3) {
             // The lock of the dead writer is free.
-            write_batch(&env, db, there, &mut rng);
+            write_batch(&env, db, there, &mut rng, &|_| {});
             before += 1;
         }
         env.prepare_for_closing().wait();
     }
-    println!("{before} batches; {incremental} builds were incremental, {bulk} in bulk");
-    assert!(before > KEPT + kills as u32 / 2 && incremental > 2 * bulk, "{before}, {incremental}, {bulk}");
+    println!("{before} batches; {incremental} builds were incremental, {bulk} in bulk; killed after {died:?}");
+    println!("{} commits had not been done, {} had been and not been told", ended_within[0], ended_within[1]);
+    assert!(before > KEPT + kills / 2 && incremental > 2 * bulk, "{before}, {incremental}, {bulk}");
+    assert!(died.len() > 2, "{died:?}");
 }

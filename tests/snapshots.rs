@@ -14,7 +14,6 @@ mod support;
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::{Duration, Instant};
 
 use rand::RngExt;
 use spinney::{BuildMethod, BuildOptions, Error, Progress, Reader, Writer};
@@ -22,23 +21,27 @@ use support::world::{self, Kept};
 use support::{Opened, Rng, rng};
 
 const MAP_BYTES: usize = 1 << 30;
-/// How long the writer goes on, at least.
-const RUN: Duration = Duration::from_secs(5);
-/// Versions that a kept reader outlives before it is closed.
+/// Versions that the writer writes, at least.
+const VERSIONS: u32 = 60;
+/// Versions that a kept reader outlives before it is closed, and how often each thread that reads keeps one so long, at least.
 const KEPT_FOR: u32 = 8;
+const KEPT: u32 = 4;
 
 /// What the threads tell each other.
 #[derive(Default)]
 struct Shared {
     /// The last version whose commit has returned.
     committed: AtomicU32,
+    /// Set when a thread ends.
     is_over: AtomicBool,
+    /// How often each thread that reads has kept a reader to the end.
+    kept: [AtomicU32; 2],
     /// Builds, and how many of them were incremental.
     builds: AtomicU32,
     incremental: AtomicU32,
 }
 
-/// Sets `is_over` when the writer ends, whichever way: readers must not wait for a writer that panicked.
+/// Sets `is_over` when a thread ends, whichever way: nobody must wait for one that panicked.
 struct Over<'a>(&'a AtomicBool);
 
 impl Drop for Over<'_> {
@@ -77,9 +80,10 @@ fn step(opened: &Opened, writer: &Writer, shared: &Shared, rng: &mut Rng) {
 
 /// Opens snapshot after snapshot until the writer is done. Keeps one open over many commits, time and again.
 ///
-/// Returns how many snapshots it has seen, and how many it has kept to the end.
-fn read(opened: &Opened, shared: &Shared, mut rng: Rng) -> (u32, u32) {
-    let (mut seen, mut kept_to_the_end, mut last) = (0, 0, 0);
+/// Returns how many snapshots it has seen.
+fn read(opened: &Opened, shared: &Shared, kept_to_the_end: &AtomicU32, mut rng: Rng) -> u32 {
+    let _over = Over(&shared.is_over);
+    let (mut seen, mut last) = (0, 0);
     loop {
         let is_over = shared.is_over.load(Ordering::SeqCst);
         let kept_txn = opened.env.read_txn().unwrap();
@@ -93,7 +97,7 @@ fn read(opened: &Opened, shared: &Shared, mut rng: Rng) -> (u32, u32) {
             (last, seen) = (version, seen + 1);
             kept.check(&kept_txn, opened.db);
             if version >= kept.version + KEPT_FOR {
-                kept_to_the_end += 1;
+                kept_to_the_end.fetch_add(1, Ordering::SeqCst);
                 break;
             }
             if shared.is_over.load(Ordering::SeqCst) {
@@ -101,7 +105,7 @@ fn read(opened: &Opened, shared: &Shared, mut rng: Rng) -> (u32, u32) {
             }
         }
         if is_over {
-            return (seen, kept_to_the_end);
+            return seen;
         }
     }
 }
@@ -115,22 +119,29 @@ fn snapshots_are_whole_and_stay_as_they_are() {
     let shared = Shared::default();
     std::thread::scope(|scope| {
         let (opened, shared) = (&opened, &shared);
-        let readers = [1, 2].map(|number| scope.spawn(move || read(opened, shared, rng(seed + number))));
+        let readers = [0, 1].map(|number| {
+            let rng = rng(seed + 1 + number as u64);
+            scope.spawn(move || read(opened, shared, &shared.kept[number], rng))
+        });
         let over = Over(&shared.is_over);
-        let (start, mut rng) = (Instant::now(), rng(seed));
-        while start.elapsed() < RUN || shared.committed.load(Ordering::SeqCst) < 2 * KEPT_FOR {
+        let mut rng = rng(seed);
+        let is_enough = || {
+            let is_kept = shared.kept.iter().all(|kept| kept.load(Ordering::SeqCst) >= KEPT);
+            is_kept && shared.committed.load(Ordering::SeqCst) >= VERSIONS
+        };
+        while !is_enough() && !shared.is_over.load(Ordering::SeqCst) {
             step(opened, &writer, shared, &mut rng);
         }
         drop(over);
         let committed = shared.committed.load(Ordering::SeqCst);
-        for reader in readers {
-            let (seen, kept) = reader.join().unwrap();
+        for (reader, kept) in readers.into_iter().zip(&shared.kept) {
+            let seen = reader.join().unwrap();
             println!(
-                "{committed} versions; a reader saw {seen} snapshots and kept {kept} over {KEPT_FOR} versions each"
+                "{committed} versions; a reader saw {seen} snapshots and kept {kept:?} over {KEPT_FOR} versions each"
             );
-            assert!(seen > 1);
         }
     });
+    assert!(shared.committed.load(Ordering::SeqCst) >= VERSIONS, "all ended before their time");
     // When nobody reads or writes any more, the last version is there.
     let rtxn = opened.env.read_txn().unwrap();
     let last = world::check(&Reader::open(&rtxn, opened.db, 0).unwrap(), &mut rng(seed));

@@ -157,8 +157,8 @@ impl Watchdog {
                 let now = trial.load(Ordering::Relaxed);
                 same = if now == last { same + 1 } else { 0 };
                 last = now;
-                if same > 60 {
-                    eprintln!("trial {now} has run for a minute: an endless loop");
+                if same > 900 {
+                    eprintln!("trial {now} has run for a quarter of an hour: an endless loop");
                     std::process::abort();
                 }
                 drop(trial);
