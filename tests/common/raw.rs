@@ -1,8 +1,6 @@
 //! The stored bytes under an index, and an index to damage.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use rand::RngExt;
 use rand::seq::IndexedRandom;
@@ -117,58 +115,38 @@ pub fn read_all(store: &Store, rtxn: &RoTxn<'_>) -> Vec<Error> {
     errors.extend(reader.ids().unwrap().find_map(Result::err));
     errors.extend(reader.items().unwrap().find_map(Result::err));
     errors.extend(reader.item_vector(1).err());
+    errors.extend(answers(&reader).into_iter().filter_map(Result::err));
+    errors.extend(reader.verify().err());
+    errors
+}
+
+/// What some questions of all kinds are answered.
+pub fn answers(reader: &Reader<'_>) -> Vec<Result<Vec<Hit>, Error>> {
     let query = vec![1.0; reader.dims()];
     let filter: RoaringBitmap = (0..2000).filter(|id| id % 5 > 0).collect();
-    let searches = [
+    let paged = || {
+        let mut pages = reader.nns(4).pages(&query)?;
+        Ok([pages.next_page()?, pages.next_page()?].concat())
+    };
+    let answers = vec![
         reader.nns(10).by_vector(&query),
         reader.nns(10).search_k(1).by_vector(&query),
         reader.nns(3).search_k(usize::MAX).oversampling(2.0).by_vector(&query),
         reader.nns(10).filter(&filter).by_vector(&query),
         reader.nns(usize::MAX).by_vector(&query),
         reader.nns(10).exact().by_vector(&query),
+        reader.nns(10).exact().parallel().by_vector(&query),
         reader.nns(10).by_item(1).map(Option::unwrap_or_default),
+        reader.nns(5).by_any(&[1u32.into(), (&query).into()]),
+        paged(),
     ];
-    for result in searches {
-        match result {
-            Ok(hits) => assert_unique(&hits),
-            Err(error) => errors.push(error),
-        }
-    }
-    errors
+    answers.iter().flatten().for_each(|hits| assert_valid(hits));
+    answers
 }
 
-fn assert_unique(hits: &[Hit]) {
+fn assert_valid(hits: &[Hit]) {
     let ids: BTreeSet<u32> = hits.iter().map(|hit| hit.id).collect();
     assert_eq!(ids.len(), hits.len(), "an item comes twice");
-}
-
-/// Ends the process when a trial takes so long that it must be an endless loop.
-pub struct Watchdog(Arc<AtomicU64>);
-
-impl Watchdog {
-    pub fn new() -> Self {
-        let trial = Arc::new(AtomicU64::new(0));
-        let watched = Arc::downgrade(&trial);
-        std::thread::spawn(move || {
-            let (mut last, mut same) = (0, 0);
-            while let Some(trial) = watched.upgrade() {
-                let now = trial.load(Ordering::Relaxed);
-                same = if now == last { same + 1 } else { 0 };
-                last = now;
-                if same > 60 {
-                    eprintln!("trial {now} has run for a minute: an endless loop");
-                    std::process::abort();
-                }
-                drop(trial);
-                std::thread::sleep(std::time::Duration::from_secs(1));
-            }
-        });
-        Self(trial)
-    }
-
-    pub fn next(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
 }
 
 /// Changes some bytes of any value.
