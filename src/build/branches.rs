@@ -9,10 +9,9 @@ use super::site::Site;
 use crate::cluster::{Matrix, split};
 use crate::error::{Error, Result};
 use crate::format::Key;
-use crate::format::node::{BranchRef, Child, Packed, branch_value, is_near_weight};
+use crate::format::node::{Child, Packed, branch_value, is_near_weight};
 use crate::sketch::block::Sketches;
 use crate::tree::hierarchy::MAX_CHILDREN;
-use crate::tree::nodes::known_node;
 
 /// Children a branch has at least, unless it is the root.
 const MIN_CHILDREN: usize = MAX_CHILDREN / 8;
@@ -148,7 +147,7 @@ impl<'e, 'a> Branches<'e, 'a> {
             return Ok(());
         }
         let (key, site) = (self.key(id), self.edit.site);
-        let branch = BranchRef::parse(key, known_node(site.db, self.edit.rtxn, key)?, site.of.dims, site.of.metric)?;
+        let branch = site.take_branch(self.edit.rtxn, key)?;
         if branch.node.level != level {
             return Err(Error::corrupted(key, "a branch at another height than its parent says"));
         }
@@ -251,7 +250,7 @@ impl<'e, 'a> Branches<'e, 'a> {
     /// The other branches that the parent names as it is stored.
     fn stored_siblings(&self, id: u32, parent: u32) -> Result<Vec<u32>> {
         let (site, key) = (self.edit.site, self.key(parent));
-        let stored = BranchRef::parse(key, known_node(site.db, self.edit.rtxn, key)?, site.of.dims, site.of.metric)?;
+        let stored = site.branch(self.edit.rtxn, key)?;
         let others = stored.children.iter().copied();
         Ok(others.filter(|other| *other != id && !self.gone.contains(other)).collect())
     }
@@ -323,8 +322,7 @@ impl<'e, 'a> Branches<'e, 'a> {
             return Ok(branch.centroid.clone());
         }
         let key = self.key(id);
-        let branch = BranchRef::parse(key, known_node(site.db, rtxn, key)?, site.of.dims, site.of.metric)?;
-        Ok(branch.node.centroid.to_vec())
+        Ok(site.branch(rtxn, key)?.node.centroid.to_vec())
     }
 
     /// Tells the parent what became of a branch and of those split off from it.

@@ -173,7 +173,7 @@ fn change_leaves(workers: &mut Workers<'_>, edit: &mut TreeEdit<'_>, edits: BTre
     let (site, tree) = (edit.site, edit.tree);
     let changed = workers.map(BuildPhase::Changing, edits.len(), |rtxn, task| {
         let (leaf, change) = &edits[task];
-        let mut edit = LeafEdit::load(&site.leaf(rtxn, Key::leaf(site.of.index, tree, *leaf))?);
+        let mut edit = site.take_leaf(rtxn, Key::leaf(site.of.index, tree, *leaf))?;
         change.removals.iter().for_each(|id| {
             edit.remove(*id);
         });

@@ -46,7 +46,12 @@
 //! | 600 | 24 x 8 | for k = 1, 10, 100 and in each for recall .5, .7, .8, .9, .95, .98, .99, .995: sketches to scan and vectors to compare exactly, `u32` each |
 //! | 792 | 24 x 4 | for the same k and recalls: the assurance with which searches end, `u32`; if one is 0, none was measured, and they end after so many sketches |
 //! | 888 | 128 | zero |
-//! | 1016 | 8 | check, `u64`: c = 0xCBF29CE484222325, then c = (c ^ word) * 0x100000001B3 mod 2^64 for each `u64` before it |
+//! | 1016 | 8 | check of the bytes before it |
+//!
+//! # Check: by which bytes that were changed are told
+//! Of the words w, `u64` each: c = 0xCBF29CE484222325, then c = (c ^ w) * 0x100000001B3 mod 2^64 for each; it is stored as `u64`.
+//! Origins and nodes have one *in lanes*: of four words, which are the checks of the words whose number is 0, 1, 2 and 3
+//! modulo 4.
 //!
 //! The assurance of a search is e (d / d_k)^8, with e the entries of the leaves it has scanned, d the distance of the nearest
 //! leaf left and d_k that of its min(k, 10)-th candidate, as sketches tell them, and (d / d_k)^2 kept between 1/4 and 4.
@@ -69,10 +74,12 @@
 //! | 2 | 14 | zero |
 //! | 16 | | if indexed: the item value that the forest was built with |
 //!
-//! # Origin
+//! # Origin ([`origin`])
 //! | offset | size | field |
 //! |---|---|---|
 //! | 0 | | dims `f32`: a point among the items at the last bulk build (the median of some), zero up to a multiple of 16 |
+//! | | 8 | check in lanes of the bytes before it |
+//! | | 8 | zero |
 //!
 //! # Free ids: node ids below the next one of their tree that no node has, the lowest of those given back since the bulk build
 //! | offset | size | field |
@@ -96,7 +103,8 @@
 //! | 8 | 4 | width, `u32` |
 //! | 12 | 4 | set bytes: length of the roaring bitmap (leaf), else 0 |
 //! | 16 | 8 | weight, `u64`: its entries (leaf), or the sum of its children's weights as it has them (branch) |
-//! | 24 | 40 | zero |
+//! | 24 | 8 | check in lanes of the whole value, with zeros in place of the check |
+//! | 32 | 32 | zero |
 //! | 64 | 4 width | centroid c, `f32`, in work space |
 //! | | 4 width | code 1 only: steps of the grid, `f32` per dimension |
 //! | | | leaf: the ids of its entries, ascending, as a standard Roaring bitmap without run containers, padded to 16 |
@@ -109,9 +117,11 @@
 //! upper half of an `f32` (bfloat16).
 //! Children of a branch are sorted by id. How codes and factors are computed is said in [`sketch`](crate::sketch).
 
+mod check;
 pub(crate) mod item;
 pub(crate) mod key;
 pub(crate) mod node;
+pub(crate) mod origin;
 pub(crate) mod record;
 pub(crate) mod set;
 

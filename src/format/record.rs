@@ -2,6 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::check::check_of;
 use super::{CHANGES_PER_MENDED, FORMAT_VERSION, Key, LEAF_SIZES, MAX_DIMS, MAX_TREES};
 use crate::error::{Error, Result};
 use crate::metric::Metric;
@@ -99,13 +100,6 @@ const _: () = assert!(RECORD_BYTES == 1024);
 /// Where the check is.
 const CHECK: usize = RECORD_BYTES - 8;
 
-/// A number by which bytes that were changed are told: FNV-1a (Fowler, Noll, Vo) over the words before it. No other value of
-/// any one word has the same.
-fn check_of(bytes: &[u8; RECORD_BYTES]) -> u64 {
-    let words = bytes[..CHECK].chunks_exact(8).map(bytemuck::pod_read_unaligned::<u64>).map(u64::from_le);
-    words.fold(0xCBF2_9CE4_8422_2325, |check, word| (check ^ word).wrapping_mul(0x0000_0100_0000_01B3))
-}
-
 /// A forest cannot be higher: a branch has at least two children but for the root.
 const MAX_HEIGHT: u32 = 32;
 
@@ -128,7 +122,7 @@ impl Record {
     /// The bytes that are stored.
     pub(crate) fn to_bytes(self) -> [u8; RECORD_BYTES] {
         let mut bytes: [u8; RECORD_BYTES] = bytemuck::cast(self);
-        let check = check_of(&bytes).to_le_bytes();
+        let check = check_of(&bytes[..CHECK]).to_le_bytes();
         bytes[CHECK..].copy_from_slice(&check);
         bytes
     }
@@ -147,7 +141,7 @@ impl Record {
         }
         let bytes: &[u8; RECORD_BYTES] = bytes.try_into().map_err(|_| bad("an index record is 1024 bytes long"))?;
         let record: Self = bytemuck::pod_read_unaligned(bytes);
-        if record.check != check_of(bytes) {
+        if record.check != check_of(&bytes[..CHECK]) {
             return Err(bad("the check of an index record is not that of its bytes"));
         }
         let record = Self { check: 0, ..record };
