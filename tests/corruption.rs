@@ -3,6 +3,10 @@
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
+#[path = "corruption/forged.rs"]
+mod forged;
+#[path = "verify/patient.rs"]
+mod patient;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

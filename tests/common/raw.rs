@@ -56,8 +56,8 @@ pub fn seal(kind: u8, value: &mut [u8]) {
     let n = value.len();
     let (at, lanes) = match kind {
         RECORD if n == 1024 => (1016, 1),
-        ORIGIN if n % 16 == 0 && n >= 16 => (n - 16, 4),
-        BRANCH | LEAF if n % 16 == 0 && n >= 64 => (24, 4),
+        ORIGIN if n.is_multiple_of(16) && n >= 16 => (n - 16, 4),
+        BRANCH | LEAF if n.is_multiple_of(16) && n >= 64 => (24, 4),
         _ => return,
     };
     value[at..at + 8].fill(0);
