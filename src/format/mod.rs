@@ -99,7 +99,7 @@
 //! | 1 | 1 | code: 0 rotated (b-bit grid, two factors per entry), 1 grid (Manhattan), 2 bits (Hamming leaves) |
 //! | 2 | 1 | bits per dimension b: 1, 2 or 4 |
 //! | 3 | 1 | zero |
-//! | 4 | 4 | len: how many entries, `u32` |
+//! | 4 | 4 | len: how many entries, `u32`: up to 4,096 (leaf) or 128 (branch) |
 //! | 8 | 4 | width, `u32` |
 //! | 12 | 4 | set bytes: length of the roaring bitmap (leaf), else 0 |
 //! | 16 | 8 | weight, `u64`: its entries (leaf), or the sum of its children's weights as it has them (branch) |
@@ -146,6 +146,9 @@ pub(crate) const MAX_TREES: usize = 16;
 
 /// Entries that a leaf can be limited to.
 pub(crate) const LEAF_SIZES: std::ops::RangeInclusive<u32> = 32..=4096;
+
+/// Children that a branch has at most.
+pub(crate) const MAX_CHILDREN: usize = 128;
 
 /// Changes that call for the mending of one leaf in each tree. Fewer wait in the record until they are so many.
 pub(crate) const CHANGES_PER_MENDED: u32 = 32;

@@ -4,7 +4,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::check::Lanes;
 use super::set::{SetRef, write_set};
-use super::{BLOCK, Key, pad, width};
+use super::{BLOCK, Key, MAX_CHILDREN, pad, width};
 use crate::error::{Error, Result};
 use crate::kernel::prefetch::prefetch;
 use crate::metric::Metric;
@@ -233,6 +233,9 @@ impl<'t> BranchRef<'t> {
         let (header, mut node) = parse_front(&mut rest, dims)?;
         if header.level == 0 || header.set_bytes != 0 || node.layout.code == Code::Bits {
             return Err("a branch with the header of a leaf");
+        }
+        if node.len > MAX_CHILDREN {
+            return Err("a branch of more children than a branch can have");
         }
         let (children, weights) = (list(&mut rest, node.len)?, list(&mut rest, node.len)?);
         let norms = if metric == Metric::DotProduct { list(&mut rest, node.len)? } else { &[] };

@@ -100,8 +100,10 @@ const _: () = assert!(RECORD_BYTES == 1024);
 /// Where the check is.
 const CHECK: usize = RECORD_BYTES - 8;
 
+/// How many ids there are. No count of a record goes beyond, or the record could not be read again.
+pub(crate) const ALL_IDS: u64 = 1 << 32;
 /// A forest cannot be higher: a branch has at least two children but for the root.
-const MAX_HEIGHT: u32 = 32;
+pub(crate) const MAX_HEIGHT: u32 = 32;
 
 impl Record {
     /// The record of an index without items.
@@ -150,15 +152,15 @@ impl Record {
             (version > 0, "format version 0 was never written"),
             (record.storage == storage_of(metric), "the storage does not fit the metric"),
             ((1..=MAX_DIMS).contains(&record.dims()), "dims out of range"),
-            (record.items <= 1 << 32 && record.indexed <= 1 << 32, "more items than there are ids"),
-            (record.pending <= 1 << 32, "more pending marks than there are ids"),
+            (record.items.max(record.indexed) <= ALL_IDS, "more items than there are ids"),
+            (record.pending <= ALL_IDS, "more pending marks than there are ids"),
             (usize::from(record.trees.max(record.shape_trees)) <= MAX_TREES, "more trees than a forest can have"),
             (record.tree.iter().all(|tree| tree.height <= MAX_HEIGHT), "a tree is higher than a tree can be"),
             (record.trees > 0 || record.indexed == 0, "items are in a forest without trees"),
             (record.trees > 0 || record.pending == 0, "there are pending marks without a forest"),
             (record.unmended < CHANGES_PER_MENDED, "more changes wait for mending than a build leaves"),
             (record.trees == 0 || record.trees == record.shape_trees, "two numbers of trees"),
-            (record.calibration.items <= 1 << 32, "more items were calibrated with than there are ids"),
+            (record.calibration.items <= ALL_IDS, "more items were calibrated with than there are ids"),
             (record.shape_trees == 0 || record.has_valid_shape(), "the shape of the forest is out of range"),
         ];
         match checks.into_iter().find(|(holds, _)| !holds) {

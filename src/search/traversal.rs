@@ -102,7 +102,6 @@ pub(crate) struct Traversal<'a, 't> {
     pending: &'a Pending,
     request: &'a Request<'a>,
     scratch: &'a mut Scratch,
-    most_leaves: u64,
 }
 
 impl<'a, 't> Traversal<'a, 't> {
@@ -133,8 +132,7 @@ impl<'a, 't> Traversal<'a, 't> {
         request: &'a Request<'a>,
         scratch: &'a mut Scratch,
     ) -> Self {
-        let most_leaves = target.record.trees().map(|(_, tree)| u64::from(tree.next_leaf)).sum();
-        Self { target, planted, pending, request, scratch, most_leaves }
+        Self { target, planted, pending, request, scratch }
     }
 
     /// Scans leaves until the effort is met and `is_full` says that enough has been found.
@@ -236,9 +234,6 @@ impl<'a, 't> Traversal<'a, 't> {
         }
         progress.leaves += 1;
         progress.last = met.estimate;
-        if progress.leaves > self.most_leaves {
-            return Err(Error::corrupted(key, "this leaf or one of its like is reached on two ways"));
-        }
         let leaf = self.planted.nodes.leaf(met.tree, met.id)?;
         if self.request.filter.allowed.is_none() {
             leaf.prefetch();
