@@ -208,8 +208,8 @@ impl<'t> Reader<'t> {
     /// Reads the whole index and reports every invariant that does not hold, as data: see [`Verification`].
     ///
     /// Every item must be in exactly the leaves it should be in, and no other; every node must be reached once from the
-    /// root of its tree; counts, pending marks and free ids must be right; and every sketch must be what encoding the
-    /// stored vector gives. [`Writer::repair`](crate::Writer::repair) mends what can be mended.
+    /// root of its tree; counts, pending marks and free ids must be right; every sketch must be what encoding the
+    /// stored vector gives; and the origin and all nodes must have the bytes that were written. [`Writer::repair`](crate::Writer::repair) mends what can be mended.
     ///
     /// # Cost
     /// Encodes every entry of the forest again: some microseconds for each item.

@@ -6,7 +6,7 @@ use crate::build;
 use crate::database::{Database, ItemOf};
 use crate::error::{Error, Result};
 use crate::format::item::{ItemRef, PendingRef, write_item, write_pending};
-use crate::format::record::Record;
+use crate::format::record::{ALL_IDS, Record};
 use crate::format::{Key, Kind};
 use crate::metric::Metric;
 use crate::options::{BuildOptions, BuildStats, IndexOptions};
@@ -318,7 +318,7 @@ impl Writer {
         buffers: &mut Buffers,
     ) -> Result<()> {
         if !self.mark(wtxn, record, id, true, buffers)? {
-            record.items += 1;
+            record.items = record.items.saturating_add(1).min(ALL_IDS);
         }
         let item = vector.as_item();
         write_item(&mut buffers.value, item.squared_norm, item.components);
@@ -372,7 +372,7 @@ impl Writer {
         }
         write_pending(&mut buffers.mark, &PendingRef { is_live, indexed });
         self.db.put(wtxn, key, &buffers.mark)?;
-        record.pending += u64::from(!had_mark);
+        record.pending = record.pending.saturating_add(u64::from(!had_mark)).min(ALL_IDS);
         Ok(exists)
     }
 }

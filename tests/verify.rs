@@ -14,6 +14,7 @@ use common::*;
 use damage::{Damage, OF_ITEMS, OF_NODES, RECORD_KEY};
 use patient::{DIMS, Subject, TREES, build_options, id};
 use rand::RngExt;
+use rand::seq::IndexedRandom;
 use spinney::heed::{RoTxn, RwTxn};
 use spinney::{BuildMethod, BuildOptions, Error, IndexOptions, Metric, Reader, Writer};
 
@@ -152,6 +153,34 @@ fn a_bit_that_flips_in_the_record_is_named_and_mended() {
             let error = Writer::repair(&mut patient.wtxn, subject.store.db, 0, &options, &build_options()).unwrap_err();
             assert!(matches!(error, Error::Corrupted { .. }), "{error}");
             assert!(subject.raw.all(&patient.wtxn) == before);
+        }
+    }
+}
+
+/// Whatever bit of it flips, a node or an origin is named: those, too, on which nothing else depends that is stored. Searches
+/// go by all of them.
+#[test]
+fn a_bit_that_flips_in_a_node_or_in_the_origin_is_named() {
+    let seed = Seed::new(406);
+    for (part, metric) in (0u64..).zip(METRICS) {
+        let mut rng = seed.rng(part);
+        let subject = Subject::new(metric);
+        let mut patient = subject.patient();
+        let keys = [key(0, ORIGIN, 0, 0), patient.any(LEAF), patient.any(BRANCH), patient.root(1).0];
+        drop(patient);
+        for key in keys {
+            let value = subject.raw.get(&subject.store.env.read_txn().unwrap(), key);
+            // Of an origin, all but what is zero and unused.
+            let bytes: Vec<usize> =
+                if key[2] == ORIGIN { (0..value.len() - 8).collect() } else { (0..value.len()).collect() };
+            for at in bytes.sample(&mut rng, 50) {
+                let mut patient = subject.patient();
+                let mut damaged = value.clone();
+                damaged[*at] ^= 1 << rng.random_range(0..8);
+                subject.raw.0.put(&mut patient.wtxn, &key, &damaged).unwrap();
+                let found = verify(&subject.store, &patient.wtxn);
+                assert!(found.iter().any(|(named, _)| *named == key), "{metric}, {key:?}: byte {at}: {found:?}");
+            }
         }
     }
 }

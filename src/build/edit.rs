@@ -158,7 +158,7 @@ impl<'a> TreeEdit<'a> {
             Entry::Occupied(entry) => Ok(entry.into_mut()),
             Entry::Vacant(entry) => {
                 let key = Key::leaf(self.site.of.index, self.tree, leaf);
-                Ok(entry.insert(LeafEdit::load(&self.site.leaf(self.rtxn, key)?)))
+                Ok(entry.insert(self.site.take_leaf(self.rtxn, key)?))
             }
         }
     }

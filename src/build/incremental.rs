@@ -14,7 +14,7 @@ use heed::RwTxn;
 use super::branches::{Branches, Upkeep};
 use super::drift::corrected;
 use super::edit::{Tally, TreeEdit};
-use super::locate::{Change, Finder, Located, all_paths, changes, locate, scan_for};
+use super::locate::{Change, Finder, Located, changes, locate, paths_of, scan_for};
 use super::parallel::Workers;
 use super::site::{LeafEdit, Site};
 use super::{Plan, Shape, split_above};
@@ -151,7 +151,8 @@ fn find_leaves(
     let mut found = BTreeMap::new();
     if !lost.is_empty() {
         found = scan_for(&site, edit.rtxn, edit.tree, &lost)?;
-        edit.paths = all_paths(&site, edit.rtxn, edit.tree)?;
+        let leaves = found.values().flatten().copied().collect();
+        edit.paths = paths_of(&site, edit.rtxn, tree, &leaves)?;
     }
     let mut edits = BTreeMap::<u32, LeafChange>::new();
     for (change, located) in changes.iter().zip(located) {
@@ -173,7 +174,7 @@ fn change_leaves(workers: &mut Workers<'_>, edit: &mut TreeEdit<'_>, edits: BTre
     let (site, tree) = (edit.site, edit.tree);
     let changed = workers.map(BuildPhase::Changing, edits.len(), |rtxn, task| {
         let (leaf, change) = &edits[task];
-        let mut edit = LeafEdit::load(&site.leaf(rtxn, Key::leaf(site.of.index, tree, *leaf))?);
+        let mut edit = site.take_leaf(rtxn, Key::leaf(site.of.index, tree, *leaf))?;
         change.removals.iter().for_each(|id| {
             edit.remove(*id);
         });

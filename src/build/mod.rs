@@ -21,8 +21,9 @@ use heed::RwTxn;
 
 use crate::database::{Database, ItemOf};
 use crate::error::Result;
+use crate::format::origin::origin_value;
 use crate::format::record::Record;
-use crate::format::{Key, Kind, pad, width};
+use crate::format::{Key, Kind, width};
 use crate::metric::Metric;
 use crate::options::{BuildMethod, BuildOptions, BuildStats};
 use crate::sketch::{default_branch_bits, default_leaf_bits};
@@ -244,9 +245,7 @@ fn write(db: Database, wtxn: &mut RwTxn<'_>, index: u16, plan: &Plan) -> Result<
         }
     }
     if let Some(origin) = &plan.origin {
-        let mut value: Vec<u8> = bytemuck::cast_slice(origin).to_vec();
-        value.resize(pad(value.len()), 0);
-        db.put(wtxn, Key::origin(index), &value)?;
+        db.put(wtxn, Key::origin(index), &origin_value(origin))?;
     }
     for key in &plan.deletes {
         db.delete(wtxn, *key)?;

@@ -3,6 +3,7 @@
 use super::item::{Components, PendingRef, write_item, write_pending};
 use super::mark::{MARK_KEY, Mark};
 use super::node::{BranchRef, Child, Code, Layout, LeafRef, Packed, branch_value, leaf_value};
+use super::origin::{origin_value, parse_origin};
 use super::record::Record;
 use super::{BLOCK, Key};
 use crate::metric::Metric;
@@ -71,6 +72,17 @@ fn items_and_pending_marks() {
     assert_eq!(out, [hex("00 01 00*14"), item].concat());
 }
 
+#[test]
+fn origin() {
+    let value = origin_value(&[1.0, -2.0, 0.0]);
+    assert_eq!(value, hex("0000803f 000000c0 00000000 00*4 d5e6933244d779b6 00*8"));
+    let buffer = aligned(&value);
+    let bytes: &[u8] = bytemuck::cast_slice(&buffer);
+    assert_eq!(parse_origin(Key::origin(0), bytes, 3).unwrap(), [1.0, -2.0, 0.0]);
+    assert!((0..bytes.len()).all(|len| parse_origin(Key::origin(0), &bytes[..len], 3).is_err()));
+    assert!(parse_origin(Key::origin(0), bytes, 5).is_err());
+}
+
 /// Two entries: nibbles of the first all 5, of the second (position modulo 16).
 fn packed(layout: Layout) -> Packed {
     let mut blocks = Blocks::new(layout, 2);
@@ -91,7 +103,7 @@ fn leaf() {
     let factors = "803f 80bf 00*60 0040 00c0 00*60";
     let set = "3a300000 02000000 0000 0000 0100 0000 18000000 1a000000 0300 0500 00*4";
     let expected = hex(&format!(
-        "00 00 01 00 02000000 40000000 1c000000 0200000000000000 00*40 0000803f*64 {set} {} {factors}",
+        "00 00 01 00 02000000 40000000 1c000000 0200000000000000 2e1fd26d36419b20 00*32 0000803f*64 {set} {} {factors}",
         nibbles()
     ));
     assert_eq!(value, expected);
@@ -109,7 +121,7 @@ fn branch() {
         Metric::Manhattan,
     );
     let expected = hex(&format!(
-        "02 01 01 00 02000000 40000000 00000000 63000000 01000000 00*40 0000803f*64 0000003f*64 \
+        "02 01 01 00 02000000 40000000 00000000 63000000 01000000 ef0cbf2c3a53f690 00*32 0000803f*64 0000003f*64 \
          07000000 09000000 00*8 64000000 ffffffff 00*8 {}",
         nibbles()
     ));
@@ -129,7 +141,7 @@ fn branch_of_the_dot_product() {
         branch_value(1, &packed(Layout { code: Code::Rotated, bits: 1, width: 64 }), &children(1), Metric::DotProduct);
     let factors = "803f 80bf 00*60 0040 00c0 00*60";
     let expected = hex(&format!(
-        "01 00 01 00 02000000 40000000 00000000 6500000000000000 00*40 0000803f*64 \
+        "01 00 01 00 02000000 40000000 00000000 6500000000000000 fc8ad766b1705911 00*32 0000803f*64 \
          07000000 09000000 00*8 64000000 01000000 00*8 0000803f 000000c0 00*8 {} {factors}",
         nibbles()
     ));

@@ -55,16 +55,22 @@
 //! | 596 | 4 | zero |
 //! | 600 | 32 x 12 | for k = 1, 10, 100 and the least of 1,000 and an eighth of these items, and in each for recall .5, .7, .8, .9, .95, .98, .99, .995: the confidence with which searches end, `f32` (infinite: the forest does not reach this recall), vectors to compare exactly, `u32`, and the entries that searches looked at on average, `u32` |
 //! | 984 | 32 | zero |
-//! | 1016 | 8 | check, `u64`: c = 0xCBF29CE484222325, then c = (c ^ word) * 0x100000001B3 mod 2^64 for each `u64` before it |
+//! | 1016 | 8 | check of the bytes before it |
 //!
-//! The confidence of a search is e (1 + (D - D_1) / (d_k + D_1 / 32))^4, with e the entries of the leaves it has scanned, D the
-//! squared distance of the nearest leaf left, D_1 that of the nearest leaf of all, and d_k that of its k-th candidate, as
-//! sketches tell them, none less than zero. For the dot product, it is e (2 - s / s_k)^4, with s and s_k the estimates of the
-//! nearest leaf left, 0 at most, and of the k-th candidate in the terms of [`sketch`](crate::sketch), and 0 unless s_k is less
-//! than 0.
+//! # Check: by which bytes that were changed are told
+//! Of the words w, `u64` each: c = 0xCBF29CE484222325, then c = (c ^ w) * 0x100000001B3 mod 2^64 for each; it is stored as `u64`.
+//! Origins and nodes have one *in lanes*: of four words, which are the checks of the words whose number is 0, 1, 2 and 3
+//! modulo 4.
 //!
-//! Version 1 had other numbers from offset 592 on, and no node with the factors at offset 3 of its header. A record of version
-//! 1 is read as one that was never calibrated.
+//! # Confidence
+//! The confidence of a search is e (1 + (D - D_1) / (d_k + D_1 / 32))^4. There D is the squared distance of the nearest leaf
+//! left, and d_k that of its k-th candidate, as sketches tell them, none less than zero. Of the leaves it has scanned, from the
+//! first on that is no nearer than d_k / 4, e counts the entries, and D_1 is the squared distance of that first one. For the
+//! dot product, it is the entries of all leaves scanned.
+//!
+//! # Version 1
+//! It had other numbers from offset 592 of the record on, no checks in origins and nodes, and 0 at offset 3 of nodes. A record
+//! of version 1 is read as one that was never calibrated; `Writer::repair` brings its forest up to date.
 //!
 //! # Item ([`item`])
 //! | offset | size | field |
@@ -82,10 +88,12 @@
 //! | 2 | 14 | zero |
 //! | 16 | | if indexed: the item value that the forest was built with |
 //!
-//! # Origin
+//! # Origin ([`origin`])
 //! | offset | size | field |
 //! |---|---|---|
 //! | 0 | | dims `f32`: a point among the items at the last bulk build (the median of some), zero up to a multiple of 16 |
+//! | | 8 | check in lanes of the bytes before it |
+//! | | 8 | zero |
 //!
 //! # Free ids: node ids below the next one of their tree that no node has, the lowest of those given back since the bulk build
 //! | offset | size | field |
@@ -105,11 +113,12 @@
 //! | 1 | 1 | code: 0 rotated (b-bit grid, two factors per entry), 1 grid (Manhattan), 2 bits (Hamming leaves) |
 //! | 2 | 1 | bits per dimension b: 1, 2 or 4 |
 //! | 3 | 1 | 1 if its factors are relative to the centroid alone (code 0), else 0 |
-//! | 4 | 4 | len: how many entries, `u32` |
+//! | 4 | 4 | len: how many entries, `u32`: up to 4,096 (leaf) or 128 (branch) |
 //! | 8 | 4 | width, `u32` |
 //! | 12 | 4 | set bytes: length of the roaring bitmap (leaf), else 0 |
 //! | 16 | 8 | weight, `u64`: its entries (leaf), or the sum of its children's weights as it has them (branch) |
-//! | 24 | 40 | zero |
+//! | 24 | 8 | check in lanes of the whole value, with zeros in place of the check |
+//! | 32 | 32 | zero |
 //! | 64 | 4 width | centroid c, `f32`, in work space |
 //! | | 4 width | code 1 only: steps of the grid, `f32` per dimension |
 //! | | | leaf: the ids of its entries, ascending, as a standard Roaring bitmap without run containers, padded to 16 |
@@ -122,10 +131,12 @@
 //! upper half of an `f32` (bfloat16).
 //! Children of a branch are sorted by id. How codes and factors are computed is said in [`sketch`](crate::sketch).
 
+mod check;
 pub(crate) mod item;
 pub(crate) mod key;
 pub(crate) mod mark;
 pub(crate) mod node;
+pub(crate) mod origin;
 pub(crate) mod record;
 pub(crate) mod set;
 
@@ -150,6 +161,9 @@ pub(crate) const MAX_TREES: usize = 16;
 
 /// Entries that a leaf can be limited to.
 pub(crate) const LEAF_SIZES: std::ops::RangeInclusive<u32> = 32..=4096;
+
+/// Children that a branch has at most.
+pub(crate) const MAX_CHILDREN: usize = 128;
 
 /// Changes that call for the mending of one leaf in each tree. Fewer wait in the record until they are so many.
 pub(crate) const CHANGES_PER_MENDED: u32 = 32;

@@ -2,8 +2,9 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::check::Lanes;
 use super::set::{SetRef, write_set};
-use super::{BLOCK, Key, pad, width};
+use super::{BLOCK, Key, MAX_CHILDREN, pad, width};
 use crate::error::{Error, Result};
 use crate::kernel::prefetch::prefetch;
 use crate::metric::Metric;
@@ -45,11 +46,38 @@ struct Header {
     width: u32,
     set_bytes: u32,
     weight: u64,
-    reserved: [u64; 5],
+    /// Written by [`seal`].
+    check: u64,
+    reserved: [u64; 4],
 }
 
 const HEADER: usize = size_of::<Header>();
 const _: () = assert!(HEADER == 64);
+/// Where the check is.
+const CHECK: std::ops::Range<usize> = 24..32;
+
+/// The check of a node's bytes, in which zeros stand for the check itself.
+fn check_of(bytes: &[u8]) -> [u8; 8] {
+    let (front, rest) = bytes.split_at(HEADER.min(bytes.len()));
+    let mut header = [0; HEADER];
+    header[..front.len()].copy_from_slice(front);
+    header[CHECK].fill(0);
+    Lanes::new().add(&header).add(rest).check().to_le_bytes()
+}
+
+/// Gives a value the check of its bytes.
+fn seal(value: &mut [u8]) {
+    let check = check_of(value);
+    value[CHECK].copy_from_slice(&check);
+}
+
+/// Fails if the bytes of a node are not as they were written. Searches leave that out: it costs a pass over all of them.
+pub(crate) fn check_seal(key: Key, bytes: &[u8]) -> Result<()> {
+    if bytes.get(CHECK) == Some(&check_of(bytes)) {
+        return Ok(());
+    }
+    Err(Error::corrupted(key, "the check of a node is not that of its bytes"))
+}
 
 /// What the kernels need to know of packed sketches.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -220,6 +248,9 @@ impl<'t> BranchRef<'t> {
         if header.level == 0 || header.set_bytes != 0 || node.layout.code == Code::Bits {
             return Err("a branch with the header of a leaf");
         }
+        if node.len > MAX_CHILDREN {
+            return Err("a branch of more children than a branch can have");
+        }
         let (children, weights) = (list(&mut rest, node.len)?, list(&mut rest, node.len)?);
         let norms = if metric == Metric::DotProduct { list(&mut rest, node.len)? } else { &[] };
         if !children.is_sorted_by(|a, b| a < b) {
@@ -267,7 +298,8 @@ fn write_front(level: u8, packed: &Packed, set_bytes: usize, weight: u64) -> Vec
         width: packed.layout.width as u32,
         set_bytes: set_bytes as u32,
         weight,
-        reserved: [0; 5],
+        check: 0,
+        reserved: [0; 4],
     };
     let mut out = Vec::with_capacity(HEADER + 8 * packed.layout.width + pad(set_bytes) + packed.blocks.len());
     out.extend_from_slice(bytemuck::bytes_of(&header));
@@ -284,6 +316,7 @@ pub(crate) fn leaf_value(packed: &Packed, ids: &[u32]) -> Vec<u8> {
     out.extend_from_slice(&set);
     out.resize(pad(out.len()), 0);
     out.extend_from_slice(&packed.blocks);
+    seal(&mut out);
     out
 }
 
@@ -317,5 +350,6 @@ pub(crate) fn branch_value(level: u8, packed: &Packed, children: &[Child], metri
         list(&|child| child.norm.to_le_bytes());
     }
     out.extend_from_slice(&packed.blocks);
+    seal(&mut out);
     out
 }

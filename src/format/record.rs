@@ -2,6 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::check::check_of;
 use super::{CHANGES_PER_MENDED, FORMAT_VERSION, Key, LEAF_SIZES, MAX_DIMS, MAX_TREES};
 use crate::error::{Error, Result};
 use crate::metric::Metric;
@@ -117,7 +118,7 @@ impl Calibration {
     }
 
     fn is_valid(&self) -> bool {
-        self.items <= 1 << 32 && self.points.as_flattened().iter().all(|point| point.confidence >= 0.0)
+        self.items <= ALL_IDS && self.points.as_flattened().iter().all(|point| point.confidence >= 0.0)
     }
 
     /// What the confidence is multiplied with, in 1,024ths.
@@ -131,15 +132,10 @@ const _: () = assert!(RECORD_BYTES == 1024);
 /// Where the check is.
 const CHECK: usize = RECORD_BYTES - 8;
 
-/// A number by which bytes that were changed are told: FNV-1a (Fowler, Noll, Vo) over the words before it. No other value of
-/// any one word has the same.
-fn check_of(bytes: &[u8; RECORD_BYTES]) -> u64 {
-    let words = bytes[..CHECK].chunks_exact(8).map(bytemuck::pod_read_unaligned::<u64>).map(u64::from_le);
-    words.fold(0xCBF2_9CE4_8422_2325, |check, word| (check ^ word).wrapping_mul(0x0000_0100_0000_01B3))
-}
-
+/// How many ids there are. No count of a record goes beyond, or the record could not be read again.
+pub(crate) const ALL_IDS: u64 = 1 << 32;
 /// A forest cannot be higher: a branch has at least two children but for the root.
-const MAX_HEIGHT: u32 = 32;
+pub(crate) const MAX_HEIGHT: u32 = 32;
 
 impl Record {
     /// The record of an index without items.
@@ -165,7 +161,7 @@ impl Record {
     /// The bytes that are stored.
     pub(crate) fn to_bytes(self) -> [u8; RECORD_BYTES] {
         let mut bytes: [u8; RECORD_BYTES] = bytemuck::cast(self);
-        let check = check_of(&bytes).to_le_bytes();
+        let check = check_of(&bytes[..CHECK]).to_le_bytes();
         bytes[CHECK..].copy_from_slice(&check);
         bytes
     }
@@ -184,7 +180,7 @@ impl Record {
         }
         let bytes: &[u8; RECORD_BYTES] = bytes.try_into().map_err(|_| bad("an index record is 1024 bytes long"))?;
         let record: Self = bytemuck::pod_read_unaligned(bytes);
-        if record.check != check_of(bytes) {
+        if record.check != check_of(&bytes[..CHECK]) {
             return Err(bad("the check of an index record is not that of its bytes"));
         }
         let mut record = Self { check: 0, ..record };
@@ -197,8 +193,8 @@ impl Record {
             (version > 0, "format version 0 was never written"),
             (record.storage == storage_of(metric), "the storage does not fit the metric"),
             ((1..=MAX_DIMS).contains(&record.dims()), "dims out of range"),
-            (record.items <= 1 << 32 && record.indexed <= 1 << 32, "more items than there are ids"),
-            (record.pending <= 1 << 32, "more pending marks than there are ids"),
+            (record.items.max(record.indexed) <= ALL_IDS, "more items than there are ids"),
+            (record.pending <= ALL_IDS, "more pending marks than there are ids"),
             (usize::from(record.trees.max(record.shape_trees)) <= MAX_TREES, "more trees than a forest can have"),
             (record.tree.iter().all(|tree| tree.height <= MAX_HEIGHT), "a tree is higher than a tree can be"),
             (record.trees > 0 || record.indexed == 0, "items are in a forest without trees"),

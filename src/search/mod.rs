@@ -21,8 +21,9 @@ use std::time::Duration;
 use heed::RoTxn;
 
 use crate::database::{Database, ItemOf};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::node::Layout;
+use crate::format::origin::parse_origin;
 use crate::format::record::Record;
 use crate::format::{Key, width};
 use crate::kernel::Level;
@@ -123,9 +124,7 @@ impl Forest {
     /// Reads the origin and prepares the space of a built index: O(dims).
     pub(crate) fn read(db: Database, rtxn: &RoTxn<'_>, of: ItemOf, record: &Record) -> Result<Self> {
         let key = Key::origin(of.index);
-        let bytes = db.get(rtxn, key)?.unwrap_or_default();
-        let origin = bytemuck::try_cast_slice(bytes).ok().and_then(|floats: &[f32]| floats.get(..of.dims));
-        let origin = origin.ok_or_else(|| Error::corrupted(key, "the origin is missing or too short"))?;
+        let origin = parse_origin(key, db.get(rtxn, key)?.unwrap_or_default(), of.dims)?;
         Ok(Self::new(Space::new(of.metric, origin.to_vec(), record.seed), record))
     }
 

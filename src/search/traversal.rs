@@ -87,7 +87,6 @@ pub(crate) struct Traversal<'a, 't> {
     pending: &'a Pending,
     request: &'a Request<'a>,
     scratch: &'a mut Scratch,
-    most_leaves: u64,
     asking: Asking<'a>,
     ahead: Option<Next<'t>>,
 }
@@ -111,8 +110,7 @@ impl<'a, 't> Traversal<'a, 't> {
             let entries = record.indexed.min(1 << 15);
             scratch.mask.begin(allowed, entries);
         }
-        let most_leaves = record.trees().map(|(_, tree)| u64::from(tree.next_leaf)).sum();
-        Self { target, planted, pending, request, scratch, most_leaves, asking: Asking::new(request), ahead: None }
+        Self { target, planted, pending, request, scratch, asking: Asking::new(request), ahead: None }
     }
 
     /// Scans leaves until the goal is met, or more entries than `most` have been looked at.
@@ -233,9 +231,6 @@ impl<'a, 't> Traversal<'a, 't> {
             self.planted.nodes.prefetch_leaf(upcoming.tree, upcoming.id);
         }
         progress.leaves += 1;
-        if progress.leaves > self.most_leaves {
-            return Err(Error::corrupted(key, "this leaf or one of its like is reached on two ways"));
-        }
         let leaf = self.planted.nodes.leaf(met.tree, met.id)?;
         if self.request.filter.allowed.is_none() {
             leaf.prefetch();

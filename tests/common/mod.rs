@@ -1,6 +1,7 @@
 //! What the integration tests share: environments, seeds, data, and a brute-force oracle in double precision.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub mod confined;
 pub mod raw;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
