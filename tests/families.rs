@@ -67,7 +67,7 @@ tests! { law of generators::GROUPS as every_group:
 }
 tests! { case of rows::CASES as every_case:
     large_clusters long_line beyond_the_cluster long_ramp within_a_radius groups_near_and_far filters_of_clusters
-    pages_of_clusters deleted_around_the_query own_vectors forms_of_asking
+    pages_of_clusters deleted_around_the_query own_vectors more_scanning every_count forms_of_asking
 }
 
 /// Whether a name contains one of the words of a variable, if it is set.

@@ -126,6 +126,8 @@ pub const FORMS: &[Form] = &[
     ("a random fifth, k 10", |reader, asked| filtered(reader, asked, 10, 20, false)),
     ("a random fifth, k 100", |reader, asked| filtered(reader, asked, 100, 20, false)),
     ("a random tenth, k 100", |reader, asked| filtered(reader, asked, 100, 10, false)),
+    ("a random half, k 10", |reader, asked| filtered(reader, asked, 10, 50, false)),
+    ("random nine tenths, k 10", |reader, asked| filtered(reader, asked, 10, 90, false)),
     ("a predicate of a fifth, k 10", |reader, asked| filtered(reader, asked, 10, 20, true)),
     ("the nearest tenth, k 10", |reader, asked| asked.filtered(reader.nns(10), 10, &asked.part(10, true), false)),
     ("the farthest tenth, k 10", |reader, asked| asked.filtered(reader.nns(10), 10, &asked.part(10, false), false)),

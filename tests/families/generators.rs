@@ -210,15 +210,42 @@ fn copies() -> Vec<Family> {
     ]
 }
 
+/// Rows of one half space, with log-normal lengths: every product with a query of the other half space is negative.
 fn products() -> Vec<Family> {
-    vec![Family::new("negative products", &[Metric::DotProduct, Metric::Cosine, Metric::Euclidean], |dice| {
-        let mut row = |sign: f64| {
-            let length = dice.normal().exp();
-            dice.uniform_row(32).into_iter().map(|x| (sign * length * f64::from(x)) as f32).collect()
-        };
-        let rows = (0..5_000).map(|_| row(1.0)).collect();
-        Data { rows, queries: (0..QUERIES).map(|_| row(-1.0)).collect(), ..Data::default() }
-    })]
+    fn negative(item: impl FnMut() -> Vec<f32>, query: impl FnMut() -> Vec<f32>) -> Data {
+        let rows = std::iter::repeat_with(item).take(5_000).collect();
+        Data { rows, queries: std::iter::repeat_with(query).take(QUERIES).collect(), ..Data::default() }
+    }
+    fn with_length(row: Vec<f32>, length: f64) -> Vec<f32> {
+        let norm = row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+        scaled(row, length / norm)
+    }
+    fn positive(dice: &mut Dice) -> Vec<f32> {
+        dice.normal_row(16).into_iter().map(f32::abs).collect()
+    }
+    fn shifted(dice: &mut Dice, by: f32) -> Vec<f32> {
+        let mut row = dice.normal_row(16);
+        row[0] += by;
+        row
+    }
+    const PRODUCTS: &[Metric] = &[Metric::DotProduct, Metric::Cosine, Metric::Euclidean];
+    vec![
+        Family::new("negative products", PRODUCTS, |dice| {
+            let mut other = Dice::new(dice.below(1_000) as u64);
+            negative(
+                || with_length(shifted(dice, 4.0), dice.normal().exp()),
+                || with_length(shifted(&mut other, -4.0), other.normal().exp()),
+            )
+        }),
+        Family::new("negative products with one axis", PRODUCTS, |dice| {
+            let mut other = Dice::new(dice.below(1_000) as u64);
+            let axis = |at| (0..16).map(|d| if d == at { -1.0 } else { -0.01 }).collect();
+            negative(
+                || with_length(positive(dice), (0.25 * dice.normal()).exp()),
+                || scaled(axis(other.below(16)), other.normal().exp()),
+            )
+        }),
+    ]
 }
 
 fn dimensions() -> Vec<Family> {

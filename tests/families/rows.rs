@@ -51,6 +51,8 @@ pub const CASES: &[Case] = &[
     ("pages_of_clusters", pages_of_clusters),
     ("deleted_around_the_query", deleted_around_the_query),
     ("own_vectors", own_vectors),
+    ("more_scanning", more_scanning),
+    ("every_count", every_count),
     ("forms_of_asking", forms_of_asking),
 ];
 
@@ -119,7 +121,7 @@ fn long_line(dice: &mut Dice) -> Vec<Finding> {
 }
 
 fn beyond_the_cluster(dice: &mut Dice) -> Vec<Finding> {
-    let subject = Subject::new(blobs(dice, (100, 200, 64), 0.1), Metric::Euclidean, 60);
+    let subject = Subject::new(blobs(dice, (100, 200, 64), 0.3), Metric::Euclidean, 60);
     let asked = [0.95, 0.99].into_iter().flat_map(|target| [200, 400, 800].map(|k| (target, k)));
     let finding = |(target, k)| {
         let recall = subject.recall(|reader, asked| asked.plain(reader.nns(k).recall(target), k));
@@ -150,7 +152,7 @@ fn long_ramp(dice: &mut Dice) -> Vec<Finding> {
 
 fn within_a_radius(dice: &mut Dice) -> Vec<Finding> {
     let subjects = [(50, 1_001), (1, 5_001)].map(|(clusters, n)| {
-        let data = blobs(dice, (clusters, 20_000 / clusters, 32), 0.1);
+        let data = blobs(dice, (clusters, 20_000 / clusters, 32), 0.3);
         (clusters, n, Subject::new(data, Metric::Euclidean, 60))
     });
     let finding = |(clusters, n, subject): (usize, usize, Subject)| {
@@ -175,7 +177,7 @@ fn groups_near_and_far(dice: &mut Dice) -> Vec<Finding> {
 }
 
 fn filters_of_clusters(dice: &mut Dice) -> Vec<Finding> {
-    let subject = Subject::new(blobs(dice, (100, 300, 32), 0.1), Metric::Euclidean, 100);
+    let subject = Subject::new(blobs(dice, (100, 300, 64), 0.5), Metric::Euclidean, 100);
     let finding = |percent| {
         let allowed = at_random(0..30_000, percent);
         let recall = subject.recall(|reader, asked| asked.filtered(reader.nns(100), 100, &allowed, false));
@@ -185,7 +187,7 @@ fn filters_of_clusters(dice: &mut Dice) -> Vec<Finding> {
 }
 
 fn pages_of_clusters(dice: &mut Dice) -> Vec<Finding> {
-    let subject = Subject::new(blobs(dice, (50, 400, 32), 0.1), Metric::Euclidean, 60);
+    let subject = Subject::new(blobs(dice, (50, 400, 32), 0.3), Metric::Euclidean, 60);
     let finding = |pages| {
         let recall = subject.recall(|reader, asked| asked.pages(reader.nns(50), 50, pages));
         Finding::recall(format!("50 clusters of 400, {pages} pages of 50"), recall, 0.95)
@@ -252,6 +254,37 @@ fn forms_of_asking(dice: &mut Dice) -> Vec<Finding> {
             for (form, ask) in FORMS {
                 findings.push(Finding::recall(format!("{name}, {metric}, {form}"), subject.recall(ask), 0.95));
             }
+        }
+    }
+    findings
+}
+
+/// More scanning never finds less.
+fn more_scanning(dice: &mut Dice) -> Vec<Finding> {
+    let names = ["clusters 1/300", "a tenth times 1e4", "few large values of 16", "sparse", "twelve decades"];
+    let mut findings = Vec::new();
+    for (name, metric) in names.into_iter().flat_map(|name| [(name, Metric::Euclidean), (name, Metric::Manhattan)]) {
+        let subject = Subject::new((find(name).make)(dice), metric, 100);
+        let mut best = 0.0f64;
+        for search_k in [100, 400, 1_000, 4_000, 100_000] {
+            let got = subject.recall(|reader, asked| asked.plain(reader.nns(10).search_k(search_k), 10));
+            let what = format!("{name}, {metric}, k 10, search_k {search_k} against fewer");
+            findings.push(Finding { what, got, least: best - 0.01 });
+            best = best.max(got);
+        }
+    }
+    findings
+}
+
+/// No number of neighbours is a cliff.
+fn every_count(dice: &mut Dice) -> Vec<Finding> {
+    let cases = [("normal", Data::of(6_000, || dice.normal_row(32))), ("60 clusters", blobs(dice, (60, 100, 32), 0.3))];
+    let mut findings = Vec::new();
+    for (name, data) in cases {
+        let subject = Subject::new(data, Metric::Euclidean, 60);
+        for k in [20, 50, 90, 100, 101, 110, 150, 250, 500, 1_500, 3_000, 5_000, 5_999, 6_000] {
+            let recall = subject.recall(|reader, asked| asked.plain(reader.nns(k), k));
+            findings.push(Finding::recall(format!("6,000 in 32, {name}, k {k}"), recall, 0.95));
         }
     }
     findings
