@@ -9,19 +9,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use heed::RwTxn;
+use heed::{RoTxn, RwTxn};
 
 use super::branches::{Branches, Upkeep};
 use super::drift::corrected;
 use super::edit::{Tally, TreeEdit};
 use super::locate::{Change, Finder, Located, changes, locate, paths_of, scan_for};
 use super::parallel::Workers;
+use super::settle::distances_to_centroid;
 use super::site::{LeafEdit, Site};
 use super::{Plan, Shape, split_above};
 use crate::database::{Database, ItemOf};
 use crate::error::Result;
+use crate::format::node::Code;
 use crate::format::record::{Record, TreeRecord};
 use crate::format::{CHANGES_PER_MENDED, Key, Kind};
+use crate::metric::Metric;
 use crate::options::{BuildPhase, ProgressCallback};
 use crate::search::Forest;
 
@@ -181,10 +184,49 @@ fn change_leaves(workers: &mut Workers<'_>, edit: &mut TreeEdit<'_>, edits: BTre
         for id in &change.insertions {
             edit.insert(&site, rtxn, *id, &site.point(rtxn, *id)?)?;
         }
-        Ok(edit)
+        let is_stretched = !change.insertions.is_empty() && is_stretched(&site, rtxn, &edit)?;
+        Ok((edit, is_stretched))
     })?;
-    edit.leaves.extend(edits.into_iter().map(|(leaf, _)| leaf).zip(changed));
+    for ((leaf, _), (changed, is_stretched)) in edits.into_iter().zip(changed) {
+        if is_stretched {
+            edit.stretched.insert(leaf);
+        }
+        edit.leaves.insert(leaf, changed);
+    }
     Ok(())
+}
+
+/// How many entries make a group of their own, and how many times farther than the middle one they lie, and than from each
+/// other.
+const GROUP: usize = 8;
+const APART: f32 = 4.0;
+
+/// Whether a leaf that took in items holds a group of them that lies far from the rest: one centroid cannot tell its
+/// members apart, so that they get a leaf of their own before this one is full.
+fn is_stretched(site: &Site<'_>, rtxn: &RoTxn<'_>, edit: &LeafEdit) -> Result<bool> {
+    if site.leaf.code == Code::Bits || edit.len() < 2 * GROUP {
+        return Ok(false);
+    }
+    let distances = if site.of.metric == Metric::DotProduct {
+        let points = site.points(rtxn, &edit.ids)?;
+        (0..points.len()).map(|row| site.distance(points.row(row), edit.centroid())).collect()
+    } else {
+        distances_to_centroid(site, &edit.sketches.pack().view())
+    };
+    let mut sorted = distances.clone();
+    let (_, middle, _) = sorted.select_nth_unstable_by(distances.len() / 2, f32::total_cmp);
+    // Distances are squares, but under the Manhattan metric.
+    let apart = if site.of.metric == Metric::Manhattan { APART } else { APART * APART };
+    let far = distances.iter().zip(&edit.ids).filter(|(distance, _)| **distance > apart * *middle);
+    let far: Vec<u32> = far.map(|(_, id)| *id).take(2 * GROUP).collect();
+    if far.len() < GROUP {
+        return Ok(false);
+    }
+    let points = site.points(rtxn, &far)?;
+    let mean = points.mean();
+    let mut within: Vec<f32> = (0..points.len()).map(|row| site.distance(points.row(row), &mean)).collect();
+    let (_, within, _) = within.select_nth_unstable_by(far.len() / 2, f32::total_cmp);
+    Ok(apart * *within < site.distance(&mean, edit.centroid()))
 }
 
 /// Brings leaves back to their sizes and mends some; `false` if too few are left.
@@ -220,9 +262,15 @@ fn rebalance(
 /// Splits the leaves that hold more than `most` entries. Leaves that take in items meanwhile have room for them, so that one
 /// pass is enough.
 fn split_over(workers: &mut Workers<'_>, edit: &mut TreeEdit<'_>, most: usize, seed: u64) -> Result<()> {
-    let over: Vec<u32> = edit.leaves.iter().filter(|(_, leaf)| leaf.len() > most).map(|(id, _)| *id).collect();
+    let stretched = std::mem::take(&mut edit.stretched);
+    let is_over = |(id, leaf): &(&u32, &LeafEdit)| leaf.len() > most || stretched.contains(id) && leaf.len() > 1;
+    let over: Vec<u32> = edit.leaves.iter().filter(is_over).map(|(id, _)| *id).collect();
     for (done, leaf) in (1u64..).zip(&over) {
-        edit.regroup(workers, *leaf, split_above(edit.site.leaf_size), seed)?;
+        let mut max = split_above(edit.site.leaf_size);
+        if stretched.contains(leaf) {
+            max = max.min(edit.leaf_mut(*leaf)?.len().div_ceil(2));
+        }
+        edit.regroup(workers, *leaf, max, seed)?;
         workers.poll(BuildPhase::Splitting, done, over.len() as u64)?;
     }
     Ok(())

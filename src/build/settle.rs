@@ -130,6 +130,14 @@ impl TreeEdit<'_> {
     }
 }
 
+/// How far each entry of a node is from its centroid, by its sketch; not for inner products.
+pub(crate) fn distances_to_centroid(site: &Site<'_>, node: &NodeRef<'_>) -> Vec<f32> {
+    let mut prepared = Prepared::for_leaves(site.space, node.centroid.to_vec(), site.leaf);
+    let mut estimates = Vec::with_capacity(node.len);
+    prepared.scan(node, Look::ALL, &mut estimates);
+    estimates.into_iter().map(|found| found.estimate).collect()
+}
+
 /// The positions of entries that may be nearer to a changed centroid than to that of their own leaf, by their sketches.
 fn drawn_away(site: &Site<'_>, node: &NodeRef<'_>, drawing: &mut [Prepared]) -> Vec<bool> {
     let estimates = |prepared: &mut Prepared| {
