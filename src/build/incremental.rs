@@ -262,15 +262,16 @@ fn rebalance(
 /// Splits the leaves that hold more than `most` entries. Leaves that take in items meanwhile have room for them, so that one
 /// pass is enough.
 fn split_over(workers: &mut Workers<'_>, edit: &mut TreeEdit<'_>, most: usize, seed: u64) -> Result<()> {
-    let stretched = std::mem::take(&mut edit.stretched);
+    let stretched = &edit.stretched;
     let is_over = |(id, leaf): &(&u32, &LeafEdit)| leaf.len() > most || stretched.contains(id) && leaf.len() > 1;
     let over: Vec<u32> = edit.leaves.iter().filter(is_over).map(|(id, _)| *id).collect();
     for (done, leaf) in (1u64..).zip(&over) {
         let mut max = split_above(edit.site.leaf_size);
-        if stretched.contains(leaf) {
+        if edit.stretched.contains(leaf) {
             max = max.min(edit.leaf_mut(*leaf)?.len().div_ceil(2));
         }
         edit.regroup(workers, *leaf, max, seed)?;
+        edit.stretched.remove(leaf);
         workers.poll(BuildPhase::Splitting, done, over.len() as u64)?;
     }
     Ok(())

@@ -43,7 +43,11 @@ impl TreeEdit<'_> {
         let points = site.points(rtxn, &ids)?;
         let seed = seed ^ (u64::from(leaf) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let mut around = self.around(leaf)?;
-        let own = own_rows(&site, &points, leaf, &around);
+        let own = match self.stretched.contains(&leaf) {
+            // A far group needs a centroid of its own, wherever its first copies are.
+            true => (0u32..).take(points.len()).collect(),
+            false => own_rows(&site, &points, leaf, &around),
+        };
         let groups = cut(&site, &points, &own, (max, site.leaf_size), seed);
         let mut changed = Vec::with_capacity(groups.len());
         let parent = self.born.get(&leaf).copied().unwrap_or(leaf);
