@@ -67,7 +67,7 @@ pub(crate) fn measure_on(
         .collect::<Result<Vec<u32>>>()?;
     let near = neighbours(&mut workers, Points::new(site, &ids, None), &points)?;
     let cut = |(i, near)| {
-        let mut neighbours = cut(near, None, true, asked(i, queries.len(), ids.len()));
+        let mut neighbours = cut(near, None, asked(i, queries.len(), ids.len()));
         neighbours.hidden.ids.clone_from(&pending.ids);
         neighbours
     };

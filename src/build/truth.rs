@@ -56,10 +56,8 @@ pub(crate) fn truth(workers: &mut Workers<'_>, all: Points<'_>) -> Result<Truth>
     let mut points = site.points(workers.own(), &queries)?;
     site.space.move_back(&mut points.values);
     let near = neighbours(workers, all, &points)?;
-    let has_distances = site.of.metric != Metric::DotProduct;
-    let others = |(i, (own, near)): (usize, (&u32, Vec<(f32, u32)>))| {
-        cut(near, Some(*own), has_distances, asked(i, queries.len(), ids.len()))
-    };
+    let others =
+        |(i, (own, near)): (usize, (&u32, Vec<(f32, u32)>))| cut(near, Some(*own), asked(i, queries.len(), ids.len()));
     let neighbours = queries.iter().zip(near).enumerate().map(others).collect();
     Ok(Truth { queries, neighbours })
 }
@@ -79,15 +77,16 @@ pub(crate) fn asked(i: usize, queries: usize, items: usize) -> Vec<usize> {
 }
 
 /// What of the nearest items, sorted, a query is asked for.
-pub(crate) fn cut(near: Vec<(f32, u32)>, own: Option<u32>, has_distances: bool, ks: Vec<usize>) -> Neighbours {
+pub(crate) fn cut(near: Vec<(f32, u32)>, own: Option<u32>, ks: Vec<usize>) -> Neighbours {
     let mut neighbours = Neighbours::default();
     let mut others = Vec::with_capacity(near.len());
+    let own_score = near.iter().find(|(_, id)| Some(*id) == own).map(|(score, _)| *score);
     for (score, id) in near {
         // What lies where the query does says nothing about the items around it.
-        if own.is_some() && has_distances && score == 0.0 {
-            neighbours.hidden.ids.insert(id);
-        } else if own != Some(id) {
-            others.push((score, id));
+        match own_score {
+            _ if own == Some(id) => {}
+            Some(own_score) if own_score == score => _ = neighbours.hidden.ids.insert(id),
+            _ => others.push((score, id)),
         }
     }
     let limit = |k: usize, sign: f32| {

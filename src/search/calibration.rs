@@ -28,6 +28,9 @@ const LEAST_CANDIDATES: usize = 1024;
 const MERGED_AT_ONCE: usize = 64;
 /// The part of what may be missed that may be missed because too few vectors are compared exactly.
 const LOST_TO_RERANK: f64 = 0.25;
+/// Of the confidence, and of the comparisons beyond the neighbours themselves, that the next larger number of neighbours
+/// takes, the parts that one takes at least. Usual data take somewhat more of each.
+const OF_MORE: [(f32, f32); 3] = [(0.7, 0.3), (0.35, 0.1), (0.3, 0.1)];
 /// The part of all items that have to be found by their own vectors. As few queries tell little of so rare an event, their
 /// confidence is so many times what they took.
 const FOUND_BY_ITSELF: f64 = 0.999;
@@ -275,6 +278,7 @@ impl Ranking {
     /// Takes in those of the last leaf. A few may wait: they change little.
     fn wait(&mut self) {
         self.waiting.extend_from_slice(&self.new);
+        self.waiting.sort_unstable();
         if self.waiting.len() * MERGED_AT_ONCE >= self.keep {
             self.merge();
         }
@@ -282,7 +286,6 @@ impl Ranking {
 
     fn merge(&mut self) {
         let Self { keep, best, waiting, merged, met, .. } = self;
-        waiting.sort_unstable();
         merged.clear();
         make_room(met, best.len() + waiting.len());
         let (mut old, mut fresh) = (best.iter().peekable(), waiting.iter().peekable());
@@ -299,7 +302,17 @@ impl Ranking {
 
     /// The estimate of the k-th candidate; infinite if there are fewer.
     fn kth(&self, k: usize) -> f32 {
-        self.best.get(k - 1).map_or(f32::INFINITY, |kth| estimate_of(*kth))
+        let Self { best, waiting, .. } = self;
+        // So many of those that wait are among the k best. An item that is in both counts twice, which makes little difference.
+        let mut fresh = 0;
+        while fresh < waiting.len().min(k) && best.get(k - fresh - 1).is_none_or(|last| waiting[fresh] < *last) {
+            fresh += 1;
+        }
+        let last = fresh.checked_sub(1).map(|last| waiting[last]);
+        match k - fresh {
+            0 => last.map_or(f32::INFINITY, estimate_of),
+            old => best.get(old - 1).map_or(f32::INFINITY, |old| estimate_of(last.map_or(*old, |last| last.max(*old)))),
+        }
     }
 
     /// How many candidates look better than this.
@@ -387,5 +400,25 @@ pub(crate) fn fit(goals: &Goals, all: &[Vec<Vec<Reached>>], items: u64, is_of_qu
             }
         }
     }
+    hold_together(&mut calibration);
     calibration
+}
+
+/// What the nearest neighbours take is at least a part of what more of them take. Items that all lie beside a twin would
+/// teach that the nearest leaf is enough, and queries that have no twin take what the neighbours beyond it do.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "estimates")]
+fn hold_together(calibration: &mut Calibration) {
+    let ks = calibration.ks();
+    for (at, (confidence, rerank)) in OF_MORE.into_iter().enumerate().rev() {
+        let [(fewer, few), (more, many)] = [at, at + 1].map(|at| (calibration.points[at], ks[at]));
+        for (of_recall, (fewer, more)) in fewer.into_iter().zip(more).enumerate() {
+            // What the forest reaches for few is not lost because it does not for many.
+            if more.confidence.is_finite() && fewer.confidence.is_finite() {
+                let beyond = few as f32 + rerank * more.rerank.saturating_sub(many as u32) as f32;
+                let point = &mut calibration.points[at][of_recall];
+                point.confidence = fewer.confidence.max(confidence * more.confidence);
+                point.rerank = fewer.rerank.max(beyond as u32);
+            }
+        }
+    }
 }
