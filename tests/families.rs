@@ -70,6 +70,13 @@ tests! { case of rows::CASES as every_case:
     pages_of_clusters deleted_around_the_query own_vectors more_scanning every_count forms_of_asking
 }
 
+/// What recall is measured by.
+#[test]
+fn exact_searches_agree_with_brute_force() {
+    let seed = support::seed("exact_searches_agree_with_brute_force", 17);
+    generators::GROUPS.iter().flat_map(|(_, make)| make()).for_each(|family| measure::check_truth(&family, seed));
+}
+
 /// Whether a name contains one of the words of a variable, if it is set.
 fn is_chosen(variable: &str, name: &str) -> bool {
     std::env::var(variable).is_ok_and(|words| words.split(',').any(|word| name.contains(word)))

@@ -46,25 +46,27 @@ impl Asked<'_> {
     /// The nearest `k` items with at most `most` of each group. A group's hits are compared with its own nearest items.
     pub fn per_group(&self, search: Nns<'_>, k: usize, most: usize, group: &dyn Fn(u32) -> u64) -> Found {
         let mut best: HashMap<u64, Vec<f64>> = HashMap::new();
-        let mut count = 0;
+        let mut kept = Vec::new();
         for (score, id) in smallest(self.scores.clone(), usize::MAX) {
             let scores = best.entry(group(id)).or_default();
-            if scores.len() < most && count < k {
+            if scores.len() < most {
                 scores.push(score);
-                count += 1;
+                kept.push(score);
             }
         }
-        let mut seen: HashMap<u64, usize> = HashMap::new();
+        kept.truncate(k);
+        let farthest = kept[kept.len() - 1];
         let hits = search.per_group(most, group).by_vector(self.query).unwrap();
-        assert!(hits.len() <= k, "{} hits of {k}", hits.len());
-        let is_right = |id: u32, distance: f32| {
-            let rank = seen.entry(group(id)).or_default();
+        assert_eq!(hits.len(), kept.len(), "k hits, or {most} of each group");
+        let mut seen: HashMap<u64, usize> = HashMap::new();
+        let right = hits.iter().filter(|hit| {
+            let rank = seen.entry(group(hit.id)).or_default();
             *rank += 1;
             assert!(*rank <= most, "{rank} hits of a group");
-            best[&group(id)].get(*rank - 1).is_some_and(|score| is_as_near(self.metric, distance, *score))
-        };
-        let mut is_right = is_right;
-        (hits.iter().filter(|hit| is_right(hit.id, hit.distance)).count(), count)
+            let bound = best[&group(hit.id)][*rank - 1].min(farthest);
+            is_as_near(self.metric, hit.distance, bound)
+        });
+        (right.count(), kept.len())
     }
 
     /// The items of the first so many pages of `search`, of `k` each.

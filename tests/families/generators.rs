@@ -76,15 +76,17 @@ fn longer(dice: &mut Dice, count: usize, one_in: usize, by: f64, short: f64) -> 
 }
 
 fn scales() -> Vec<Family> {
+    // Cosine knows no scale.
+    const SCALED: &[Metric] = &[Metric::Euclidean, Metric::DotProduct, Metric::Manhattan];
     vec![
-        Family::new("half times 1e3, half 1e-3", FLOATS, |dice| {
+        Family::new("half times 1e3, half 1e-3", SCALED, |dice| {
             Data::of(8_000, || {
                 let by = if dice.one_in(2) { 1e3 } else { 1e-3 };
                 scaled(dice.normal_row(32), by)
             })
         }),
-        Family::new("a tenth times 1e4", FLOATS, |dice| longer(dice, 8_000, 10, 1e4, 1.0)),
-        Family::new("a fiftieth times 1e3", FLOATS, |dice| longer(dice, 8_000, 50, 1e3, 1.0)),
+        Family::new("a tenth times 1e4", SCALED, |dice| longer(dice, 8_000, 10, 1e4, 1.0)),
+        Family::new("a fiftieth times 1e3", SCALED, |dice| longer(dice, 8_000, 50, 1e3, 1.0)),
         Family::new("twelve decades", FLOATS, |dice| {
             Data::of(4_000, || {
                 let by = 10f64.powf(dice.uniform(-6.0, 6.0));
@@ -105,31 +107,35 @@ fn outliers() -> Vec<Family> {
             Data::of(4_000, || (0..16).map(|_| value(dice) as f32).collect())
         }),
         Family::new("few large values of 16", FLOATS, |dice| few_large(dice, 4_000, 16)),
-        Family::new("few large values of 64", FLOATS, |dice| few_large(dice, 8_000, 64)),
+        Family::new("few large values of 64", LENGTHS, |dice| few_large(dice, 8_000, 64)),
     ]
 }
 
+/// Two values in a thousand are not zero.
 fn sparse() -> Vec<Family> {
-    vec![Family::new("sparse", FLOATS, |dice| {
-        Data::of(4_000, || {
-            loop {
-                let row: Vec<f32> =
-                    (0..1_000).map(|_| if dice.one_in(500) { dice.normal() as f32 } else { 0.0 }).collect();
-                // Cosine has no direction for a row of zeros.
-                if row.iter().any(|x| *x != 0.0) {
-                    return row;
-                }
-            }
-        })
-    })]
+    fn few(dice: &mut Dice, is_suited: fn(&[f32]) -> bool) -> Data {
+        let mut value = || if dice.one_in(500) { dice.normal() as f32 } else { 0.0 };
+        let mut rows = std::iter::repeat_with(|| (0..1_000).map(|_| value()).collect::<Vec<f32>>());
+        let mut data = Data::of(4_000, || rows.find(|row| is_suited(row)).unwrap());
+        data.queries.truncate(QUERIES / 2);
+        data
+    }
+    const ZEROS: &[Metric] = &[Metric::Euclidean, Metric::DotProduct, Metric::Manhattan];
+    vec![
+        Family::new("sparse", ZEROS, |dice| few(dice, |_| true)),
+        // Rows of zeros have no direction.
+        Family::new("sparse, no row of zeros", &[Metric::Cosine], |dice| {
+            few(dice, |row| row.iter().any(|x| *x != 0.0))
+        }),
+    ]
 }
 
 fn discrete() -> Vec<Family> {
     vec![
         Family::new("one-hot", ALL, |dice| {
-            Data::of(4_000, || {
-                let hot = dice.below(300);
-                (0..300).map(|d| f32::from(u8::from(d == hot))).collect()
+            Data::of(3_000, || {
+                let hot = dice.below(120);
+                (0..120).map(|d| f32::from(u8::from(d == hot))).collect()
             })
         }),
         Family::new("categories", ALL, |dice| {
@@ -257,7 +263,7 @@ fn dimensions() -> Vec<Family> {
         Family::new("normal in 64", FLOATS, |dice| Data::of(4_000, || dice.normal_row(64))),
         Family::new("2048 dims", FLOATS, |dice| {
             let directions = dice.normal_rows(20, 2_048);
-            let mut data = Data::of(2_500, || {
+            let mut data = Data::of(2_200, || {
                 let mut row = scaled(dice.normal_row(2_048), 0.5);
                 for direction in &directions {
                     let weight = dice.normal() as f32;
@@ -294,7 +300,7 @@ fn orders() -> Vec<Family> {
     ]
 }
 
-/// The items around ten points are deleted, a tenth of all; queries are there.
+/// The items around five points are deleted, a tenth of all; queries are there.
 fn deleted() -> Vec<Family> {
     vec![
         Family::new("neighbours deleted", EUCLIDEAN, |dice| {
@@ -315,10 +321,11 @@ fn deleted() -> Vec<Family> {
 }
 
 fn options() -> Vec<Family> {
+    const PRODUCTS: &[Metric] = &[Metric::Euclidean, Metric::DotProduct];
     let make = |dice: &mut Dice| Data::of(2_000, || dice.normal_row(32));
     vec![
         Family::new("small leaves, 4 trees", FLOATS, make).options(BuildOptions::default().leaf_size(32).trees(4)),
-        Family::new("no spill", FLOATS, make).options(BuildOptions::default().spill(false)),
-        Family::new("1 bit", FLOATS, make).options(BuildOptions::default().sketch_bits(1)),
+        Family::new("no spill", PRODUCTS, make).options(BuildOptions::default().spill(false)),
+        Family::new("1 bit", PRODUCTS, make).options(BuildOptions::default().sketch_bits(1)),
     ]
 }

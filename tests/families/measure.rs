@@ -7,7 +7,7 @@ use spinney::{Metric, Plan, Searched};
 
 use super::dice::Dice;
 use super::family::{Data, Family, Mode};
-use super::truth::{Truth, is_as_near, own_score};
+use super::truth::{Truth, is_as_far, is_as_near, own_score};
 use super::world::World;
 
 /// How many neighbours are asked for, and by how many queries.
@@ -122,6 +122,25 @@ pub fn missed(world: &World, data: &Data) -> usize {
         hit.id != data.selves[at] && !is_as_near(world.metric, hit.distance, own_score(world.metric, row))
     });
     is_missed.into_iter().filter(|is_missed| *is_missed).count()
+}
+
+/// Exact searches find what brute force finds, distance by distance: so both can be trusted.
+pub fn check_truth(family: &Family, seed: u64) {
+    const DEPTH: usize = 100;
+    let mut data = (family.make)(&mut Dice::new(seed));
+    data.queries.truncate(6);
+    for metric in family.metrics.iter().copied() {
+        let world = World::bare(&data.rows, metric);
+        let nearest = Truth::new(metric, (0..).zip(&data.rows)).all_nearest(&data.queries, |_| DEPTH);
+        world.ask(data.queries.len(), |reader, at| {
+            let hits = reader.nns(DEPTH).exact().by_vector(&data.queries[at]).unwrap();
+            for (rank, (hit, truth)) in hits.iter().zip(&nearest[at]).enumerate() {
+                let is_same = is_as_near(metric, hit.distance, *truth) && is_as_far(metric, hit.distance, *truth);
+                let what = format!("seed {seed}, {}, {metric}, query {at}, rank {rank}", family.name);
+                assert!(is_same, "{what}: {} instead of a score of {truth}", hit.distance);
+            }
+        });
+    }
 }
 
 impl Measured {

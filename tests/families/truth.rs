@@ -77,11 +77,19 @@ pub fn score(metric: Metric, distance: f32) -> f64 {
     f64::from(if metric == Metric::DotProduct { -distance } else { distance })
 }
 
-/// Whether a distance that was rounded to `f32` is no farther than a score. Two sums in other orders may differ in their
-/// last bits.
+/// Whether a distance that was rounded to `f32` is no farther than a score.
 pub fn is_as_near(metric: Metric, distance: f32, truth: f64) -> bool {
-    let slack = truth.abs() * f64::from(f32::EPSILON) + if metric == Metric::Cosine { 1e-14 } else { 0.0 };
-    score(metric, distance) <= truth + slack
+    score(metric, distance) <= truth + slack(metric, truth)
+}
+
+/// Whether it is no nearer.
+pub fn is_as_far(metric: Metric, distance: f32, truth: f64) -> bool {
+    score(metric, distance) >= truth - slack(metric, truth)
+}
+
+/// Two sums in other orders may differ in their last bits.
+fn slack(metric: Metric, truth: f64) -> f64 {
+    truth.abs() * f64::from(f32::EPSILON) + if metric == Metric::Cosine { 1e-14 } else { 0.0 }
 }
 
 /// The score of a row with itself.

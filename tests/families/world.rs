@@ -20,13 +20,20 @@ pub struct World {
 }
 
 impl World {
-    pub fn empty(dims: usize, metric: Metric, options: BuildOptions<'static>) -> Self {
+    fn empty(dims: usize, metric: Metric, options: BuildOptions<'static>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let opened = Opened::new(dir.path(), MAP_BYTES);
         let mut wtxn = opened.env.write_txn().unwrap();
         let writer = Writer::open_or_create(&mut wtxn, opened.db, 0, &IndexOptions::new(dims, metric)).unwrap();
         wtxn.commit().unwrap();
         Self { opened, writer, metric, options, incremental: 0, _dir: dir }
+    }
+
+    /// An index of the rows, without a forest.
+    pub fn bare(rows: &[Vec<f32>], metric: Metric) -> Self {
+        let mut world = Self::empty(rows[0].len(), metric, BuildOptions::default());
+        world.add(&(0..).zip(rows.iter().map(Vec::as_slice)).collect::<Vec<_>>());
+        world
     }
 
     /// An index that came to hold the data in this way.
@@ -57,11 +64,18 @@ impl World {
         world
     }
 
-    /// Adds or overwrites items, and builds.
-    pub fn put(&mut self, items: &[(u32, &[f32])]) {
+    /// Adds or overwrites items.
+    fn add(&mut self, items: &[(u32, &[f32])]) {
         let (ids, rows): (Vec<u32>, Vec<&[f32]>) = items.iter().copied().unzip();
         let mut wtxn = self.opened.env.write_txn().unwrap();
         self.writer.add_items(&mut wtxn, &ids, &rows.concat()).unwrap();
+        wtxn.commit().unwrap();
+    }
+
+    /// Adds or overwrites items, and builds.
+    fn put(&mut self, items: &[(u32, &[f32])]) {
+        self.add(items);
+        let mut wtxn = self.opened.env.write_txn().unwrap();
         let stats = self.writer.build(&mut wtxn, &self.options).unwrap();
         self.incremental += usize::from(stats.method == BuildMethod::Incremental);
         wtxn.commit().unwrap();
