@@ -93,7 +93,7 @@ impl World {
     fn of(source: &mut Source, count: usize) -> Self {
         let world = Self::empty(source.metric);
         world.add(0, &source.rows(count));
-        assert_eq!(world.build(), BuildMethod::Bulk);
+        assert_eq!(world.build(), if count == 0 { BuildMethod::Nothing } else { BuildMethod::Bulk });
         world
     }
 
