@@ -338,8 +338,11 @@ fn small_indexes_build_and_a_second_build_does_nothing() {
     for (metric, n) in METRICS.into_iter().flat_map(|metric| [0, 1, 2, 33].map(|n| (metric, n))) {
         let mut subject = Subject::new(&store, metric, n);
         let all = BuildOptions::default().trees(16).leaf_size(32).sketch_bits(1).seed(u64::MAX);
-        for options in [BuildOptions::default(), all] {
-            subject.build(&options).unwrap();
+        for options in [BuildOptions::default(), all, all.rebuild(true)] {
+            // Without items there is no forest, whatever its shape would be.
+            let expected = if n == 0 { BuildMethod::Nothing } else { BuildMethod::Bulk };
+            assert_eq!(subject.build(&options).unwrap(), expected, "{metric}, {n} items, {options:?}");
+            let options = options.rebuild(false);
             assert_eq!(subject.build(&options).unwrap(), BuildMethod::Nothing, "{metric}, {n} items, {options:?}");
             assert_eq!(subject.build(&BuildOptions::default()).unwrap(), BuildMethod::Nothing);
             subject.check_answers();
@@ -359,7 +362,9 @@ fn an_index_can_be_built_when_everything_was_deleted() {
         let items = std::mem::take(&mut subject.items);
         subject.check_answers();
         assert_eq!(subject.stats().pending, 1300);
-        subject.build(&BuildOptions::default()).unwrap();
+        let built = subject.writer.build(&mut subject.wtxn, &BuildOptions::default()).unwrap();
+        // The forest went, which is no nothing.
+        assert_eq!((built.method, built.items_added, built.items_removed), (BuildMethod::Bulk, 0, 1300));
         let stats = subject.stats();
         assert_eq!((stats.items, stats.pending, stats.leaves, stats.branches), (0, 0, 0, 0));
         assert_eq!((stats.item_bytes, stats.pending_bytes, stats.leaf_bytes, stats.branch_bytes), (0, 0, 0, 0));

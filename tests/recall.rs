@@ -93,7 +93,7 @@ impl World {
     fn of(source: &mut Source, count: usize) -> Self {
         let world = Self::empty(source.metric);
         world.add(0, &source.rows(count));
-        assert_eq!(world.build(), BuildMethod::Bulk);
+        assert_eq!(world.build(), if count == 0 { BuildMethod::Nothing } else { BuildMethod::Bulk });
         world
     }
 
@@ -330,7 +330,10 @@ fn calibrations_that_change_nothing() {
         for (name, world, suitable, expected) in cases {
             let before = world.opened.content();
             for refused in [1, DIMS - 1, DIMS + 1].map(|cut| world.calibrate(&queries[cut..])) {
-                assert!(matches!(refused, Err(Error::Dimensions { .. })), "{metric}, {name}: {refused:?}");
+                assert!(
+                    matches!(refused, Err(Error::QueriesShape { dims: DIMS, .. })),
+                    "{metric}, {name}: {refused:?}"
+                );
             }
             for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
                 let refused = world.calibrate(&[&queries[1..], &[value]].concat());

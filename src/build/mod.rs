@@ -191,7 +191,12 @@ pub(crate) fn build(db: Database, wtxn: &mut RwTxn<'_>, of: ItemOf, options: &Bu
         // Into the current pool: each step into it from outside would cost as much as a small task.
         None => rayon::scope(move |_| compute())?,
     };
-    stats.method = if counts.is_some() { BuildMethod::Incremental } else { BuildMethod::Bulk };
+    stats.method = match counts {
+        Some(_) => BuildMethod::Incremental,
+        // Nothing but the shape is recorded.
+        None if record.items == 0 && record.indexed == 0 => BuildMethod::Nothing,
+        None => BuildMethod::Bulk,
+    };
     let counts = counts.unwrap_or(Counts { added: record.items, removed: record.indexed, ..Counts::default() });
     (stats.items_added, stats.items_removed) = (counts.added, counts.removed);
     (stats.leaves_split, stats.leaves_merged) = (counts.tally.split, counts.tally.merged);
