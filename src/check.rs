@@ -112,10 +112,6 @@ impl<'a> Check<'a> {
         for entry in self.db.iter(self.rtxn, of.index, Kind::Item)? {
             let Some((key, bytes)) = self.accept(entry)? else { continue };
             count += 1;
-            if key.tree() != 0 {
-                self.report(key, "the key of an item names a tree");
-                continue;
-            }
             self.live.insert(key.id());
             if let Some(item) = self.accept(ItemRef::parse(key, bytes, of.dims, of.metric))? {
                 let vector = item.to_vector(of.dims);
@@ -183,6 +179,7 @@ impl<'a> Check<'a> {
             }
             let Some((key, _)) = self.accept(entry)? else { continue };
             match key.kind() {
+                Some(Kind::Item) if key.tree() != 0 => self.report(key, "the key of an item names a tree"),
                 Some(Kind::Pending) if key.tree() != 0 => self.report(key, "the key of a pending mark names a tree"),
                 Some(Kind::Free) if key.id() > 1 => self.report(key, "free ids of an unknown kind of node"),
                 None => self.report(key, "a key of an unknown kind"),

@@ -175,7 +175,7 @@ impl Database {
         Ok(self.raw.delete(wtxn, key.as_bytes())?)
     }
 
-    /// All entries of a kind, in order of (tree, id).
+    /// All entries of a kind, in order of (tree, id). Keys that use bytes which this kind does not are those of no entry.
     pub(crate) fn iter<'t>(&self, rtxn: &'t RoTxn<'_>, index: u16, kind: Kind) -> Result<Entries<'t>> {
         let (first, last) = Key::range(index, kind);
         let bounds = (Bound::Included(first.as_bytes()), Bound::Included(last.as_bytes()));
@@ -206,7 +206,7 @@ impl Database {
     }
 
     pub(crate) fn delete_kind(&self, wtxn: &mut RwTxn<'_>, index: u16, kind: Kind) -> Result<()> {
-        let (first, last) = Key::range(index, kind);
+        let (first, last) = Key::whole_range(index, kind);
         let bounds = (Bound::Included(first.as_bytes()), Bound::Included(last.as_bytes()));
         self.raw.delete_range(wtxn, &bounds)?;
         Ok(())

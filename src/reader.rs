@@ -6,7 +6,7 @@ use heed::RoTxn;
 
 use crate::check::{self, Verification};
 use crate::database::{Database, ItemOf};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::item::ItemRef;
 use crate::format::record::Record;
 use crate::format::{Key, Kind};
@@ -22,6 +22,7 @@ use crate::search::run::search;
 use crate::search::stream::Stream;
 use crate::search::{Forest, Hit, Parts, Planted, Searched, Target};
 use crate::tree::nodes::{self, Nodes};
+use crate::vector::is_as_added;
 
 /// An index in one snapshot of the database.
 ///
@@ -256,7 +257,14 @@ impl Asked for Reader<'_> {
     }
 
     fn item(&self, id: u32) -> Result<Option<ItemRef<'_>>> {
-        self.items.find(id)
+        let (item, of) = (self.items.find(id)?, self.items.of);
+        // It becomes a query, and what is wrong with it would be said of the items that it is compared with.
+        match item.is_none_or(|item| is_as_added(&item, of.metric)) {
+            true => Ok(item),
+            false => {
+                Err(Error::corrupted(Key::item(of.index, id), "the norm of the item is not that of its components"))
+            }
+        }
     }
 
     fn compare(&self, query: ItemRef<'_>, id: u32) -> Result<Hit> {

@@ -5,6 +5,8 @@
 mod common;
 #[path = "corruption/forged.rs"]
 mod forged;
+#[path = "corruption/lengths.rs"]
+mod lengths;
 #[path = "verify/patient.rs"]
 mod patient;
 

@@ -108,7 +108,7 @@ pub(crate) fn plan(
     Ok(Plan { record: new, origin, is_anew: true, puts: nodes, deletes: Vec::new(), truth })
 }
 
-fn list_ids(db: Database, rtxn: &RoTxn<'_>, of: ItemOf) -> Result<Vec<u32>> {
+pub(crate) fn list_ids(db: Database, rtxn: &RoTxn<'_>, of: ItemOf) -> Result<Vec<u32>> {
     db.iter(rtxn, of.index, Kind::Item)?.map(|entry| entry.map(|(key, _)| key.id())).collect()
 }
 

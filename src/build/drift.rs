@@ -97,7 +97,7 @@ fn probe<'t>(
         return Ok(None);
     };
     let next = db.iter_from(rtxn, Key::item(of.index, at))?.next().transpose()?;
-    let is_of_use = |key: &Key| key.kind() == Some(Kind::Item) && !stored.changed.ids.contains(key.id());
+    let is_of_use = |key: &Key| *key == Key::item(of.index, key.id()) && !stored.changed.ids.contains(key.id());
     let Some((key, bytes)) = next.filter(|(key, _)| is_of_use(key)) else { return Ok(None) };
     let query = ItemRef::parse(key, bytes, of.dims, of.metric)?;
     let items = Items::new(db, rtxn, of, PROBE_KNOWS);

@@ -12,12 +12,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use heed::{RoTxn, RwTxn};
 
 use super::branches::{Branches, Upkeep};
+use super::bulk::list_ids;
+use super::calibrate::is_of_use;
 use super::drift::corrected;
 use super::edit::{Tally, TreeEdit};
 use super::locate::{Change, Finder, Located, changes, locate, paths_of, scan_for};
 use super::parallel::Workers;
+use super::points::Points;
 use super::settle::distances_to_centroid;
 use super::site::{LeafEdit, Site};
+use super::truth::truth;
 use super::{Plan, Shape, split_above};
 use crate::database::{Database, ItemOf};
 use crate::error::Result;
@@ -42,6 +46,8 @@ const MOST_PROBES: usize = 64;
 const UNDERFULL: usize = 4;
 /// Leaves with less than this part of the leaf size dissolve when it is their turn to be mended.
 const SPARSE: usize = 3;
+/// Searches are measured again when one in so many items has changed.
+const CHANGED_PART: u64 = 3;
 /// A tree of fewer leaves is built in bulk: it is small, and two copies of an item need two leaves.
 const LEAST_LEAVES: usize = 4;
 
@@ -101,6 +107,10 @@ pub(crate) fn plan(
         plan.deletes.extend(done.deletes);
         counts.tally.add(done.tally);
     }
+    if is_to_be_measured(&mut plan.record, changes.len()) {
+        let ids = list_ids(db, &own, of)?;
+        plan.truth = Some(truth(&mut workers, Points::new(site, &ids, None))?);
+    }
     let probes = usize::try_from(mends).unwrap_or(usize::MAX).min(MOST_PROBES);
     let changed = changes.iter().map(|change| change.id);
     plan.record.calibration.correction =
@@ -108,6 +118,16 @@ pub(crate) fn plan(
     plan.deletes.extend(changes.iter().map(|change| Key::pending(of.index, change.id)));
     plan.puts.sort_unstable_by_key(|(key, _)| key.to_bytes());
     Ok(Some((plan, counts)))
+}
+
+/// Counts changes, and tells whether so many have come since searches were measured that they are measured again. So the
+/// work for each change does not grow with the index, but now and then one build does that of many.
+fn is_to_be_measured(record: &mut Record, changes: usize) -> bool {
+    let measured = &mut record.calibration;
+    measured.changes = measured.changes.saturating_add(u32::try_from(changes).unwrap_or(u32::MAX));
+    let is_due = u64::from(measured.changes).saturating_mul(CHANGED_PART) >= record.items;
+    // What the user's queries need is not for items to tell.
+    is_due && measured.is_of_queries == 0 && is_of_use(record.items)
 }
 
 fn tree_plan(

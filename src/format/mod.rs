@@ -52,7 +52,7 @@
 //! | 584 | 4 | queries it was measured with, `u32` |
 //! | 588 | 4 | 1 if these were queries of the user, 0 if they were items |
 //! | 592 | 4 | correction: what the confidence is multiplied with since later builds looked again, in 1,024ths, `u32` (0: none did) |
-//! | 596 | 4 | zero |
+//! | 596 | 4 | changes that builds have followed since it was measured, `u32` |
 //! | 600 | 32 x 12 | for k = 1, 10, 100 and the least of 1,000 and an eighth of these items, and in each for recall .5, .7, .8, .9, .95, .98, .99, .995: the confidence with which searches end, `f32` (infinite: the forest does not reach this recall), vectors to compare exactly, `u32`, and the entries that searches looked at on average, `u32` |
 //! | 984 | 32 | zero |
 //! | 1016 | 8 | check of the bytes before it |

@@ -92,7 +92,8 @@ pub(crate) struct Calibration {
     pub(crate) is_of_queries: u32,
     /// What the confidence is multiplied with since later builds looked again, in 1,024ths; 0 if none did.
     pub(crate) correction: u32,
-    reserved: u32,
+    /// Changes that builds have followed since it was measured.
+    pub(crate) changes: u32,
     pub(crate) points: [[OperatingPoint; CALIBRATED_RECALLS.len()]; CALIBRATED_KS.len()],
     reserved_too: [u64; 4],
 }

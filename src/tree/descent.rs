@@ -205,6 +205,7 @@ impl Descent {
             let estimate = if has_norms { norm + 2.0 * found.estimate } else { found.estimate };
             queue.push(Met { estimate, tree: met.tree, id: *id, parent: met.id });
         }
-        Ok(usize::try_from(branch.node.weight).unwrap_or(usize::MAX).max(1))
+        // Each child has an entry, whatever the weights say: else none of them would ever be enough.
+        Ok(usize::try_from(branch.node.weight).unwrap_or(usize::MAX).max(branch.node.len).max(1))
     }
 }

@@ -287,3 +287,48 @@ fn counts_at_their_limits() {
         }
     });
 }
+
+/// Copies of values under keys with bytes that their kind does not use: they are named and removed, and nothing is answered
+/// otherwise.
+#[test]
+fn keys_with_bytes_that_mean_nothing() {
+    confined("forged::keys_with_bytes_that_mean_nothing", 60, || {
+        let subject = Subject::new(Metric::Euclidean);
+        let expected = |rtxn: &RwTxn<'_>| {
+            let reader = Reader::open(rtxn, subject.store.db, 0).unwrap();
+            let ids: Vec<u32> = reader.ids().unwrap().map(Result::unwrap).collect();
+            let items = reader.items().unwrap().map(Result::unwrap).count();
+            (answers(&reader).into_iter().map(Result::unwrap).collect::<Vec<_>>(), ids, items, reader.stats().unwrap())
+        };
+        let before = expected(&subject.store.env.write_txn().unwrap());
+        let kinds = [RECORD, ORIGIN, PENDING, FREE, ITEM];
+        for (kind, (tree, of)) in
+            kinds.into_iter().flat_map(|kind| [(kind, (3, 0)), (kind, (255, 0)), (kind, (0, 700))])
+        {
+            if of > 0 && [PENDING, ITEM].contains(&kind) {
+                continue;
+            }
+            let mut patient = subject.patient();
+            let item = patient.settled();
+            let (stray, value) = match kind {
+                // It hides an item that is there.
+                PENDING => (key(0, PENDING, tree, item), vec![0; 16]),
+                ITEM => (key(0, ITEM, tree, item), patient.get(key(0, ITEM, 0, item))),
+                _ => (key(0, kind, tree, of), patient.entries(kind)[0].1.clone()),
+            };
+            patient.put(stray, &value);
+            let mut wtxn = patient.wtxn;
+            assert!(expected(&wtxn) == before, "{stray:?}");
+            let found = Reader::open(&wtxn, subject.store.db, 0).unwrap().verify().unwrap();
+            assert!(found.violations.iter().any(|violation| violation.key == stray), "{stray:?}: {found:?}");
+            assert!(found.violations.iter().all(|violation| violation.key == stray), "{stray:?}: {found:?}");
+            // Builds do not take it for what it is not, either.
+            let writer = subject.writer(&wtxn);
+            for options in [BuildOptions::default(), BuildOptions::default().rebuild(true)] {
+                writer.add_item(&mut wtxn, 9_000, &[0.5; DIMS]).unwrap();
+                writer.build(&mut wtxn, &options).unwrap();
+            }
+            live_through(&subject, &mut wtxn, &format!("{stray:?}"));
+        }
+    });
+}
