@@ -28,6 +28,8 @@ const LEAST_CANDIDATES: usize = 1024;
 const MERGED_AT_ONCE: usize = 64;
 /// The part of what may be missed that may be missed because too few vectors are compared exactly.
 const LOST_TO_RERANK: f64 = 0.25;
+/// Comparisons beyond the neighbours themselves, at least: sketches do not tell apart what lies close together.
+const LEAST_BEYOND: u32 = 7;
 /// Of the confidence, and of the comparisons beyond the neighbours themselves, that the next larger number of neighbours
 /// takes, the parts that one takes at least. Usual data take somewhat more of each.
 const OF_MORE: [(f32, f32); 3] = [(0.7, 0.3), (0.35, 0.1), (0.3, 0.1)];
@@ -409,6 +411,11 @@ pub(crate) fn fit(goals: &Goals, all: &[Vec<Vec<Reached>>], items: u64, is_of_qu
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "estimates")]
 fn hold_together(calibration: &mut Calibration) {
     let ks = calibration.ks();
+    for (points, k) in calibration.points.iter_mut().zip(ks) {
+        for point in points.iter_mut().filter(|point| point.confidence.is_finite()) {
+            point.rerank = point.rerank.max(k as u32 + LEAST_BEYOND);
+        }
+    }
     for (at, (confidence, rerank)) in OF_MORE.into_iter().enumerate().rev() {
         let [(fewer, few), (more, many)] = [at, at + 1].map(|at| (calibration.points[at], ks[at]));
         for (of_recall, (fewer, more)) in fewer.into_iter().zip(more).enumerate() {

@@ -89,6 +89,10 @@ pub(crate) struct Traversal<'a, 't> {
     scratch: &'a mut Scratch,
     asking: Asking<'a>,
     ahead: Option<Next<'t>>,
+    /// Leaves whose centroids have been compared exactly, the nearest last.
+    measured: Vec<Next<'t>>,
+    /// The most by which the sketches of these were wrong.
+    noise: f32,
 }
 
 impl<'a, 't> Traversal<'a, 't> {
@@ -110,7 +114,17 @@ impl<'a, 't> Traversal<'a, 't> {
             let entries = record.indexed.min(1 << 15);
             scratch.mask.begin(allowed, entries);
         }
-        Self { target, planted, pending, request, scratch, asking: Asking::new(request), ahead: None }
+        Self {
+            target,
+            planted,
+            pending,
+            request,
+            scratch,
+            asking: Asking::new(request),
+            ahead: None,
+            measured: Vec::new(),
+            noise: 0.0,
+        }
     }
 
     /// Scans leaves until the goal is met, or more entries than `most` have been looked at.
@@ -222,20 +236,38 @@ impl<'a, 't> Traversal<'a, 't> {
     }
 
     /// The nearest leaf that has not been looked at.
+    ///
+    /// Leaves that lie close together, far from all others, are told apart by their centroids alone: a branch that holds them
+    /// and others has sketches that are too coarse.
     fn next(&mut self) -> Result<Option<Next<'t>>> {
-        let Scratch { descent, prepared, progress, .. } = &mut *self.scratch;
-        let Some(met) = descent.next_leaf(self.planted.nodes, prepared)? else { return Ok(None) };
-        let key = Key::leaf(self.target.items.of.index, met.tree, met.id);
-        // Where the next one is, is known by the time that this one has been scanned.
-        if let Some(upcoming) = descent.upcoming() {
-            self.planted.nodes.prefetch_leaf(upcoming.tree, upcoming.id);
+        loop {
+            let Scratch { descent, prepared, progress, .. } = &mut *self.scratch;
+            if let Some(nearest) = self.measured.last() {
+                let upcoming = descent.upcoming().map_or(f32::INFINITY, |met| met.estimate);
+                if nearest.estimate + self.noise <= upcoming {
+                    return Ok(self.measured.pop());
+                }
+            }
+            let Some(met) = descent.next_leaf(self.planted.nodes, prepared)? else { return Ok(self.measured.pop()) };
+            let key = Key::leaf(self.target.items.of.index, met.tree, met.id);
+            // Where the next one is, is known by the time that this one has been scanned.
+            if let Some(upcoming) = descent.upcoming() {
+                self.planted.nodes.prefetch_leaf(upcoming.tree, upcoming.id);
+            }
+            progress.leaves += 1;
+            let leaf = self.planted.nodes.leaf(met.tree, met.id)?;
+            if self.request.filter.allowed.is_none() {
+                leaf.prefetch();
+            }
+            let next = Next { estimate: met.estimate, key, leaf };
+            if !leaf.node.is_local {
+                return Ok(Some(next));
+            }
+            let estimate = prepared.distance_to_centroid(&leaf.node);
+            self.noise = self.noise.max((estimate - met.estimate).abs());
+            let place = self.measured.partition_point(|other| other.estimate > estimate);
+            self.measured.insert(place, Next { estimate, ..next });
         }
-        progress.leaves += 1;
-        let leaf = self.planted.nodes.leaf(met.tree, met.id)?;
-        if self.request.filter.allowed.is_none() {
-            leaf.prefetch();
-        }
-        Ok(Some(Next { estimate: met.estimate, key, leaf }))
     }
 
     fn scan<S: Sink>(&mut self, next: Next<'t>, sink: &mut S) -> Result<()> {
