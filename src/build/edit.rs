@@ -113,8 +113,8 @@ pub(crate) struct TreeEdit<'a> {
     /// Leaves whose centroid moved.
     pub(crate) moved: BTreeSet<u32>,
     pub(crate) gone: BTreeSet<u32>,
-    /// Leaves that hold a group of their own far from the rest.
-    pub(crate) stretched: BTreeSet<u32>,
+    /// Leaves that hold a group of items close together and far from the centroid, each with the middle of that group.
+    pub(crate) stretched: BTreeMap<u32, Vec<f32>>,
     pub(crate) tally: Tally,
 }
 
@@ -141,7 +141,7 @@ impl<'a> TreeEdit<'a> {
             born: BTreeMap::new(),
             moved: BTreeSet::new(),
             gone: BTreeSet::new(),
-            stretched: BTreeSet::new(),
+            stretched: BTreeMap::new(),
             tally: Tally::default(),
         })
     }

@@ -204,49 +204,49 @@ fn change_leaves(workers: &mut Workers<'_>, edit: &mut TreeEdit<'_>, edits: BTre
         for id in &change.insertions {
             edit.insert(&site, rtxn, *id, &site.point(rtxn, *id)?)?;
         }
-        let is_stretched = !change.insertions.is_empty() && is_stretched(&site, rtxn, &edit)?;
-        Ok((edit, is_stretched))
+        let group = group_apart(&site, rtxn, &edit, &change.insertions)?;
+        Ok((edit, group))
     })?;
-    for ((leaf, _), (changed, is_stretched)) in edits.into_iter().zip(changed) {
-        if is_stretched {
-            edit.stretched.insert(leaf);
-        }
+    for ((leaf, _), (changed, group)) in edits.into_iter().zip(changed) {
+        group.into_iter().for_each(|group| _ = edit.stretched.insert(leaf, group));
         edit.leaves.insert(leaf, changed);
     }
     Ok(())
 }
 
-/// How many entries make a group of their own, and how many times farther than the middle one they lie, and than from each
-/// other.
+/// How many entries make a group of their own, and how many times farther from the centroid they lie than from each other.
 const GROUP: usize = 8;
 const APART: f32 = 4.0;
 
-/// Whether a leaf that took in items holds a group of them that lies far from the rest: one centroid cannot tell its
-/// members apart, so that they get a leaf of their own before this one is full.
-fn is_stretched(site: &Site<'_>, rtxn: &RoTxn<'_>, edit: &LeafEdit) -> Result<bool> {
-    if site.leaf.code == Code::Bits || edit.len() < 2 * GROUP {
-        return Ok(false);
+/// The middle of a group of items close together and far from the centroid of a leaf that took in items, if there is one.
+///
+/// Sketches around that centroid cannot tell its members apart, so that they get a leaf of their own before this one is
+/// full. They are looked for among the items that came, and among the entries that lie farther out than most.
+fn group_apart(site: &Site<'_>, rtxn: &RoTxn<'_>, edit: &LeafEdit, came: &[u32]) -> Result<Option<Vec<f32>>> {
+    if came.is_empty() || site.leaf.code == Code::Bits || edit.len() < 2 * GROUP {
+        return Ok(None);
     }
-    let distances = if site.of.metric == Metric::DotProduct {
-        let points = site.points(rtxn, &edit.ids)?;
-        (0..points.len()).map(|row| site.distance(points.row(row), edit.centroid())).collect()
-    } else {
-        distances_to_centroid(site, &edit.sketches.pack().view())
-    };
-    let mut sorted = distances.clone();
-    let (_, middle, _) = sorted.select_nth_unstable_by(distances.len() / 2, f32::total_cmp);
     // Distances are squares, but under the Manhattan metric.
     let apart = if site.of.metric == Metric::Manhattan { APART } else { APART * APART };
-    let far = distances.iter().zip(&edit.ids).filter(|(distance, _)| **distance > apart * *middle);
-    let far: Vec<u32> = far.map(|(_, id)| *id).take(2 * GROUP).collect();
-    if far.len() < GROUP {
-        return Ok(false);
+    let mut groups = vec![came.to_vec()];
+    if site.of.metric != Metric::DotProduct {
+        let distances = distances_to_centroid(site, &edit.sketches.pack().view());
+        let mut sorted = distances.clone();
+        let (_, usual, _) = sorted.select_nth_unstable_by(distances.len() / 2, f32::total_cmp);
+        let far = distances.iter().zip(&edit.ids).filter(|(distance, _)| **distance > apart * *usual);
+        groups.push(far.map(|(_, id)| *id).collect());
     }
-    let points = site.points(rtxn, &far)?;
-    let mean = points.mean();
-    let mut within: Vec<f32> = (0..points.len()).map(|row| site.distance(points.row(row), &mean)).collect();
-    let (_, within, _) = within.select_nth_unstable_by(far.len() / 2, f32::total_cmp);
-    Ok(apart * *within < site.distance(&mean, edit.centroid()))
+    for group in groups.iter_mut().filter(|group| group.len() >= GROUP) {
+        group.truncate(2 * GROUP);
+        let points = site.points(rtxn, group)?;
+        let middle = points.median();
+        let mut within: Vec<f32> = (0..points.len()).map(|row| site.distance(points.row(row), &middle)).collect();
+        let (_, within, _) = within.select_nth_unstable_by(group.len() / 2, f32::total_cmp);
+        if apart * *within < site.distance(&middle, edit.centroid()) {
+            return Ok(Some(middle));
+        }
+    }
+    Ok(None)
 }
 
 /// Brings leaves back to their sizes and mends some; `false` if too few are left.
@@ -283,15 +283,10 @@ fn rebalance(
 /// pass is enough.
 fn split_over(workers: &mut Workers<'_>, edit: &mut TreeEdit<'_>, most: usize, seed: u64) -> Result<()> {
     let stretched = &edit.stretched;
-    let is_over = |(id, leaf): &(&u32, &LeafEdit)| leaf.len() > most || stretched.contains(id) && leaf.len() > 1;
+    let is_over = |(id, leaf): &(&u32, &LeafEdit)| leaf.len() > most || stretched.contains_key(id);
     let over: Vec<u32> = edit.leaves.iter().filter(is_over).map(|(id, _)| *id).collect();
     for (done, leaf) in (1u64..).zip(&over) {
-        let mut max = split_above(edit.site.leaf_size);
-        if edit.stretched.contains(leaf) {
-            max = max.min(edit.leaf_mut(*leaf)?.len().div_ceil(2));
-        }
-        edit.regroup(workers, *leaf, max, seed)?;
-        edit.stretched.remove(leaf);
+        edit.regroup(workers, *leaf, split_above(edit.site.leaf_size), seed)?;
         workers.poll(BuildPhase::Splitting, done, over.len() as u64)?;
     }
     Ok(())

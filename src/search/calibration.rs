@@ -33,10 +33,10 @@ const LEAST_BEYOND: u32 = 7;
 /// Of the confidence, and of the comparisons beyond the neighbours themselves, that the next larger number of neighbours
 /// takes, the parts that one takes at least. Usual data take somewhat more of each.
 const OF_MORE: [(f32, f32); 3] = [(0.7, 0.3), (0.35, 0.1), (0.3, 0.1)];
-/// The part of all items that have to be found by their own vectors. As few queries tell little of so rare an event, their
-/// confidence is so many times what they took.
+/// The part of all items that have to be found by their own vectors, and how many times the confidence that took is wanted
+/// of a search for one neighbour.
 const FOUND_BY_ITSELF: f64 = 0.999;
-const OWN_LEEWAY: f32 = 1.5;
+const OWN_LEEWAY: f32 = 2.5;
 /// One of so many queries is asked for the largest number of neighbours, and for the next largest. They need the fewest
 /// queries: each tells of many neighbours, and takes the longest.
 const ASKED_FOR_MOST: usize = 16;
@@ -359,7 +359,7 @@ pub(crate) fn goals(all: &[Confidences]) -> Goals {
         numbers
     };
     let own = sorted(all.iter().map(|query| query.own).collect());
-    let own = quantile(&own, FOUND_BY_ITSELF).unwrap_or(0.0) * OWN_LEEWAY;
+    let own = quantile(&own, FOUND_BY_ITSELF).unwrap_or(0.0);
     let goal = |of_k: usize| {
         let numbers = all.iter().filter_map(|query| query.of_ks.get(of_k)).flatten().copied();
         let numbers = sorted(numbers.collect());
@@ -367,6 +367,8 @@ pub(crate) fn goals(all: &[Confidences]) -> Goals {
             let part = 1.0 - (1.0 - recall) * (1.0 - LOST_TO_RERANK);
             let least = quantile(&numbers, part).unwrap_or(f32::INFINITY);
             // A search that ends with it has not scanned the leaf before which it had it.
+            // As few queries tell little of what is so rare. More neighbours take more anyway.
+            let own = if of_k == 0 { own * OWN_LEEWAY } else { own };
             let least = if has_to_find_itself(recall) { least.max(own) } else { least };
             f64::from(least.next_up())
         })
