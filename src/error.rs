@@ -124,6 +124,17 @@ pub enum Error {
         got: usize,
     },
 
+    /// A vector among many does not suit the index. Nothing was changed.
+    #[error("row {row}, the vector for item {id}: {source}")]
+    Row {
+        /// The row of the matrix that was passed, from 0.
+        row: usize,
+        /// The id that was passed for it.
+        id: u32,
+        /// What is wrong with the vector; positions are those in the row.
+        source: Box<Self>,
+    },
+
     /// A matrix of queries does not consist of whole rows.
     #[error(
         "queries in an index of {dims} dimensions are rows of {dims} numbers, one after the other, and {got} numbers are no \

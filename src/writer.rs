@@ -10,6 +10,7 @@ use crate::format::record::Record;
 use crate::format::{Key, Kind};
 use crate::metric::Metric;
 use crate::options::{BuildOptions, BuildStats, IndexOptions};
+use crate::query::check_rows;
 use crate::repair::{self, Repair};
 use crate::vector::CheckedVector;
 
@@ -119,8 +120,8 @@ impl Writer {
     /// `vectors`: `ids.len()` rows of `dims` numbers, one after the other, each as for [`Writer::add_item`].
     ///
     /// # Errors
-    /// [`Error::VectorsShape`] if the lengths do not fit; else as [`Writer::add_item`], for the first vector that does
-    /// not suit the index: nothing is changed then.
+    /// [`Error::VectorsShape`] if the lengths do not fit; [`Error::Row`] with what [`Writer::add_item`] says of it, for the
+    /// first vector that does not suit the index: nothing is changed then.
     ///
     /// # Cost
     /// O(dims + log items) for each; fastest with ascending ids.
@@ -130,8 +131,12 @@ impl Writer {
             return Err(Error::VectorsShape { ids: ids.len(), dims: self.of.dims, expected, got: vectors.len() });
         }
         let rows = vectors.chunks_exact(self.of.dims);
-        for row in rows.clone() {
-            CheckedVector::new(row, self.of.dims, self.of.metric)?;
+        for (row, (id, vector)) in ids.iter().zip(rows.clone()).enumerate() {
+            CheckedVector::new(vector, self.of.dims, self.of.metric).map_err(|error| Error::Row {
+                row,
+                id: *id,
+                source: Box::new(error),
+            })?;
         }
         let mut record = self.record(wtxn)?;
         // What is overwritten must be readable, and that is found out before anything is written.
@@ -256,17 +261,13 @@ impl Writer {
     /// Compares every query with every item, by all threads of the current rayon pool.
     ///
     /// # Errors
-    /// What [`Nns::by_vector`](crate::Nns::by_vector) says of vectors that do not suit the index;
-    /// [`Error::Corrupted`]. The index is unchanged then.
+    /// [`Error::QueriesShape`] and what else [`Nns::by_vectors`](crate::Nns::by_vectors) says of vectors that do not suit the
+    /// index; [`Error::Corrupted`]. The index is unchanged then.
     pub fn calibrate(&self, wtxn: &mut RwTxn<'_>, queries: &[f32]) -> Result<bool> {
         let mut record = self.record(wtxn)?;
-        let (dims, metric) = (self.of.dims, self.of.metric);
-        if !queries.len().is_multiple_of(dims) {
-            return Err(Error::Dimensions { expected: dims, got: queries.len() % dims });
-        }
-        let rows = queries.chunks_exact(dims).take(MOST_QUERIES);
-        let checked = rows.map(|row| CheckedVector::new(row, dims, metric)).collect::<Result<Vec<_>>>()?;
-        if record.trees == 0 || checked.is_empty() || !build::calibrate::is_of_use(metric, record.indexed) {
+        let mut checked = check_rows(queries, self.of)?;
+        checked.truncate(MOST_QUERIES);
+        if record.trees == 0 || checked.is_empty() || !build::calibrate::is_of_use(self.of.metric, record.indexed) {
             return Ok(false);
         }
         let (lent, measured) = (&*wtxn, &record);

@@ -55,6 +55,10 @@ fn raised_by_input() -> Vec<(Error, Vec<&'static str>)> {
             vec!["2 ids of 3", "matrix of 6", "got 7", "pass one row"],
         ),
         (
+            writer.add_items(&mut wtxn, &[5, 9], &[1.0, 1.0, 1.0, 1.0, f32::NAN, 1.0]).unwrap_err(),
+            vec!["row 1", "item 9", "component 1", "NaN", "replace it"],
+        ),
+        (
             writer.add_item(&mut wtxn, 1, &[1.0, f32::NEG_INFINITY, 0.0]).unwrap_err(),
             vec!["component 1", "-inf", "replace it or leave"],
         ),
@@ -198,6 +202,9 @@ fn fields_tell_what_was_expected_and_what_was_got() {
     let mut next = || errors.next().unwrap();
     assert!(matches!(next(), Error::Dimensions { expected: 3, got: 4 }));
     assert!(matches!(next(), Error::VectorsShape { ids: 2, dims: 3, expected: 6, got: 7 }));
+    assert!(
+        matches!(next(), Error::Row { row: 1, id: 9, source } if matches!(*source, Error::NonFinite { position: 1, .. }))
+    );
     assert!(matches!(next(), Error::NonFinite { position: 1, value: f32::NEG_INFINITY }));
     assert!(matches!(next(), Error::ZeroVector));
     assert!(matches!(next(), Error::NormOverflow { got, max } if got > 4.9e30 && max == 2f64.powi(60)));
@@ -271,9 +278,13 @@ fn one_bad_vector_among_many_writes_nothing() {
         for bad in [0, 17, 49] {
             let mut rows = vec![1.0; 50 * 6];
             rows[6 * bad..6 * bad + 6].fill(value);
-            let ids: Vec<u32> = (0..50).collect();
+            let ids: Vec<u32> = (0..50).map(|row| 7 * row).collect();
             let error = refused(&store, &mut wtxn, |wtxn| writer.add_items(wtxn, &ids, &rows).err());
-            assert_eq!(variant(&error), name);
+            let Error::Row { row, id, source } = error else { panic!("{error} does not name the row") };
+            assert_eq!((row, id, variant(&source)), (bad, 7 * bad as u32, name.to_owned()));
+            if let Error::NonFinite { position, .. } = *source {
+                assert_eq!(position, 0, "in the row");
+            }
         }
     }
     let reader = Reader::open(&wtxn, store.db, 0).unwrap();
@@ -282,6 +293,19 @@ fn one_bad_vector_among_many_writes_nothing() {
     assert_eq!(ask(&[1e30; 6]), "NormOverflow");
     assert_eq!(ask(&[f32::NAN; 6]), "NonFinite");
     assert_eq!(ask(&[1.0; 5]), "Dimensions");
+    drop(reader);
+    // Queries that do not suit the index measure nothing.
+    let mut measure = |queries: &[f32]| refused(&store, &mut wtxn, |wtxn| writer.calibrate(wtxn, queries).err());
+    for numbers in [1, 5, 7, 6 * 50 + 1] {
+        assert!(matches!(measure(&vec![1.0; numbers]), Error::QueriesShape { dims: 6, got } if got == numbers));
+    }
+    for bad in [0, 17, 49, 2500] {
+        let mut rows = vec![1.0; 2600 * 6];
+        rows[6 * bad + 4] = f32::NAN;
+        assert!(matches!(measure(&rows), Error::NonFinite { position, .. } if position == 6 * bad + 4));
+        rows[6 * bad..6 * bad + 6].fill(0.0);
+        assert!(matches!(measure(&rows), Error::ZeroVector));
+    }
 }
 
 #[test]

@@ -331,7 +331,10 @@ fn calibrations_that_change_nothing() {
         for (name, world, suitable, expected) in cases {
             let before = world.opened.content();
             for refused in [1, DIMS - 1, DIMS + 1].map(|cut| world.calibrate(&queries[cut..])) {
-                assert!(matches!(refused, Err(Error::Dimensions { .. })), "{metric}, {name}: {refused:?}");
+                assert!(
+                    matches!(refused, Err(Error::QueriesShape { dims: DIMS, .. })),
+                    "{metric}, {name}: {refused:?}"
+                );
             }
             for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
                 let refused = world.calibrate(&[&queries[1..], &[value]].concat());

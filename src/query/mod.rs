@@ -29,6 +29,7 @@ pub use batch::BatchNns;
 pub use examples::Example;
 pub use outcome::{Found, InTime, Outcome, Whole};
 pub use pages::{Neighbours, Pages};
+pub(crate) use rows::check_rows;
 
 /// Hits that a search within a distance looks for at first, if there may be more.
 const FIRST_WITHIN: usize = 64;
