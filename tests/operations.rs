@@ -226,7 +226,7 @@ impl Model {
         bad[last] = f32::NAN;
         assert!(matches!(writer.add_item(wtxn, 1, &bad), Err(Error::NonFinite { .. })));
         let rows = [self.vector(rng), self.vector(rng), bad].concat();
-        assert!(matches!(writer.add_items(wtxn, &[1, 2, 3], &rows), Err(Error::NonFinite { .. })));
+        assert!(matches!(writer.add_items(wtxn, &[1, 2, 3], &rows), Err(Error::Row { .. })));
     }
 
     /// Everything a reader and a writer can tell agrees with the model.

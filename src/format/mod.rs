@@ -150,7 +150,7 @@ compile_error!("spinney reads its little-endian values in place and has no big-e
 
 /// The format version this crate writes, and the newest it reads.
 pub(crate) const FORMAT_VERSION: u16 = 2;
-/// All values are multiples of this, which is also their alignment in the map.
+/// The lengths of all values are multiples of this.
 pub(crate) const ALIGN: usize = 16;
 /// Entries in a block of sketches.
 pub(crate) const BLOCK: usize = 32;
