@@ -4,7 +4,7 @@ use super::item::{Components, PendingRef, write_item, write_pending};
 use super::mark::{MARK_KEY, Mark};
 use super::node::{BranchRef, Child, Code, Layout, LeafRef, Packed, branch_value, leaf_value};
 use super::origin::{origin_value, parse_origin};
-use super::record::Record;
+use super::record::{OperatingPoint, Record};
 use super::{BLOCK, Key};
 use crate::metric::Metric;
 use crate::sketch::block::Blocks;
@@ -49,11 +49,11 @@ fn record() {
     record.tree[1].root = 5;
     (record.tree[1].height, record.tree[1].next_leaf, record.tree[1].next_branch) = (2, 77, 6);
     (record.tree[1].leaves, record.tree[1].branches, record.tree[1].mend_next) = (70, 4, 9);
-    record.calibration.points[1][2].rerank = 7;
+    record.calibration.points[1][2] = OperatingPoint { confidence: 1.5, rerank: 7, entries: 9 };
     let expected = hex(
-        "7370696e6e657900 0100 02 00 80010000 e803000000000000 0300000000000000 e703000000000000 2a00000000000000 \
+        "7370696e6e657900 0200 02 00 80010000 e803000000000000 0300000000000000 e703000000000000 2a00000000000000 \
          02 01 01 04 80010000 1f000000 02 01 00*2 00*32 05000000 02000000 4d000000 06000000 46000000 04000000 09000000 00000000 \
-         00*448 00*256 07000000 00*180 c684674107b9711c",
+         00*448 00*144 0000c03f 07000000 09000000 00*284 016e7beb5b9582b0",
     );
     assert_eq!(record.to_bytes()[..], expected);
 }

@@ -69,8 +69,8 @@
 //! dot product, it is the entries of all leaves scanned.
 //!
 //! # Version 1
-//! It had other numbers from offset 592 of the record on, no checks in origins and nodes, and 0 at offset 3 of nodes. A record
-//! of version 1 is read as one that was never calibrated; `Writer::repair` brings its forest up to date.
+//! It had other numbers from offset 592 of the record on, no checks in origins and nodes, and 0 at offset 3 of nodes. An index
+//! of version 1 is read as one without a forest: searches compare all its items, and the next build makes a forest.
 //!
 //! # Item ([`item`])
 //! | offset | size | field |

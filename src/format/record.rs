@@ -7,8 +7,8 @@ use super::{CHANGES_PER_MENDED, FORMAT_VERSION, Key, LEAF_SIZES, MAX_DIMS, MAX_T
 use crate::error::{Error, Result};
 use crate::metric::Metric;
 
-/// The version since which calibrations hold what they hold now.
-const CALIBRATED_SINCE: u16 = 2;
+/// The version since which forests and calibrations are as they are now.
+const FOREST_SINCE: u16 = 2;
 
 /// The first bytes of every index record.
 pub(crate) const MAGIC: [u8; 8] = *b"spinney\0";
@@ -185,9 +185,10 @@ impl Record {
             return Err(bad("the check of an index record is not that of its bytes"));
         }
         let mut record = Self { check: 0, ..record };
-        if version < CALIBRATED_SINCE {
-            // What earlier versions measured says nothing to this one: the next build measures anew.
-            (record.version, record.calibration) = (FORMAT_VERSION, Calibration::default());
+        if version < FOREST_SINCE {
+            // Its forest has no checks, and what it measured says nothing to this version. The items are all there.
+            (record.version, record.trees, record.indexed, record.pending) = (FORMAT_VERSION, 0, 0, 0);
+            (record.tree, record.unmended, record.calibration) = Default::default();
         }
         let metric = Metric::from_byte(record.metric).ok_or_else(|| bad("unknown metric"))?;
         let checks = [
@@ -252,6 +253,17 @@ mod tests {
             let record = Record::new(384, metric);
             assert_eq!(Record::parse(KEY, &record.to_bytes()).unwrap(), (record, metric));
         }
+    }
+
+    #[test]
+    fn an_earlier_version_is_one_without_a_forest() {
+        let mut old = Record::new(384, Metric::Cosine);
+        (old.version, old.items, old.indexed, old.pending) = (1, 10, 9, 1);
+        (old.trees, old.shape_trees, old.sketch_bits, old.branch_bits, old.leaf_size) = (1, 1, 1, 2, 256);
+        old.calibration.items = 9;
+        let (read, _) = Record::parse(KEY, &old.to_bytes()).unwrap();
+        assert_eq!((read.version, read.items, read.pending_len(), read.shape_trees), (FORMAT_VERSION, 10, 10, 1));
+        assert_eq!((read.trees, read.indexed, read.calibration), (0, 0, Calibration::default()));
     }
 
     #[test]
