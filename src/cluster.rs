@@ -12,6 +12,8 @@ use crate::kernel::{Level, level};
 
 /// Rows that one task assigns: enough to amortise the task, few enough to balance.
 const CHUNK: usize = 256;
+/// Rows that decide where more rows are cut in two. More do not place two centroids better.
+const CUT_BY: usize = 2048;
 /// Rounds of k-means; more move centroids by less than the spread between two seeds.
 const ROUNDS: usize = 8;
 
@@ -185,7 +187,10 @@ pub(crate) fn split(level: Level, points: &Matrix, max: usize, seed: u64) -> Vec
         }
         let seed = seed ^ u64::from(rows[0]).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ rows.len() as u64;
         let part = points.gather(&rows);
-        let centroids = kmeans(level, &part, 2, seed);
+        let centroids = match rows.len() {
+            ..=CUT_BY => kmeans(level, &part, 2, seed),
+            len => kmeans(level, &part.gather(&sample(len, CUT_BY, seed)), 2, seed),
+        };
         let assigned = assign(level, &part, &centroids);
         let (mut left, mut right): (Vec<u32>, Vec<u32>) = (Vec::new(), Vec::new());
         for (row, side) in rows.iter().zip(assigned) {

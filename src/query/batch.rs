@@ -64,8 +64,8 @@ impl<'a, 'e> BatchNns<'a, 'e> {
         self.try_filter_fn(move |id| Ok::<_, Infallible>(admits(id)))
     }
 
-    /// Only items of which `admits` says so are found, as [`Nns::try_filter_fn`]. It is asked by several threads at once, so that
-    /// some of them may ask once more after it has failed.
+    /// Only items of which `admits` says so are found, as [`Nns::try_filter_fn`]. It is asked by several threads at once. So it may
+    /// be asked by others after it has failed.
     pub fn try_filter_fn<E>(mut self, admits: impl Fn(u32) -> Result<bool, E> + Sync + 'a) -> Self
     where
         E: Into<Box<dyn std::error::Error + Send + Sync>> + 'a,

@@ -208,8 +208,8 @@ impl<'a, O> Nns<'a, O> {
 /// For how long it searches, and what it tells.
 impl<'a, O> Nns<'a, O> {
     /// Ends the search at this time, or at an earlier one that was set before, and returns what it has found by then: see
-    /// [`Found`](crate::Found). `None` is no limit; the answer is of the same type, so that a limit that you may have or not is
-    /// passed on as it is.
+    /// [`Found`](crate::Found). `None` is no limit. The answer is of the same type, so that an optional limit is passed on as it
+    /// is.
     ///
     /// It is looked at the clock after each leaf and after every few dozen vectors, or calls of a predicate: most often every few
     /// microseconds; by [`parallel`](Self::parallel) searches after every 16,384 items. After that, the nearest of what has been

@@ -1,6 +1,9 @@
 //! The best candidates so far, by estimate.
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::ops::Range;
+use std::sync::LazyLock;
 
 use crate::tree::queue::{ordered, unordered};
 
@@ -9,6 +12,9 @@ const FIRST: usize = 128;
 /// As many candidates at most are kept in order, so that at any time only what is nearer than the last of them is offered.
 /// More take as long in order as gathered. Trials: docs/trials.md, "candidates".
 const FEW: usize = 48;
+/// It decides where the table of met ids puts them. Each process has another one, so that nobody can choose ids that collide.
+/// No answer depends on it.
+static KEY: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(0) | 1);
 /// No id: ids have 32 bits.
 const NONE: u64 = u64::MAX;
 
@@ -204,7 +210,8 @@ pub(crate) fn make_room(table: &mut Vec<u64>, ids: usize) {
 /// Puts an id into a table that has room; `false` if it is there already.
 pub(crate) fn insert(table: &mut [u64], id: u32) -> bool {
     let mask = table.len() - 1;
-    let mut at = (u64::from(id).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize & mask;
+    let mixed = u64::from(id).wrapping_mul(*KEY);
+    let mut at = ((mixed ^ mixed >> 32).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize & mask;
     loop {
         match table[at] {
             NONE => {
@@ -254,6 +261,29 @@ mod tests {
             nearest.sort_unstable();
             others.sort_unstable();
             prop_assert_eq!(candidates.ids(usize::MAX, first).collect::<Vec<_>>(), expected);
+        }
+    }
+
+    /// Whoever chooses ids knows this code, but not the key of the process.
+    #[test]
+    fn ids_that_are_chosen_to_collide_are_spread_over_the_table() {
+        const IDS: usize = 2_000;
+        const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+        let collide = |by: fn(u64) -> u64| (0..=u32::MAX).filter(move |id| by(u64::from(*id)) & 0xFFFF == 0);
+        let families: [Vec<u32>; 5] = [
+            collide(|id| id.wrapping_mul(GOLDEN) >> 32).take(IDS).collect(),
+            collide(|id| id.wrapping_mul(GOLDEN) >> 48).take(IDS).collect(),
+            (0..).take(IDS).collect(),
+            (0..).step_by(1 << 16).take(IDS).collect(),
+            (0..).take(IDS).map(|id: u32| id.wrapping_mul(0x9E37_79B1)).collect(),
+        ];
+        for (family, ids) in families.iter().enumerate() {
+            let mut table = Vec::new();
+            make_room(&mut table, ids.len());
+            assert!(ids.iter().all(|id| insert(&mut table, *id)) && !ids.iter().any(|id| insert(&mut table, *id)));
+            // Who looks for an id walks to the end of its run of full slots at most.
+            let longest = table.split(|slot| *slot == NONE).map(<[u64]>::len).max().unwrap();
+            assert!(longest <= 200, "family {family}, key {:#x}: {longest} slots in a row", *KEY);
         }
     }
 

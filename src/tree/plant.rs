@@ -5,13 +5,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rayon::prelude::*;
 
 use super::route::Router;
-use crate::cluster::{Matrix, assign, kmeans, members, sample};
+use crate::cluster::{Matrix, assign, kmeans, members, sample, split};
 use crate::error::Result;
 use crate::kernel::Level;
 use crate::metric::Metric;
 
 /// Rows per centroid that k-means looks at; more do not place centroids better.
 const ROWS_PER_CENTROID: usize = 64;
+/// A group with so many times the rows of an equal share is cut. k-means of a group takes the square of its rows.
+/// Rows that coincide can be in one group, and so can all rows but outliers from which k-means began.
+/// Groups of usual data are smaller.
+const LARGE: usize = 4;
 
 /// How many times its share of the rows a leaf has that is divided, and how often: each round tells one scale from the next.
 const LARGE_LEAF: usize = 4;
@@ -37,7 +41,7 @@ pub(crate) fn plant(
 ) -> Result<Router> {
     let coarse_len = if leaves <= 48 { 1 } else { leaves.isqrt() };
     let coarse = subsampled_kmeans(level, sample_rows, coarse_len, seed);
-    let groups = members(&assign(level, sample_rows, &coarse), coarse.len());
+    let groups = cut(level, sample_rows, members(&assign(level, sample_rows, &coarse), coarse.len()), coarse_len, seed);
     let steps = groups.len() as u64 + 2;
     let done = AtomicU64::new(1);
     report(1, steps)?;
@@ -86,11 +90,67 @@ fn divide_large(level: Level, router: &mut Router, rows: &Matrix, mut members: V
     }
 }
 
+/// Cuts groups that are too large for one of so many.
+fn cut(level: Level, points: &Matrix, groups: Vec<Vec<u32>>, count: usize, seed: u64) -> Vec<Vec<u32>> {
+    let share = points.len().div_ceil(count);
+    let cut = |rows: Vec<u32>| {
+        if rows.len() <= LARGE * share {
+            return vec![rows];
+        }
+        let parts = split(level, &points.gather(&rows), LARGE / 2 * share, seed);
+        parts.into_iter().map(|part| part.into_iter().map(|i| rows[i as usize]).collect()).collect()
+    };
+    groups.into_iter().flat_map(cut).collect()
+}
+
 fn subsampled_kmeans(level: Level, points: &Matrix, k: usize, seed: u64) -> Matrix {
     let rows = k.saturating_mul(ROWS_PER_CENTROID);
     if rows < points.len() {
         kmeans(level, &points.gather(&sample(points.len(), rows, seed)), k, seed)
     } else {
         kmeans(level, points, k, seed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::level;
+    use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
+
+    const ROWS: usize = 8192;
+    const LEAVES: usize = 256;
+    const COARSE: usize = 16;
+    const SEED: u64 = 3;
+
+    /// Rows of numbers in -1..1, each row times what `scale` says.
+    fn scaled(scale: impl Fn(usize) -> f32) -> Matrix {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(6);
+        let values = (0..ROWS * 64).map(|at| scale(at / 64) * rng.random_range(-1.0..1.0f32)).collect();
+        Matrix { values, width: 64 }
+    }
+
+    /// No group is so large that k-means of it takes the square of all rows.
+    #[test]
+    fn no_data_put_all_leaves_in_one_group() {
+        let looked_at: Vec<u32> = sample(ROWS, COARSE * ROWS_PER_CENTROID, SEED);
+        let begun_at: Vec<u32> = sample(looked_at.len(), COARSE, SEED).iter().map(|i| looked_at[*i as usize]).collect();
+        let far = |rows: &[u32]| scaled(|row| if rows.iter().any(|it| *it as usize == row) { 1e4 } else { 1.0 });
+        let families = [
+            ("usual", scaled(|_| 1.0)),
+            ("all identical", scaled(|_| 0.0)),
+            ("99 percent identical", scaled(|row| if row % 100 == 0 { 1.0 } else { 0.0 })),
+            ("half identical", scaled(|row| if row % 2 == 0 { 1.0 } else { 0.0 })),
+            ("outliers at the rows that k-means begins from", far(&begun_at)),
+            ("outliers at all rows that it looks at", far(&looked_at)),
+            ("nested scales", scaled(|row| 10f32.powi(-(row as i32 % 12)))),
+        ];
+        for (family, rows) in families {
+            let router = plant(level(), Metric::Euclidean, &rows, LEAVES, SEED, &|_, _| Ok(())).unwrap();
+            let largest = router.starts.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+            assert!(largest <= LARGE * LEAVES / COARSE + 1, "{family}: a group of {largest} of {LEAVES} leaves");
+            let (groups, leaves) = (router.starts.len() - 1, router.leaves.len());
+            assert!(groups <= 2 * COARSE && leaves <= LEAVES + groups, "{family}: {groups} groups, {leaves} leaves");
+        }
     }
 }

@@ -32,7 +32,7 @@ pub(crate) struct Router {
     coarse_norms: Vec<f32>,
     coarse_panels: Panels,
     /// First leaf of each group, and the end of the last.
-    starts: Vec<usize>,
+    pub(super) starts: Vec<usize>,
     pub(crate) leaves: Matrix,
     leaf_norms: Vec<f32>,
     /// The leaves of each group.
