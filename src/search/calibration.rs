@@ -319,7 +319,7 @@ impl Ranking {
 
     /// How many candidates look better than this.
     fn rank(&self, estimate: f32) -> u32 {
-        let rank = self.best.partition_point(|candidate| estimate_of(*candidate) < estimate);
+        let rank = self.best.partition_point(|candidate| estimate_of(*candidate) <= estimate);
         if estimate.is_finite() { u32::try_from(rank).unwrap_or(UNSEEN) } else { UNSEEN }
     }
 

@@ -287,7 +287,7 @@ impl<'a, 't> Traversal<'a, 't> {
         let (entries, admitted) = (len as f64, admitted as f64 * part);
         progress.entries += entries;
         progress.admitted += admitted;
-        self.scratch.leaves.push(self.target.items.of.metric, next.estimate, admitted);
+        self.scratch.leaves.push(self.target.items.of.metric, next.estimate, (admitted, next.leaf.node.spread));
         Ok(())
     }
 
