@@ -66,7 +66,7 @@
 //! The confidence of a search is e (1 + (D - D_1) / (d_k + D_1 / 32))^4. There D is the squared distance of the nearest leaf
 //! left, and d_k that of its k-th candidate, as sketches tell them, none less than zero. Of the leaves it has scanned, from the
 //! first on that is no nearer than d_k / 4, e counts the entries, and D_1 is the squared distance of that first one. If the
-//! nearest leaf of all is at more than two times its spread, it is divided by the square of half the ratio. For the dot
+//! nearest leaf of all is at more than two times its spread, it is divided by the square of half the ratio, 16 at most. For the dot
 //! product, it is the entries of all leaves scanned.
 //!
 //! # Version 1
