@@ -122,7 +122,7 @@ fn raised_by_storage() -> Vec<(Error, Vec<&'static str>)> {
     let env = unsafe { options.map_size(1 << 20).open(dir.path()).unwrap() };
     vec![
         (corrupted, vec!["item 9 of index 0", "damaged", "`Reader::verify`", "`Writer::repair`", "backup"]),
-        (newer, vec!["format version 9", "up to 1", "update the program"]),
+        (newer, vec!["format version 9", "up to 2", "update the program"]),
         (full.unwrap_err(), vec!["map is full", "cannot be committed", "enlarge the map", "run the transaction again"]),
         (
             Database::open_or_create(&env).unwrap_err(),

@@ -45,7 +45,7 @@ const CASES: &[&str] = &[
 ];
 
 pub fn is_known(name: &str, metric: Metric, mode: Mode) -> bool {
-    FAMILIES.iter().any(|limit| *limit == (name, metric, mode))
+    FAMILIES.contains(&(name, metric, mode))
 }
 
 pub fn is_known_case(what: &str) -> bool {
