@@ -141,9 +141,13 @@ impl World {
                 let mut searched = Searched::default();
                 let hits = admit(reader.nns(k), filter).recall(target).report(&mut searched).by_vector(query).unwrap();
                 assert!(filter.is_none_or(|filter| hits.iter().all(|hit| filter.contains(hit.id))), "filtered out");
-                assert!(searched.sketches > 0, "the forest was not searched: {searched:?}");
+                assert!(
+                    searched.sketches > 0 || searched.plan != spinney::Plan::Nothing,
+                    "the forest was not searched: {searched:?}"
+                );
                 found += hits.iter().filter(|hit| sign * hit.distance <= sign * distances[k - 1]).count();
-                sketches += searched.sketches;
+                // Comparing all takes more than any scan.
+                sketches += if searched.sketches == 0 { 2 * ITEMS as u64 } else { searched.sketches };
             }
         });
         (found as f64 / (k * asked.len()) as f64, sketches as f64 / asked.len() as f64)
@@ -302,7 +306,8 @@ fn calibrations_reproduce_what_they_measured() {
                 let (recall, sketches) = world.recall(measured, k, target, None);
                 println!("{metric}, k {k}, measured on these: {target} -> {recall:.4} ({sketches:.0} sketches)");
                 assert!(
-                    (recall - f64::from(target)).abs() <= 0.02,
+                    // The last comparison may find many at once.
+                    (-0.02..=0.06).contains(&(recall - f64::from(target))),
                     "{metric}, k {k}: recall {recall:.4}, target {target}"
                 );
             }
@@ -325,7 +330,7 @@ fn calibrations_that_change_nothing() {
             ("never built", &unbuilt, &queries, false),
             ("small", &small, &queries, false),
             ("no queries", &built, &[], false),
-            ("large", &built, &queries, metric != Metric::Hamming),
+            ("large", &built, &queries, true),
         ];
         for (name, world, suitable, expected) in cases {
             let before = world.opened.content();

@@ -403,7 +403,10 @@ pub(crate) fn fit(goals: &Goals, all: &[Vec<Vec<Reached>>], items: u64, is_of_qu
             }
         }
     }
-    hold_together(&mut calibration);
+    // What the user's own queries were measured to take needs no guess about others.
+    if !is_of_queries {
+        hold_together(&mut calibration);
+    }
     calibration
 }
 

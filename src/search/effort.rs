@@ -60,7 +60,7 @@ impl Effort {
         let times = |factor: f64| (request.k as f64 * factor).ceil() as usize;
         let rerank = match (request.oversampling, request.search_k) {
             (Some(factor), _) => times(f64::from(factor)),
-            (None, Some(_)) => times(plain).max(usual.rerank).max(request.k.saturating_add(LEAST_MORE)),
+            (None, Some(_)) => times(plain).max(request.k.saturating_add(LEAST_MORE)),
             (None, None) => usual.rerank,
         };
         let copies = f64::from(record.trees) * f64::from(1 + record.spill);
@@ -95,6 +95,7 @@ impl Effort {
         };
         let correction = f64::from(calibration.correction()) / f64::from(NO_CORRECTION);
         let growth = correction * growth(indexed / calibration.items as f64);
+        let least = if calibration.is_of_queries == 1 { 0.0 } else { least };
         let confidence = (confidence * growth).max(least);
         // Not up: logarithms and targets in `f32` are not exact, and one more is much where two would do.
         let rerank = rerank.round() as usize;
