@@ -53,8 +53,9 @@ fn case(name: &str) {
 }
 
 macro_rules! tests {
-    ($law:ident of $all:path as $names:ident: $($name:ident)*) => {
+    ($law:ident of $all:path as $names:ident: $($(#[$when:meta])? $name:ident)*) => {
         $(#[test]
+        $(#[$when])?
         fn $name() {
             $law(stringify!($name));
         })*
@@ -69,11 +70,34 @@ macro_rules! tests {
 }
 
 tests! { law of generators::GROUPS as every_group:
-    clusters moved scales outliers sparse discrete lines copies products dimensions orders deleted options
+    clusters
+    #[ignore = "long: run with --ignored"] moved
+    #[ignore = "long: run with --ignored"] scales
+    #[ignore = "long: run with --ignored"] outliers
+    #[ignore = "long: run with --ignored"] sparse
+    #[ignore = "long: run with --ignored"] discrete
+    #[ignore = "long: run with --ignored"] lines
+    copies
+    #[ignore = "long: run with --ignored"] products
+    #[ignore = "long: run with --ignored"] dimensions
+    #[ignore = "long: run with --ignored"] orders
+    deleted
+    #[ignore = "long: run with --ignored"] options
 }
 tests! { case of rows::CASES as every_case:
-    large_clusters long_line beyond_the_cluster long_ramp within_a_radius groups_near_and_far filters_of_clusters
-    pages_of_clusters deleted_around_the_query own_vectors more_scanning every_count forms_of_asking
+    #[ignore = "long: run with --ignored"] large_clusters
+    #[ignore = "long: run with --ignored"] long_line
+    beyond_the_cluster
+    #[ignore = "long: run with --ignored"] long_ramp
+    #[ignore = "long: run with --ignored"] within_a_radius
+    #[ignore = "long: run with --ignored"] groups_near_and_far
+    #[ignore = "long: run with --ignored"] filters_of_clusters
+    #[ignore = "long: run with --ignored"] pages_of_clusters
+    deleted_around_the_query
+    #[ignore = "long: run with --ignored"] own_vectors
+    #[ignore = "long: run with --ignored"] more_scanning
+    #[ignore = "long: run with --ignored"] every_count
+    #[ignore = "long: run with --ignored"] forms_of_asking
 }
 
 /// What recall is measured by.
