@@ -49,7 +49,7 @@ fn time(metric: Metric, case: &Case, pool: &rayon::ThreadPool) -> Result<Duratio
     let env = unsafe { options.map_size(16 << 30).max_dbs(1).open(dir.path())? };
     let db = Database::open_or_create(&env)?;
     let mut wtxn = env.write_txn()?;
-    let writer = Writer::open_or_create(db, &mut wtxn, 0, &IndexOptions::new(DIMS, metric))?;
+    let writer = Writer::open_or_create(&mut wtxn, db, 0, &IndexOptions::new(DIMS, metric))?;
     writer.add_items(&mut wtxn, &case.ids, &case.rows)?;
     let start = Instant::now();
     writer.build(&mut wtxn, &BuildOptions::default().thread_pool(pool))?;

@@ -138,7 +138,7 @@ fn vector(id: u32) -> Vec<f32> {
 fn commit(store: &Store, number: u32) -> Result<()> {
     let (before, after) = (number.checked_sub(1).map_or(0..0, ids_after), ids_after(number));
     let mut wtxn = store.env.write_txn()?;
-    let writer = Writer::open_or_create(store.db, &mut wtxn, INDEX, &IndexOptions::new(DIMS, Metric::Cosine))?;
+    let writer = Writer::open_or_create(&mut wtxn, store.db, INDEX, &IndexOptions::new(DIMS, Metric::Cosine))?;
     for id in before.end..after.end {
         writer.add_item(&mut wtxn, id, &vector(id))?;
     }

@@ -103,7 +103,7 @@ impl Tables {
 /// One write transaction for the vectors and for what we know about them: all of it appears at the commit, or none.
 fn fill(env: &Env<WithoutTls>, db: Database, tables: &Tables, passages: &Passages) -> Result<()> {
     let mut wtxn = env.write_txn()?;
-    let writer = Writer::open_or_create(db, &mut wtxn, INDEX, &IndexOptions::new(passages.dims, Metric::Cosine))?;
+    let writer = Writer::open_or_create(&mut wtxn, db, INDEX, &IndexOptions::new(passages.dims, Metric::Cosine))?;
     let mut tagged = TAGS.map(|tag| (tag, RoaringBitmap::new()));
     for (id, text) in (0u32..).zip(&passages.texts) {
         writer.add_item(&mut wtxn, id, passages.vector(id as usize))?;
@@ -234,7 +234,7 @@ fn delete_everywhere(
     let gone = before.first().ok_or("nothing has the tag file")?.id;
 
     let mut wtxn = env.write_txn()?;
-    Writer::open(db, &wtxn, INDEX)?.del_item(&mut wtxn, gone)?;
+    Writer::open(&wtxn, db, INDEX)?.del_item(&mut wtxn, gone)?;
     tables.authors.delete(&mut wtxn, &gone)?;
     for tag in TAGS {
         let mut ids = tables.tagged(&wtxn, tag)?;

@@ -59,7 +59,7 @@ fn run() -> Result<(), Box<dyn Error>> {
 fn insert_and_build(env: &Env<WithoutTls>, db: Database, passages: &Passages) -> Result<(), Box<dyn Error>> {
     let mut wtxn = env.write_txn()?;
     let options = IndexOptions::new(passages.dims, Metric::Cosine);
-    let writer = Writer::open_or_create(db, &mut wtxn, INDEX, &options)?;
+    let writer = Writer::open_or_create(&mut wtxn, db, INDEX, &options)?;
     writer.clear(&mut wtxn)?; // from an earlier run in the same folder
 
     let start = Instant::now();
@@ -134,7 +134,7 @@ fn change_under_a_reader(
     let new_id = u32::try_from(texts.len())?;
     texts.push(queries.texts[0].clone());
     let mut wtxn = env.write_txn()?;
-    let writer = Writer::open(db, &wtxn, INDEX)?;
+    let writer = Writer::open(&wtxn, db, INDEX)?;
     writer.del_item(&mut wtxn, nearest)?;
     writer.add_item(&mut wtxn, new_id, query)?;
     // Changes count from the commit on, built or not. Build when enough of them have gathered.

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use heed::RoTxn;
 
-use crate::build::site::{LeafEdit, Site};
+use crate::build::site::{LeafEdit, Site, UNORDERED};
 use crate::database::{Database, ItemOf};
 use crate::error::{Error, Result};
 use crate::format::item::{ItemRef, PendingRef};
-use crate::format::node::{BranchRef, LeafRef, NodeRef, is_near_weight};
+use crate::format::node::{BranchRef, LeafRef, NodeRef, check_seal, is_near_weight};
 use crate::format::record::{Record, TreeRecord};
 use crate::format::{Key, Kind};
 use crate::kernel::{distance, level};
@@ -112,10 +112,6 @@ impl<'a> Check<'a> {
         for entry in self.db.iter(self.rtxn, of.index, Kind::Item)? {
             let Some((key, bytes)) = self.accept(entry)? else { continue };
             count += 1;
-            if key.tree() != 0 {
-                self.report(key, "the key of an item names a tree");
-                continue;
-            }
             self.live.insert(key.id());
             if let Some(item) = self.accept(ItemRef::parse(key, bytes, of.dims, of.metric))? {
                 let vector = item.to_vector(of.dims);
@@ -183,6 +179,7 @@ impl<'a> Check<'a> {
             }
             let Some((key, _)) = self.accept(entry)? else { continue };
             match key.kind() {
+                Some(Kind::Item) if key.tree() != 0 => self.report(key, "the key of an item names a tree"),
                 Some(Kind::Pending) if key.tree() != 0 => self.report(key, "the key of a pending mark names a tree"),
                 Some(Kind::Free) if key.id() > 1 => self.report(key, "free ids of an unknown kind of node"),
                 None => self.report(key, "a key of an unknown kind"),
@@ -220,6 +217,7 @@ impl<'a> Check<'a> {
             if key.tree() == walk.tree {
                 self.found.nodes += 1;
                 if let Some(leaf) = self.accept(LeafRef::parse(key, bytes, of.dims))? {
+                    self.accept(check_seal(key, bytes))?;
                     self.leaf(walk, key, &leaf)?;
                     walk.leaves.insert(key.id(), leaf);
                 }
@@ -230,6 +228,7 @@ impl<'a> Check<'a> {
             if key.tree() == walk.tree {
                 self.found.nodes += 1;
                 if let Some(branch) = self.accept(BranchRef::parse(key, bytes, of.dims, of.metric))? {
+                    self.accept(check_seal(key, bytes))?;
                     walk.branches.insert(key.id(), branch);
                 }
             }
@@ -252,7 +251,7 @@ impl<'a> Check<'a> {
         }
         let edit = LeafEdit::load(leaf);
         if !edit.ids.is_sorted_by(|a, b| a < b) {
-            self.report(key, "the ids of a leaf do not ascend");
+            self.report(key, UNORDERED);
             return Ok(());
         }
         self.finite(key, &leaf.node);

@@ -3,13 +3,15 @@
 use std::ops::{Bound, Deref};
 
 use heed::types::Bytes;
-use heed::{CommitOrAbort, Env, PutFlags, RoTxn, RwTxn};
+use heed::{Env, PutFlags, RoTxn, RwTxn};
 
 use crate::error::{Error, Result};
 use crate::format::item::ItemRef;
+use crate::format::mark::{MARK_KEY, Mark};
 use crate::format::record::Record;
 use crate::format::{Key, Kind};
 use crate::metric::Metric;
+use crate::opening::{self, Table};
 
 /// The name of the LMDB database, unless another is given.
 const NAME: &str = "spinney";
@@ -17,8 +19,9 @@ const NAME: &str = "spinney";
 /// A handle on the LMDB database that holds up to 65,536 indexes, each under its own number.
 ///
 /// It lives in the user's own environment beside the user's own data, so that one transaction covers both. Open it once
-/// at start-up, copy it freely. It must only be used with transactions of the environment it was opened in; `heed` panics
-/// on those of another.
+/// at start-up, copy it freely. It belongs to the environment it was opened in, for as long as that is open; with a
+/// transaction of another, all calls fail with [`Error::OtherEnvironment`] and change nothing. (`heed` panics then where the
+/// other lies at another address; this crate catches that, and only programs built with `panic = "abort"` end.)
 ///
 /// ```
 /// use spinney::{Database, heed};
@@ -32,7 +35,9 @@ const NAME: &str = "spinney";
 /// ```
 #[derive(Copy, Clone, Debug)]
 pub struct Database {
-    raw: heed::Database<'static, Bytes, Bytes>,
+    raw: Table<'static>,
+    /// Absent if it was opened before it had one.
+    mark: Option<Mark>,
 }
 
 impl Database {
@@ -52,27 +57,25 @@ impl Database {
 
     /// Opens the database of this name, and creates it if it does not exist.
     ///
+    /// A table of this name that is empty is taken over. One of an earlier version of this crate gets the mark by which this
+    /// version knows its own, unless the environment is read-only.
+    ///
     /// # Errors
-    /// As [`Database::open_or_create`]; `MDB_INCOMPATIBLE` if the name belongs to a database of another kind.
+    /// As [`Database::open_or_create`].
     pub fn open_or_create_named<T>(env: &Env<T>, name: &str) -> Result<Self>
     where
         for<'e> RoTxn<'e, T>: Deref<Target = RoTxn<'e>>,
     {
-        if let Some(database) = Self::open_named(env, name)? {
-            return Ok(database);
-        }
-        let wtxn = env.write_txn()?;
-        let opened = env.create_databases_and_commit(wtxn, |opener, wtxn| {
-            opener.create_database::<Bytes, Bytes>(wtxn, Some(name)).map(CommitOrAbort::<_, ()>::Commit)
-        })?;
-        opened.commit().map(|raw| Self { raw }).ok_or(Error::Heed(heed::Error::Mdb(heed::MdbError::NotFound)))
+        opening::open_or_create(env, name).map(Self::new)
     }
 
     /// Opens the database named `spinney` without writing; `None` if it was never created.
     ///
     /// # Errors
-    /// [`Error::Heed`]: `MDB_DBS_FULL` if `max_dbs` is too small; `MDB_BAD_RSLOT` if a read transaction of this thread is
-    /// open in an environment that was opened without `read_txn_without_tls`.
+    /// [`Error::ForeignTable`] if the name belongs to a table or an entry of somebody else; [`Error::Truncated`] if the file
+    /// of the environment was cut; [`Error::DbsFull`] if `max_dbs` is too small; [`Error::ReadersFull`]; [`Error::MapResized`];
+    /// [`Error::Heed`] with `MDB_BAD_RSLOT` if a read transaction of this thread is open in an environment that was opened
+    /// without `read_txn_without_tls`.
     pub fn open<T>(env: &Env<T>) -> Result<Option<Self>>
     where
         for<'e> RoTxn<'e, T>: Deref<Target = RoTxn<'e>>,
@@ -83,16 +86,21 @@ impl Database {
     /// Opens the database of this name without writing; `None` if it was never created.
     ///
     /// # Errors
-    /// As [`Database::open`].
+    /// As [`Database::open`]; [`Error::InvalidOption`] if the name is empty, too long for LMDB or has a zero byte.
     pub fn open_named<T>(env: &Env<T>, name: &str) -> Result<Option<Self>>
     where
         for<'e> RoTxn<'e, T>: Deref<Target = RoTxn<'e>>,
     {
-        let rtxn = env.read_txn()?;
-        let opened = env.open_databases_and_commit(rtxn, |opener, rtxn| {
-            opener.open_database::<Bytes, Bytes>(rtxn, Some(name)).map(CommitOrAbort::<_, ()>::Commit)
-        })?;
-        Ok(opened.commit().flatten().map(|raw| Self { raw }))
+        Ok(opening::open(env, name)?.map(Self::new))
+    }
+
+    fn new((raw, mark): (Table<'static>, Option<Mark>)) -> Self {
+        Self { raw, mark }
+    }
+
+    /// An error unless the transaction shows the table that was opened.
+    fn check(&self, rtxn: &RoTxn<'_>) -> Result<()> {
+        opening::check(self.raw, self.mark, rtxn)
     }
 
     /// The numbers of the indexes in this snapshot, ascending.
@@ -101,10 +109,11 @@ impl Database {
     /// One look-up for each index.
     ///
     /// # Errors
-    /// [`Error::Heed`].
+    /// [`Error::Heed`], [`Error::OtherEnvironment`].
     pub fn indexes(&self, rtxn: &RoTxn<'_>) -> Result<Vec<u16>> {
+        self.check(rtxn)?;
         let mut found = Vec::new();
-        let mut entry = self.raw.first(rtxn)?;
+        let mut entry = self.raw.get_greater_than_or_equal_to(rtxn, Key::record(0).as_bytes())?;
         while let Some((key, _)) = entry {
             entry = match key.try_into().map(Key::from_bytes) {
                 Ok(key) => {
@@ -125,8 +134,9 @@ impl Database {
     /// O(entries of the index).
     ///
     /// # Errors
-    /// [`Error::Heed`], [`Error::MapFull`].
+    /// [`Error::Heed`], [`Error::MapFull`], [`Error::OtherEnvironment`].
     pub fn delete_index(&self, wtxn: &mut RwTxn<'_>, index: u16) -> Result<bool> {
+        self.check(wtxn)?;
         let existed = self.get(wtxn, Key::record(index))?.is_some();
         for kind in Kind::ALL {
             self.delete_kind(wtxn, index, kind)?;
@@ -165,7 +175,7 @@ impl Database {
         Ok(self.raw.delete(wtxn, key.as_bytes())?)
     }
 
-    /// All entries of a kind, in order of (tree, id).
+    /// All entries of a kind, in order of (tree, id). Keys that use bytes which this kind does not are those of no entry.
     pub(crate) fn iter<'t>(&self, rtxn: &'t RoTxn<'_>, index: u16, kind: Kind) -> Result<Entries<'t>> {
         let (first, last) = Key::range(index, kind);
         let bounds = (Bound::Included(first.as_bytes()), Bound::Included(last.as_bytes()));
@@ -185,7 +195,7 @@ impl Database {
         let mut foreign = Vec::new();
         for entry in self.raw.prefix_iter(wtxn, &prefix[..])? {
             let (key, _) = entry?;
-            if key.len() != 8 {
+            if key.len() != 8 && key != MARK_KEY {
                 foreign.push(key.to_vec());
             }
         }
@@ -196,14 +206,15 @@ impl Database {
     }
 
     pub(crate) fn delete_kind(&self, wtxn: &mut RwTxn<'_>, index: u16, kind: Kind) -> Result<()> {
-        let (first, last) = Key::range(index, kind);
+        let (first, last) = Key::whole_range(index, kind);
         let bounds = (Bound::Included(first.as_bytes()), Bound::Included(last.as_bytes()));
         self.raw.delete_range(wtxn, &bounds)?;
         Ok(())
     }
 
-    /// The record of an index and the metric it names.
+    /// The record of an index and the metric it names. Whatever uses an index begins with this.
     pub(crate) fn record(&self, rtxn: &RoTxn<'_>, index: u16) -> Result<(Record, Metric)> {
+        self.check(rtxn)?;
         let key = Key::record(index);
         let bytes = self.get(rtxn, key)?.ok_or(Error::IndexNotFound { index })?;
         Record::parse(key, bytes)
@@ -327,7 +338,7 @@ mod tests {
         let (_folder, env) = temporary(1);
         let db = Database::open_or_create(&env).unwrap();
         let mut wtxn = env.write_txn().unwrap();
-        let writer = Writer::open_or_create(db, &mut wtxn, 3, &IndexOptions::new(2, Metric::Euclidean)).unwrap();
+        let writer = Writer::open_or_create(&mut wtxn, db, 3, &IndexOptions::new(2, Metric::Euclidean)).unwrap();
         let present: Vec<u32> = (0..100).filter(|id| id % 3 != 0).chain([u32::MAX - 1]).collect();
         for id in &present {
             #[expect(clippy::cast_precision_loss, reason = "what is not exact is the same twice")]

@@ -1,5 +1,9 @@
 //! The one error of this crate. Every variant says what was expected, what was got, and what to do next.
 
+use std::io;
+
+use heed::MdbError;
+
 use crate::format::{Key, Kind};
 use crate::metric::Metric;
 
@@ -11,23 +15,84 @@ pub(crate) type BoxedError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why an operation failed, and what to do about it.
 ///
-/// An operation that fails with anything but [`Error::Heed`] or [`Error::MapFull`] has changed nothing: the
-/// transaction may go on and be committed. After those two LMDB itself refuses the transaction, so that nothing
+/// An operation that fails with anything but [`Error::Heed`], [`Error::MapFull`] or [`Error::DiskFull`] has changed nothing:
+/// the transaction may go on and be committed. After those three LMDB itself refuses the transaction, so that nothing
 /// half-done can be committed: drop it and start again. [`Writer::repair`](crate::Writer::repair) alone has two steps, and
 /// the second can be cancelled after the first.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// LMDB or the operating system refused an operation.
+    /// LMDB or the operating system refused an operation, for a reason that no other variant names.
     #[error("LMDB refused the operation: {0}")]
     Heed(#[source] heed::Error),
 
     /// The environment's memory map is full. Nothing is lost: the last commit stands.
+    ///
+    /// The transaction in which this happened cannot be committed any more: LMDB refuses it.
     #[error(
-        "the LMDB map is full: drop this transaction, enlarge the map (`EnvOpenOptions::map_size` at the next open, or \
-         `Env::resize` while no transaction is alive) and run the transaction again"
+        "the LMDB map is full, and this transaction cannot be committed any more: drop it, enlarge the map \
+         (`EnvOpenOptions::map_size` at the next open, or `Env::resize` while no transaction is alive) and run the transaction again"
     )]
     MapFull,
+
+    /// The environment has no room for another named database.
+    #[error("the environment has no room for another named database: open it with a larger `EnvOpenOptions::max_dbs`")]
+    DbsFull,
+
+    /// As many read transactions are open, in all processes, as the environment was opened for.
+    #[error(
+        "all slots for read transactions are taken: end some, open the environment with more `EnvOpenOptions::max_readers`, or \
+         call `Env::clear_stale_readers` if a process with open ones was killed"
+    )]
+    ReadersFull,
+
+    /// Another process has enlarged the environment beyond the memory map of this one.
+    #[error(
+        "another process has enlarged the environment beyond the map of this one: call `Env::resize(0)` while no transaction is \
+         alive, or open it with a larger `EnvOpenOptions::map_size`, and begin the transaction again"
+    )]
+    MapResized,
+
+    /// The disk did not take what was to be written. Nothing is lost: the last commit stands.
+    ///
+    /// The disk is full, a quota or the greatest size of a file is reached, or the disk fails: LMDB says `EIO` both when a part
+    /// of a write was taken and when the disk refused. It refuses to commit a transaction in which this happened.
+    #[error(
+        "the disk did not take what was to be written ({0}): drop this transaction, make room or raise the quota, and run it \
+         again; if there is room, look after the disk"
+    )]
+    DiskFull(#[source] heed::Error),
+
+    /// The file of the environment ends before its last commit does, as after a copy that was broken off.
+    #[error(
+        "the file of the environment was cut: it has {have} bytes, and its last commit takes {need}. Write nothing to it, and go \
+         back to a whole copy"
+    )]
+    Truncated {
+        /// The length of the file in bytes.
+        have: u64,
+        /// The length it should have at least, in bytes.
+        need: u64,
+    },
+
+    /// The LMDB table of this name is not one of this crate's.
+    #[error(
+        "the table {name:?} belongs to somebody else: {what}. Choose another name with `Database::open_or_create_named`"
+    )]
+    ForeignTable {
+        /// The name of the table.
+        name: String,
+        /// How it is known.
+        what: &'static str,
+    },
+
+    /// A database was used with a transaction that does not show it.
+    #[error(
+        "this transaction does not show the database: it is of another environment than the database, or of one that was closed \
+         and opened again, or it began before the database was opened, or somebody emptied the table. Open the database in the \
+         environment of the transaction, then begin the transaction"
+    )]
+    OtherEnvironment,
 
     /// A vector has another length than the index.
     #[error("the index holds vectors of {expected} dimensions, got one of {got}: pass a slice of {expected} numbers")]
@@ -60,6 +125,17 @@ pub enum Error {
         expected: usize,
         /// The length of the slice that was passed.
         got: usize,
+    },
+
+    /// A vector among many does not suit the index. Nothing was changed.
+    #[error("row {row}, the vector for item {id}: {source}")]
+    Row {
+        /// The row of the matrix that was passed, from 0.
+        row: usize,
+        /// The id that was passed for it.
+        id: u32,
+        /// What is wrong with the vector; positions are those in the row.
+        source: Box<Self>,
     },
 
     /// A matrix of queries does not consist of whole rows.
@@ -239,10 +315,24 @@ impl Error {
 impl From<heed::Error> for Error {
     fn from(error: heed::Error) -> Self {
         match error {
-            heed::Error::Mdb(heed::MdbError::MapFull) => Self::MapFull,
+            heed::Error::Mdb(MdbError::MapFull) => Self::MapFull,
+            heed::Error::Mdb(MdbError::DbsFull) => Self::DbsFull,
+            heed::Error::Mdb(MdbError::ReadersFull) => Self::ReadersFull,
+            heed::Error::Mdb(MdbError::MapResized) => Self::MapResized,
+            heed::Error::Io(ref failure) if is_disk_full(failure) => Self::DiskFull(error),
             other => Self::Heed(other),
         }
     }
+}
+
+/// What LMDB gives for a write of which only a part was taken.
+const EIO: i32 = 5;
+
+fn is_disk_full(failure: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    // Elsewhere this number has another meaning.
+    let is_partial = cfg!(unix) && failure.raw_os_error() == Some(EIO);
+    is_partial || matches!(failure.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
 /// "leaf 12 of tree 0 of index 3", for messages.

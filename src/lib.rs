@@ -13,7 +13,7 @@
 //! let db = Database::open_or_create(&env)?; // once, at start-up
 //!
 //! let mut wtxn = env.write_txn()?;
-//! let writer = Writer::open_or_create(db, &mut wtxn, 0, &IndexOptions::new(3, Metric::Cosine))?;
+//! let writer = Writer::open_or_create(&mut wtxn, db, 0, &IndexOptions::new(3, Metric::Cosine))?;
 //! writer.add_item(&mut wtxn, 7, &[1.0, 0.0, 0.1])?; // found after the commit, built or not
 //! writer.add_item(&mut wtxn, 8, &[0.0, 1.0, 0.0])?;
 //! writer.build(&mut wtxn, &BuildOptions::default())?; // makes searches fast
@@ -47,9 +47,11 @@ mod check;
 mod cluster;
 mod database;
 mod error;
+mod extent;
 mod format;
 mod kernel;
 mod metric;
+mod opening;
 mod options;
 mod query;
 mod reader;

@@ -242,9 +242,9 @@ impl fmt::Display for BuildPhase {
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BuildMethod {
-    /// There was nothing to do.
+    /// There was nothing to do: no changes, or no items, neither now nor in the forest.
     Nothing,
-    /// The whole forest was built anew.
+    /// The whole forest was built anew, or deleted with its last item.
     Bulk,
     /// Only the leaves concerned were changed.
     Incremental,

@@ -6,7 +6,7 @@ use heed::RoTxn;
 
 use crate::check::{self, Verification};
 use crate::database::{Database, ItemOf};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::item::ItemRef;
 use crate::format::record::Record;
 use crate::format::{Key, Kind};
@@ -22,6 +22,7 @@ use crate::search::run::search;
 use crate::search::stream::Stream;
 use crate::search::{Forest, Hit, Parts, Planted, Searched, Target};
 use crate::tree::nodes::{self, Nodes};
+use crate::vector::is_as_added;
 
 /// An index in one snapshot of the database.
 ///
@@ -38,7 +39,7 @@ use crate::tree::nodes::{self, Nodes};
 /// # let env = unsafe { heed::EnvOpenOptions::new().map_size(10 << 20).max_dbs(1).open(dir.path())? };
 /// # let db = Database::open_or_create(&env)?;
 /// # let mut wtxn = env.write_txn()?;
-/// # let writer = Writer::open_or_create(db, &mut wtxn, 0, &IndexOptions::new(2, Metric::Euclidean))?;
+/// # let writer = Writer::open_or_create(&mut wtxn, db, 0, &IndexOptions::new(2, Metric::Euclidean))?;
 /// # writer.add_items(&mut wtxn, &[1, 2, 3], &[0.0, 0.0, 3.0, 4.0, 9.0, 9.0])?;
 /// # wtxn.commit()?;
 /// let rtxn = env.read_txn()?;
@@ -74,7 +75,8 @@ impl<'t> Reader<'t> {
     ///
     /// # Errors
     /// [`Error::IndexNotFound`](crate::Error::IndexNotFound) if there is no such index in this snapshot; [`Error::FormatTooNew`](crate::Error::FormatTooNew);
-    /// [`Error::Corrupted`](crate::Error::Corrupted).
+    /// [`Error::Corrupted`](crate::Error::Corrupted); [`Error::OtherEnvironment`](crate::Error::OtherEnvironment) if the
+    /// transaction does not show the database.
     pub fn open(rtxn: &'t RoTxn<'_>, db: Database, index: u16) -> Result<Self> {
         let (record, metric) = db.record(rtxn, index)?;
         let of = ItemOf { index, dims: record.dims(), metric };
@@ -207,8 +209,8 @@ impl<'t> Reader<'t> {
     /// Reads the whole index and reports every invariant that does not hold, as data: see [`Verification`].
     ///
     /// Every item must be in exactly the leaves it should be in, and no other; every node must be reached once from the
-    /// root of its tree; counts, pending marks and free ids must be right; and every sketch must be what encoding the
-    /// stored vector gives. [`Writer::repair`](crate::Writer::repair) mends what can be mended.
+    /// root of its tree; counts, pending marks and free ids must be right; every sketch must be what encoding the
+    /// stored vector gives; and the origin and all nodes must have the bytes that were written. [`Writer::repair`](crate::Writer::repair) mends what can be mended.
     ///
     /// # Cost
     /// Encodes every entry of the forest again: some microseconds for each item.
@@ -255,7 +257,14 @@ impl Asked for Reader<'_> {
     }
 
     fn item(&self, id: u32) -> Result<Option<ItemRef<'_>>> {
-        self.items.find(id)
+        let (item, of) = (self.items.find(id)?, self.items.of);
+        // It becomes a query, and what is wrong with it would be said of the items that it is compared with.
+        match item.is_none_or(|item| is_as_added(&item, of.metric)) {
+            true => Ok(item),
+            false => {
+                Err(Error::corrupted(Key::item(of.index, id), "the norm of the item is not that of its components"))
+            }
+        }
     }
 
     fn compare(&self, query: ItemRef<'_>, id: u32) -> Result<Hit> {

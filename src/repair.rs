@@ -80,8 +80,11 @@ fn refuse_strangers(db: Database, wtxn: &RwTxn<'_>, of: ItemOf) -> Result<()> {
 /// the rest.
 fn mend_items(db: Database, wtxn: &mut RwTxn<'_>, of: ItemOf, record: &mut Record, repair: &mut Repair) -> Result<()> {
     let (mut delete, mut rewrite, mut foreign) = (Vec::new(), Vec::new(), Vec::new());
-    for entry in db.iter(wtxn, of.index, Kind::Item)? {
+    for entry in db.iter_from(wtxn, Key::item(of.index, 0))? {
         let (key, bytes) = entry?;
+        if (key.index(), key.kind()) != (of.index, Some(Kind::Item)) {
+            break;
+        }
         if key.tree() != 0 {
             foreign.push(key);
             continue;

@@ -28,7 +28,7 @@ use crate::tasks;
 /// # let env = unsafe { options.map_size(10 << 20).max_dbs(1).open(dir.path())? };
 /// # let db = Database::open_or_create(&env)?;
 /// # let mut wtxn = env.write_txn()?;
-/// # let writer = Writer::open_or_create(db, &mut wtxn, 0, &IndexOptions::new(2, Metric::Euclidean))?;
+/// # let writer = Writer::open_or_create(&mut wtxn, db, 0, &IndexOptions::new(2, Metric::Euclidean))?;
 /// # writer.add_items(&mut wtxn, &[1, 2, 3], &[0.0, 0.0, 3.0, 4.0, 9.0, 9.0])?;
 /// # wtxn.commit()?;
 /// let mut snapshot = Snapshot::open(&env, db, 0)?;
@@ -63,8 +63,8 @@ impl<'e> Snapshot<'e> {
     /// the global one.
     ///
     /// # Errors
-    /// As [`Reader::open`]; `MDB_READERS_FULL` as [`Error::Heed`](crate::Error::Heed) if there are fewer free reader slots
-    /// than threads.
+    /// As [`Reader::open`]; [`Error::ReadersFull`](crate::Error::ReadersFull) if there are fewer free reader slots than threads;
+    /// [`Error::MapResized`](crate::Error::MapResized).
     ///
     /// # Cost
     /// A read transaction for each thread, less than a microsecond. They are of one snapshot unless a commit slips between;
@@ -83,7 +83,7 @@ impl<'e> Snapshot<'e> {
     /// # let env = unsafe { options.map_size(10 << 20).max_dbs(1).open(dir.path())? };
     /// # let db = Database::open_or_create(&env)?;
     /// # let mut wtxn = env.write_txn()?;
-    /// # let writer = Writer::open_or_create(db, &mut wtxn, 0, &IndexOptions::new(2, Metric::Euclidean))?;
+    /// # let writer = Writer::open_or_create(&mut wtxn, db, 0, &IndexOptions::new(2, Metric::Euclidean))?;
     /// # writer.add_items(&mut wtxn, &[1, 2, 3], &[0.0, 0.0, 3.0, 4.0, 9.0, 9.0])?;
     /// # wtxn.commit()?;
     /// let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build()?;
@@ -177,7 +177,7 @@ impl<'e> Snapshot<'e> {
     /// # let env = unsafe { options.map_size(10 << 20).max_dbs(1).open(dir.path())? };
     /// # let db = Database::open_or_create(&env)?;
     /// # let mut wtxn = env.write_txn()?;
-    /// # let writer = Writer::open_or_create(db, &mut wtxn, 0, &IndexOptions::new(1, Metric::Euclidean))?;
+    /// # let writer = Writer::open_or_create(&mut wtxn, db, 0, &IndexOptions::new(1, Metric::Euclidean))?;
     /// # writer.add_items(&mut wtxn, &[1, 2, 3], &[1.0, 2.0, 5.0])?;
     /// # wtxn.commit()?;
     /// // How far each item is from its nearest neighbour.
@@ -252,7 +252,7 @@ mod tests {
         let db = Database::open_or_create(&env).unwrap();
         let mut wtxn = env.write_txn().unwrap();
         let options = IndexOptions::new(1, Metric::Euclidean);
-        let writer = Writer::open_or_create(db, &mut wtxn, 0, &options).unwrap();
+        let writer = Writer::open_or_create(&mut wtxn, db, 0, &options).unwrap();
         wtxn.commit().unwrap();
         for commits_before in [&[][..], &[1], &[3], &[1, 2, 3], &[3, 6, 7, 8]] {
             let mut opened = 0;
@@ -275,6 +275,6 @@ mod tests {
             let after_the_last = commits_before.last().copied().unwrap_or(0);
             assert_eq!(opened, after_the_last + 4);
         }
-        assert!(matches!(open_all(5, || Ok(env.read_txn()?)), Err(crate::Error::Heed(_))));
+        assert!(matches!(open_all(5, || Ok(env.read_txn()?)), Err(crate::Error::ReadersFull)));
     }
 }

@@ -50,6 +50,17 @@ impl<'a> CheckedVector<'a> {
     }
 }
 
+/// Whether a stored item has the norm of its components, and one that this crate accepts: what is found otherwise cannot be
+/// compared.
+pub(crate) fn is_as_added(item: &ItemRef<'_>, metric: Metric) -> bool {
+    let norm = match item.components {
+        Components::Floats(floats) => distance::dot(level(), floats, floats),
+        Components::Bits(words) => words.iter().map(|word| f64::from(word.count_ones())).sum(),
+    };
+    let is_direction = metric != Metric::Cosine || norm > 0.0;
+    norm == item.squared_norm && norm <= MAX_NORM * MAX_NORM && is_direction
+}
+
 /// Whether stored components are a vector that this crate would have accepted; tells their squared norm.
 pub(crate) fn stored_norm(item: &ItemRef<'_>, dims: usize, metric: Metric) -> Option<f64> {
     let vector = item.to_vector(dims);

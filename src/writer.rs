@@ -6,10 +6,11 @@ use crate::build;
 use crate::database::{Database, ItemOf};
 use crate::error::{Error, Result};
 use crate::format::item::{ItemRef, PendingRef, write_item, write_pending};
-use crate::format::record::Record;
+use crate::format::record::{ALL_IDS, Record};
 use crate::format::{Key, Kind};
 use crate::metric::Metric;
 use crate::options::{BuildOptions, BuildStats, IndexOptions};
+use crate::query::check_rows;
 use crate::repair::{self, Repair};
 use crate::vector::CheckedVector;
 
@@ -29,7 +30,7 @@ const MOST_QUERIES: usize = 2_000;
 /// # let env = unsafe { heed::EnvOpenOptions::new().map_size(10 << 20).max_dbs(1).open(dir.path())? };
 /// let db = Database::open_or_create(&env)?;
 /// let mut wtxn = env.write_txn()?;
-/// let writer = Writer::open_or_create(db, &mut wtxn, 0, &IndexOptions::new(3, Metric::Cosine))?;
+/// let writer = Writer::open_or_create(&mut wtxn, db, 0, &IndexOptions::new(3, Metric::Cosine))?;
 /// writer.add_item(&mut wtxn, 7, &[1.0, 0.0, 0.0])?;
 /// writer.add_item(&mut wtxn, 8, &[0.0, 1.0, 0.0])?;
 /// writer.add_item(&mut wtxn, 7, &[0.9, 0.1, 0.0])?; // overwrites
@@ -50,8 +51,8 @@ impl Writer {
     ///
     /// # Errors
     /// [`Error::DimensionsOutOfRange`]; [`Error::MetricMismatch`] or [`Error::DimensionsMismatch`] if the index exists
-    /// and is another; [`Error::FormatTooNew`]; [`Error::Corrupted`]. Nothing is written then.
-    pub fn open_or_create(db: Database, wtxn: &mut RwTxn<'_>, index: u16, options: &IndexOptions) -> Result<Self> {
+    /// and is another; [`Error::FormatTooNew`]; [`Error::Corrupted`]; [`Error::OtherEnvironment`]. Nothing is written then.
+    pub fn open_or_create(wtxn: &mut RwTxn<'_>, db: Database, index: u16, options: &IndexOptions) -> Result<Self> {
         let dims = options.checked_dims()?;
         let of = ItemOf { index, dims: options.dims(), metric: options.metric() };
         match db.record_of(wtxn, of) {
@@ -69,8 +70,8 @@ impl Writer {
     /// Opens an index that exists, whatever its metric and dimensions.
     ///
     /// # Errors
-    /// [`Error::IndexNotFound`]; [`Error::FormatTooNew`]; [`Error::Corrupted`].
-    pub fn open(db: Database, rtxn: &RoTxn<'_>, index: u16) -> Result<Self> {
+    /// [`Error::IndexNotFound`]; [`Error::FormatTooNew`]; [`Error::Corrupted`]; [`Error::OtherEnvironment`].
+    pub fn open(rtxn: &RoTxn<'_>, db: Database, index: u16) -> Result<Self> {
         let (record, metric) = db.record(rtxn, index)?;
         Ok(Self { db, of: ItemOf { index, dims: record.dims(), metric } })
     }
@@ -119,8 +120,8 @@ impl Writer {
     /// `vectors`: `ids.len()` rows of `dims` numbers, one after the other, each as for [`Writer::add_item`].
     ///
     /// # Errors
-    /// [`Error::VectorsShape`] if the lengths do not fit; else as [`Writer::add_item`], for the first vector that does
-    /// not suit the index: nothing is changed then.
+    /// [`Error::VectorsShape`] if the lengths do not fit; [`Error::Row`] with what [`Writer::add_item`] says of it, for the
+    /// first vector that does not suit the index: nothing is changed then.
     ///
     /// # Cost
     /// O(dims + log items) for each; fastest with ascending ids.
@@ -130,8 +131,12 @@ impl Writer {
             return Err(Error::VectorsShape { ids: ids.len(), dims: self.of.dims, expected, got: vectors.len() });
         }
         let rows = vectors.chunks_exact(self.of.dims);
-        for row in rows.clone() {
-            CheckedVector::new(row, self.of.dims, self.of.metric)?;
+        for (row, (id, vector)) in ids.iter().zip(rows.clone()).enumerate() {
+            CheckedVector::new(vector, self.of.dims, self.of.metric).map_err(|error| Error::Row {
+                row,
+                id: *id,
+                source: Box::new(error),
+            })?;
         }
         let mut record = self.record(wtxn)?;
         // What is overwritten must be readable, and that is found out before anything is written.
@@ -256,17 +261,13 @@ impl Writer {
     /// Compares every query with every item, by all threads of the current rayon pool.
     ///
     /// # Errors
-    /// What [`Nns::by_vector`](crate::Nns::by_vector) says of vectors that do not suit the index;
-    /// [`Error::Corrupted`]. The index is unchanged then.
+    /// [`Error::QueriesShape`] and what else [`Nns::by_vectors`](crate::Nns::by_vectors) says of vectors that do not suit the
+    /// index; [`Error::Corrupted`]. The index is unchanged then.
     pub fn calibrate(&self, wtxn: &mut RwTxn<'_>, queries: &[f32]) -> Result<bool> {
         let mut record = self.record(wtxn)?;
-        let (dims, metric) = (self.of.dims, self.of.metric);
-        if !queries.len().is_multiple_of(dims) {
-            return Err(Error::Dimensions { expected: dims, got: queries.len() % dims });
-        }
-        let rows = queries.chunks_exact(dims).take(MOST_QUERIES);
-        let checked = rows.map(|row| CheckedVector::new(row, dims, metric)).collect::<Result<Vec<_>>>()?;
-        if record.trees == 0 || checked.is_empty() || !build::calibrate::is_of_use(metric, record.indexed) {
+        let mut checked = check_rows(queries, self.of)?;
+        checked.truncate(MOST_QUERIES);
+        if record.trees == 0 || checked.is_empty() || !build::calibrate::is_of_use(record.indexed) {
             return Ok(false);
         }
         let (lent, measured) = (&*wtxn, &record);
@@ -291,8 +292,8 @@ impl Writer {
     /// # Cost
     /// That of a verification and a bulk build.
     pub fn repair(
-        db: Database,
         wtxn: &mut RwTxn<'_>,
+        db: Database,
         index: u16,
         options: &IndexOptions,
         build: &BuildOptions<'_>,
@@ -318,7 +319,7 @@ impl Writer {
         buffers: &mut Buffers,
     ) -> Result<()> {
         if !self.mark(wtxn, record, id, true, buffers)? {
-            record.items += 1;
+            record.items = record.items.saturating_add(1).min(ALL_IDS);
         }
         let item = vector.as_item();
         write_item(&mut buffers.value, item.squared_norm, item.components);
@@ -372,7 +373,7 @@ impl Writer {
         }
         write_pending(&mut buffers.mark, &PendingRef { is_live, indexed });
         self.db.put(wtxn, key, &buffers.mark)?;
-        record.pending += u64::from(!had_mark);
+        record.pending = record.pending.saturating_add(u64::from(!had_mark)).min(ALL_IDS);
         Ok(exists)
     }
 }

@@ -90,7 +90,7 @@ fn a_warmed_reader_allocates_its_answer_alone() {
         let mut wtxn = opened.env.write_txn().unwrap();
         let index = metric as u16;
         let options = IndexOptions::new(DIMS, metric);
-        let writer = Writer::open_or_create(opened.db, &mut wtxn, index, &options).unwrap();
+        let writer = Writer::open_or_create(&mut wtxn, opened.db, index, &options).unwrap();
         let ids: Vec<u32> = (0..ITEMS).collect();
         writer.add_items(&mut wtxn, &ids, &support::vectors(metric, DIMS, ITEMS as usize, rng)).unwrap();
         writer.build(&mut wtxn, &BuildOptions::default()).unwrap();

@@ -31,7 +31,7 @@ const VERSIONS: usize = 20;
 /// An index that is built, and then changed: items are added, overwritten and deleted.
 fn fill(opened: &Opened, metric: Metric, rng: &mut Rng) -> Writer {
     let mut wtxn = opened.env.write_txn().unwrap();
-    let writer = Writer::open_or_create(opened.db, &mut wtxn, 0, &IndexOptions::new(DIMS, metric)).unwrap();
+    let writer = Writer::open_or_create(&mut wtxn, opened.db, 0, &IndexOptions::new(DIMS, metric)).unwrap();
     let ids: Vec<u32> = (0..ITEMS).collect();
     writer.add_items(&mut wtxn, &ids, &support::vectors(metric, DIMS, ITEMS as usize, rng)).unwrap();
     writer.build(&mut wtxn, &BuildOptions::default()).unwrap();

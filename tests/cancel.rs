@@ -41,7 +41,7 @@ impl Fixture {
         let dir = tempfile::tempdir().unwrap();
         let opened = Opened::new(dir.path(), MAP_BYTES);
         let mut wtxn = opened.env.write_txn().unwrap();
-        let writer = Writer::open_or_create(opened.db, &mut wtxn, 0, &IndexOptions::new(DIMS, metric)).unwrap();
+        let writer = Writer::open_or_create(&mut wtxn, opened.db, 0, &IndexOptions::new(DIMS, metric)).unwrap();
         let ids: Vec<u32> = (0..ITEMS as u32).collect();
         writer.add_items(&mut wtxn, &ids, &vectors(metric, DIMS, ITEMS, &mut rng(seed))).unwrap();
         wtxn.commit().unwrap();
@@ -428,7 +428,7 @@ fn a_full_map_loses_nothing() {
     let work = |dir: &Path, map_bytes: usize| -> Result<Opened, (&'static str, Opened)> {
         let opened = Opened::new(dir, map_bytes);
         let mut wtxn = opened.env.write_txn().unwrap();
-        let writer = Writer::open(opened.db, &wtxn, 0).unwrap();
+        let writer = Writer::open(&wtxn, opened.db, 0).unwrap();
         let failed = adds_and_builds(&writer, &mut wtxn, &mut rng(seed)).err();
         // LMDB refuses to commit after a failure; a commit may itself need pages that are not there.
         let is_committed = if failed.is_some() && (map_bytes / page).is_multiple_of(2) {

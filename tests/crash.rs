@@ -46,7 +46,7 @@ fn write_batch(
     at: &(dyn Fn(&str) + Sync),
 ) -> BuildMethod {
     let mut wtxn = env.write_txn().unwrap();
-    let writer = Writer::open(db, &wtxn, 0).unwrap();
+    let writer = Writer::open(&wtxn, db, 0).unwrap();
     for i in 0..BATCH {
         if i.is_multiple_of(BATCH / 4) {
             at("changing");
@@ -109,7 +109,7 @@ fn create(dir: &Path) {
     let env = open_env(dir, MAP_SIZE);
     let db = Database::open_or_create(&env).unwrap();
     let mut wtxn = env.write_txn().unwrap();
-    let writer = Writer::open_or_create(db, &mut wtxn, 0, &IndexOptions::new(DIMS, Metric::Euclidean)).unwrap();
+    let writer = Writer::open_or_create(&mut wtxn, db, 0, &IndexOptions::new(DIMS, Metric::Euclidean)).unwrap();
     add_all(&writer, &mut wtxn, &items(KEPT));
     writer.build(&mut wtxn, &BuildOptions::default().leaf_size(48)).unwrap();
     wtxn.commit().unwrap();

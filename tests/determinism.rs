@@ -36,7 +36,7 @@ impl Case {
     }
 
     fn writer(self, opened: &Opened, wtxn: &mut RwTxn<'_>) -> Writer {
-        Writer::open_or_create(opened.db, wtxn, 3, &IndexOptions::new(DIMS, self.metric)).unwrap()
+        Writer::open_or_create(wtxn, opened.db, 3, &IndexOptions::new(DIMS, self.metric)).unwrap()
     }
 }
 

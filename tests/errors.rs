@@ -44,7 +44,7 @@ fn raised_by_input() -> Vec<(Error, Vec<&'static str>)> {
     let store = Store::new();
     let mut wtxn = store.env.write_txn().unwrap();
     let writer = create(&store, &mut wtxn, 3, Metric::Cosine);
-    let bits = Writer::open_or_create(store.db, &mut wtxn, 1, &IndexOptions::new(2, Metric::Hamming)).unwrap();
+    let bits = Writer::open_or_create(&mut wtxn, store.db, 1, &IndexOptions::new(2, Metric::Hamming)).unwrap();
     writer.add_item(&mut wtxn, 1, &[1.0, 2.0, 3.0]).unwrap();
     let stop = |_: &spinney::Progress| ControlFlow::Break(());
     bits.add_item(&mut wtxn, 1, &[1.0, 0.0]).unwrap();
@@ -53,6 +53,10 @@ fn raised_by_input() -> Vec<(Error, Vec<&'static str>)> {
         (
             writer.add_items(&mut wtxn, &[1, 2], &[1.0; 7]).unwrap_err(),
             vec!["2 ids of 3", "matrix of 6", "got 7", "pass one row"],
+        ),
+        (
+            writer.add_items(&mut wtxn, &[5, 9], &[1.0, 1.0, 1.0, 1.0, f32::NAN, 1.0]).unwrap_err(),
+            vec!["row 1", "item 9", "component 1", "NaN", "replace it"],
         ),
         (
             writer.add_item(&mut wtxn, 1, &[1.0, f32::NEG_INFINITY, 0.0]).unwrap_err(),
@@ -65,19 +69,19 @@ fn raised_by_input() -> Vec<(Error, Vec<&'static str>)> {
         ),
         (bits.add_item(&mut wtxn, 1, &[1.0, 0.5]).unwrap_err(), vec!["component 1", "0.5", "pass exactly 0.0 or 1.0"]),
         (
-            Writer::open(store.db, &wtxn, 77).unwrap_err(),
+            Writer::open(&wtxn, store.db, 77).unwrap_err(),
             vec!["no index 77", "`Writer::open_or_create`", "check the number"],
         ),
         (
-            Writer::open_or_create(store.db, &mut wtxn, 0, &IndexOptions::new(3, Metric::Hamming)).unwrap_err(),
+            Writer::open_or_create(&mut wtxn, store.db, 0, &IndexOptions::new(3, Metric::Hamming)).unwrap_err(),
             vec!["index 0", "metric cosine", "got hamming", "open it with cosine"],
         ),
         (
-            Writer::open_or_create(store.db, &mut wtxn, 0, &IndexOptions::new(4, Metric::Cosine)).unwrap_err(),
+            Writer::open_or_create(&mut wtxn, store.db, 0, &IndexOptions::new(4, Metric::Cosine)).unwrap_err(),
             vec!["index 0", "with 3 dimensions", "got 4", "open it with 3"],
         ),
         (
-            Writer::open_or_create(store.db, &mut wtxn, 2, &IndexOptions::new(65_537, Metric::Cosine)).unwrap_err(),
+            Writer::open_or_create(&mut wtxn, store.db, 2, &IndexOptions::new(65_537, Metric::Cosine)).unwrap_err(),
             vec!["1 to 65536", "got 65537", "choose a number"],
         ),
         (
@@ -108,7 +112,7 @@ fn raised_by_storage() -> Vec<(Error, Vec<&'static str>)> {
     record[8] = 9;
     raw.put(&mut wtxn, key(0, RECORD, 0, 0), &record);
     let newer = writer.len(&wtxn).unwrap_err();
-    let full = Writer::open_or_create(store.db, &mut wtxn, 1, &IndexOptions::new(4096, Metric::Euclidean))
+    let full = Writer::open_or_create(&mut wtxn, store.db, 1, &IndexOptions::new(4096, Metric::Euclidean))
         .and_then(|writer| (0..1000).try_for_each(|id| writer.add_item(&mut wtxn, id, &[1.0; 4096])));
     drop(wtxn);
     let dir = tempfile::tempdir().unwrap();
@@ -119,15 +123,62 @@ fn raised_by_storage() -> Vec<(Error, Vec<&'static str>)> {
     vec![
         (corrupted, vec!["item 9 of index 0", "damaged", "`Reader::verify`", "`Writer::repair`", "backup"]),
         (newer, vec!["format version 9", "up to 1", "update the program"]),
-        (full.unwrap_err(), vec!["map is full", "enlarge the map", "run the transaction again"]),
-        (Database::open_or_create(&env).map(|_| ()).unwrap_err(), vec!["LMDB refused", "MDB_DBS_FULL"]),
+        (full.unwrap_err(), vec!["map is full", "cannot be committed", "enlarge the map", "run the transaction again"]),
+        (
+            Database::open_or_create(&env).unwrap_err(),
+            vec!["another named database", "larger", "`EnvOpenOptions::max_dbs`"],
+        ),
+        (raised_by_a_second_reader(), vec!["LMDB refused", "MDB_BAD_RSLOT"]),
+        (of_lmdb(MdbError::ReadersFull), vec!["slots", "end some", "max_readers", "clear_stale_readers"]),
+        (of_lmdb(MdbError::MapResized), vec!["another process", "`Env::resize(0)`", "begin the transaction again"]),
+        (of_disk(28), vec!["did not take", "No space left", "drop this transaction", "make room"]),
+    ]
+}
+
+fn of_lmdb(error: MdbError) -> Error {
+    heed::Error::from(error).into()
+}
+
+fn of_disk(number: i32) -> Error {
+    heed::Error::from(std::io::Error::from_raw_os_error(number)).into()
+}
+
+/// Two read transactions in one thread of an environment that has one for each.
+#[allow(unsafe_code)]
+fn raised_by_a_second_reader() -> Error {
+    let dir = tempfile::tempdir().unwrap();
+    // SAFETY: the folder is this test's alone.
+    let env = unsafe { EnvOpenOptions::new().open(dir.path()).unwrap() };
+    let _first = env.read_txn().unwrap();
+    Database::open(&env).unwrap_err()
+}
+
+/// Errors of opening, and of handles that are of another environment.
+fn raised_by_opening() -> Vec<(Error, Vec<&'static str>)> {
+    let (store, other) = (Store::new(), Store::new());
+    let mut wtxn = store.env.write_txn().unwrap();
+    Raw::open(&store).0.clear(&mut wtxn).unwrap();
+    Raw::open(&store).0.put(&mut wtxn, b"theirs", b"an entry").unwrap();
+    wtxn.commit().unwrap();
+    let rtxn = other.env.read_txn().unwrap();
+    let cut = tempfile::tempdir().unwrap();
+    let env = open_env(cut.path(), 1 << 20);
+    Database::open_or_create(&env).unwrap();
+    let file = std::fs::File::options().write(true).open(cut.path().join("data.mdb")).unwrap();
+    env.prepare_for_closing().wait();
+    file.set_len(8192).unwrap();
+    let env = open_env(cut.path(), 1 << 20);
+    vec![
+        (Database::open(&store.env).unwrap_err(), vec!["\"spinney\"", "somebody else", "Choose another name"]),
+        (store.db.indexes(&rtxn).unwrap_err(), vec!["another environment", "closed", "Open the database in"]),
+        (Database::open(&env).unwrap_err(), vec!["has 8192 bytes", "takes 16384", "Write nothing", "a whole copy"]),
     ]
 }
 
 #[test]
 fn every_variant_is_raised_and_says_what_to_do() {
     let mut met = BTreeSet::new();
-    for (error, says) in raised_by_input().into_iter().chain(raised_by_storage()) {
+    for (error, says) in raised_by_input().into_iter().chain(raised_by_storage()).chain(raised_by_opening()) {
         let message = error.to_string();
         for part in says {
             assert!(message.contains(part), "{part:?} is missing in {message:?}");
@@ -151,6 +202,9 @@ fn fields_tell_what_was_expected_and_what_was_got() {
     let mut next = || errors.next().unwrap();
     assert!(matches!(next(), Error::Dimensions { expected: 3, got: 4 }));
     assert!(matches!(next(), Error::VectorsShape { ids: 2, dims: 3, expected: 6, got: 7 }));
+    assert!(
+        matches!(next(), Error::Row { row: 1, id: 9, source } if matches!(*source, Error::NonFinite { position: 1, .. }))
+    );
     assert!(matches!(next(), Error::NonFinite { position: 1, value: f32::NEG_INFINITY }));
     assert!(matches!(next(), Error::ZeroVector));
     assert!(matches!(next(), Error::NormOverflow { got, max } if got > 4.9e30 && max == 2f64.powi(60)));
@@ -166,7 +220,18 @@ fn fields_tell_what_was_expected_and_what_was_got() {
     assert!(matches!(next(), Error::Corrupted { key: k, .. } if k == key(0, ITEM, 0, 9)));
     assert!(matches!(next(), Error::FormatTooNew { found: 9, supported: 1 }));
     assert!(matches!(next(), Error::MapFull));
-    assert!(matches!(next(), Error::Heed(heed::Error::Mdb(MdbError::DbsFull))));
+    assert!(matches!(next(), Error::DbsFull));
+    assert!(matches!(next(), Error::Heed(heed::Error::Mdb(MdbError::BadRslot))));
+    assert!(matches!(next(), Error::ReadersFull) && matches!(next(), Error::MapResized));
+    assert!(matches!(next(), Error::DiskFull(_)));
+    // EIO of a write that was taken in part, EFBIG, EDQUOT; and what is no such error.
+    assert!([5, 27, 122].iter().all(|number| matches!(of_disk(*number), Error::DiskFull(_))));
+    assert!([13, 22, 9].iter().all(|number| matches!(of_disk(*number), Error::Heed(_))));
+    let mut errors = raised_by_opening().into_iter().map(|(error, _)| error);
+    let mut next = || errors.next().unwrap();
+    assert!(matches!(next(), Error::ForeignTable { name, .. } if name == "spinney"));
+    assert!(matches!(next(), Error::OtherEnvironment));
+    assert!(matches!(next(), Error::Truncated { have: 8192, need: 16384 }));
 }
 
 type Operation<'a> = &'a dyn Fn(&mut RwTxn<'_>) -> Option<Error>;
@@ -186,7 +251,7 @@ fn an_index_that_is_another_is_refused_and_not_touched() {
     let mut wtxn = store.env.write_txn().unwrap();
     for (dims, metric) in [1, 5, 6, 7].into_iter().flat_map(|dims| METRICS.map(|metric| (dims, metric))) {
         let open =
-            |wtxn: &mut RwTxn<'_>| Writer::open_or_create(store.db, wtxn, 0, &IndexOptions::new(dims, metric)).err();
+            |wtxn: &mut RwTxn<'_>| Writer::open_or_create(wtxn, store.db, 0, &IndexOptions::new(dims, metric)).err();
         match (dims, metric) {
             (6, Metric::Euclidean) => assert!(open(&mut wtxn).is_none()),
             (_, Metric::Euclidean) => {
@@ -208,14 +273,18 @@ fn an_index_that_is_another_is_refused_and_not_touched() {
 fn one_bad_vector_among_many_writes_nothing() {
     let store = planted(Metric::Cosine, 6);
     let mut wtxn = store.env.write_txn().unwrap();
-    let writer = Writer::open(store.db, &wtxn, 0).unwrap();
+    let writer = Writer::open(&wtxn, store.db, 0).unwrap();
     for (value, name) in [(f32::NAN, "NonFinite"), (1e30, "NormOverflow"), (0.0, "ZeroVector")] {
         for bad in [0, 17, 49] {
             let mut rows = vec![1.0; 50 * 6];
             rows[6 * bad..6 * bad + 6].fill(value);
-            let ids: Vec<u32> = (0..50).collect();
+            let ids: Vec<u32> = (0..50).map(|row| 7 * row).collect();
             let error = refused(&store, &mut wtxn, |wtxn| writer.add_items(wtxn, &ids, &rows).err());
-            assert_eq!(variant(&error), name);
+            let Error::Row { row, id, source } = error else { panic!("{error} does not name the row") };
+            assert_eq!((row, id, variant(&source)), (bad, 7 * bad as u32, name.to_owned()));
+            if let Error::NonFinite { position, .. } = *source {
+                assert_eq!(position, 0, "in the row");
+            }
         }
     }
     let reader = Reader::open(&wtxn, store.db, 0).unwrap();
@@ -224,13 +293,26 @@ fn one_bad_vector_among_many_writes_nothing() {
     assert_eq!(ask(&[1e30; 6]), "NormOverflow");
     assert_eq!(ask(&[f32::NAN; 6]), "NonFinite");
     assert_eq!(ask(&[1.0; 5]), "Dimensions");
+    drop(reader);
+    // Queries that do not suit the index measure nothing.
+    let mut measure = |queries: &[f32]| refused(&store, &mut wtxn, |wtxn| writer.calibrate(wtxn, queries).err());
+    for numbers in [1, 5, 7, 6 * 50 + 1] {
+        assert!(matches!(measure(&vec![1.0; numbers]), Error::QueriesShape { dims: 6, got } if got == numbers));
+    }
+    for bad in [0, 17, 49, 2500] {
+        let mut rows = vec![1.0; 2600 * 6];
+        rows[6 * bad + 4] = f32::NAN;
+        assert!(matches!(measure(&rows), Error::NonFinite { position, .. } if position == 6 * bad + 4));
+        rows[6 * bad..6 * bad + 6].fill(0.0);
+        assert!(matches!(measure(&rows), Error::ZeroVector));
+    }
 }
 
 #[test]
 fn a_writer_of_an_index_that_was_replaced_is_refused() {
     let store = planted(Metric::Euclidean, 6);
     let mut wtxn = store.env.write_txn().unwrap();
-    let stale = Writer::open(store.db, &wtxn, 0).unwrap();
+    let stale = Writer::open(&wtxn, store.db, 0).unwrap();
     let all = |wtxn: &mut RwTxn<'_>| {
         [
             variant(&refused(&store, wtxn, |wtxn| stale.add_item(wtxn, 1, &[1.0; 6]).err())),
@@ -270,15 +352,15 @@ fn a_newer_format_is_refused_and_not_touched() {
     let store = planted(Metric::Euclidean, 6);
     let (raw, record) = (Raw::open(&store), key(0, RECORD, 0, 0));
     let mut wtxn = store.env.write_txn().unwrap();
-    let stale = Writer::open(store.db, &wtxn, 0).unwrap();
+    let stale = Writer::open(&wtxn, store.db, 0).unwrap();
     let mut bytes = raw.get(&wtxn, record);
     bytes[8..10].copy_from_slice(&777u16.to_le_bytes());
     bytes.extend([9; 64]);
     raw.put(&mut wtxn, record, &bytes);
     let operations: [Operation<'_>; 5] = [
         &|wtxn| Reader::open(wtxn, store.db, 0).err(),
-        &|wtxn| Writer::open(store.db, wtxn, 0).err(),
-        &|wtxn| Writer::open_or_create(store.db, wtxn, 0, &IndexOptions::new(6, Metric::Euclidean)).err(),
+        &|wtxn| Writer::open(wtxn, store.db, 0).err(),
+        &|wtxn| Writer::open_or_create(wtxn, store.db, 0, &IndexOptions::new(6, Metric::Euclidean)).err(),
         &|wtxn| stale.add_item(wtxn, 1, &[1.0; 6]).err(),
         &|wtxn| stale.build(wtxn, &BuildOptions::default()).err(),
     ];
@@ -291,7 +373,7 @@ fn a_newer_format_is_refused_and_not_touched() {
 /// Changes an item, builds and commits; tells whether that worked, or the map was full.
 fn changed(store: &Store) -> bool {
     let mut wtxn = store.env.write_txn().unwrap();
-    let writer = Writer::open(store.db, &wtxn, 0).unwrap();
+    let writer = Writer::open(&wtxn, store.db, 0).unwrap();
     let mut result = writer.add_item(&mut wtxn, 5, &[0.5; 6]);
     result = result.and_then(|()| writer.build(&mut wtxn, &BuildOptions::default()).map(|_| ()));
     let committed = wtxn.commit();

@@ -2,6 +2,8 @@
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
+#[path = "forms/examples.rs"]
+mod examples;
 #[path = "forms/failures.rs"]
 mod failures;
 #[path = "forms/narrowing.rs"]

@@ -404,7 +404,7 @@ fn a_deleted_region_leaves_a_sound_forest() {
     let store = Store::new();
     let mut wtxn = store.env.write_txn().unwrap();
     let options = IndexOptions::new(24, Metric::Euclidean);
-    let writer = Writer::open_or_create(store.db, &mut wtxn, 0, &options).unwrap();
+    let writer = Writer::open_or_create(&mut wtxn, store.db, 0, &options).unwrap();
     for id in 0..20_000 {
         let mut row = uniform(&mut rng, Metric::Euclidean, 24);
         // Two far regions: nine of ten items are in the first.

@@ -73,7 +73,7 @@ impl<'a> World<'a> {
         let rows = vectors(&mut rng, metric, dims, n, spread);
         let items: Items = (0u32..).zip(rows).collect();
         let mut wtxn = store.env.write_txn().unwrap();
-        let writer = Writer::open_or_create(store.db, &mut wtxn, INDEX, &IndexOptions::new(dims, metric)).unwrap();
+        let writer = Writer::open_or_create(&mut wtxn, store.db, INDEX, &IndexOptions::new(dims, metric)).unwrap();
         add_all(&writer, &mut wtxn, &items);
         let (trees, spill) = (rng.random_range(1..=3), rng.random());
         let options = BuildOptions::default().trees(trees).spill(spill).leaf_size(rng.random_range(32..=64));
@@ -87,7 +87,7 @@ impl<'a> World<'a> {
     fn session(&mut self) {
         let env = self.store.env.clone();
         let mut wtxn = env.write_txn().unwrap();
-        let writer = Writer::open(self.store.db, &wtxn, INDEX).unwrap();
+        let writer = Writer::open(&wtxn, self.store.db, INDEX).unwrap();
         let mut model = self.committed.clone();
         for _ in 0..self.rng.random_range(1..16) {
             self.operations += 1;

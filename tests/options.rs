@@ -21,7 +21,7 @@ impl<'e> Subject<'e> {
     fn new(store: &'e Store, metric: Metric, n: usize) -> Self {
         let rows = vectors(&mut Seed::new(50).rng(n as u64), metric, DIMS, n, Spread::Clusters);
         let mut wtxn = store.env.write_txn().unwrap();
-        let writer = Writer::open_or_create(store.db, &mut wtxn, 0, &IndexOptions::new(DIMS, metric)).unwrap();
+        let writer = Writer::open_or_create(&mut wtxn, store.db, 0, &IndexOptions::new(DIMS, metric)).unwrap();
         let items: Items = (0u32..).zip(rows).collect();
         add_all(&writer, &mut wtxn, &items);
         Self { wtxn, store, writer, items }
@@ -196,7 +196,7 @@ fn a_leaf_size_that_is_the_default_is_chosen_all_the_same() {
     for has_items in [true, false] {
         let store = Store::new();
         let mut wtxn = store.env.write_txn().unwrap();
-        let writer = Writer::open_or_create(store.db, &mut wtxn, 0, &IndexOptions::new(2, Metric::Euclidean)).unwrap();
+        let writer = Writer::open_or_create(&mut wtxn, store.db, 0, &IndexOptions::new(2, Metric::Euclidean)).unwrap();
         let add = |wtxn: &mut RwTxn<'_>, ids: std::ops::Range<u32>| {
             let rows: Vec<f32> = ids.clone().flat_map(|id| [(id % 611) as f32, (id % 499) as f32]).collect();
             writer.add_items(wtxn, &ids.collect::<Vec<_>>(), &rows).unwrap();
@@ -240,7 +240,7 @@ fn the_leaf_size_follows_the_number_of_items() {
     let store = Store::new();
     for (asked, sizes) in [(None, [256, 304, 256]), (Some(300), [300, 300, 300])] {
         let mut wtxn = store.env.write_txn().unwrap();
-        let writer = Writer::open_or_create(store.db, &mut wtxn, 0, &IndexOptions::new(2, Metric::Euclidean)).unwrap();
+        let writer = Writer::open_or_create(&mut wtxn, store.db, 0, &IndexOptions::new(2, Metric::Euclidean)).unwrap();
         let mut rng = Seed::new(52).rng(0);
         let mut add = |wtxn: &mut RwTxn<'_>, ids: std::ops::Range<u32>| {
             let ids: Vec<u32> = ids.collect();
@@ -338,8 +338,11 @@ fn small_indexes_build_and_a_second_build_does_nothing() {
     for (metric, n) in METRICS.into_iter().flat_map(|metric| [0, 1, 2, 33].map(|n| (metric, n))) {
         let mut subject = Subject::new(&store, metric, n);
         let all = BuildOptions::default().trees(16).leaf_size(32).sketch_bits(1).seed(u64::MAX);
-        for options in [BuildOptions::default(), all] {
-            subject.build(&options).unwrap();
+        for options in [BuildOptions::default(), all, all.rebuild(true)] {
+            // Without items there is no forest, whatever its shape would be.
+            let expected = if n == 0 { BuildMethod::Nothing } else { BuildMethod::Bulk };
+            assert_eq!(subject.build(&options).unwrap(), expected, "{metric}, {n} items, {options:?}");
+            let options = options.rebuild(false);
             assert_eq!(subject.build(&options).unwrap(), BuildMethod::Nothing, "{metric}, {n} items, {options:?}");
             assert_eq!(subject.build(&BuildOptions::default()).unwrap(), BuildMethod::Nothing);
             subject.check_answers();
@@ -359,7 +362,9 @@ fn an_index_can_be_built_when_everything_was_deleted() {
         let items = std::mem::take(&mut subject.items);
         subject.check_answers();
         assert_eq!(subject.stats().pending, 1300);
-        subject.build(&BuildOptions::default()).unwrap();
+        let built = subject.writer.build(&mut subject.wtxn, &BuildOptions::default()).unwrap();
+        // The forest went, which is no nothing.
+        assert_eq!((built.method, built.items_added, built.items_removed), (BuildMethod::Bulk, 0, 1300));
         let stats = subject.stats();
         assert_eq!((stats.items, stats.pending, stats.leaves, stats.branches), (0, 0, 0, 0));
         assert_eq!((stats.item_bytes, stats.pending_bytes, stats.leaf_bytes, stats.branch_bytes), (0, 0, 0, 0));
@@ -378,12 +383,12 @@ fn dimensions_from_1_to_65536() {
     let store = Store::new();
     let mut wtxn = store.env.write_txn().unwrap();
     for dims in [0, 65_537, usize::MAX] {
-        let result = Writer::open_or_create(store.db, &mut wtxn, 0, &IndexOptions::new(dims, Metric::Cosine));
+        let result = Writer::open_or_create(&mut wtxn, store.db, 0, &IndexOptions::new(dims, Metric::Cosine));
         assert!(matches!(result, Err(Error::DimensionsOutOfRange { got, max: 65_536 }) if got == dims));
     }
     for (index, dims) in [(1, 1), (2, 65_536)] {
         let options = IndexOptions::new(dims, Metric::Manhattan);
-        let writer = Writer::open_or_create(store.db, &mut wtxn, index, &options).unwrap();
+        let writer = Writer::open_or_create(&mut wtxn, store.db, index, &options).unwrap();
         (0u8..3).for_each(|i| writer.add_item(&mut wtxn, u32::from(i), &vec![f32::from(i); dims]).unwrap());
         writer.build(&mut wtxn, &BuildOptions::default()).unwrap();
         let reader = Reader::open(&wtxn, store.db, index).unwrap();

@@ -27,7 +27,7 @@ struct Subject<'e> {
 impl<'e> Subject<'e> {
     fn new(store: &'e Store, metric: Metric, dims: usize, items: Items) -> Self {
         let mut wtxn = store.env.write_txn().unwrap();
-        let writer = Writer::open_or_create(store.db, &mut wtxn, 0, &IndexOptions::new(dims, metric)).unwrap();
+        let writer = Writer::open_or_create(&mut wtxn, store.db, 0, &IndexOptions::new(dims, metric)).unwrap();
         add_all(&writer, &mut wtxn, &items);
         Self { wtxn, store, writer, metric, items }
     }
@@ -409,7 +409,7 @@ fn one_vector_far_away_loses_no_recall() {
                 let store = Store::new();
                 let mut wtxn = store.env.write_txn().unwrap();
                 let options = IndexOptions::new(32, metric);
-                let writer = Writer::open_or_create(store.db, &mut wtxn, 0, &options).unwrap();
+                let writer = Writer::open_or_create(&mut wtxn, store.db, 0, &options).unwrap();
                 add_all(&writer, &mut wtxn, &items);
                 writer.build(&mut wtxn, &BuildOptions::default()).unwrap();
                 let reader = Reader::open(&wtxn, store.db, 0).unwrap();

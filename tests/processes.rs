@@ -102,7 +102,7 @@ fn write_for_ever(dir: &Path) {
     let seed = support::seed("write_for_ever", 1);
     let mut rng = rng(seed);
     let opened = Opened::new(dir, MAP_BYTES);
-    let writer = Writer::open(opened.db, &opened.env.read_txn().unwrap(), 0).unwrap();
+    let writer = Writer::open(&opened.env.read_txn().unwrap(), opened.db, 0).unwrap();
     // Some are killed with a reader open: its slot must not outlive them.
     let rtxn = opened.env.read_txn().unwrap();
     let reader = seed.is_multiple_of(2).then(|| Kept::new(Reader::open(&rtxn, opened.db, 0).unwrap(), &mut rng));
@@ -163,7 +163,7 @@ fn a_killed_writer_leaves_what_it_had_committed() {
         // The lock of the dead writer is free, and the world goes on.
         if round % 2 == 0 {
             let mut wtxn = opened.env.write_txn().unwrap();
-            let writer = Writer::open(opened.db, &wtxn, 0).unwrap();
+            let writer = Writer::open(&wtxn, opened.db, 0).unwrap();
             before = world::advance(&writer, &mut wtxn, &mut rng);
             world::build(&writer, &mut wtxn);
             wtxn.commit().unwrap();

@@ -104,7 +104,7 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let opened = Opened::new(dir.path(), MAP_BYTES);
         let mut wtxn = opened.env.write_txn().unwrap();
-        let writer = Writer::open_or_create(opened.db, &mut wtxn, 0, &IndexOptions::new(dims, metric)).unwrap();
+        let writer = Writer::open_or_create(&mut wtxn, opened.db, 0, &IndexOptions::new(dims, metric)).unwrap();
         wtxn.commit().unwrap();
         Self { dir, opened, writer, metric, live: BTreeMap::new(), next: 0, incremental: 0 }
     }

@@ -84,7 +84,7 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let opened = Opened::new(dir.path(), 256 << 20);
         let mut wtxn = opened.env.write_txn().unwrap();
-        let writer = Writer::open_or_create(opened.db, &mut wtxn, 0, &IndexOptions::new(DIMS, metric)).unwrap();
+        let writer = Writer::open_or_create(&mut wtxn, opened.db, 0, &IndexOptions::new(DIMS, metric)).unwrap();
         wtxn.commit().unwrap();
         Self { _dir: dir, opened, writer }
     }
@@ -93,7 +93,7 @@ impl World {
     fn of(source: &mut Source, count: usize) -> Self {
         let world = Self::empty(source.metric);
         world.add(0, &source.rows(count));
-        assert_eq!(world.build(), BuildMethod::Bulk);
+        assert_eq!(world.build(), if count == 0 { BuildMethod::Nothing } else { BuildMethod::Bulk });
         world
     }
 
@@ -330,7 +330,10 @@ fn calibrations_that_change_nothing() {
         for (name, world, suitable, expected) in cases {
             let before = world.opened.content();
             for refused in [1, DIMS - 1, DIMS + 1].map(|cut| world.calibrate(&queries[cut..])) {
-                assert!(matches!(refused, Err(Error::Dimensions { .. })), "{metric}, {name}: {refused:?}");
+                assert!(
+                    matches!(refused, Err(Error::QueriesShape { dims: DIMS, .. })),
+                    "{metric}, {name}: {refused:?}"
+                );
             }
             for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
                 let refused = world.calibrate(&[&queries[1..], &[value]].concat());

@@ -8,6 +8,7 @@ mod patient;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use common::confined::confined;
 use common::raw::*;
 use common::*;
 use patient::{DIMS, Patient, Subject, build_options};
@@ -30,7 +31,7 @@ struct Outcomes {
 /// A few changes and a build; then a verification, and a repair of whatever is left. Tells what each did.
 fn live_on(subject: &Subject, wtxn: &mut RwTxn<'_>, rng: &mut Rng) -> (Result<BuildMethod, Error>, bool, bool) {
     let db = subject.store.db;
-    let built = Writer::open(db, wtxn, 0).and_then(|writer| {
+    let built = Writer::open(wtxn, db, 0).and_then(|writer| {
         // In one place, so that a leaf splits, and in others.
         let centre = uniform(rng, subject.metric, writer.dims().min(100));
         for i in 0..40 {
@@ -43,7 +44,7 @@ fn live_on(subject: &Subject, wtxn: &mut RwTxn<'_>, rng: &mut Rng) -> (Result<Bu
     });
     let found = Reader::open(wtxn, db, 0).and_then(|reader| reader.verify());
     let is_unsound = found.is_ok_and(|found| !found.is_sound());
-    let repaired = Writer::repair(db, wtxn, 0, &subject.options(), &build_options());
+    let repaired = Writer::repair(wtxn, db, 0, &subject.options(), &build_options());
     if let Ok(repair) = &repaired {
         let reader = Reader::open(wtxn, db, 0).unwrap();
         assert_sound(&reader, &format!("after {repair:?}"));
@@ -55,9 +56,8 @@ fn live_on(subject: &Subject, wtxn: &mut RwTxn<'_>, rng: &mut Rng) -> (Result<Bu
 
 /// Plants one damage after another, each in the same sound store.
 fn suffer(subject: &Subject, trials: impl Iterator<Item = (String, Vec<Plant>)>, rng: &mut Rng) -> Outcomes {
-    let (watchdog, mut outcomes) = (Watchdog::new(), Outcomes::default());
+    let mut outcomes = Outcomes::default();
     for (what, plants) in trials {
-        watchdog.next();
         let Patient { mut wtxn, .. } = subject.patient();
         for (key, value) in plants {
             subject.raw.put(&mut wtxn, key, &value);
@@ -111,79 +111,93 @@ fn flip(metric: Metric, part: u64) {
 
 #[test]
 fn flipped_bytes_survive_a_build_and_a_repair_under_euclidean() {
-    flip(Metric::Euclidean, 0);
+    confined("flipped_bytes_survive_a_build_and_a_repair_under_euclidean", 120, || {
+        flip(Metric::Euclidean, 0);
+    });
 }
 
 #[test]
 fn flipped_bytes_survive_a_build_and_a_repair_under_cosine() {
-    flip(Metric::Cosine, 1);
+    confined("flipped_bytes_survive_a_build_and_a_repair_under_cosine", 120, || {
+        flip(Metric::Cosine, 1);
+    });
 }
 
 #[test]
 fn flipped_bytes_survive_a_build_and_a_repair_under_dot_product() {
-    flip(Metric::DotProduct, 2);
+    confined("flipped_bytes_survive_a_build_and_a_repair_under_dot_product", 120, || {
+        flip(Metric::DotProduct, 2);
+    });
 }
 
 #[test]
 fn flipped_bytes_survive_a_build_and_a_repair_under_manhattan() {
-    flip(Metric::Manhattan, 3);
+    confined("flipped_bytes_survive_a_build_and_a_repair_under_manhattan", 120, || {
+        flip(Metric::Manhattan, 3);
+    });
 }
 
 #[test]
 fn flipped_bytes_survive_a_build_and_a_repair_under_hamming() {
-    flip(Metric::Hamming, 4);
+    confined("flipped_bytes_survive_a_build_and_a_repair_under_hamming", 120, || {
+        flip(Metric::Hamming, 4);
+    });
 }
 
 /// Records that say anything at all of a tree: an incremental build believes them as little as it can.
 #[test]
 fn records_that_lie_about_trees() {
-    let seed = Seed::new(610);
-    let subject = Subject::new(Metric::Euclidean);
-    let patient = subject.patient();
-    let record = patient.get([0; 8]);
-    drop(patient);
-    let values = [0, 1, 77, 0x8000_0000, u32::MAX];
-    let fields = [16, 24, 32, 56].into_iter().chain((64..64 + 32).step_by(4));
-    let trials = fields.flat_map(|at| {
-        let record = &record;
-        values.into_iter().map(move |value| {
-            let mut lie = record.clone();
-            lie[at..at + 4].copy_from_slice(&value.to_le_bytes());
-            (format!("{value} at {at} of the record"), vec![([0; 8], lie)])
-        })
+    confined("records_that_lie_about_trees", 120, || {
+        let seed = Seed::new(610);
+        let subject = Subject::new(Metric::Euclidean);
+        let patient = subject.patient();
+        let record = patient.get([0; 8]);
+        drop(patient);
+        let values = [0, 1, 77, 0x8000_0000, u32::MAX];
+        let fields = [16, 24, 32, 56].into_iter().chain((64..64 + 32).step_by(4));
+        let trials = fields.flat_map(|at| {
+            let record = &record;
+            values.into_iter().map(move |value| {
+                let mut lie = record.clone();
+                lie[at..at + 4].copy_from_slice(&value.to_le_bytes());
+                (format!("{value} at {at} of the record"), vec![([0; 8], lie)])
+            })
+        });
+        let outcomes = suffer(&subject, trials, &mut seed.rng(0));
+        assert!(outcomes.incremental > 10 && outcomes.repaired > 30, "{outcomes:?}");
     });
-    let outcomes = suffer(&subject, trials, &mut seed.rng(0));
-    assert!(outcomes.incremental > 10 && outcomes.repaired > 30, "{outcomes:?}");
 }
 
 /// Branches that say anything at all of their children.
 #[test]
 fn branches_that_lie_about_children() {
-    let seed = Seed::new(620);
-    for metric in [Metric::DotProduct] {
-        let subject = Subject::new(metric);
-        let patient = subject.patient();
-        let branches = patient.entries(BRANCH);
-        let (root, _) = patient.root(0);
-        let mut trials = Vec::new();
-        for (key, _) in branches {
-            let node = patient.node(key);
-            let last = *node.ids.last().unwrap();
-            for child in [0, last + 1, u32::MAX] {
+    confined("branches_that_lie_about_children", 120, || {
+        let seed = Seed::new(620);
+        for metric in [Metric::DotProduct] {
+            let subject = Subject::new(metric);
+            let patient = subject.patient();
+            let branches = patient.entries(BRANCH);
+            let (root, _) = patient.root(0);
+            let mut trials = Vec::new();
+            for (key, _) in branches {
+                let node = patient.node(key);
+                let last = *node.ids.last().unwrap();
+                for child in [0, last + 1, u32::MAX] {
+                    let mut lie = node.clone();
+                    *lie.ids.last_mut().unwrap() = child;
+                    trials.push((format!("child {child} of {key:?}"), vec![(key, lie.bytes())]));
+                }
                 let mut lie = node.clone();
-                *lie.ids.last_mut().unwrap() = child;
-                trials.push((format!("child {child} of {key:?}"), vec![(key, lie.bytes())]));
+                lie.weights.fill(u32::MAX);
+                trials.push((format!("great weights in {key:?}"), vec![(key, lie.bytes())]));
+                trials.push((format!("the root in place of {key:?}"), vec![(key, patient.get(root))]));
+                let mut lie = node.clone();
+                (lie.ids, lie.weights, lie.norms) = (Vec::new(), Vec::new(), Vec::new());
+                trials.push((format!("no children in {key:?}"), vec![(key, lie.bytes())]));
             }
-            let mut lie = node.clone();
-            lie.weights.fill(u32::MAX);
-            trials.push((format!("great weights in {key:?}"), vec![(key, lie.bytes())]));
-            trials.push((format!("the root in place of {key:?}"), vec![(key, patient.get(root))]));
-            let mut lie = node.clone();
-            (lie.ids, lie.weights, lie.norms) = (Vec::new(), Vec::new(), Vec::new());
-            trials.push((format!("no children in {key:?}"), vec![(key, lie.bytes())]));
+            drop(patient);
+            let outcomes = suffer(&subject, trials.into_iter(), &mut seed.rng(0));
+            assert!(outcomes.repaired > 20 && outcomes.refused > 5, "{outcomes:?}");
         }
-        drop(patient);
-        let outcomes = suffer(&subject, trials.into_iter(), &mut seed.rng(0));
-        assert!(outcomes.repaired > 20 && outcomes.refused > 5, "{outcomes:?}");
-    }
+    });
 }

@@ -14,6 +14,7 @@ use common::*;
 use damage::{Damage, OF_ITEMS, OF_NODES, RECORD_KEY};
 use patient::{DIMS, Subject, TREES, build_options, id};
 use rand::RngExt;
+use rand::seq::IndexedRandom;
 use spinney::heed::{RoTxn, RwTxn};
 use spinney::{BuildMethod, BuildOptions, Error, IndexOptions, Metric, Reader, Writer};
 
@@ -77,7 +78,7 @@ fn check(subject: &Subject, rtxn: &RoTxn<'_>, items: &Items) {
 /// Repairs, and goes on with an incremental build.
 fn mend(subject: &Subject, wtxn: &mut RwTxn<'_>) {
     let (mut items, lost) = survivors(subject, wtxn);
-    let repair = Writer::repair(subject.store.db, wtxn, 0, &subject.options(), &build_options()).unwrap();
+    let repair = Writer::repair(wtxn, subject.store.db, 0, &subject.options(), &build_options()).unwrap();
     assert!(repair.violations > 0);
     assert_eq!(repair.lost, lost, "the items that could not be read");
     assert_eq!(repair.build.expect("it builds").items, items.len() as u64);
@@ -142,16 +143,44 @@ fn a_bit_that_flips_in_the_record_is_named_and_mended() {
         if bit % 97 == 1 || bit / 8 == 12 {
             let (items, lost) = survivors(&subject, &patient.wtxn);
             let repair =
-                Writer::repair(subject.store.db, &mut patient.wtxn, 0, &subject.options(), &build_options()).unwrap();
+                Writer::repair(&mut patient.wtxn, subject.store.db, 0, &subject.options(), &build_options()).unwrap();
             assert!(repair.lost.is_empty() && lost.is_empty() && repair.violations > 0, "bit {bit}: {repair:?}");
             check(&subject, &patient.wtxn, &items);
         } else if bit == 0 {
             // By somebody who has forgotten how many dimensions there are.
             let options = IndexOptions::new(DIMS + 4, subject.metric);
             let before = subject.raw.all(&patient.wtxn);
-            let error = Writer::repair(subject.store.db, &mut patient.wtxn, 0, &options, &build_options()).unwrap_err();
+            let error = Writer::repair(&mut patient.wtxn, subject.store.db, 0, &options, &build_options()).unwrap_err();
             assert!(matches!(error, Error::Corrupted { .. }), "{error}");
             assert!(subject.raw.all(&patient.wtxn) == before);
+        }
+    }
+}
+
+/// Whatever bit of it flips, a node or an origin is named: those, too, on which nothing else depends that is stored. Searches
+/// go by all of them.
+#[test]
+fn a_bit_that_flips_in_a_node_or_in_the_origin_is_named() {
+    let seed = Seed::new(406);
+    for (part, metric) in (0u64..).zip(METRICS) {
+        let mut rng = seed.rng(part);
+        let subject = Subject::new(metric);
+        let mut patient = subject.patient();
+        let keys = [key(0, ORIGIN, 0, 0), patient.any(LEAF), patient.any(BRANCH), patient.root(1).0];
+        drop(patient);
+        for key in keys {
+            let value = subject.raw.get(&subject.store.env.read_txn().unwrap(), key);
+            // Of an origin, all but what is zero and unused.
+            let bytes: Vec<usize> =
+                if key[2] == ORIGIN { (0..value.len() - 8).collect() } else { (0..value.len()).collect() };
+            for at in bytes.sample(&mut rng, 50) {
+                let mut patient = subject.patient();
+                let mut damaged = value.clone();
+                damaged[*at] ^= 1 << rng.random_range(0..8);
+                subject.raw.0.put(&mut patient.wtxn, &key, &damaged).unwrap();
+                let found = verify(&subject.store, &patient.wtxn);
+                assert!(found.iter().any(|(named, _)| *named == key), "{metric}, {key:?}: byte {at}: {found:?}");
+            }
         }
     }
 }
@@ -207,7 +236,7 @@ fn keys_of_other_lengths_are_named_and_removed() {
 }
 
 fn mend_foreign(subject: &Subject, wtxn: &mut RwTxn<'_>) {
-    let repair = Writer::repair(subject.store.db, wtxn, 0, &subject.options(), &build_options()).unwrap();
+    let repair = Writer::repair(wtxn, subject.store.db, 0, &subject.options(), &build_options()).unwrap();
     assert!(repair.violations > 0 && repair.lost.is_empty());
     assert_sound(&subject.store, wtxn, "after the repair");
 }
@@ -219,7 +248,7 @@ fn keys_of_other_lengths_hide_no_index() {
     let raw = Raw::open(&store);
     let mut wtxn = store.env.write_txn().unwrap();
     for index in [0, 3, u16::MAX] {
-        Writer::open_or_create(store.db, &mut wtxn, index, &IndexOptions::new(2, Metric::Euclidean)).unwrap();
+        Writer::open_or_create(&mut wtxn, store.db, index, &IndexOptions::new(2, Metric::Euclidean)).unwrap();
     }
     for foreign in [&[0u8][..], &[0, 0, 99], &[0, 1], &[0, 3, 0, 0, 0, 0, 0, 0, 0], &[255, 255, 1]] {
         raw.0.put(&mut wtxn, foreign, &[1; 16]).unwrap();
@@ -259,7 +288,7 @@ fn repair_keeps_the_shape() {
     patient.delete(leaf);
     let mut wtxn = patient.wtxn;
     let before = Reader::open(&wtxn, subject.store.db, 0).unwrap().stats().unwrap();
-    Writer::repair(subject.store.db, &mut wtxn, 0, &subject.options(), &BuildOptions::default()).unwrap();
+    Writer::repair(&mut wtxn, subject.store.db, 0, &subject.options(), &BuildOptions::default()).unwrap();
     let after = Reader::open(&wtxn, subject.store.db, 0).unwrap().stats().unwrap();
     assert_eq!((after.trees, after.spill, after.leaf_size), (usize::from(TREES), true, 32));
     assert_eq!((after.sketch_bits, after.branch_bits), (before.sketch_bits, before.branch_bits));
@@ -279,7 +308,7 @@ fn a_cancelled_repair_leaves_the_rest_to_a_build() {
     assert_eq!(lost, [id(item)]);
     let stop = |_: &spinney::Progress| std::ops::ControlFlow::Break(());
     let repair =
-        Writer::repair(subject.store.db, &mut wtxn, 0, &subject.options(), &BuildOptions::default().progress(&stop));
+        Writer::repair(&mut wtxn, subject.store.db, 0, &subject.options(), &BuildOptions::default().progress(&stop));
     assert!(matches!(repair, Err(Error::Cancelled)), "{repair:?}");
     check(&subject, &wtxn, &items);
     let writer = subject.writer(&wtxn);
@@ -302,7 +331,7 @@ fn repair_refuses_another_index() {
     for (options, is_metric) in
         [(IndexOptions::new(DIMS, Metric::Cosine), true), (IndexOptions::new(DIMS + 1, Metric::Euclidean), false)]
     {
-        match Writer::repair(subject.store.db, &mut wtxn, 0, &options, &build_options()) {
+        match Writer::repair(&mut wtxn, subject.store.db, 0, &options, &build_options()) {
             Err(Error::MetricMismatch { .. }) if is_metric => {}
             Err(Error::DimensionsMismatch { .. }) if !is_metric => {}
             other => panic!("{other:?}"),
@@ -380,7 +409,7 @@ fn sound_states_raise_no_alarm_and_are_not_repaired() {
                     assert_sound(&store, wtxn, &what);
                     let before = raw.all(wtxn);
                     let options = IndexOptions::new(DIMS, metric);
-                    let repair = Writer::repair(store.db, wtxn, 0, &options, &build_options()).unwrap();
+                    let repair = Writer::repair(wtxn, store.db, 0, &options, &build_options()).unwrap();
                     assert_eq!((repair.violations, repair.lost.len(), repair.build), (0, 0, None), "{what}");
                     assert!(raw.all(wtxn) == before, "{what}: a repair of nothing changed something");
                 });

@@ -48,7 +48,7 @@ impl World {
         let env = unsafe { options.open(dir.path())? };
         let db = Database::open_or_create(&env)?;
         let mut wtxn = env.write_txn()?;
-        let writer = Writer::open_or_create(db, &mut wtxn, 0, &IndexOptions::new(dims, metric))?;
+        let writer = Writer::open_or_create(&mut wtxn, db, 0, &IndexOptions::new(dims, metric))?;
         wtxn.commit()?;
         Ok(Self { env, db, writer, metric, live: BTreeMap::new(), builds: Builds::default(), dir })
     }

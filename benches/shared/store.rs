@@ -31,7 +31,7 @@ impl Store {
         let db = Database::open_or_create(&env)?;
 
         let mut wtxn = env.write_txn()?;
-        let writer = Writer::open_or_create(db, &mut wtxn, INDEX, &IndexOptions::new(rows.dims, rows.metric))?;
+        let writer = Writer::open_or_create(&mut wtxn, db, INDEX, &IndexOptions::new(rows.dims, rows.metric))?;
         let mut first = 0;
         while first < items {
             let ids: Vec<u32> = (first..items.min(first + BLOCK)).collect();

@@ -78,7 +78,7 @@ pub fn fill(store: &Store, train: &mut VectorFile, rows: usize, args: &Args, poo
     let Store { env, db } = store;
     let mut wtxn = env.write_txn()?;
     let options = IndexOptions::new(train.dims(), args.metric);
-    let writer = Writer::open_or_create(*db, &mut wtxn, INDEX, &options)?;
+    let writer = Writer::open_or_create(&mut wtxn, *db, INDEX, &options)?;
 
     let file = args.train.display();
     let block_rows = (1_048_576 / train.dims()).max(1);

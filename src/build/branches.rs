@@ -8,11 +8,10 @@ use super::edit::TreeEdit;
 use super::site::Site;
 use crate::cluster::{Matrix, split};
 use crate::error::{Error, Result};
-use crate::format::Key;
-use crate::format::node::{BranchRef, Child, Packed, branch_value, is_near_weight};
+use crate::format::node::{Child, Packed, branch_value, is_near_weight};
+use crate::format::record::MAX_HEIGHT;
+use crate::format::{Key, MAX_CHILDREN};
 use crate::sketch::block::Sketches;
-use crate::tree::hierarchy::MAX_CHILDREN;
-use crate::tree::nodes::known_node;
 
 /// Children a branch has at least, unless it is the root.
 const MIN_CHILDREN: usize = MAX_CHILDREN / 8;
@@ -144,13 +143,14 @@ impl<'e, 'a> Branches<'e, 'a> {
 
     /// Takes a branch out of its value, if that has not been done yet.
     fn open(&mut self, id: u32, level: u8) -> Result<()> {
-        if self.open.contains_key(&id) {
-            return Ok(());
-        }
         let (key, site) = (self.key(id), self.edit.site);
-        let branch = BranchRef::parse(key, known_node(site.db, self.edit.rtxn, key)?, site.of.dims, site.of.metric)?;
+        let misplaced = || Err(Error::corrupted(key, "a branch at another height than its parent says"));
+        if let Some((at, _)) = self.open.get(&id) {
+            return if *at == level { Ok(()) } else { misplaced() };
+        }
+        let branch = site.take_branch(self.edit.rtxn, key)?;
         if branch.node.level != level {
-            return Err(Error::corrupted(key, "a branch at another height than its parent says"));
+            return misplaced();
         }
         let child = |(i, (id, weight)): (usize, (&u32, &u32))| {
             let norm = branch.norms.get(i).copied().unwrap_or(0.0);
@@ -158,6 +158,7 @@ impl<'e, 'a> Branches<'e, 'a> {
         };
         let packed = Packed {
             layout: branch.node.layout,
+            is_local: branch.node.is_local,
             len: branch.node.len,
             centroid: branch.node.centroid.to_vec(),
             steps: branch.node.steps.to_vec(),
@@ -251,7 +252,7 @@ impl<'e, 'a> Branches<'e, 'a> {
     /// The other branches that the parent names as it is stored.
     fn stored_siblings(&self, id: u32, parent: u32) -> Result<Vec<u32>> {
         let (site, key) = (self.edit.site, self.key(parent));
-        let stored = BranchRef::parse(key, known_node(site.db, self.edit.rtxn, key)?, site.of.dims, site.of.metric)?;
+        let stored = site.branch(self.edit.rtxn, key)?;
         let others = stored.children.iter().copied();
         Ok(others.filter(|other| *other != id && !self.gone.contains(other)).collect())
     }
@@ -323,8 +324,7 @@ impl<'e, 'a> Branches<'e, 'a> {
             return Ok(branch.centroid.clone());
         }
         let key = self.key(id);
-        let branch = BranchRef::parse(key, known_node(site.db, rtxn, key)?, site.of.dims, site.of.metric)?;
-        Ok(branch.node.centroid.to_vec())
+        Ok(site.branch(rtxn, key)?.node.centroid.to_vec())
     }
 
     /// Tells the parent what became of a branch and of those split off from it.
@@ -398,6 +398,12 @@ impl<'e, 'a> Branches<'e, 'a> {
     fn finish(mut self, tops: &[u32]) -> Result<Upkeep> {
         let (mut root, mut height) = (self.edit.stored.root, self.edit.stored.height);
         if tops.len() > 1 {
+            if height >= MAX_HEIGHT {
+                return Err(Error::corrupted(
+                    self.key(root),
+                    "a tree is as high as a tree can be, and its root splits",
+                ));
+            }
             height += 1;
             let level = u8::try_from(height).unwrap_or(u8::MAX);
             root = self.edit.branch_ids.take(self.key(root))?;
@@ -433,7 +439,8 @@ impl<'e, 'a> Branches<'e, 'a> {
         let deletes = self.gone.iter().map(|id| self.key(*id)).collect();
         let gone = u32::try_from(self.gone.len()).unwrap_or(u32::MAX);
         self.gone.iter().for_each(|id| self.edit.branch_ids.give(*id));
-        let branches = (self.edit.stored.branches + self.born).saturating_sub(gone);
+        // What the record says of the others may be anything.
+        let branches = self.edit.stored.branches.saturating_add(self.born).saturating_sub(gone);
         Ok(Upkeep { root, height, branches, puts, deletes })
     }
 }

@@ -9,6 +9,7 @@ use super::calibrate;
 use super::parallel::Workers;
 use super::points::{Points, Sample};
 use super::site::{LeafEdit, Site};
+use super::truth;
 use super::{Plan, Shape, split_above};
 use crate::cluster::{Matrix, sample, split};
 use crate::database::{Database, ItemOf};
@@ -101,13 +102,13 @@ pub(crate) fn plan(
         *record = bulk.tree(&mut workers, tree, &mut nodes)?;
     }
     nodes.sort_unstable_by_key(|(key, _)| key.to_bytes());
-    let is_of_use = calibrate::is_of_use(of.metric, record.items);
-    let truth = if is_of_use { Some(calibrate::truth(&mut workers, points)?) } else { None };
+    let is_of_use = calibrate::is_of_use(record.items);
+    let truth = if is_of_use { Some(truth::truth(&mut workers, points)?) } else { None };
     let origin = Some(forest.space.into_origin());
     Ok(Plan { record: new, origin, is_anew: true, puts: nodes, deletes: Vec::new(), truth })
 }
 
-fn list_ids(db: Database, rtxn: &RoTxn<'_>, of: ItemOf) -> Result<Vec<u32>> {
+pub(crate) fn list_ids(db: Database, rtxn: &RoTxn<'_>, of: ItemOf) -> Result<Vec<u32>> {
     db.iter(rtxn, of.index, Kind::Item)?.map(|entry| entry.map(|(key, _)| key.id())).collect()
 }
 

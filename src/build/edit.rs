@@ -113,6 +113,8 @@ pub(crate) struct TreeEdit<'a> {
     /// Leaves whose centroid moved.
     pub(crate) moved: BTreeSet<u32>,
     pub(crate) gone: BTreeSet<u32>,
+    /// Leaves that hold a group of items close together and far from the centroid, each with the middle of that group.
+    pub(crate) stretched: BTreeMap<u32, Vec<f32>>,
     pub(crate) tally: Tally,
 }
 
@@ -139,6 +141,7 @@ impl<'a> TreeEdit<'a> {
             born: BTreeMap::new(),
             moved: BTreeSet::new(),
             gone: BTreeSet::new(),
+            stretched: BTreeMap::new(),
             tally: Tally::default(),
         })
     }
@@ -158,7 +161,7 @@ impl<'a> TreeEdit<'a> {
             Entry::Occupied(entry) => Ok(entry.into_mut()),
             Entry::Vacant(entry) => {
                 let key = Key::leaf(self.site.of.index, self.tree, leaf);
-                Ok(entry.insert(LeafEdit::load(&self.site.leaf(self.rtxn, key)?)))
+                Ok(entry.insert(self.site.take_leaf(self.rtxn, key)?))
             }
         }
     }

@@ -9,19 +9,26 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use heed::RwTxn;
+use heed::{RoTxn, RwTxn};
 
 use super::branches::{Branches, Upkeep};
-use super::calibrate::corrected;
+use super::bulk::list_ids;
+use super::calibrate::is_of_use;
+use super::drift::corrected;
 use super::edit::{Tally, TreeEdit};
-use super::locate::{Change, Finder, Located, all_paths, changes, locate, scan_for};
+use super::locate::{Change, Finder, Located, changes, locate, paths_of, scan_for};
 use super::parallel::Workers;
+use super::points::Points;
+use super::settle::distances_to_centroid;
 use super::site::{LeafEdit, Site};
+use super::truth::truth;
 use super::{Plan, Shape, split_above};
 use crate::database::{Database, ItemOf};
 use crate::error::Result;
+use crate::format::node::Code;
 use crate::format::record::{Record, TreeRecord};
 use crate::format::{CHANGES_PER_MENDED, Key, Kind};
+use crate::metric::Metric;
 use crate::options::{BuildPhase, ProgressCallback};
 use crate::search::Forest;
 
@@ -39,6 +46,8 @@ const MOST_PROBES: usize = 64;
 const UNDERFULL: usize = 4;
 /// Leaves with less than this part of the leaf size dissolve when it is their turn to be mended.
 const SPARSE: usize = 3;
+/// Searches are measured again when one in so many items has changed.
+const CHANGED_PART: u64 = 3;
 /// A tree of fewer leaves is built in bulk: it is small, and two copies of an item need two leaves.
 const LEAST_LEAVES: usize = 4;
 
@@ -98,6 +107,10 @@ pub(crate) fn plan(
         plan.deletes.extend(done.deletes);
         counts.tally.add(done.tally);
     }
+    if is_to_be_measured(&mut plan.record, changes.len()) {
+        let ids = list_ids(db, &own, of)?;
+        plan.truth = Some(truth(&mut workers, Points::new(site, &ids, None))?);
+    }
     let probes = usize::try_from(mends).unwrap_or(usize::MAX).min(MOST_PROBES);
     let changed = changes.iter().map(|change| change.id);
     plan.record.calibration.correction =
@@ -105,6 +118,16 @@ pub(crate) fn plan(
     plan.deletes.extend(changes.iter().map(|change| Key::pending(of.index, change.id)));
     plan.puts.sort_unstable_by_key(|(key, _)| key.to_bytes());
     Ok(Some((plan, counts)))
+}
+
+/// Counts changes, and tells whether so many have come since searches were measured that they are measured again. So the
+/// work for each change does not grow with the index, but now and then one build does that of many.
+fn is_to_be_measured(record: &mut Record, changes: usize) -> bool {
+    let measured = &mut record.calibration;
+    measured.changes = measured.changes.saturating_add(u32::try_from(changes).unwrap_or(u32::MAX));
+    let is_due = u64::from(measured.changes).saturating_mul(CHANGED_PART) >= record.items;
+    // What the user's queries need is not for items to tell.
+    is_due && measured.is_of_queries == 0 && is_of_use(record.items)
 }
 
 fn tree_plan(
@@ -151,7 +174,8 @@ fn find_leaves(
     let mut found = BTreeMap::new();
     if !lost.is_empty() {
         found = scan_for(&site, edit.rtxn, edit.tree, &lost)?;
-        edit.paths = all_paths(&site, edit.rtxn, edit.tree)?;
+        let leaves = found.values().flatten().copied().collect();
+        edit.paths = paths_of(&site, edit.rtxn, tree, &leaves)?;
     }
     let mut edits = BTreeMap::<u32, LeafChange>::new();
     for (change, located) in changes.iter().zip(located) {
@@ -173,17 +197,56 @@ fn change_leaves(workers: &mut Workers<'_>, edit: &mut TreeEdit<'_>, edits: BTre
     let (site, tree) = (edit.site, edit.tree);
     let changed = workers.map(BuildPhase::Changing, edits.len(), |rtxn, task| {
         let (leaf, change) = &edits[task];
-        let mut edit = LeafEdit::load(&site.leaf(rtxn, Key::leaf(site.of.index, tree, *leaf))?);
+        let mut edit = site.take_leaf(rtxn, Key::leaf(site.of.index, tree, *leaf))?;
         change.removals.iter().for_each(|id| {
             edit.remove(*id);
         });
         for id in &change.insertions {
             edit.insert(&site, rtxn, *id, &site.point(rtxn, *id)?)?;
         }
-        Ok(edit)
+        let group = group_apart(&site, rtxn, &edit, &change.insertions)?;
+        Ok((edit, group))
     })?;
-    edit.leaves.extend(edits.into_iter().map(|(leaf, _)| leaf).zip(changed));
+    for ((leaf, _), (changed, group)) in edits.into_iter().zip(changed) {
+        group.into_iter().for_each(|group| _ = edit.stretched.insert(leaf, group));
+        edit.leaves.insert(leaf, changed);
+    }
     Ok(())
+}
+
+/// How many entries make a group of their own, and how many times farther from the centroid they lie than from each other.
+const GROUP: usize = 8;
+const APART: f32 = 4.0;
+
+/// The middle of a group of items close together and far from the centroid of a leaf that took in items, if there is one.
+///
+/// Sketches around that centroid cannot tell its members apart, so that they get a leaf of their own before this one is
+/// full. They are looked for among the items that came, and among the entries that lie farther out than most.
+fn group_apart(site: &Site<'_>, rtxn: &RoTxn<'_>, edit: &LeafEdit, came: &[u32]) -> Result<Option<Vec<f32>>> {
+    if came.is_empty() || site.leaf.code == Code::Bits || edit.len() < 2 * GROUP {
+        return Ok(None);
+    }
+    // Distances are squares, but under the Manhattan metric.
+    let apart = if site.of.metric == Metric::Manhattan { APART } else { APART * APART };
+    let mut groups = vec![came.to_vec()];
+    if site.of.metric != Metric::DotProduct {
+        let distances = distances_to_centroid(site, &edit.sketches.pack().view());
+        let mut sorted = distances.clone();
+        let (_, usual, _) = sorted.select_nth_unstable_by(distances.len() / 2, f32::total_cmp);
+        let far = distances.iter().zip(&edit.ids).filter(|(distance, _)| **distance > apart * *usual);
+        groups.push(far.map(|(_, id)| *id).collect());
+    }
+    for group in groups.iter_mut().filter(|group| group.len() >= GROUP) {
+        group.truncate(2 * GROUP);
+        let points = site.points(rtxn, group)?;
+        let middle = points.median();
+        let mut within: Vec<f32> = (0..points.len()).map(|row| site.distance(points.row(row), &middle)).collect();
+        let (_, within, _) = within.select_nth_unstable_by(group.len() / 2, f32::total_cmp);
+        if apart * *within < site.distance(&middle, edit.centroid()) {
+            return Ok(Some(middle));
+        }
+    }
+    Ok(None)
 }
 
 /// Brings leaves back to their sizes and mends some; `false` if too few are left.
@@ -219,7 +282,9 @@ fn rebalance(
 /// Splits the leaves that hold more than `most` entries. Leaves that take in items meanwhile have room for them, so that one
 /// pass is enough.
 fn split_over(workers: &mut Workers<'_>, edit: &mut TreeEdit<'_>, most: usize, seed: u64) -> Result<()> {
-    let over: Vec<u32> = edit.leaves.iter().filter(|(_, leaf)| leaf.len() > most).map(|(id, _)| *id).collect();
+    let stretched = &edit.stretched;
+    let is_over = |(id, leaf): &(&u32, &LeafEdit)| leaf.len() > most || stretched.contains_key(id);
+    let over: Vec<u32> = edit.leaves.iter().filter(is_over).map(|(id, _)| *id).collect();
     for (done, leaf) in (1u64..).zip(&over) {
         edit.regroup(workers, *leaf, split_above(edit.site.leaf_size), seed)?;
         workers.poll(BuildPhase::Splitting, done, over.len() as u64)?;

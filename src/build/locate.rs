@@ -203,20 +203,29 @@ pub(crate) fn scan_for(
     Ok(found)
 }
 
-/// The branches above every leaf of a tree, from the parent up to the root: O(branches).
-pub(crate) fn all_paths(site: &Site<'_>, rtxn: &RoTxn<'_>, tree: u8) -> Result<BTreeMap<u32, Vec<u32>>> {
+/// The branches above some leaves of a tree, from the parent up to the root: O(branches).
+pub(crate) fn paths_of(
+    site: &Site<'_>,
+    rtxn: &RoTxn<'_>,
+    (tree, stored): (u8, TreeRecord),
+    wanted: &BTreeSet<u32>,
+) -> Result<BTreeMap<u32, Vec<u32>>> {
     let (mut parents, mut leaves) = (BTreeMap::new(), BTreeMap::new());
     for entry in site.db.iter(rtxn, site.of.index, Kind::Branch)? {
         let (key, bytes) = entry?;
         if key.tree() == tree {
             let branch = BranchRef::parse(key, bytes, site.of.dims, site.of.metric)?;
-            let into = if branch.node.level == 1 { &mut leaves } else { &mut parents };
-            into.extend(branch.children.iter().map(|child| (*child, key.id())));
+            let children = branch.children.iter().map(|child| (*child, key.id()));
+            match branch.node.level {
+                1 => leaves.extend(children.filter(|(leaf, _)| wanted.contains(leaf))),
+                _ => parents.extend(children),
+            }
         }
     }
     let path = |first: u32| {
         let up = std::iter::successors(Some(first), |id| parents.get(id).copied());
-        up.take(usize::from(u8::MAX)).collect()
+        // Branches that name each other have no root above them.
+        up.take(stored.height as usize).collect()
     };
     Ok(leaves.into_iter().map(|(leaf, parent)| (leaf, path(parent))).collect())
 }

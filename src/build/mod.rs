@@ -7,6 +7,7 @@
 mod branches;
 mod bulk;
 pub(crate) mod calibrate;
+mod drift;
 pub(crate) mod edit;
 mod incremental;
 mod locate;
@@ -14,18 +15,20 @@ mod parallel;
 mod points;
 mod settle;
 pub(crate) mod site;
+mod truth;
 
 use heed::RwTxn;
 
 use crate::database::{Database, ItemOf};
 use crate::error::Result;
+use crate::format::origin::origin_value;
 use crate::format::record::Record;
-use crate::format::{Key, Kind, pad, width};
+use crate::format::{Key, Kind, width};
 use crate::metric::Metric;
 use crate::options::{BuildMethod, BuildOptions, BuildStats};
 use crate::sketch::{default_branch_bits, default_leaf_bits};
-use calibrate::Truth;
 use incremental::Counts;
+use truth::Truth;
 
 /// Entries a leaf holds at most, unless the user says otherwise: with so many items or fewer, and for each doubling beyond.
 ///
@@ -172,9 +175,8 @@ pub(crate) fn build(db: Database, wtxn: &mut RwTxn<'_>, of: ItemOf, options: &Bu
         }
         return Ok(stats);
     }
-    let is_bulk = !is_same
-        || record.pending.saturating_mul(ITEMS_PER_CHANGE) >= record.items
-        || is_to_be_measured(&record, metric);
+    let is_bulk =
+        !is_same || record.pending.saturating_mul(ITEMS_PER_CHANGE) >= record.items || is_to_be_measured(&record);
     // The write transaction may be lent to one thread of the pool at a time, and it comes back before anything is written.
     let (lent, progress) = (&mut *wtxn, options.progress);
     let compute = move || -> Result<(Plan, Option<Counts>)> {
@@ -189,7 +191,12 @@ pub(crate) fn build(db: Database, wtxn: &mut RwTxn<'_>, of: ItemOf, options: &Bu
         // Into the current pool: each step into it from outside would cost as much as a small task.
         None => rayon::scope(move |_| compute())?,
     };
-    stats.method = if counts.is_some() { BuildMethod::Incremental } else { BuildMethod::Bulk };
+    stats.method = match counts {
+        Some(_) => BuildMethod::Incremental,
+        // Nothing but the shape is recorded.
+        None if record.items == 0 && record.indexed == 0 => BuildMethod::Nothing,
+        None => BuildMethod::Bulk,
+    };
     let counts = counts.unwrap_or(Counts { added: record.items, removed: record.indexed, ..Counts::default() });
     (stats.items_added, stats.items_removed) = (counts.added, counts.removed);
     (stats.leaves_split, stats.leaves_merged) = (counts.tally.split, counts.tally.merged);
@@ -208,9 +215,9 @@ pub(crate) fn build(db: Database, wtxn: &mut RwTxn<'_>, of: ItemOf, options: &Bu
 }
 
 /// Whether a bulk build is due because searches go by no measurement, or by one of a forest that was much smaller.
-fn is_to_be_measured(record: &Record, metric: Metric) -> bool {
+fn is_to_be_measured(record: &Record) -> bool {
     let (measured, small) = (record.calibration.items, SMALL.max(SMALL_LEAVES * u64::from(record.leaf_size)));
-    calibrate::is_of_use(metric, record.items) && (measured == 0 || measured < small && small <= record.items)
+    calibrate::is_of_use(record.items) && (measured == 0 || measured < small && small <= record.items)
 }
 
 /// Measures the forest that has just been written. Everything a build promises is done by then, so that a search that
@@ -243,9 +250,7 @@ fn write(db: Database, wtxn: &mut RwTxn<'_>, index: u16, plan: &Plan) -> Result<
         }
     }
     if let Some(origin) = &plan.origin {
-        let mut value: Vec<u8> = bytemuck::cast_slice(origin).to_vec();
-        value.resize(pad(value.len()), 0);
-        db.put(wtxn, Key::origin(index), &value)?;
+        db.put(wtxn, Key::origin(index), &origin_value(origin))?;
     }
     for key in &plan.deletes {
         db.delete(wtxn, *key)?;

@@ -94,7 +94,7 @@ mod tests {
         let (_folder, env) = temporary(1);
         let db = Database::open_or_create(&env).unwrap();
         let mut wtxn = env.write_txn().unwrap();
-        let writer = Writer::open_or_create(db, &mut wtxn, 0, &IndexOptions::new(70, Metric::Cosine)).unwrap();
+        let writer = Writer::open_or_create(&mut wtxn, db, 0, &IndexOptions::new(70, Metric::Cosine)).unwrap();
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(4);
         // Neighbouring places are of distant ids now and then.
         let ids: Vec<u32> = (0..200u32).map(|i| i + i / 50 * 10_000).collect();

@@ -43,8 +43,14 @@ impl TreeEdit<'_> {
         let points = site.points(rtxn, &ids)?;
         let seed = seed ^ (u64::from(leaf) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let mut around = self.around(leaf)?;
-        let own = own_rows(&site, &points, leaf, &around);
-        let groups = cut(&site, &points, &own, (max, site.leaf_size), seed);
+        let apart = self.stretched.remove(&leaf).and_then(|middle| set_apart(&site, &points, &middle, &around[&leaf]));
+        let groups = match apart {
+            Some(groups) => groups,
+            None => {
+                let own = own_rows(&site, &points, leaf, &around);
+                cut(&site, &points, &own, (max, site.leaf_size), seed)
+            }
+        };
         let mut changed = Vec::with_capacity(groups.len());
         let parent = self.born.get(&leaf).copied().unwrap_or(leaf);
         for (i, (group, centroid)) in groups.iter().enumerate() {
@@ -128,6 +134,14 @@ impl TreeEdit<'_> {
         }
         Ok(())
     }
+}
+
+/// How far each entry of a node is from its centroid, by its sketch; not for inner products.
+pub(crate) fn distances_to_centroid(site: &Site<'_>, node: &NodeRef<'_>) -> Vec<f32> {
+    let mut prepared = Prepared::for_leaves(site.space, node.centroid.to_vec(), site.leaf);
+    let mut estimates = Vec::with_capacity(node.len);
+    prepared.scan(node, Look::ALL, &mut estimates);
+    estimates.into_iter().map(|found| found.estimate).collect()
 }
 
 /// The positions of entries that may be nearer to a changed centroid than to that of their own leaf, by their sketches.
@@ -216,6 +230,22 @@ fn own_rows(site: &Site<'_>, points: &Matrix, leaf: u32, around: &Around) -> Vec
         around.values().all(|centroid| site.distance(point, centroid) >= distance)
     };
     (0u32..).take(points.len()).filter(is_own).collect()
+}
+
+/// The points that are nearer to the middle of a group than to the centroid, and the others, each with their mean; none if
+/// that does not part them.
+fn set_apart(site: &Site<'_>, points: &Matrix, middle: &[f32], centroid: &[f32]) -> Option<Vec<(Vec<u32>, Vec<f32>)>> {
+    let is_of_group = |row: &u32| {
+        let point = points.row(*row as usize);
+        site.distance(point, middle) < site.distance(point, centroid)
+    };
+    let (group, others): (Vec<u32>, Vec<u32>) = (0u32..).take(points.len()).partition(is_of_group);
+    let parts = [others, group].map(|rows| {
+        let mean = points.gather(&rows).mean();
+        (rows, mean)
+    });
+    let is_parted = parts.iter().all(|(rows, _)| !rows.is_empty() && rows.len() <= site.leaf_size);
+    is_parted.then(|| parts.into())
 }
 
 /// Groups of near points that fit a leaf, and their centroids. As in a bulk build, the points that have their first copy

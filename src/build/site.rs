@@ -4,17 +4,20 @@ use heed::RoTxn;
 
 use crate::cluster::Matrix;
 use crate::database::{Database, ItemOf};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::Key;
 use crate::format::item::ItemRef;
-use crate::format::node::{Code, Layout, LeafRef, leaf_value};
+use crate::format::node::{BranchRef, Code, Layout, LeafRef, check_seal, leaf_value};
 use crate::kernel::matrix::{self, Panels};
 use crate::metric::Metric;
 use crate::search::Forest;
 use crate::sketch::block::Sketches;
 use crate::sketch::encode::Frame;
 use crate::sketch::space::Space;
-use crate::tree::nodes::known_node;
+use crate::tree::nodes::{check_layout, known_node};
+
+/// What is wrong with a leaf whose ids do not ascend.
+pub(crate) const UNORDERED: &str = "the ids of a leaf do not ascend";
 
 /// The index that is built, and how its forest is laid out.
 #[derive(Copy, Clone)]
@@ -68,7 +71,31 @@ impl<'a> Site<'a> {
 
     /// Reads a leaf.
     pub(crate) fn leaf<'t>(&self, rtxn: &'t RoTxn<'_>, key: Key) -> Result<LeafRef<'t>> {
-        LeafRef::parse(key, known_node(self.db, rtxn, key)?, self.of.dims)
+        let leaf = LeafRef::parse(key, known_node(self.db, rtxn, key)?, self.of.dims)?;
+        check_layout(key, leaf.node.layout, self.leaf)?;
+        Ok(leaf)
+    }
+
+    /// Reads a branch.
+    pub(crate) fn branch<'t>(&self, rtxn: &'t RoTxn<'_>, key: Key) -> Result<BranchRef<'t>> {
+        let bytes = known_node(self.db, rtxn, key)?;
+        let branch = BranchRef::parse(key, bytes, self.of.dims, self.of.metric)?;
+        check_layout(key, branch.node.layout, self.branch)?;
+        Ok(branch)
+    }
+
+    /// Takes a leaf out of its value.
+    pub(crate) fn take_leaf(&self, rtxn: &RoTxn<'_>, key: Key) -> Result<LeafEdit> {
+        check_seal(key, known_node(self.db, rtxn, key)?)?;
+        let edit = LeafEdit::load(&self.leaf(rtxn, key)?);
+        // Changes find their place among the ids by that order.
+        if edit.ids.is_sorted_by(|a, b| a < b) { Ok(edit) } else { Err(Error::corrupted(key, UNORDERED)) }
+    }
+
+    /// Reads a branch that is to be written anew.
+    pub(crate) fn take_branch<'t>(&self, rtxn: &'t RoTxn<'_>, key: Key) -> Result<BranchRef<'t>> {
+        check_seal(key, known_node(self.db, rtxn, key)?)?;
+        self.branch(rtxn, key)
     }
 }
 
@@ -95,7 +122,7 @@ impl LeafEdit {
         centroid: Vec<f32>,
         points: &Matrix,
     ) -> Result<Self> {
-        let mut sketches = Sketches::new(Frame::new(site.leaf, centroid, &points.values));
+        let mut sketches = Sketches::new(Frame::new(site.space, site.leaf, centroid, &points.values));
         for (i, id) in ids.iter().enumerate() {
             sketches.insert(i, site.space, points.row(i), site.bits_of(rtxn, *id)?.as_ref());
         }

@@ -1,8 +1,10 @@
 //! Golden bytes: every kind of value, written out. If this test fails, stored indexes have become unreadable.
 
 use super::item::{Components, PendingRef, write_item, write_pending};
+use super::mark::{MARK_KEY, Mark};
 use super::node::{BranchRef, Child, Code, Layout, LeafRef, Packed, branch_value, leaf_value};
-use super::record::Record;
+use super::origin::{origin_value, parse_origin};
+use super::record::{OperatingPoint, Record};
 use super::{BLOCK, Key};
 use crate::metric::Metric;
 use crate::sketch::block::Blocks;
@@ -32,6 +34,13 @@ fn keys() {
 }
 
 #[test]
+fn mark() {
+    let id = *b"\x01\x02\x03\x04\x05\x06\x07\xF1\xF2\xF3\xF4\xF5\xF6\xF7";
+    assert_eq!(MARK_KEY, [0, 0]);
+    assert_eq!(Mark::from_id(id).to_bytes(), hex("7370696e6e657900 01020304050607 f1f2f3f4f5f6f7"));
+}
+
+#[test]
 fn record() {
     let mut record = Record::new(384, Metric::Cosine);
     (record.items, record.pending, record.indexed, record.seed) = (1000, 3, 999, 42);
@@ -40,11 +49,11 @@ fn record() {
     record.tree[1].root = 5;
     (record.tree[1].height, record.tree[1].next_leaf, record.tree[1].next_branch) = (2, 77, 6);
     (record.tree[1].leaves, record.tree[1].branches, record.tree[1].mend_next) = (70, 4, 9);
-    record.calibration.assurance[1][2] = 7;
+    record.calibration.points[1][2] = OperatingPoint { confidence: 1.5, rerank: 7, entries: 9 };
     let expected = hex(
-        "7370696e6e657900 0100 02 00 80010000 e803000000000000 0300000000000000 e703000000000000 2a00000000000000 \
+        "7370696e6e657900 0200 02 00 80010000 e803000000000000 0300000000000000 e703000000000000 2a00000000000000 \
          02 01 01 04 80010000 1f000000 02 01 00*2 00*32 05000000 02000000 4d000000 06000000 46000000 04000000 09000000 00000000 \
-         00*448 00*256 07000000 00*180 c684674107b9711c",
+         00*448 00*144 0000c03f 07000000 09000000 00*284 016e7beb5b9582b0",
     );
     assert_eq!(record.to_bytes()[..], expected);
 }
@@ -63,13 +72,24 @@ fn items_and_pending_marks() {
     assert_eq!(out, [hex("00 01 00*14"), item].concat());
 }
 
+#[test]
+fn origin() {
+    let value = origin_value(&[1.0, -2.0, 0.0]);
+    assert_eq!(value, hex("0000803f 000000c0 00000000 00*4 d5e6933244d779b6 00*8"));
+    let buffer = aligned(&value);
+    let bytes: &[u8] = bytemuck::cast_slice(&buffer);
+    assert_eq!(parse_origin(Key::origin(0), bytes, 3).unwrap(), [1.0, -2.0, 0.0]);
+    assert!((0..bytes.len()).all(|len| parse_origin(Key::origin(0), &bytes[..len], 3).is_err()));
+    assert!(parse_origin(Key::origin(0), bytes, 5).is_err());
+}
+
 /// Two entries: nibbles of the first all 5, of the second (position modulo 16).
 fn packed(layout: Layout) -> Packed {
     let mut blocks = Blocks::new(layout, 2);
     blocks.push((0..layout.positions()).map(|_| 5), [1.0, 2.0].map(bfloat16));
     blocks.push((0u8..16).cycle().take(layout.positions()), [-1.0, -2.0].map(bfloat16));
     let steps = if layout.code == Code::Grid { vec![0.5; 64] } else { Vec::new() };
-    Packed { layout, len: 2, centroid: vec![1.0; 64], steps, blocks: blocks.into_bytes() }
+    Packed { layout, is_local: false, len: 2, centroid: vec![1.0; 64], steps, blocks: blocks.into_bytes() }
 }
 
 fn nibbles() -> String {
@@ -83,7 +103,7 @@ fn leaf() {
     let factors = "803f 80bf 00*60 0040 00c0 00*60";
     let set = "3a300000 02000000 0000 0000 0100 0000 18000000 1a000000 0300 0500 00*4";
     let expected = hex(&format!(
-        "00 00 01 00 02000000 40000000 1c000000 0200000000000000 00*40 0000803f*64 {set} {} {factors}",
+        "00 00 01 00 02000000 40000000 1c000000 0200000000000000 2e1fd26d36419b20 00*32 0000803f*64 {set} {} {factors}",
         nibbles()
     ));
     assert_eq!(value, expected);
@@ -101,7 +121,7 @@ fn branch() {
         Metric::Manhattan,
     );
     let expected = hex(&format!(
-        "02 01 01 00 02000000 40000000 00000000 63000000 01000000 00*40 0000803f*64 0000003f*64 \
+        "02 01 01 00 02000000 40000000 00000000 63000000 01000000 ef0cbf2c3a53f690 00*32 0000803f*64 0000003f*64 \
          07000000 09000000 00*8 64000000 ffffffff 00*8 {}",
         nibbles()
     ));
@@ -121,7 +141,7 @@ fn branch_of_the_dot_product() {
         branch_value(1, &packed(Layout { code: Code::Rotated, bits: 1, width: 64 }), &children(1), Metric::DotProduct);
     let factors = "803f 80bf 00*60 0040 00c0 00*60";
     let expected = hex(&format!(
-        "01 00 01 00 02000000 40000000 00000000 6500000000000000 00*40 0000803f*64 \
+        "01 00 01 00 02000000 40000000 00000000 6500000000000000 fc8ad766b1705911 00*32 0000803f*64 \
          07000000 09000000 00*8 64000000 01000000 00*8 0000803f 000000c0 00*8 {} {factors}",
         nibbles()
     ));

@@ -19,6 +19,11 @@ pub(crate) enum Kind {
 impl Kind {
     pub(crate) const ALL: [Self; 7] =
         [Self::Record, Self::Origin, Self::Pending, Self::Branch, Self::Leaf, Self::Free, Self::Item];
+
+    /// Whether the keys of this kind name a tree.
+    pub(crate) const fn is_of_trees(self) -> bool {
+        matches!(self, Self::Branch | Self::Leaf | Self::Free)
+    }
 }
 
 /// One key of the database.
@@ -61,8 +66,14 @@ impl Key {
         Self::new(index, Kind::Free, tree, which)
     }
 
-    /// The first and the last key that this kind can have in this index.
+    /// The first and the last key that entries of this kind have in this index.
     pub(crate) const fn range(index: u16, kind: Kind) -> (Self, Self) {
+        let last_tree = if kind.is_of_trees() { u8::MAX } else { 0 };
+        (Self::new(index, kind, 0, 0), Self::new(index, kind, last_tree, u32::MAX))
+    }
+
+    /// The first and the last key of this kind in this index, with those that name a tree where no entry has one.
+    pub(crate) const fn whole_range(index: u16, kind: Kind) -> (Self, Self) {
         (Self::new(index, kind, 0, 0), Self::new(index, kind, u8::MAX, u32::MAX))
     }
 

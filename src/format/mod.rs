@@ -1,12 +1,22 @@
 //! The bytes in LMDB: this module is the specification.
 //!
 //! One LMDB database holds many indexes. Numbers are little-endian, except in keys, which are big-endian so that
-//! LMDB's byte order is the numeric order. Every key has 8 bytes and every value is a multiple of 16 bytes long;
-//! together these make LMDB place every value at an address that is a multiple of 16, so that arrays are read in place
+//! LMDB's byte order is the numeric order. Every key of an index has 8 bytes and every value is a multiple of 16 bytes long;
+//! together these make LMDB place every value at an address that is a multiple of 8, so that arrays are read in place
 //! through checked [`bytemuck`] views. Nothing is decoded, and no bytes whatever make a view panic: a value that does
 //! not follow the specification is [`Error::Corrupted`](crate::Error::Corrupted).
 //!
 //! Unused bytes ("zero" below) are written as zero.
+//!
+//! # Mark ([`mark`]): one per database, under a key of two bytes 0, which comes before all others
+//! | offset | size | field |
+//! |---|---|---|
+//! | 0 | 8 | magic `spinney\0` |
+//! | 8 | 14 | id: chosen at random, so that no other database has it |
+//!
+//! LMDB's header of 8 bytes, this key and this value are 32 bytes together, so that what follows stays where it should. A
+//! table without a mark is one of this crate's if one of its records has their magic: earlier versions wrote no marks. Tables
+//! are created without flags.
 //!
 //! # Key ([`key`])
 //! | offset | size | field |
@@ -20,7 +30,7 @@
 //! | offset | size | field |
 //! |---|---|---|
 //! | 0 | 8 | magic `spinney\0` |
-//! | 8 | 2 | format version, 1 |
+//! | 8 | 2 | format version, 2 |
 //! | 10 | 1 | metric: 1 Euclidean, 2 cosine, 3 dot product, 4 Manhattan, 5 Hamming |
 //! | 11 | 1 | storage of the components: 0 `f32`, 1 bits (Hamming) |
 //! | 12 | 4 | dims, 1 to 65,536 |
@@ -41,17 +51,26 @@
 //! | 576 | 8 | calibration: items in the forest when it was measured, `u64` (0: never) |
 //! | 584 | 4 | queries it was measured with, `u32` |
 //! | 588 | 4 | 1 if these were queries of the user, 0 if they were items |
-//! | 592 | 4 | correction: what sketches are multiplied with since later builds looked again, in 1,024ths, `u32` (0: none did) |
-//! | 596 | 4 | zero |
-//! | 600 | 24 x 8 | for k = 1, 10, 100 and in each for recall .5, .7, .8, .9, .95, .98, .99, .995: sketches to scan and vectors to compare exactly, `u32` each |
-//! | 792 | 24 x 4 | for the same k and recalls: the assurance with which searches end, `u32`; if one is 0, none was measured, and they end after so many sketches |
-//! | 888 | 128 | zero |
-//! | 1016 | 8 | check, `u64`: c = 0xCBF29CE484222325, then c = (c ^ word) * 0x100000001B3 mod 2^64 for each `u64` before it |
+//! | 592 | 4 | correction: what the confidence is multiplied with since later builds looked again, in 1,024ths, `u32` (0: none did) |
+//! | 596 | 4 | changes that builds have followed since it was measured, `u32` |
+//! | 600 | 32 x 12 | for k = 1, 10, 100 and the least of 1,000 and an eighth of these items, and in each for recall .5, .7, .8, .9, .95, .98, .99, .995: the confidence with which searches end, `f32` (infinite: the forest does not reach this recall), vectors to compare exactly, `u32`, and the entries that searches looked at on average, `u32` |
+//! | 984 | 32 | zero |
+//! | 1016 | 8 | check of the bytes before it |
 //!
-//! The assurance of a search is e (d / d_k)^8, with e the entries of the leaves it has scanned, d the distance of the nearest
-//! leaf left and d_k that of its min(k, 10)-th candidate, as sketches tell them, and (d / d_k)^2 kept between 1/4 and 4.
-//! For the dot product, (d / d_k)^2 is 2 - s / s_k, with s and s_k the estimates of these in the terms of
-//! [`sketch`](crate::sketch), and 1/4 unless s_k is less than 0.
+//! # Check: by which bytes that were changed are told
+//! Of the words w, `u64` each: c = 0xCBF29CE484222325, then c = (c ^ w) * 0x100000001B3 mod 2^64 for each; it is stored as `u64`.
+//! Origins and nodes have one *in lanes*: of four words, which are the checks of the words whose number is 0, 1, 2 and 3
+//! modulo 4.
+//!
+//! # Confidence
+//! The confidence of a search is e (1 + (D - D_1) / (d_k + D_1 / 32))^4. There D is the squared distance of the nearest leaf
+//! left, and d_k that of its k-th candidate, as sketches tell them, none less than zero. Of the leaves it has scanned, from the
+//! first on that is no nearer than d_k / 4, e counts the entries, and D_1 is the squared distance of that first one. For the
+//! dot product, it is the entries of all leaves scanned.
+//!
+//! # Version 1
+//! It had other numbers from offset 592 of the record on, no checks in origins and nodes, and 0 at offset 3 of nodes. An index
+//! of version 1 is read as one without a forest: searches compare all its items, and the next build makes a forest.
 //!
 //! # Item ([`item`])
 //! | offset | size | field |
@@ -69,10 +88,12 @@
 //! | 2 | 14 | zero |
 //! | 16 | | if indexed: the item value that the forest was built with |
 //!
-//! # Origin
+//! # Origin ([`origin`])
 //! | offset | size | field |
 //! |---|---|---|
 //! | 0 | | dims `f32`: a point among the items at the last bulk build (the median of some), zero up to a multiple of 16 |
+//! | | 8 | check in lanes of the bytes before it |
+//! | | 8 | zero |
 //!
 //! # Free ids: node ids below the next one of their tree that no node has, the lowest of those given back since the bulk build
 //! | offset | size | field |
@@ -91,12 +112,13 @@
 //! | 0 | 1 | level: 0 for a leaf, else one more than its children's |
 //! | 1 | 1 | code: 0 rotated (b-bit grid, two factors per entry), 1 grid (Manhattan), 2 bits (Hamming leaves) |
 //! | 2 | 1 | bits per dimension b: 1, 2 or 4 |
-//! | 3 | 1 | zero |
-//! | 4 | 4 | len: how many entries, `u32` |
+//! | 3 | 1 | 1 if its factors are relative to the centroid alone (code 0), else 0 |
+//! | 4 | 4 | len: how many entries, `u32`: up to 4,096 (leaf) or 128 (branch) |
 //! | 8 | 4 | width, `u32` |
 //! | 12 | 4 | set bytes: length of the roaring bitmap (leaf), else 0 |
 //! | 16 | 8 | weight, `u64`: its entries (leaf), or the sum of its children's weights as it has them (branch) |
-//! | 24 | 40 | zero |
+//! | 24 | 8 | check in lanes of the whole value, with zeros in place of the check |
+//! | 32 | 32 | zero |
 //! | 64 | 4 width | centroid c, `f32`, in work space |
 //! | | 4 width | code 1 only: steps of the grid, `f32` per dimension |
 //! | | | leaf: the ids of its entries, ascending, as a standard Roaring bitmap without run containers, padded to 16 |
@@ -109,9 +131,12 @@
 //! upper half of an `f32` (bfloat16).
 //! Children of a branch are sorted by id. How codes and factors are computed is said in [`sketch`](crate::sketch).
 
+mod check;
 pub(crate) mod item;
 pub(crate) mod key;
+pub(crate) mod mark;
 pub(crate) mod node;
+pub(crate) mod origin;
 pub(crate) mod record;
 pub(crate) mod set;
 
@@ -124,8 +149,8 @@ pub(crate) use key::{Key, Kind};
 compile_error!("spinney reads its little-endian values in place and has no big-endian port");
 
 /// The format version this crate writes, and the newest it reads.
-pub(crate) const FORMAT_VERSION: u16 = 1;
-/// All values are multiples of this, which is also their alignment in the map.
+pub(crate) const FORMAT_VERSION: u16 = 2;
+/// The lengths of all values are multiples of this.
 pub(crate) const ALIGN: usize = 16;
 /// Entries in a block of sketches.
 pub(crate) const BLOCK: usize = 32;
@@ -136,6 +161,9 @@ pub(crate) const MAX_TREES: usize = 16;
 
 /// Entries that a leaf can be limited to.
 pub(crate) const LEAF_SIZES: std::ops::RangeInclusive<u32> = 32..=4096;
+
+/// Children that a branch has at most.
+pub(crate) const MAX_CHILDREN: usize = 128;
 
 /// Changes that call for the mending of one leaf in each tree. Fewer wait in the record until they are so many.
 pub(crate) const CHANGES_PER_MENDED: u32 = 32;

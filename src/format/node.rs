@@ -2,8 +2,9 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::check::Lanes;
 use super::set::{SetRef, write_set};
-use super::{BLOCK, Key, pad, width};
+use super::{BLOCK, Key, MAX_CHILDREN, pad, width};
 use crate::error::{Error, Result};
 use crate::kernel::prefetch::prefetch;
 use crate::metric::Metric;
@@ -40,16 +41,43 @@ struct Header {
     level: u8,
     code: u8,
     bits: u8,
-    zero: u8,
+    is_local: u8,
     len: u32,
     width: u32,
     set_bytes: u32,
     weight: u64,
-    reserved: [u64; 5],
+    /// Written by [`seal`].
+    check: u64,
+    reserved: [u64; 4],
 }
 
 const HEADER: usize = size_of::<Header>();
 const _: () = assert!(HEADER == 64);
+/// Where the check is.
+const CHECK: std::ops::Range<usize> = 24..32;
+
+/// The check of a node's bytes, in which zeros stand for the check itself.
+fn check_of(bytes: &[u8]) -> [u8; 8] {
+    let (front, rest) = bytes.split_at(HEADER.min(bytes.len()));
+    let mut header = [0; HEADER];
+    header[..front.len()].copy_from_slice(front);
+    header[CHECK].fill(0);
+    Lanes::new().add(&header).add(rest).check().to_le_bytes()
+}
+
+/// Gives a value the check of its bytes.
+fn seal(value: &mut [u8]) {
+    let check = check_of(value);
+    value[CHECK].copy_from_slice(&check);
+}
+
+/// Fails if the bytes of a node are not as they were written. Searches leave that out: it costs a pass over all of them.
+pub(crate) fn check_seal(key: Key, bytes: &[u8]) -> Result<()> {
+    if bytes.get(CHECK) == Some(&check_of(bytes)) {
+        return Ok(());
+    }
+    Err(Error::corrupted(key, "the check of a node is not that of its bytes"))
+}
 
 /// What the kernels need to know of packed sketches.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -81,6 +109,8 @@ impl Layout {
 pub(crate) struct NodeRef<'t> {
     pub(crate) level: u8,
     pub(crate) layout: Layout,
+    /// Whether factors are relative to the centroid alone, and tables are made for the node: see [`sketch`](crate::sketch).
+    pub(crate) is_local: bool,
     pub(crate) len: usize,
     pub(crate) weight: u64,
     pub(crate) centroid: &'t [f32],
@@ -160,14 +190,26 @@ fn parse_front<'t>(rest: &mut &'t [u8], dims: usize) -> Result<(Header, NodeRef<
     if !matches!(header.bits, 1 | 2 | 4) || (code == Code::Bits && header.bits != 1) {
         return Err("a node of an unknown number of bits");
     }
+    if header.is_local > u8::from(code == Code::Rotated) {
+        return Err("a node of unknown factors");
+    }
     if header.width as usize != width(dims) {
         return Err("the width of a node does not fit the dimensions of its index");
     }
     let layout = Layout { code, bits: header.bits, width: width(dims) };
     let centroid = cast(take(rest, 4 * layout.width)?)?;
     let steps = if code == Code::Grid { cast(take(rest, 4 * layout.width)?)? } else { &[] };
-    let len = header.len as usize;
-    Ok((header, NodeRef { level: header.level, layout, len, weight: header.weight, centroid, steps, blocks: &[] }))
+    let node = NodeRef {
+        level: header.level,
+        layout,
+        is_local: header.is_local == 1,
+        len: header.len as usize,
+        weight: header.weight,
+        centroid,
+        steps,
+        blocks: &[],
+    };
+    Ok((header, node))
 }
 
 fn parse_blocks<'t>(rest: &'t [u8], node: &mut NodeRef<'t>) -> Result<(), &'static str> {
@@ -206,6 +248,9 @@ impl<'t> BranchRef<'t> {
         if header.level == 0 || header.set_bytes != 0 || node.layout.code == Code::Bits {
             return Err("a branch with the header of a leaf");
         }
+        if node.len > MAX_CHILDREN {
+            return Err("a branch of more children than a branch can have");
+        }
         let (children, weights) = (list(&mut rest, node.len)?, list(&mut rest, node.len)?);
         let norms = if metric == Metric::DotProduct { list(&mut rest, node.len)? } else { &[] };
         if !children.is_sorted_by(|a, b| a < b) {
@@ -224,6 +269,7 @@ impl<'t> BranchRef<'t> {
 #[derive(Debug)]
 pub(crate) struct Packed {
     pub(crate) layout: Layout,
+    pub(crate) is_local: bool,
     pub(crate) len: usize,
     pub(crate) centroid: Vec<f32>,
     /// Empty unless the code is [`Code::Grid`].
@@ -234,8 +280,9 @@ pub(crate) struct Packed {
 impl Packed {
     /// What a node of these sketches would show.
     pub(crate) fn view(&self) -> NodeRef<'_> {
-        let Self { layout, len, centroid, steps, blocks } = self;
-        NodeRef { level: 0, layout: *layout, len: *len, weight: *len as u64, centroid, steps, blocks }
+        let Self { layout, is_local, len, centroid, steps, blocks } = self;
+        let (layout, is_local, len) = (*layout, *is_local, *len);
+        NodeRef { level: 0, layout, is_local, len, weight: len as u64, centroid, steps, blocks }
     }
 }
 
@@ -246,12 +293,13 @@ fn write_front(level: u8, packed: &Packed, set_bytes: usize, weight: u64) -> Vec
         level,
         code: packed.layout.code.to_byte(),
         bits: packed.layout.bits,
-        zero: 0,
+        is_local: u8::from(packed.is_local),
         len: packed.len as u32,
         width: packed.layout.width as u32,
         set_bytes: set_bytes as u32,
         weight,
-        reserved: [0; 5],
+        check: 0,
+        reserved: [0; 4],
     };
     let mut out = Vec::with_capacity(HEADER + 8 * packed.layout.width + pad(set_bytes) + packed.blocks.len());
     out.extend_from_slice(bytemuck::bytes_of(&header));
@@ -268,6 +316,7 @@ pub(crate) fn leaf_value(packed: &Packed, ids: &[u32]) -> Vec<u8> {
     out.extend_from_slice(&set);
     out.resize(pad(out.len()), 0);
     out.extend_from_slice(&packed.blocks);
+    seal(&mut out);
     out
 }
 
@@ -301,5 +350,6 @@ pub(crate) fn branch_value(level: u8, packed: &Packed, children: &[Child], metri
         list(&|child| child.norm.to_le_bytes());
     }
     out.extend_from_slice(&packed.blocks);
+    seal(&mut out);
     out
 }

@@ -2,9 +2,13 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::check::check_of;
 use super::{CHANGES_PER_MENDED, FORMAT_VERSION, Key, LEAF_SIZES, MAX_DIMS, MAX_TREES};
 use crate::error::{Error, Result};
 use crate::metric::Metric;
+
+/// The version since which forests and calibrations are as they are now.
+const FOREST_SINCE: u16 = 2;
 
 /// The first bytes of every index record.
 pub(crate) const MAGIC: [u8; 8] = *b"spinney\0";
@@ -25,7 +29,7 @@ pub(crate) struct TreeRecord {
 }
 
 /// The index record, field by field as in the specification of [`format`](super).
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[derive(Copy, Clone, Debug, PartialEq, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct Record {
     magic: [u8; 8],
@@ -54,23 +58,31 @@ pub(crate) struct Record {
     check: u64,
 }
 
-/// Effort that reaches a recall: sketches scanned, and vectors compared exactly.
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+/// What reaches a recall: the confidence with which searches end (see [`format`](super)), vectors to compare exactly, and the
+/// entries that searches have looked at by then on average. An infinite confidence: the forest does not reach it.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Pod, Zeroable)]
 #[repr(C)]
-pub(crate) struct Reach {
-    pub(crate) sketches: u32,
-    pub(crate) reranked: u32,
+pub(crate) struct OperatingPoint {
+    pub(crate) confidence: f32,
+    pub(crate) rerank: u32,
+    pub(crate) entries: u32,
 }
 
-/// Numbers of neighbours that calibration measures.
-pub(crate) const CALIBRATED_KS: [usize; 3] = [1, 10, 100];
+impl OperatingPoint {
+    /// What the forest does not reach.
+    pub(crate) const OUT_OF_REACH: Self = Self { confidence: f32::INFINITY, rerank: u32::MAX, entries: u32::MAX };
+}
+
+/// Numbers of neighbours that calibration measures, and the most that it does: one in so many items.
+const CALIBRATED_KS: [usize; 4] = [1, 10, 100, 1000];
+const ITEMS_PER_NEIGHBOUR: u64 = 8;
 /// Recalls that calibration measures.
 pub(crate) const CALIBRATED_RECALLS: [f64; 8] = [0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995];
 /// A correction of 1.
 pub(crate) const NO_CORRECTION: u32 = 1024;
 
-/// What effort reaches which recall, as measured.
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+/// What it takes to reach which recall, as measured.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct Calibration {
     /// Items in the forest that was measured; 0 if none was.
@@ -78,17 +90,39 @@ pub(crate) struct Calibration {
     pub(crate) queries: u32,
     /// 1 if the user's own queries were asked, 0 for items.
     pub(crate) is_of_queries: u32,
-    /// What sketches are multiplied with since later builds looked again, in 1,024ths; 0 if none did.
+    /// What the confidence is multiplied with since later builds looked again, in 1,024ths; 0 if none did.
     pub(crate) correction: u32,
-    reserved: u32,
-    pub(crate) reach: [[Reach; CALIBRATED_RECALLS.len()]; CALIBRATED_KS.len()],
-    /// For each reach the assurance with which searches end, see [`format`](super); zeros if none was measured.
-    pub(crate) assurance: [[u32; CALIBRATED_RECALLS.len()]; CALIBRATED_KS.len()],
-    reserved_too: [u64; 16],
+    /// Changes that builds have followed since it was measured.
+    pub(crate) changes: u32,
+    pub(crate) points: [[OperatingPoint; CALIBRATED_RECALLS.len()]; CALIBRATED_KS.len()],
+    reserved_too: [u64; 4],
+}
+
+/// The largest part of so many items that can be asked for by a measurement.
+pub(crate) fn most_measured(items: u64) -> u64 {
+    items / ITEMS_PER_NEIGHBOUR
+}
+
+/// The numbers of neighbours that a calibration of so many items measures.
+pub(crate) fn calibrated_ks(items: u64) -> [usize; CALIBRATED_KS.len()] {
+    let most = usize::try_from(most_measured(items)).unwrap_or(usize::MAX);
+    let mut ks = CALIBRATED_KS;
+    let last = ks.len() - 1;
+    ks[last] = ks[last].min(most).max(ks[last - 1] + 1);
+    ks
 }
 
 impl Calibration {
-    /// What sketches are multiplied with, in 1,024ths.
+    /// The numbers of neighbours that were measured.
+    pub(crate) fn ks(&self) -> [usize; CALIBRATED_KS.len()] {
+        calibrated_ks(self.items)
+    }
+
+    fn is_valid(&self) -> bool {
+        self.items <= ALL_IDS && self.points.as_flattened().iter().all(|point| point.confidence >= 0.0)
+    }
+
+    /// What the confidence is multiplied with, in 1,024ths.
     pub(crate) fn correction(&self) -> u32 {
         if self.correction == 0 { NO_CORRECTION } else { self.correction }
     }
@@ -99,15 +133,10 @@ const _: () = assert!(RECORD_BYTES == 1024);
 /// Where the check is.
 const CHECK: usize = RECORD_BYTES - 8;
 
-/// A number by which bytes that were changed are told: FNV-1a (Fowler, Noll, Vo) over the words before it. No other value of
-/// any one word has the same.
-fn check_of(bytes: &[u8; RECORD_BYTES]) -> u64 {
-    let words = bytes[..CHECK].chunks_exact(8).map(bytemuck::pod_read_unaligned::<u64>).map(u64::from_le);
-    words.fold(0xCBF2_9CE4_8422_2325, |check, word| (check ^ word).wrapping_mul(0x0000_0100_0000_01B3))
-}
-
+/// How many ids there are. No count of a record goes beyond, or the record could not be read again.
+pub(crate) const ALL_IDS: u64 = 1 << 32;
 /// A forest cannot be higher: a branch has at least two children but for the root.
-const MAX_HEIGHT: u32 = 32;
+pub(crate) const MAX_HEIGHT: u32 = 32;
 
 impl Record {
     /// The record of an index without items.
@@ -121,6 +150,11 @@ impl Record {
         record
     }
 
+    /// The metric; a record of an unknown one is not read.
+    pub(crate) fn metric(&self) -> Metric {
+        Metric::from_byte(self.metric).unwrap_or(Metric::Euclidean)
+    }
+
     pub(crate) fn dims(&self) -> usize {
         self.dims as usize
     }
@@ -128,7 +162,7 @@ impl Record {
     /// The bytes that are stored.
     pub(crate) fn to_bytes(self) -> [u8; RECORD_BYTES] {
         let mut bytes: [u8; RECORD_BYTES] = bytemuck::cast(self);
-        let check = check_of(&bytes).to_le_bytes();
+        let check = check_of(&bytes[..CHECK]).to_le_bytes();
         bytes[CHECK..].copy_from_slice(&check);
         bytes
     }
@@ -147,24 +181,29 @@ impl Record {
         }
         let bytes: &[u8; RECORD_BYTES] = bytes.try_into().map_err(|_| bad("an index record is 1024 bytes long"))?;
         let record: Self = bytemuck::pod_read_unaligned(bytes);
-        if record.check != check_of(bytes) {
+        if record.check != check_of(&bytes[..CHECK]) {
             return Err(bad("the check of an index record is not that of its bytes"));
         }
-        let record = Self { check: 0, ..record };
+        let mut record = Self { check: 0, ..record };
+        if version < FOREST_SINCE {
+            // Its forest has no checks, and what it measured says nothing to this version. The items are all there.
+            (record.version, record.trees, record.indexed, record.pending) = (FORMAT_VERSION, 0, 0, 0);
+            (record.tree, record.unmended, record.calibration) = Default::default();
+        }
         let metric = Metric::from_byte(record.metric).ok_or_else(|| bad("unknown metric"))?;
         let checks = [
             (version > 0, "format version 0 was never written"),
             (record.storage == storage_of(metric), "the storage does not fit the metric"),
             ((1..=MAX_DIMS).contains(&record.dims()), "dims out of range"),
-            (record.items <= 1 << 32 && record.indexed <= 1 << 32, "more items than there are ids"),
-            (record.pending <= 1 << 32, "more pending marks than there are ids"),
+            (record.items.max(record.indexed) <= ALL_IDS, "more items than there are ids"),
+            (record.pending <= ALL_IDS, "more pending marks than there are ids"),
             (usize::from(record.trees.max(record.shape_trees)) <= MAX_TREES, "more trees than a forest can have"),
             (record.tree.iter().all(|tree| tree.height <= MAX_HEIGHT), "a tree is higher than a tree can be"),
             (record.trees > 0 || record.indexed == 0, "items are in a forest without trees"),
             (record.trees > 0 || record.pending == 0, "there are pending marks without a forest"),
             (record.unmended < CHANGES_PER_MENDED, "more changes wait for mending than a build leaves"),
             (record.trees == 0 || record.trees == record.shape_trees, "two numbers of trees"),
-            (record.calibration.items <= 1 << 32, "more items were calibrated with than there are ids"),
+            (record.calibration.is_valid(), "the calibration of the forest is out of range"),
             (record.shape_trees == 0 || record.has_valid_shape(), "the shape of the forest is out of range"),
         ];
         match checks.into_iter().find(|(holds, _)| !holds) {
@@ -217,6 +256,17 @@ mod tests {
     }
 
     #[test]
+    fn an_earlier_version_is_one_without_a_forest() {
+        let mut old = Record::new(384, Metric::Cosine);
+        (old.version, old.items, old.indexed, old.pending) = (1, 10, 9, 1);
+        (old.trees, old.shape_trees, old.sketch_bits, old.branch_bits, old.leaf_size) = (1, 1, 1, 2, 256);
+        old.calibration.items = 9;
+        let (read, _) = Record::parse(KEY, &old.to_bytes()).unwrap();
+        assert_eq!((read.version, read.items, read.pending_len(), read.shape_trees), (FORMAT_VERSION, 10, 10, 1));
+        assert_eq!((read.trees, read.indexed, read.calibration), (0, 0, Calibration::default()));
+    }
+
+    #[test]
     fn no_bytes_make_it_panic_and_changed_ones_are_refused() {
         let good = Record::new(384, Metric::Cosine).to_bytes();
         for len in 0..RECORD_BYTES {
@@ -230,8 +280,8 @@ mod tests {
             }
         }
         let mut newer = good.to_vec();
-        newer[8] = 2;
+        newer[8] = 3;
         newer.extend([0; 32]);
-        assert!(matches!(Record::parse(KEY, &newer), Err(Error::FormatTooNew { found: 2, supported: 1 })));
+        assert!(matches!(Record::parse(KEY, &newer), Err(Error::FormatTooNew { found: 3, supported: 2 })));
     }
 }

@@ -6,6 +6,7 @@
 
 use roaring::RoaringBitmap;
 
+use super::LEAF_SIZES;
 use crate::kernel::prefetch::prefetch;
 
 /// First four bytes of a Roaring bitmap without run containers.
@@ -13,10 +14,13 @@ const COOKIE: u32 = 12346;
 /// Containers with more values than this are bitmaps of 8 KiB, the others arrays of `u16`.
 const ARRAY_MAX: usize = 4096;
 const BITMAP_BYTES: usize = 8192;
+/// Ids that a leaf has at most.
+const MOST_IDS: usize = *LEAF_SIZES.end() as usize;
+const _: () = assert!(MOST_IDS <= ARRAY_MAX);
 
-/// A checked view over the ids of a leaf, ascending. The sketch at position `i` belongs to the `i`-th id.
+/// A checked view over the containers of a Roaring bitmap.
 #[derive(Copy, Clone, Debug)]
-pub(crate) struct SetRef<'t> {
+pub(crate) struct Containers<'t> {
     /// `u16` key and `u16` (cardinality - 1) per container.
     descriptors: &'t [u8],
     /// `u32` offset of each container from the start of the bitmap.
@@ -25,8 +29,9 @@ pub(crate) struct SetRef<'t> {
     len: usize,
 }
 
-impl<'t> SetRef<'t> {
-    /// Checks the structure; `None` if these are not the bytes of a set. Costs O(containers).
+impl<'t> Containers<'t> {
+    /// Checks the structure; `None` if these are not the bytes of a bitmap. Costs O(containers): what is in them is not
+    /// looked at.
     pub(crate) fn parse(bytes: &'t [u8]) -> Option<Self> {
         let (cookie, size) = (read_u32(bytes, 0)?, read_u32(bytes, 4)? as usize);
         if cookie != COOKIE || size > 1 << 16 {
@@ -34,31 +39,17 @@ impl<'t> SetRef<'t> {
         }
         let descriptors = bytes.get(8..8 + 4 * size)?;
         let offsets = bytes.get(8 + 4 * size..8 + 8 * size)?;
-        let mut set = Self { descriptors, offsets, bytes, len: 0 };
+        let mut containers = Self { descriptors, offsets, bytes, len: 0 };
         let mut previous = None;
         for i in 0..size {
-            let container = set.container(i)?;
+            let container = containers.container(i)?;
             if previous >= Some(container.high) {
                 return None;
             }
             previous = Some(container.high);
-            set.len += container.len;
+            containers.len += container.len;
         }
-        Some(set)
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Sends for the bitmap, whose ids one looks at one by one.
-    pub(crate) fn prefetch(&self) {
-        prefetch(self.bytes);
-    }
-
-    /// Bytes of the bitmap.
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes.len()
+        Some(containers)
     }
 
     fn container(&self, i: usize) -> Option<Container<'t>> {
@@ -69,36 +60,14 @@ impl<'t> SetRef<'t> {
         Some(Container { high, len, values: self.bytes.get(start..start.checked_add(bytes)?)? })
     }
 
-    fn containers(self) -> impl Iterator<Item = Container<'t>> {
+    fn iter(self) -> impl Iterator<Item = Container<'t>> {
         (0..self.descriptors.len() / 4).map_while(move |i| self.container(i))
-    }
-
-    /// The ids, ascending.
-    pub(crate) fn iter(self) -> impl Iterator<Item = u32> + 't {
-        self.containers().flat_map(|container| container.iter())
-    }
-
-    /// Calls `visit` with every position and its id, in order; faster than [`SetRef::iter`].
-    #[inline]
-    pub(crate) fn for_each(self, mut visit: impl FnMut(usize, u32)) {
-        let mut before = 0;
-        for container in self.containers() {
-            let len = container.len;
-            if len <= ARRAY_MAX {
-                for (rank, value) in container.values.as_chunks::<2>().0.iter().enumerate() {
-                    visit(before + rank, container.high << 16 | u32::from(u16::from_le_bytes(*value)));
-                }
-            } else {
-                container.iter().enumerate().for_each(|(rank, id)| visit(before + rank, id));
-            }
-            before += len;
-        }
     }
 
     /// Sets the bit of each id, less `first`, which is a multiple of 64 and not above any of them. Ids beyond the end are left
     /// out.
     pub(crate) fn write_bits(self, first: u32, bits: &mut [u64]) {
-        for container in self.containers() {
+        for container in self.iter() {
             let start = u64::from(container.high) << 16;
             if container.len > ARRAY_MAX {
                 // Words before the first one hold no id.
@@ -109,7 +78,7 @@ impl<'t> SetRef<'t> {
                 bits.zip(words).for_each(|(bits, word)| *bits |= u64::from_le_bytes(*word));
                 continue;
             }
-            for value in container.values.as_chunks::<2>().0 {
+            for value in container.array() {
                 let at = start + u64::from(u16::from_le_bytes(*value));
                 let at = at.wrapping_sub(u64::from(first));
                 if let Some(word) = usize::try_from(at / 64).ok().and_then(|word| bits.get_mut(word)) {
@@ -118,28 +87,75 @@ impl<'t> SetRef<'t> {
             }
         }
     }
+}
+
+/// A checked view over the ids of a leaf. The sketch at position `i` belongs to the `i`-th id.
+///
+/// A leaf has so few ids that each container is an array, whose length is how many it holds: no bytes whatever make these two
+/// differ. That the ids ascend is not looked at.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct SetRef<'t>(Containers<'t>);
+
+impl<'t> SetRef<'t> {
+    /// Checks the structure; `None` if these are not the bytes of a leaf's ids. Costs O(containers).
+    pub(crate) fn parse(bytes: &'t [u8]) -> Option<Self> {
+        Containers::parse(bytes).filter(|containers| containers.len <= MOST_IDS).map(Self)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len
+    }
+
+    /// Sends for the bitmap, whose ids one looks at one by one.
+    pub(crate) fn prefetch(&self) {
+        prefetch(self.0.bytes);
+    }
+
+    /// Bytes of the bitmap.
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.bytes.len()
+    }
+
+    /// The ids.
+    pub(crate) fn iter(self) -> impl Iterator<Item = u32> + 't {
+        self.0.iter().flat_map(|container| container.array().iter().map(move |value| container.id(*value)))
+    }
+
+    /// Calls `visit` with every position and its id, in order; faster than [`SetRef::iter`].
+    #[inline]
+    pub(crate) fn for_each(self, mut visit: impl FnMut(usize, u32)) {
+        let mut before = 0;
+        for container in self.0.iter() {
+            for (rank, value) in container.array().iter().enumerate() {
+                visit(before + rank, container.id(*value));
+            }
+            before += container.len;
+        }
+    }
 
     /// Whether this id is in the set: O(containers), and a binary search within one.
     pub(crate) fn contains(self, id: u32) -> bool {
-        self.containers().find(|container| container.high == id >> 16).is_some_and(|container| container.contains(id))
+        let container = self.0.iter().find(|container| container.high == id >> 16);
+        container
+            .is_some_and(|container| container.array().binary_search_by_key(&id, |value| container.id(*value)).is_ok())
     }
 
     /// Calls `visit` with the id at each of `positions`, which ascend; ends early if a position has no id.
     ///
-    /// One walk over the containers serves all positions: O(containers + positions) for arrays.
+    /// One walk over the containers serves all positions: O(containers + positions).
     pub(crate) fn select<P: Copy>(
         self,
         positions: impl Iterator<Item = (usize, P)>,
         mut visit: impl FnMut(u32, P),
     ) -> Option<()> {
-        let mut containers = self.containers();
+        let mut containers = self.0.iter();
         let mut current = containers.next();
         let mut before = 0;
         for (position, payload) in positions {
             let id = loop {
                 let container = current.as_ref()?;
                 if position < before + container.len {
-                    break container.select(position - before)?;
+                    break container.id(*container.array().get(position - before)?);
                 }
                 before += container.len;
                 current = containers.next();
@@ -151,6 +167,7 @@ impl<'t> SetRef<'t> {
 }
 
 /// The ids that share their upper 16 bits.
+#[derive(Copy, Clone)]
 struct Container<'t> {
     high: u32,
     len: usize,
@@ -158,52 +175,13 @@ struct Container<'t> {
 }
 
 impl<'t> Container<'t> {
-    fn select(&self, rank: usize) -> Option<u32> {
-        if self.len <= ARRAY_MAX {
-            return Some(self.high << 16 | u32::from(read_u16(self.values, 2 * rank)?));
-        }
-        let mut rank = u32::try_from(rank).ok()?;
-        for (w, word) in (0u32..).zip(self.words()) {
-            if rank < word.count_ones() {
-                let rest = (0..rank).fold(word, |rest, _| rest & (rest - 1));
-                return Some(self.high << 16 | w << 6 | rest.trailing_zeros());
-            }
-            rank -= word.count_ones();
-        }
-        None
+    /// The lower halves of the ids, unless it is a bitmap.
+    fn array(&self) -> &'t [[u8; 2]] {
+        self.values.as_chunks().0
     }
 
-    fn contains(&self, id: u32) -> bool {
-        let low = (id & 0xFFFF) as usize;
-        if self.len > ARRAY_MAX {
-            return self.values.get(low / 8).is_some_and(|byte| byte >> (low % 8) & 1 == 1);
-        }
-        let (mut start, mut end) = (0, self.len);
-        while start < end {
-            let middle = (start + end) / 2;
-            match read_u16(self.values, 2 * middle).map(|value| usize::from(value).cmp(&low)) {
-                Some(std::cmp::Ordering::Less) => start = middle + 1,
-                Some(std::cmp::Ordering::Greater) => end = middle,
-                found => return found.is_some(),
-            }
-        }
-        false
-    }
-
-    fn words(&self) -> impl Iterator<Item = u64> + use<'t> {
-        self.values.chunks_exact(8).map(|w| u64::from_le_bytes(w.try_into().unwrap_or_default()))
-    }
-
-    fn iter(self) -> impl Iterator<Item = u32> + 't {
-        let high = self.high << 16;
-        let (array, words) = if self.len <= ARRAY_MAX { (self.values, &[][..]) } else { (&[][..], self.values) };
-        let array =
-            array.chunks_exact(2).map(move |v| high | u32::from(u16::from_le_bytes(v.try_into().unwrap_or_default())));
-        let bitmap = Container { high: 0, len: 0, values: words };
-        let bitmap = (0u32..).zip(bitmap.words()).flat_map(move |(w, word)| {
-            (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| high | w << 6 | bit)
-        });
-        array.chain(bitmap)
+    fn id(&self, value: [u8; 2]) -> u32 {
+        self.high << 16 | u32::from(u16::from_le_bytes(value))
     }
 }
 
@@ -253,13 +231,38 @@ mod tests {
     }
 
     #[test]
-    fn runs_bitmaps_and_extremes() {
+    fn few_many_and_extremes() {
         check(&[]);
         check(&[0, u32::MAX]);
-        check(&(0..300).collect::<Vec<_>>());
-        check(&(65_000..75_000).collect::<Vec<_>>());
-        check(&(0..20_000).map(|i| i * 7).collect::<Vec<_>>());
+        check(&(0..4_096).collect::<Vec<_>>());
+        check(&(65_000..66_000).collect::<Vec<_>>());
+        check(&(0..4_096).map(|i| i * 70).collect::<Vec<_>>());
         check(&(0..300).map(|i| i * 14_000_000).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_no_leaf_holds_is_refused() {
+        for ids in [(0..4_097).collect::<Vec<u32>>(), (0..4_097).map(|i| i * 70).collect()] {
+            let mut bytes = Vec::new();
+            write_set(&mut bytes, &ids);
+            assert!(SetRef::parse(&bytes).is_none() && Containers::parse(&bytes).is_some());
+        }
+    }
+
+    #[test]
+    fn bits_are_those_of_the_ids() {
+        for ids in
+            [(65_000..75_000).collect::<Vec<u32>>(), (0..20_000).map(|i| i * 7).collect(), vec![7, 70_000], vec![]]
+        {
+            let mut bytes = Vec::new();
+            write_set(&mut bytes, &ids);
+            let first = ids.first().map_or(0, |id| id / 64 * 64);
+            // Fewer words than the ids take.
+            let mut bits = vec![0; 2_000];
+            Containers::parse(&bytes).unwrap().write_bits(first, &mut bits);
+            let set = (0..64 * 2_000).filter(|at| bits[*at as usize / 64] >> (at % 64) & 1 == 1).map(|at| at + first);
+            assert!(set.eq(ids.iter().copied().filter(|id| id - first < 64 * 2_000)));
+        }
     }
 
     proptest! {
@@ -283,7 +286,9 @@ mod tests {
             bytes.truncate(cut.index(bytes.len() + 1));
             if let Some(set) = SetRef::parse(&bytes) {
                 let _ = (set.contains(7), set.contains(70_000));
-                let _ = set.iter().count();
+                let mut count = 0;
+                set.for_each(|position, _| count += usize::from(position < set.len()));
+                assert_eq!((set.iter().count(), count), (set.len(), set.len()));
                 let _ = set.select((0..set.len() + 1).map(|p| (p, ())), |_, ()| ());
             }
         }

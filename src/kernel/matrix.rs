@@ -18,6 +18,11 @@ pub(crate) fn manhattans(level: Level, rows: &[&[f32]], panels: &Panels, out: &m
     dispatch!(level, simd => products_with(simd, AbsoluteDifference, rows, panels, out));
 }
 
+/// Writes the squared distance of row `i` of `rows` and row `j` of `panels` to `out[i * len + j]`, as [`dots`] does.
+pub(crate) fn squared_euclideans(level: Level, rows: &[&[f32]], panels: &Panels, out: &mut [f32]) {
+    dispatch!(level, simd => products_with(simd, SquaredDifference, rows, panels, out));
+}
+
 /// `sum a_i b_i` in single precision.
 pub(crate) fn dot(level: Level, a: &[f32], b: &[f32]) -> f32 {
     dispatch!(level, simd => pair_with(simd, Multiply, a, b))

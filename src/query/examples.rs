@@ -80,24 +80,18 @@ impl Examples {
         Ok(Self { queries, items })
     }
 
-    /// What was found for each query as one sorted list: each item once, at its distance to the nearest query, even if the
-    /// search for that one has missed it. After a stop, some of the nearest of them.
-    pub(crate) fn merge(
+    /// Gives hits their distances to the nearest query, even if the search for that one has missed them, and sorts them. After
+    /// a stop, some of them.
+    pub(crate) fn measure(
         &self,
         asked: &dyn Asked,
-        found: Vec<Vec<Hit>>,
+        Gathered { hits, known }: Gathered,
         stop: Stop<'_>,
         searched: &mut Searched,
     ) -> Result<Vec<Hit>> {
         let ItemOf { dims, metric, .. } = asked.of();
-        let known: Vec<RoaringBitmap> = found.iter().map(|hits| hits.iter().map(|hit| hit.id).collect()).collect();
-        let mut met: RoaringBitmap = known.iter().flatten().collect();
-        let mut all: Vec<Hit> = found.into_iter().flatten().collect();
-        sort(&mut all, metric);
-        // Of each item, the nearest.
-        all.retain(|hit| met.remove(hit.id));
-        let (mut kept, mut late, before) = (Vec::with_capacity(all.len()), 0, searched.reranked);
-        for mut hit in all {
+        let (mut kept, mut late, before) = (Vec::with_capacity(hits.len()), 0, searched.reranked);
+        for mut hit in hits {
             let id = hit.id;
             let mut others = self.queries.iter().zip(&known).filter(|(_, known)| !known.contains(id)).peekable();
             if late >= LAST_COMPARED && others.peek().is_some() {
@@ -134,6 +128,28 @@ impl Examples {
         }
         sums.iter_mut().for_each(|sum| *sum /= self.queries.len() as f64);
         sums
+    }
+}
+
+/// What was found for each of some queries, as one list.
+pub(crate) struct Gathered {
+    /// Each item once, at its distance to the nearest of the queries that found it, and sorted by that.
+    ///
+    /// A query finds what it is nearest to among the `k` nearest of all, unless its search misses it. So the first `k` of these
+    /// are the answer but for what is missed, and no others have to be compared with the queries that did not find them.
+    pub(crate) hits: Vec<Hit>,
+    /// The items that each query found.
+    known: Vec<RoaringBitmap>,
+}
+
+impl Gathered {
+    pub(crate) fn new(found: Vec<Vec<Hit>>, metric: Metric) -> Self {
+        let known: Vec<RoaringBitmap> = found.iter().map(|hits| hits.iter().map(|hit| hit.id).collect()).collect();
+        let mut hits: Vec<Hit> = found.into_iter().flatten().collect();
+        sort(&mut hits, metric);
+        let mut met = RoaringBitmap::new();
+        hits.retain(|hit| met.insert(hit.id));
+        Self { hits, known }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What to search for.
 
-use super::examples::{Example, Examples, point_of};
+use super::examples::{Example, Examples, Gathered, point_of};
 use super::{Neighbours, Nns, Outcome, Pages};
 use crate::database::ItemOf;
 use crate::error::Result;
@@ -118,7 +118,7 @@ impl<O: Outcome> Nns<'_, O> {
     /// [`Error::InvalidOption`](crate::Error::InvalidOption) without examples.
     ///
     /// # Cost
-    /// One search for each, and comparisons of each with what was found for the others.
+    /// One search for each, and comparisons of each with the hits: `k` times as many as there are examples, at most.
     pub fn by_any(mut self, examples: &[Example<'_>]) -> Result<O::Answer> {
         self.check()?;
         let examples = Examples::new(self.asked, examples)?;
@@ -128,11 +128,12 @@ impl<O: Outcome> Nns<'_, O> {
             found.push(hits);
             searched.add(&did);
         }
-        let mut all = examples.merge(self.asked, found, self.stop(), &mut searched)?;
+        let mut all = Gathered::new(found, self.asked.of().metric);
         if let Some(groups) = &self.groups {
-            groups.keep(&mut all)?;
+            groups.keep(&mut all.hits)?;
         }
-        all.truncate(self.request.k);
+        all.hits.truncate(self.request.k);
+        let all = examples.measure(self.asked, all, self.stop(), &mut searched)?;
         self.tell(&searched);
         Ok(O::answer(all, searched.is_partial))
     }

@@ -31,6 +31,7 @@ pub use batch::BatchNns;
 pub use examples::Example;
 pub use outcome::{Found, InTime, Outcome, Whole};
 pub use pages::{Neighbours, Pages};
+pub(crate) use rows::check_rows;
 
 /// Hits that a search within a distance looks for at first, if there may be more.
 const FIRST_WITHIN: usize = 64;
@@ -181,7 +182,7 @@ impl<O> Nns<'_, O> {
         loop {
             let some = self.asked.next(&mut stream, request, count)?;
             // Whether what comes next is too far, as far as the search can tell.
-            let mut is_beyond = some.is_empty() || stream.searched(of).is_partial || request.stop.was_due();
+            let mut is_beyond = some.is_empty() || stream.searched().is_partial || request.stop.was_due();
             for hit in some {
                 match is_within(&hit, request.within, of.metric) {
                     true => hits.push(hit),
@@ -194,7 +195,7 @@ impl<O> Nns<'_, O> {
             }
             if is_beyond || hits.len() >= request.k {
                 hits.truncate(request.k);
-                return Ok((hits, stream.searched(of)));
+                return Ok((hits, stream.searched()));
             }
             count = count.saturating_mul(2);
         }

@@ -55,7 +55,7 @@ impl<'a> Pages<'a> {
         hits.retain(|hit| is_within(hit, nns.request.within, of.metric));
         // Beyond the distance, or at the end of all items.
         *is_done = hits.len() < found || found < count;
-        nns.tell(&stream.searched(of));
+        nns.tell(&stream.searched());
         Ok(hits)
     }
 }

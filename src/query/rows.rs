@@ -69,7 +69,7 @@ impl<O: Outcome> Nns<'_, O> {
 }
 
 /// The rows of a matrix, each of which suits the index.
-pub(super) fn check_rows(vectors: &[f32], of: ItemOf) -> Result<Vec<CheckedVector<'_>>> {
+pub(crate) fn check_rows(vectors: &[f32], of: ItemOf) -> Result<Vec<CheckedVector<'_>>> {
     if !vectors.len().is_multiple_of(of.dims) {
         return Err(Error::QueriesShape { dims: of.dims, got: vectors.len() });
     }

@@ -1,145 +1,261 @@
-//! Which effort reaches which recall: measured on queries whose true neighbours are known.
+//! Which confidence, and how many comparisons, reach which recall: measured on queries whose true neighbours are known.
 //!
-//! Each query runs as a search does, and goes on from one budget of a ladder to the next, until all its true neighbours are
-//! found. What is kept of each neighbour is how many candidates look better by their sketches *with that budget*: fewer than
-//! with a larger one, so that a rank taken at the end would overstate what few comparisons lose. All queries climb the same
-//! ladder. Its steps tell what recall each budget had with any number of comparisons, and between two of them the logarithm
-//! of what is missed is nearly a straight line in that of the budget. Which leaves a search scans does not depend on its
-//! budget, so that this is what searches find.
+//! Each query runs as a search does, leaf by leaf. A search meets a neighbour if it ends with a larger confidence than it has
+//! had before it scanned the neighbour's leaf. So what a recall takes is the quantile of these numbers over all neighbours of
+//! all queries. A second run notes how many candidates look better than each neighbour when a search ends with that: of
+//! these, the number of comparisons is a quantile.
 //!
-//! The same climb tells which [`assurance`] a search has to end with: it says when each query
-//! would have ended, and what it had found by then.
+//! A query that is an item is not one of its own neighbours. But searches have to find it, by its own vector, more often than
+//! any recall asks for: what that takes is the least that every search does.
 
 use rayon::prelude::*;
 
-use super::assurance::{self, NEAR, ease};
 use super::candidates::{estimate_of, id_of, insert, make_room, packed};
-use super::effort::line;
+use super::effort::DEFAULT_RECALL;
+use super::pending::Pending;
 use super::request::Request;
 use super::scratch::Scratch;
 use super::traversal::{Sink, Traversal};
 use super::{Planted, Target};
 use crate::error::Result;
 use crate::format::item::ItemRef;
-use crate::format::record::{CALIBRATED_KS, CALIBRATED_RECALLS, Calibration, Reach};
-use crate::search::pending::Pending;
+use crate::format::record::{CALIBRATED_RECALLS, Calibration, OperatingPoint, calibrated_ks};
 
-/// Neighbours of a query that are looked for, at most.
-pub(crate) const NEIGHBOURS: usize = CALIBRATED_KS[CALIBRATED_KS.len() - 1];
-/// Candidates among which a neighbour has to be by its sketch.
-const KEPT: usize = 1024;
-/// The budget that a query starts with.
-const FIRST_BUDGET: usize = 64;
+/// Candidates among which a neighbour has to be by its sketch, for each that is asked for, and at least.
+const CANDIDATES_PER_NEIGHBOUR: usize = 4;
+const LEAST_CANDIDATES: usize = 1024;
+/// New candidates are merged when they are one in so many of those that are kept.
+const MERGED_AT_ONCE: usize = 64;
 /// The part of what may be missed that may be missed because too few vectors are compared exactly.
 const LOST_TO_RERANK: f64 = 0.25;
-/// One of so many queries is asked for the largest k.
-const FEWER: usize = 4;
+/// Comparisons beyond the neighbours themselves, at least: sketches do not tell apart what lies close together.
+const LEAST_BEYOND: u32 = 7;
+/// Of the confidence, and of the comparisons beyond the neighbours themselves, that the next larger number of neighbours
+/// takes, the parts that one takes at least. Usual data take somewhat more of each.
+const OF_MORE: [(f32, f32); 3] = [(0.7, 0.3), (0.35, 0.1), (0.3, 0.1)];
+/// The part of all items that have to be found by their own vectors, and how many times the confidence that took is wanted
+/// of a search for one neighbour.
+const FOUND_BY_ITSELF: f64 = 0.999;
+const OWN_LEEWAY: f32 = 2.5;
+/// One of so many queries is asked for the largest number of neighbours, and for the next largest. They need the fewest
+/// queries: each tells of many neighbours, and takes the longest.
+const ASKED_FOR_MOST: usize = 16;
+const ASKED_FOR_MANY: usize = 4;
 
-/// How many neighbours the `i`-th of some queries is asked for. The largest k needs the fewest queries: each tells of many
-/// neighbours, and takes the longest.
-pub(crate) fn asked_for(i: usize, queries: usize) -> usize {
-    if i < queries.div_ceil(FEWER) { NEIGHBOURS } else { CALIBRATED_KS[CALIBRATED_KS.len() - 2] }
-}
-
-/// Where the steps of the ladder become wider. Budgets of a few leaves find more with every leaf, by leaps; there small steps
-/// tell where, and cost little.
-const FEW_LEAVES: usize = 512;
-
-/// The budgets with which queries run, at least two, the last of which is `cap` if that is not too small.
-pub(crate) fn ladder(cap: usize) -> Vec<usize> {
-    let cap = cap.max(FIRST_BUDGET + 1);
-    let next = |budget: &usize| Some(budget.saturating_add(budget / if *budget < FEW_LEAVES { 8 } else { 6 }));
-    std::iter::successors(Some(FIRST_BUDGET), next).take_while(|budget| *budget < cap).chain([cap]).collect()
-}
-
-/// How good the true neighbours of one query look, budget by budget.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Observed {
-    pub(super) neighbours: usize,
-    /// For each step and each calibrated k the [`assurance`] that the search has then; it never falls.
-    pub(super) assured: Vec<Assured>,
-    /// For each step of the ladder and each neighbour how many candidates look better; [`UNSEEN`] if it is not met, or too
-    /// many do. Ends with the first step at which all neighbours are among the candidates.
-    pub(super) ranks: Vec<u16>,
-}
-
-/// What a search is assured of at a step of the ladder.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Assured {
-    /// Leaves looked at, and their entries.
-    pub(super) leaves: u64,
-    pub(super) entries: f64,
-    /// For each calibrated k.
-    pub(super) of_ks: [f64; CALIBRATED_KS.len()],
-}
-
-pub(super) const UNSEEN: u16 = u16::MAX;
-
-impl Observed {
-    /// The ranks of the nearest `k` with the budget of a step.
-    pub(super) fn ranks(&self, step: usize, k: usize) -> &[u16] {
-        let rows = self.ranks.len() / self.neighbours.max(1);
-        let from = step.min(rows.saturating_sub(1)) * self.neighbours;
-        self.ranks.get(from..from + k.min(self.neighbours)).unwrap_or_default()
+/// How many of the calibrated numbers of neighbours the `i`-th of some queries is asked for.
+pub(crate) fn asked_ks(i: usize, queries: usize, items: u64) -> usize {
+    let all = calibrated_ks(items).len();
+    match i {
+        _ if i < queries.div_ceil(ASKED_FOR_MOST) => all,
+        _ if i < queries.div_ceil(ASKED_FOR_MANY) => all - 1,
+        _ => all - 2,
     }
 }
 
-/// Looks for the true neighbours (nearest first) of one query, with the budgets of a ladder.
-pub(crate) fn observe<'t>(
+/// Which of the nearest items belong to the k nearest: all of the first few, and of the next few, which are equally far, as
+/// many as are lacking.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Cut {
+    pub(crate) k: usize,
+    pub(crate) nearer: usize,
+    pub(crate) as_near: usize,
+}
+
+impl Cut {
+    /// The least of the values that the k nearest may have, if these are the values of the items.
+    fn values<T: Copy>(self, values: &[T], order: impl Fn(&T, &T) -> std::cmp::Ordering) -> Vec<T> {
+        let mut values = values[..self.as_near].to_vec();
+        values[self.nearer..].sort_unstable_by(order);
+        values.truncate(self.k);
+        values
+    }
+}
+
+/// The nearest items of a query.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Neighbours {
+    /// Nearest first.
+    pub(crate) ids: Vec<u32>,
+    /// One for each calibrated number of neighbours that the query is asked for.
+    pub(crate) cuts: Vec<Cut>,
+    /// Items with the very vector of the query, which say nothing about others.
+    pub(crate) hidden: Pending,
+}
+
+/// A query with what it should find.
+#[derive(Copy, Clone)]
+pub(crate) struct Asked<'a> {
+    pub(crate) query: ItemRef<'a>,
+    /// The item that the query is.
+    pub(crate) own: Option<u32>,
+    pub(crate) near: &'a Neighbours,
+}
+
+/// With which confidence a query has met what it should find; infinite if it has not.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Confidences {
+    /// For each number of neighbours, the confidence before each of them is met.
+    of_ks: Vec<Vec<f32>>,
+    /// The same for the item that the query is, if one neighbour is asked for.
+    own: f32,
+}
+
+/// Rank of a neighbour that is not met, or that more candidates look better than are kept.
+const UNSEEN: u32 = u32::MAX;
+
+/// What a query has found when it ends with some confidence.
+#[derive(Clone, Debug)]
+pub(crate) struct Reached {
+    entries: f64,
+    /// How many candidates look better than each neighbour, and than the item that the query is.
+    ranks: Vec<u32>,
+    own_rank: u32,
+}
+
+/// The confidence for each calibrated number of neighbours and recall.
+pub(crate) type Goals = Vec<[f64; CALIBRATED_RECALLS.len()]>;
+
+/// Where a walk from leaf to leaf has come to.
+struct Walk<'w, 'a, 't> {
+    traversal: Traversal<'w, 't>,
+    ranking: Ranking,
+    near: &'a Neighbours,
+    /// Ids of the neighbours with their places, by id.
+    order: Vec<(u32, usize)>,
+    /// The largest confidence so far, for each number of neighbours.
+    confidence: Vec<f64>,
+}
+
+/// Walks from leaf to leaf, and calls `visit` before each and at the end, until it wants no more.
+fn walk<'t>(
     target: Target<'_, 't>,
-    (planted, pending): (Planted<'_, 't>, &Pending),
-    query: &ItemRef<'_>,
-    exclude: Option<u32>,
-    truth: &[u32],
-    ladder: &[usize],
-) -> Result<Observed> {
-    let request = Request { exclude: exclude.as_slice(), ..Request::new(truth.len(), 1.0) };
-    let mut order: Vec<(u32, usize)> = truth.iter().copied().zip(0..).collect();
+    planted: Planted<'_, 't>,
+    asked: Asked<'_>,
+    mut visit: impl FnMut(&mut Walk<'_, '_, 't>) -> bool,
+) -> Result<()> {
+    let near = asked.near;
+    let request = Request { exclude: asked.own.as_slice(), ..Request::new(near.ids.len(), 1.0) };
+    let mut order: Vec<(u32, usize)> = near.ids.iter().copied().zip(0..).collect();
     order.sort_unstable();
-    // What waits for a build is always compared exactly.
-    let mut row = vec![UNSEEN; truth.len()];
-    for (_, at) in order.iter().filter(|(id, _)| pending.ids.contains(*id)) {
-        row[*at] = 0;
-    }
-    // Most candidates are none of them, which one bit tells.
-    let mut hints = [false; 1024];
-    truth.iter().for_each(|id| hints[*id as usize % 1024] = true);
-    let metric = target.items.of.metric;
-    let (mut ranks, mut assured, mut ranking) = (Vec::new(), Vec::new(), Ranking::default());
+    let keep = LEAST_CANDIDATES.max(CANDIDATES_PER_NEIGHBOUR * near.cuts.last().map_or(0, |cut| cut.k));
     Scratch::with(|scratch| {
         let forest = planted.forest;
-        scratch.prepared.prepare(&forest.space, query, forest.leaf, forest.branch);
-        let mut traversal = Traversal::begin(target, planted, pending, &request, scratch);
-        for budget in ladder {
-            traversal.spend(*budget, &mut ranking)?;
-            let from = ranks.len();
-            ranks.extend_from_slice(&row);
-            for (rank, id) in (0u16..).zip(ranking.ranked()) {
-                if hints[id as usize % 1024]
-                    && let Ok(at) = order.binary_search_by_key(&id, |(id, _)| *id)
-                {
-                    ranks[from + order[at].1] = rank;
-                }
+        scratch.prepared.prepare(&forest.space, &asked.query, forest.leaf, forest.branch);
+        let traversal = Traversal::begin(target, planted, &near.hidden, &request, scratch);
+        let (ranking, confidence) = (Ranking::new(keep), vec![0.0; near.cuts.len()]);
+        let mut walk = Walk { traversal, ranking, near, order, confidence };
+        let copies = u64::from(target.record.trees) * u64::from(1 + target.record.spill);
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+        let most = (copies * target.record.indexed) as f64 / 2.0;
+        loop {
+            walk.ranking.wait();
+            let has_more = walk.traversal.look_ahead()?;
+            walk.update(has_more);
+            let is_over = !has_more || walk.traversal.entries() > most;
+            if !visit(&mut walk) || is_over {
+                return Ok(());
             }
-            let (entries, upcoming) = (traversal.entries(), traversal.upcoming());
-            let before = assured.last().map_or([0.0f64; CALIBRATED_KS.len()], |before: &Assured| before.of_ks);
-            let at = |i: usize| entries * ease(metric, upcoming, ranking.near(CALIBRATED_KS[i]));
-            let of_ks = std::array::from_fn(|i| before[i].max(at(i)));
-            assured.push(Assured { leaves: traversal.leaves(), entries, of_ks });
-            if !ranks[from..].contains(&UNSEEN) {
-                break;
-            }
+            walk.ranking.new.clear();
+            walk.traversal.step(&mut walk.ranking)?;
         }
-        Ok(Observed { neighbours: truth.len(), assured, ranks })
     })
 }
 
-/// The best [`KEPT`] candidates, each item once, sorted again at each step of the ladder: only what is new is.
-#[derive(Default)]
+impl Walk<'_, '_, '_> {
+    fn update(&mut self, has_more: bool) {
+        for (confidence, cut) in self.confidence.iter_mut().zip(&self.near.cuts) {
+            if !has_more {
+                *confidence = f64::INFINITY;
+            }
+            *confidence = confidence.max(self.traversal.confidence(self.ranking.kth(cut.k)));
+        }
+    }
+
+    fn place(&self, id: u32) -> Option<usize> {
+        let at = self.order.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+        Some(self.order[at].1)
+    }
+}
+
+/// Looks for the neighbours of a query, and tells the confidence before each is met.
+pub(crate) fn confidences<'t>(
+    target: Target<'_, 't>,
+    planted: Planted<'_, 't>,
+    asked: Asked<'_>,
+) -> Result<Confidences> {
+    let len = asked.near.ids.len();
+    let mut found: Vec<Vec<f32>> = vec![vec![f32::INFINITY; len]; asked.near.cuts.len()];
+    let (mut left, mut before) = (len, vec![0.0; asked.near.cuts.len()]);
+    let mut own = asked.own.map(|_| f32::INFINITY);
+    let mut is_met = vec![false; len];
+    walk(target, planted, asked, |walk| {
+        for id in walk.ranking.new_ids() {
+            let Some(at) = walk.place(id).filter(|at| !std::mem::replace(&mut is_met[*at], true)) else { continue };
+            left -= 1;
+            for (found, before) in found.iter_mut().zip(&before) {
+                #[expect(clippy::cast_possible_truncation, reason = "saturates")]
+                let before = *before as f32;
+                found[at] = before;
+            }
+        }
+        if walk.traversal.excluded().is_finite() {
+            #[expect(clippy::cast_possible_truncation, reason = "saturates")]
+            let before = before.first().copied().unwrap_or(0.0) as f32;
+            own = own.map(|own| own.min(before));
+        }
+        before.copy_from_slice(&walk.confidence);
+        left > 0 || own == Some(f32::INFINITY)
+    })?;
+    let cuts = asked.near.cuts.iter().zip(&found);
+    let of_ks = cuts.map(|(cut, found)| cut.values(found, f32::total_cmp)).collect();
+    Ok(Confidences { of_ks, own: own.unwrap_or(0.0) })
+}
+
+/// Looks for the neighbours of a query again, and tells what it has found when it ends with each of the goals.
+pub(crate) fn reached<'t>(
+    target: Target<'_, 't>,
+    planted: Planted<'_, 't>,
+    asked: Asked<'_>,
+    goals: &Goals,
+) -> Result<Vec<Vec<Reached>>> {
+    let cuts = &asked.near.cuts;
+    let mut reached: Vec<Vec<Reached>> = vec![Vec::new(); cuts.len()];
+    let mut ranks = Vec::new();
+    walk(target, planted, asked, |walk| {
+        let mut is_ranked = false;
+        let mut is_over = true;
+        for (at, cut) in cuts.iter().enumerate() {
+            while let Some(goal) = goals[at].get(reached[at].len()).filter(|goal| goal.is_finite()) {
+                if walk.confidence[at] < *goal {
+                    is_over = false;
+                    break;
+                }
+                if !std::mem::replace(&mut is_ranked, true) {
+                    ranks.clear();
+                    ranks.resize(walk.near.ids.len(), UNSEEN);
+                    walk.ranking.merge();
+                    for (rank, id) in (0u32..).zip(walk.ranking.ids()) {
+                        walk.place(id).into_iter().for_each(|at| ranks[at] = rank);
+                    }
+                }
+                let ranks = cut.values(&ranks, u32::cmp);
+                let own_rank = asked.own.map_or(0, |_| walk.ranking.rank(walk.traversal.excluded()));
+                reached[at].push(Reached { entries: walk.traversal.entries(), ranks, own_rank });
+            }
+        }
+        !is_over
+    })?;
+    Ok(reached)
+}
+
+/// The best candidates, each item once, in order after each leaf.
 struct Ranking {
+    keep: usize,
     /// Estimate above id, ascending.
     best: Vec<u64>,
+    /// Those of the last leaf, and those that are not among the best yet.
     new: Vec<u64>,
+    waiting: Vec<u64>,
     merged: Vec<u64>,
     /// Ids met while merging: a hash table.
     met: Vec<u64>,
@@ -147,227 +263,171 @@ struct Ranking {
 
 impl Sink for Ranking {
     fn threshold(&self) -> f32 {
-        self.best.get(KEPT - 1).map_or(f32::INFINITY, |last| estimate_of(*last))
+        self.best.get(self.keep - 1).map_or(f32::INFINITY, |last| estimate_of(*last))
     }
 
     fn offer(&mut self, id: u32, estimate: f32) {
-        let new = packed(id, estimate);
-        if self.best.len() == KEPT && self.best.last() <= Some(&new) {
-            return;
-        }
-        self.new.push(new);
-        if self.new.len() > KEPT {
-            self.merge();
-        }
+        self.new.push(packed(id, estimate));
     }
 }
 
 impl Ranking {
+    fn new(keep: usize) -> Self {
+        let (best, new, waiting, merged, met) = Default::default();
+        Self { keep, best, new, waiting, merged, met }
+    }
+
+    /// Takes in those of the last leaf. A few may wait: they change little.
+    fn wait(&mut self) {
+        self.waiting.extend_from_slice(&self.new);
+        self.waiting.sort_unstable();
+        if self.waiting.len() * MERGED_AT_ONCE >= self.keep {
+            self.merge();
+        }
+    }
+
     fn merge(&mut self) {
-        let Self { best, new, merged, met } = self;
-        new.sort_unstable();
+        let Self { keep, best, waiting, merged, met, .. } = self;
         merged.clear();
-        make_room(met, best.len() + new.len());
-        let (mut old, mut fresh) = (best.iter().peekable(), new.iter().peekable());
-        while merged.len() < KEPT {
-            let next = if fresh.peek().is_some_and(|fresh| old.peek().is_none_or(|old| fresh < old)) {
-                fresh.next()
-            } else {
-                old.next()
-            };
-            let Some(next) = next else { break };
+        make_room(met, best.len() + waiting.len());
+        let (mut old, mut fresh) = (best.iter().peekable(), waiting.iter().peekable());
+        while merged.len() < *keep {
+            let is_fresh = fresh.peek().is_some_and(|fresh| old.peek().is_none_or(|old| fresh < old));
+            let Some(next) = (if is_fresh { fresh.next() } else { old.next() }) else { break };
             if insert(met, id_of(*next)) {
                 merged.push(*next);
             }
         }
         std::mem::swap(best, merged);
-        new.clear();
+        waiting.clear();
     }
 
-    /// The estimate of the k-th candidate, or of the last that is told if that comes before; infinite if there are fewer. As
-    /// of the last ranking.
-    fn near(&self, k: usize) -> f32 {
-        self.best.get(k.min(NEAR) - 1).map_or(f32::INFINITY, |near| estimate_of(*near))
+    /// The estimate of the k-th candidate; infinite if there are fewer.
+    fn kth(&self, k: usize) -> f32 {
+        let Self { best, waiting, .. } = self;
+        // So many of those that wait are among the k best. An item that is in both counts twice, which makes little difference.
+        let mut fresh = 0;
+        while fresh < waiting.len().min(k) && best.get(k - fresh - 1).is_none_or(|last| waiting[fresh] < *last) {
+            fresh += 1;
+        }
+        let last = fresh.checked_sub(1).map(|last| waiting[last]);
+        match k - fresh {
+            0 => last.map_or(f32::INFINITY, estimate_of),
+            old => best.get(old - 1).map_or(f32::INFINITY, |old| estimate_of(last.map_or(*old, |last| last.max(*old)))),
+        }
+    }
+
+    /// How many candidates look better than this.
+    fn rank(&self, estimate: f32) -> u32 {
+        let rank = self.best.partition_point(|candidate| estimate_of(*candidate) < estimate);
+        if estimate.is_finite() { u32::try_from(rank).unwrap_or(UNSEEN) } else { UNSEEN }
+    }
+
+    /// The ids of the candidates of the last leaf.
+    fn new_ids(&self) -> impl Iterator<Item = u32> {
+        self.new.iter().map(|candidate| id_of(*candidate))
     }
 
     /// The ids of the best candidates, best first.
-    fn ranked(&mut self) -> impl Iterator<Item = u32> {
-        if !self.new.is_empty() {
-            self.merge();
-        }
+    fn ids(&self) -> impl Iterator<Item = u32> {
         self.best.iter().map(|candidate| id_of(*candidate))
     }
 }
 
-/// The effort for each recall, from what was observed of many queries. `items` is the size of the forest.
-#[expect(clippy::cast_possible_truncation, reason = "at most some thousand queries")]
-pub(crate) fn fit(observed: &[Observed], ladder: &[usize], items: u64, is_of_queries: bool) -> Calibration {
-    let mut calibration = Calibration::default();
-    (calibration.items, calibration.queries) = (items, observed.len() as u32);
-    calibration.is_of_queries = u32::from(is_of_queries);
-    let rows = calibration.reach.par_iter_mut().zip(&mut calibration.assurance);
-    rows.zip(CALIBRATED_KS).enumerate().for_each(|(of_k, ((reach, assurance), k))| {
-        let asked = observed.iter().enumerate().filter(|(i, _)| k <= asked_for(*i, observed.len()));
-        let asked: Vec<&Observed> = asked.map(|(_, query)| query).collect();
-        Curves::new(&asked, ladder, k).fit_row(k, reach);
-        *assurance = assurance::fit(&asked, (of_k, k), reach);
-    });
-    calibration
-}
-
-/// The recall of k neighbours by budget and number of comparisons.
-struct Curves<'a> {
-    ladder: &'a [usize],
-    /// For each step how many of all neighbours have a rank of less than 0, 1, ..., [`KEPT`].
-    better: Vec<Vec<u32>>,
-    all: usize,
-}
-
+/// The number at a place among sorted ones that lies after this part of them; none if that is after the last.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     clippy::cast_precision_loss,
-    reason = "counts of neighbours, and saturating estimates"
+    reason = "counts of neighbours"
 )]
-impl<'a> Curves<'a> {
-    fn new(asked: &[&Observed], ladder: &'a [usize], k: usize) -> Self {
-        let at_step = |step: usize| {
-            let mut better = vec![0u32; KEPT + 1];
-            let ranks = asked.iter().flat_map(|query| query.ranks(step, k));
-            ranks.filter(|rank| **rank != UNSEEN).for_each(|rank| better[usize::from(*rank) + 1] += 1);
-            (1..better.len()).for_each(|i| better[i] += better[i - 1]);
-            better
-        };
-        let all = asked.iter().map(|query| query.neighbours.min(k)).sum::<usize>().max(1);
-        Self { ladder, better: (0..ladder.len()).map(at_step).collect(), all }
-    }
-
-    /// The logarithms of the budget of a step and of what it misses with so many comparisons.
-    fn at(&self, step: usize, reranked: usize) -> (f64, f64) {
-        let missed = self.all - self.better[step][reranked.min(KEPT)] as usize;
-        ((self.ladder[step] as f64).ln(), self.none().max((missed as f64).ln() - (self.all as f64).ln()))
-    }
-
-    /// What counts as nothing missed: half of a neighbour. The logarithm of none is of no use.
-    fn none(&self) -> f64 {
-        0.5f64.ln() - (self.all as f64).ln()
-    }
-
-    /// The logarithm of the least budget with which no more than this is missed; `None` if it is out of reach of the ladder.
-    fn budget(&self, missed: f64, reranked: usize) -> Option<f64> {
-        let missed = missed.max(self.none());
-        let step = (0..self.ladder.len()).find(|step| self.at(*step, reranked).1 <= missed)?;
-        let Some(before) = step.checked_sub(1) else { return Some(self.at(step, reranked).0) };
-        let ((x0, y0), (x1, y1)) = (self.at(before, reranked), self.at(step, reranked));
-        Some(line(&[y1, y0], &[x1, x0], missed))
-    }
-
-    /// The least number of comparisons with which no more than this is missed, given the logarithm of a budget.
-    fn reranked(&self, missed: f64, budget: f64) -> Option<usize> {
-        let missed = missed.max(self.none());
-        let upper = self.ladder.partition_point(|known| (*known as f64).ln() < budget).clamp(1, self.ladder.len() - 1);
-        let is_enough = |reranked: &usize| {
-            let ((x0, y0), (x1, y1)) = (self.at(upper - 1, *reranked), self.at(upper, *reranked));
-            line(&[x0, x1], &[y0, y1], budget) <= missed
-        };
-        (1..=KEPT).find(is_enough)
-    }
-
-    fn fit_row(&self, k: usize, row: &mut [Reach; CALIBRATED_RECALLS.len()]) {
-        for (i, recall) in CALIBRATED_RECALLS.into_iter().enumerate() {
-            let before = i.checked_sub(1).map_or(Reach::default(), |i| row[i]);
-            let may_miss = 1.0 - recall;
-            // As many comparisons as keep their part of what may be missed, then as many sketches as that leaves to them.
-            let scanned = self.budget((may_miss * (1.0 - LOST_TO_RERANK)).ln(), KEPT);
-            let last = (self.ladder[self.ladder.len() - 1] as f64).ln();
-            let reranked = self.reranked(may_miss.ln(), scanned.unwrap_or(last));
-            let reranked = reranked.unwrap_or(before.reranked as usize).max(k);
-            let sketches = match self.budget(may_miss.ln(), reranked) {
-                Some(budget) => budget.exp().ceil() as u32,
-                // Out of reach of the ladder: as far again as from half of it.
-                None => before.sketches.max(FIRST_BUDGET as u32).saturating_mul(2),
-            };
-            row[i] = Reach {
-                sketches: sketches.max(before.sketches),
-                reranked: u32::try_from(reranked).unwrap_or(u32::MAX).max(before.reranked),
-            };
-        }
-    }
+fn quantile<T: Copy>(sorted: &[T], part: f64) -> Option<T> {
+    let place = (part * sorted.len() as f64).ceil() as usize;
+    sorted.get(place.max(1) - 1).copied()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use std::collections::BTreeMap;
+/// Whether an item has to be found by its own vector by a search that aims at this recall.
+fn has_to_find_itself(recall: f64) -> bool {
+    recall >= f64::from(DEFAULT_RECALL) - f64::from(f32::EPSILON)
+}
 
-    proptest! {
-        #[test]
-        fn rankings_keep_what_sorting_would_keep(
-            steps in prop::collection::vec(prop::collection::vec((0u32..3000, -500i16..500), 0..3000), 1..6),
-        ) {
-            let (mut ranking, mut best) = (Ranking::default(), BTreeMap::new());
-            for (id, estimate) in steps.iter().flatten() {
-                let slot = best.entry(*id).or_insert(*estimate);
-                *slot = (*slot).min(*estimate);
+/// The confidence for each number of neighbours and recall, a part of what may be missed left to comparisons.
+pub(crate) fn goals(all: &[Confidences]) -> Goals {
+    let ks = all.iter().map(|query| query.of_ks.len()).max().unwrap_or(0);
+    let sorted = |mut numbers: Vec<f32>| {
+        numbers.par_sort_unstable_by(f32::total_cmp);
+        numbers
+    };
+    let own = sorted(all.iter().map(|query| query.own).collect());
+    let own = quantile(&own, FOUND_BY_ITSELF).unwrap_or(0.0);
+    let goal = |of_k: usize| {
+        let numbers = all.iter().filter_map(|query| query.of_ks.get(of_k)).flatten().copied();
+        let numbers = sorted(numbers.collect());
+        CALIBRATED_RECALLS.map(|recall| {
+            let part = 1.0 - (1.0 - recall) * (1.0 - LOST_TO_RERANK);
+            let least = quantile(&numbers, part).unwrap_or(f32::INFINITY);
+            // A search that ends with it has not scanned the leaf before which it had it.
+            // As few queries tell little of what is so rare. More neighbours take more anyway.
+            let own = if of_k == 0 { own * OWN_LEEWAY } else { own };
+            let least = if has_to_find_itself(recall) { least.max(own) } else { least };
+            f64::from(least.next_up())
+        })
+    };
+    (0..ks).map(goal).collect()
+}
+
+/// What each recall takes, from what queries have found with these goals. `items` is the size of the forest.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "estimates")]
+pub(crate) fn fit(goals: &Goals, all: &[Vec<Vec<Reached>>], items: u64, is_of_queries: bool) -> Calibration {
+    let mut calibration = Calibration::default();
+    (calibration.items, calibration.queries) = (items, all.len() as u32);
+    calibration.is_of_queries = u32::from(is_of_queries);
+    for (of_k, (row, k)) in calibration.points.iter_mut().zip(calibrated_ks(items)).enumerate() {
+        for (of_recall, (point, recall)) in row.iter_mut().zip(CALIBRATED_RECALLS).enumerate() {
+            let confidence = goals.get(of_k).map_or(f64::INFINITY, |goals| goals[of_recall]);
+            let asked = all.iter().filter_map(|query| query.get(of_k));
+            let reached = || asked.clone().filter_map(|of_k| of_k.get(of_recall));
+            // A query that did not come so far has scanned all that it may: it counts as one that has found nothing.
+            let mut ranks: Vec<u32> = reached().flat_map(|reached| reached.ranks.iter().copied()).collect();
+            let short = asked.clone().count() - reached().count();
+            ranks.resize(ranks.len() + short * k, UNSEEN);
+            ranks.sort_unstable();
+            let mut own_ranks: Vec<u32> = reached().map(|reached| reached.own_rank).collect();
+            own_ranks.sort_unstable();
+            let own = quantile(&own_ranks, FOUND_BY_ITSELF).filter(|_| has_to_find_itself(recall)).unwrap_or(0);
+            let last = quantile(&ranks, recall).map_or(UNSEEN, |last| last.max(own));
+            *point = OperatingPoint::OUT_OF_REACH;
+            if confidence.is_finite() && last != UNSEEN {
+                let entries = reached().map(|reached| reached.entries).sum::<f64>() / reached().count().max(1) as f64;
+                let (confidence, rerank) = (confidence as f32, (last + 1).max(k as u32));
+                *point = OperatingPoint { confidence, rerank, entries: entries.ceil() as u32 };
             }
-            let mut expected: Vec<(i16, u32)> = best.into_iter().map(|(id, estimate)| (estimate, id)).collect();
-            expected.sort_unstable();
-            expected.truncate(KEPT);
-            for step in steps {
-                step.into_iter().for_each(|(id, estimate)| ranking.offer(id, f32::from(estimate)));
-                ranking.ranked().for_each(drop);
-            }
-            prop_assert_eq!(ranking.ranked().collect::<Vec<_>>(), expected.into_iter().map(|it| it.1).collect::<Vec<_>>());
         }
     }
+    hold_together(&mut calibration);
+    calibration
+}
 
-    #[test]
-    fn the_first_budget_is_the_least_that_was_tried() {
-        let ladder = ladder(1_000);
-        // All neighbours are in the nearest leaf.
-        let found = Observed { neighbours: 10, ranks: (0..10).collect(), assured: Vec::new() };
-        let calibration = fit(&vec![found; 200], &ladder, 10_000, false);
-        for reach in &calibration.reach[..2] {
-            assert!(reach.iter().all(|reach| reach.sketches as usize == FIRST_BUDGET), "{reach:?}");
+/// What the nearest neighbours take is at least a part of what more of them take. Items that all lie beside a twin would
+/// teach that the nearest leaf is enough, and queries that have no twin take what the neighbours beyond it do.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "estimates")]
+fn hold_together(calibration: &mut Calibration) {
+    let ks = calibration.ks();
+    for (points, k) in calibration.points.iter_mut().zip(ks) {
+        for point in points.iter_mut().filter(|point| point.confidence.is_finite()) {
+            point.rerank = point.rerank.max(k as u32 + LEAST_BEYOND);
         }
     }
-
-    #[test]
-    fn any_cap_and_nothing_observed_give_a_calibration() {
-        for cap in [0, 1, FIRST_BUDGET, FIRST_BUDGET + 1, 1_000_000] {
-            let ladder = ladder(cap);
-            assert!(ladder.len() >= 2 && ladder.is_sorted_by(|a, b| a < b), "{ladder:?}");
-            for neighbours in [0, 100] {
-                let nothing = Observed { neighbours, ranks: Vec::new(), assured: Vec::new() };
-                let calibration = fit(&[nothing.clone(), nothing], &ladder, 10_000, false);
-                assert!(calibration.reach.as_flattened().iter().all(|reach| reach.sketches > 0));
+    for (at, (confidence, rerank)) in OF_MORE.into_iter().enumerate().rev() {
+        let [(fewer, few), (more, many)] = [at, at + 1].map(|at| (calibration.points[at], ks[at]));
+        for (of_recall, (fewer, more)) in fewer.into_iter().zip(more).enumerate() {
+            // What the forest reaches for few is not lost because it does not for many.
+            if more.confidence.is_finite() && fewer.confidence.is_finite() {
+                let beyond = few as f32 + rerank * more.rerank.saturating_sub(many as u32) as f32;
+                let point = &mut calibration.points[at][of_recall];
+                point.confidence = fewer.confidence.max(confidence * more.confidence);
+                point.rerank = fewer.rerank.max(beyond as u32);
             }
         }
-    }
-
-    #[test]
-    fn efforts_lie_between_the_budgets_below_and_above() {
-        let ladder = ladder(1_000);
-        // Half of the neighbours are met with the first budget, all with the third.
-        let rows = [[0, 1, UNSEEN, UNSEEN], [0, 1, UNSEEN, UNSEEN], [0, 1, 2, 3]].concat();
-        let observed = Observed { neighbours: 4, ranks: rows, assured: Vec::new() };
-        let calibration = fit(&vec![observed; 200], &ladder, 10_000, false);
-        let row = &calibration.reach[1];
-        assert_eq!(row[0].sketches as usize, FIRST_BUDGET);
-        assert!(row[1..].iter().all(|reach| (ladder[1]..=ladder[2]).contains(&(reach.sketches as usize))), "{row:?}");
-        assert!(row.is_sorted_by_key(|reach| reach.sketches));
-    }
-
-    #[test]
-    fn ranks_count_with_the_budget_that_is_spent() {
-        // A neighbour that is met first and looks worse and worse calls for no comparisons that small budgets do not need,
-        // though so few queries tell nothing of what is missed once in a thousand times.
-        let ladder = ladder(200);
-        let ranks = (0..).take(ladder.len()).map(|step| if step == 0 { 0 } else { 100 * step });
-        let observed = Observed { neighbours: 1, ranks: ranks.collect(), assured: Vec::new() };
-        let calibration = fit(&[observed], &ladder, 10_000, false);
-        let expected = Reach { sketches: 64, reranked: 1 };
-        assert!(calibration.reach[0].iter().all(|reach| *reach == expected), "{calibration:?}");
     }
 }

@@ -10,10 +10,7 @@ use crate::tree::queue::{ordered, unordered};
 /// Offers that are gathered before the first pruning, at least.
 const FIRST: usize = 128;
 /// As many candidates at most are kept in order, so that at any time only what is nearer than the last of them is offered.
-///
-/// Beside gathering these, too, a search for 10 nearest with a recall of .95 took 14, 9 and 6 percent less time among 10,000,
-/// 100,000 and 1,000,000 vectors of sift, and 2 percent less among 100,000 of minilm. More than 60 take as long or longer in
-/// order than gathered, 150 half as long again (the whole search; trials on an AMD EPYC).
+/// More take as long in order as gathered. Trials: docs/trials.md, "candidates".
 const FEW: usize = 48;
 /// It decides where the table of met ids puts them. Each process has another one, so that nobody can choose ids that collide.
 /// No answer depends on it.
@@ -31,20 +28,20 @@ pub(crate) struct Candidates {
     buffer: Vec<u64>,
     keep: usize,
     threshold: f32,
-    /// Ids met while pruning: a hash table with open addressing.
+    /// Whether the buffer is sorted and holds each item once.
+    is_pruned: bool,
+    /// Ids met while pruning: a hash table.
     met: Vec<u64>,
-    /// The very nearest of more than a few, each item once, nearest first, `most_near` at most.
-    near: Vec<u64>,
-    most_near: usize,
+    /// What was among the best before, and is to be compared in any case.
+    kept_back: Vec<u64>,
 }
 
 impl Candidates {
-    /// Forgets all candidates. The `near`-th of them, `keep` at most, will be told at any time.
-    pub(crate) fn begin(&mut self, keep: usize, near: usize) {
+    /// Forgets all candidates.
+    pub(crate) fn begin(&mut self, keep: usize) {
         self.buffer.clear();
-        self.near.clear();
-        self.most_near = near;
-        (self.keep, self.threshold) = (keep.max(1), f32::INFINITY);
+        self.kept_back.clear();
+        (self.keep, self.threshold, self.is_pruned) = (keep.max(1), f32::INFINITY, true);
     }
 
     fn are_few(&self) -> bool {
@@ -68,19 +65,29 @@ impl Candidates {
             return;
         }
         self.buffer.push(candidate);
-        if self.near.len() < self.most_near || self.near.last() > Some(&candidate) {
-            insert_in_order(&mut self.near, self.most_near, candidate);
-        }
+        self.is_pruned = false;
         if self.buffer.len() >= self.keep.saturating_mul(2).max(FIRST) {
             self.prune();
         }
     }
 
-    /// The estimate of the last of the very nearest; infinite if there are not enough.
-    pub(crate) fn near(&self) -> f32 {
-        let near = if self.are_few() { &self.buffer } else { &self.near };
-        let last = self.most_near.checked_sub(1).and_then(|last| near.get(last));
-        last.map_or(f32::INFINITY, |last| estimate_of(*last))
+    /// Whether `k` different items, `keep` at most, have an estimate of no more than this.
+    pub(crate) fn has_within(&mut self, k: usize, estimate: f32) -> bool {
+        if !self.is_pruned {
+            // Only enough offers to be that many are worth sorting.
+            let limit = packed(u32::MAX, estimate);
+            if self.buffer.len() < k || self.buffer.iter().filter(|candidate| **candidate <= limit).count() < k {
+                return false;
+            }
+            self.prune();
+        }
+        self.kth(k) <= estimate
+    }
+
+    /// The estimate of the k-th candidate; infinite if there are fewer.
+    pub(crate) fn kth(&mut self, k: usize) -> f32 {
+        self.prune();
+        self.buffer.get(k.max(1) - 1).map_or(f32::INFINITY, |kth| estimate_of(*kth))
     }
 
     /// Whether there are `keep` different items.
@@ -92,6 +99,12 @@ impl Candidates {
         self.buffer.len() >= self.keep
     }
 
+    /// Keeps what is among the best now, whatever comes later.
+    pub(crate) fn keep_back(&mut self) {
+        self.prune();
+        self.kept_back.extend_from_slice(&self.buffer);
+    }
+
     /// Wants nothing farther than the last of `keep` candidates in order.
     fn limit(&mut self) {
         if self.buffer.len() == self.keep {
@@ -101,7 +114,7 @@ impl Candidates {
 
     /// Leaves the best of each item, up to `keep` items, sorted.
     fn prune(&mut self) {
-        if self.are_few() {
+        if self.are_few() || std::mem::replace(&mut self.is_pruned, true) {
             return;
         }
         let Self { buffer, met, keep, .. } = self;
@@ -126,6 +139,11 @@ impl Candidates {
     /// their keys.
     pub(crate) fn ids(&mut self, most: usize, first: usize) -> impl Iterator<Item = u32> {
         self.prune();
+        if !self.kept_back.is_empty() {
+            self.buffer.append(&mut self.kept_back);
+            (self.keep, self.is_pruned) = (self.buffer.len().max(FEW + 1), false);
+            self.prune();
+        }
         self.buffer.truncate(most);
         let first = first.min(self.buffer.len());
         let (nearest, others) = self.buffer.split_at_mut(first);
@@ -216,12 +234,12 @@ mod tests {
         fn it_keeps_what_sorting_would_keep(
             offers in prop::collection::vec((0u32..300, -100i16..100), 0..1500),
             keep in 1usize..100,
-            near in 0usize..20,
+            k in 1usize..20,
             first in prop::sample::select(vec![0, 3, 64, usize::MAX]),
         ) {
             let mut best = std::collections::BTreeMap::new();
             let mut candidates = Candidates::default();
-            candidates.begin(keep, near);
+            candidates.begin(keep);
             for (id, estimate) in offers {
                 let estimate = f32::from(estimate);
                 candidates.offer(id, estimate);
@@ -230,9 +248,10 @@ mod tests {
             }
             let mut expected: Vec<(f32, u32)> = best.into_iter().map(|(id, estimate)| (estimate, id)).collect();
             expected.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-            let last = near.checked_sub(1).and_then(|last| expected.get(last)).map_or(f32::INFINITY, |last| last.0);
-            if near <= keep {
-                prop_assert_eq!(candidates.near(), last);
+            let kth = expected.get(k - 1).map_or(f32::INFINITY, |kth| kth.0);
+            if k <= keep && kth.is_finite() {
+                prop_assert!(candidates.has_within(k, kth) && !candidates.has_within(k, kth.next_down()));
+                prop_assert_eq!(candidates.kth(k), kth);
             }
             expected.truncate(keep);
             let mut expected: Vec<u32> = expected.into_iter().map(|(_, id)| id).collect();
@@ -271,7 +290,7 @@ mod tests {
     #[test]
     fn estimates_that_are_not_numbers_come_last() {
         let mut candidates = Candidates::default();
-        candidates.begin(2, 0);
+        candidates.begin(2);
         for (id, estimate) in [(1, f32::NAN), (2, f32::INFINITY), (3, 1.0)] {
             candidates.offer(id, estimate);
         }

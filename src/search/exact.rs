@@ -100,14 +100,18 @@ pub(crate) struct Measure<'q> {
 
 impl Measure<'_> {
     pub(crate) fn rank(&self, id: u32, item: &ItemRef<'_>) -> Result<Ranked> {
-        let distance = distance_of(self.level, self.of.metric, &self.query, item);
-        // Vectors are checked before they are stored, so that this one is not as it was.
+        // Rounded once.
+        #[expect(clippy::cast_possible_truncation, reason = "what does not fit becomes infinite")]
+        let distance = distance_of(self.level, self.of.metric, &self.query, item) as f32;
+        // Vectors are checked before they are stored, and their distances fit `f32`, so that this one is not as it was.
         if !distance.is_finite() {
-            return Err(Error::corrupted(Key::item(self.of.index, id), "a component of the item is not finite"));
+            return Err(Error::corrupted(
+                Key::item(self.of.index, id),
+                "the item is so long that a distance is no number",
+            ));
         }
-        // Rounded once; the sum with zero turns -0 into 0, which would sort apart.
-        #[expect(clippy::cast_possible_truncation, reason = "norms are bounded so that distances fit f32")]
-        Ok(Ranked { score: sign(self.of.metric) * distance as f32 + 0.0, id })
+        // The sum with zero turns -0 into 0, which would sort apart.
+        Ok(Ranked { score: sign(self.of.metric) * distance + 0.0, id })
     }
 
     /// Bytes of so many items.
@@ -225,11 +229,6 @@ impl Nearest {
     /// What has been found so far, in no order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = u32> {
         self.heap.iter().map(|ranked| ranked.id)
-    }
-
-    /// What was found, in no order.
-    pub(crate) fn into_ranked(self) -> impl Iterator<Item = Ranked> {
-        self.heap.into_iter()
     }
 
     /// The answer, nearest first.

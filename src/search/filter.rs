@@ -3,7 +3,7 @@
 use roaring::RoaringBitmap;
 
 use crate::format::BLOCK;
-use crate::format::set::SetRef;
+use crate::format::set::{Containers, SetRef};
 
 /// Ids in a row of which one bit each is kept, at most: 512 KiB. Beyond, the set is asked itself.
 const MOST_BITS: u64 = 1 << 22;
@@ -55,7 +55,7 @@ impl Mask {
         bytes.clear();
         // Writing to memory does not fail.
         let written = allowed.serialize_into(&mut bytes).is_ok();
-        let set = if written { SetRef::parse(&bytes) } else { None };
+        let set = if written { Containers::parse(&bytes) } else { None };
         if let Some(set) = set {
             set.write_bits(self.first, &mut self.bits);
         }

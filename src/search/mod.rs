@@ -1,13 +1,10 @@
 //! Searching: choose a plan, gather candidates, rerank them by exact distance, merge what is pending.
 
-mod assurance;
 pub(crate) mod calibration;
 pub(crate) mod candidates;
-pub(crate) mod depth;
 pub(crate) mod effort;
 pub(crate) mod exact;
 pub(crate) mod filter;
-mod filtered;
 pub(crate) mod items;
 pub(crate) mod pending;
 mod places;
@@ -15,6 +12,7 @@ pub(crate) mod plan;
 pub(crate) mod request;
 pub(crate) mod run;
 pub(crate) mod scratch;
+pub(crate) mod stop_rule;
 pub(crate) mod stream;
 pub(crate) mod traversal;
 
@@ -23,8 +21,9 @@ use std::time::Duration;
 use heed::RoTxn;
 
 use crate::database::{Database, ItemOf};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::node::Layout;
+use crate::format::origin::parse_origin;
 use crate::format::record::Record;
 use crate::format::{Key, width};
 use crate::kernel::Level;
@@ -90,6 +89,8 @@ pub struct Searched {
     pub comparing: Duration,
     /// Whether the search was stopped before it was done.
     pub is_partial: bool,
+    /// Whether all items were compared because the forest does not reach the recall aimed at, as its calibration found.
+    pub is_out_of_reach: bool,
 }
 
 impl Searched {
@@ -107,6 +108,7 @@ impl Searched {
         self.scanning += other.scanning;
         self.comparing += other.comparing;
         self.is_partial |= other.is_partial;
+        self.is_out_of_reach |= other.is_out_of_reach;
     }
 }
 
@@ -122,9 +124,7 @@ impl Forest {
     /// Reads the origin and prepares the space of a built index: O(dims).
     pub(crate) fn read(db: Database, rtxn: &RoTxn<'_>, of: ItemOf, record: &Record) -> Result<Self> {
         let key = Key::origin(of.index);
-        let bytes = db.get(rtxn, key)?.unwrap_or_default();
-        let origin = bytemuck::try_cast_slice(bytes).ok().and_then(|floats: &[f32]| floats.get(..of.dims));
-        let origin = origin.ok_or_else(|| Error::corrupted(key, "the origin is missing or too short"))?;
+        let origin = parse_origin(key, db.get(rtxn, key)?.unwrap_or_default(), of.dims)?;
         Ok(Self::new(Space::new(of.metric, origin.to_vec(), record.seed), record))
     }
 

@@ -10,7 +10,7 @@ use crate::format::Kind;
 use crate::format::item::PendingRef;
 
 /// The pending marks of a snapshot.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Pending {
     /// Ids of which the forest knows nothing, or something that is no longer true.
     pub(crate) ids: RoaringBitmap,

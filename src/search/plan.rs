@@ -1,6 +1,6 @@
 //! Which way to answer a request: by comparing all that it admits, or by the forest.
 
-use super::effort::Effort;
+use super::effort::{Effort, Goal};
 use super::request::Request;
 use super::{EXACT_ITEMS, layout_of_leaves};
 use crate::database::ItemOf;
@@ -11,8 +11,8 @@ use crate::format::record::Record;
 /// How to answer.
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub(crate) enum Choice {
-    /// Compare all items that are admitted.
-    Exact,
+    /// Compare all items that are admitted, as that takes less, or as nothing else reaches the recall.
+    Exact { is_out_of_reach: bool },
     /// Search the forest.
     Forest(Effort),
 }
@@ -24,9 +24,8 @@ const ITEM_NS: f64 = 60.0;
 const ENTRY_NS: f64 = 26.0;
 const SEARCH_NS: f64 = 20_000.0;
 const BYTES_PER_NS: f64 = 8.0;
-/// The part of the time of comparing all that a first look at the forest may take. A filter of which nothing is near the query
-/// then costs little more than if all had been compared at once.
-const TRIED: f64 = 0.2;
+/// The power of the part that a filter admits with which the entries of a search grow as it falls.
+const FARTHER: f64 = 0.5;
 
 /// What the two ways take, by estimate, in nanoseconds.
 #[derive(Copy, Clone, Debug)]
@@ -48,6 +47,11 @@ impl Costs {
         Self { item, sketch, exact: admitted as f64 * item, admitted: admitted as f64 }
     }
 
+    /// Entries that may be looked at in half the time of comparing all, if the filter admits this part of them.
+    pub(crate) fn entries_for(&self, part: f64) -> f64 {
+        0.5 * self.exact / self.forest(1.0, part, 0.0)
+    }
+
     /// Of looking at so many entries, of which the filter admits a part, and of comparing so many items.
     pub(crate) fn forest(&self, entries: f64, part: f64, compared: f64) -> f64 {
         // Of a block of sketches with one that is admitted, all are read.
@@ -60,27 +64,23 @@ impl Costs {
 impl Choice {
     /// The way that takes least, by estimate, for a request that admits at most so many items.
     pub(crate) fn new(request: &Request<'_>, record: &Record, of: ItemOf, admitted: u64) -> Self {
-        let effort = Effort::new(request, record, of.metric);
         let wants_all = request.is_exact || request.recall >= 1.0 && request.search_k.is_none();
-        if wants_all || record.trees == 0 || record.items <= EXACT_ITEMS || effort.rerank as u64 >= record.indexed / 2 {
-            return Self::Exact;
+        if wants_all || record.trees == 0 || record.items <= EXACT_ITEMS {
+            return Self::Exact { is_out_of_reach: false };
         }
-        if request.filter.allowed.is_none() {
-            return Self::Forest(effort);
+        let effort = Effort::new(request, record);
+        if effort.is_out_of_reach {
+            return Self::Exact { is_out_of_reach: true };
         }
         let costs = Costs::new(record, of, admitted);
         let part = admitted as f64 / record.items as f64;
         let copies = f64::from(record.trees) * f64::from(1 + record.spill);
-        let most = copies * record.indexed as f64;
-        // Who says how much to search gets it, or more in less time.
-        if let Some(wanted) = request.search_k {
-            let entries = (wanted as f64).max(copies * effort.rerank as f64) / part;
-            let whole = SEARCH_NS + costs.forest(entries.min(most), part, effort.rerank as f64);
-            return if whole > costs.exact { Self::Exact } else { Self::Forest(effort) };
-        }
-        let entries = effort.entries_for(part).min(most);
+        let entries = match effort.goal {
+            Goal::Admitted(wanted) => wanted / part,
+            _ => effort.entries * part.powf(-FARTHER),
+        };
+        let entries = entries.min(copies * record.indexed as f64);
         let whole = SEARCH_NS + costs.forest(entries, part, effort.rerank as f64);
-        let first = SEARCH_NS + costs.forest(effort.budget as f64, part, 0.0);
-        if whole > costs.exact || first > TRIED * costs.exact { Self::Exact } else { Self::Forest(effort) }
+        if whole > costs.exact { Self::Exact { is_out_of_reach: false } } else { Self::Forest(effort) }
     }
 }

@@ -2,15 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use super::effort::Effort;
+use super::candidates::Candidates;
+use super::effort::{Effort, Goal};
 use super::exact::{Measure, Nearest, compare_all, score_within};
-use super::plan::Choice;
+use super::pending::Pending;
+use super::plan::{Choice, Costs};
 use super::request::{LAST_COMPARED, Request};
 use super::scratch::Scratch;
 use super::traversal::{Ended, Traversal};
 use super::{Hit, Parts, Plan, Planted, Searched, Target};
 use crate::error::Result;
 use crate::format::item::ItemRef;
+use crate::format::record::Record;
 
 /// Items that a request can find, at most.
 pub(crate) fn admitted(target: Target<'_, '_>, request: &Request<'_>) -> u64 {
@@ -40,19 +43,40 @@ pub(crate) fn search<'t>(
         searched: Searched::default(),
         clock: Clock::start(request.is_timed),
     };
-    let planted = match Choice::new(request, target.record, of, admitted) {
+    let effort = match Choice::new(request, target.record, of, admitted) {
         Choice::Forest(effort) => parts.planted()?.map(|planted| (planted, effort)),
-        Choice::Exact => None,
-    };
-    match planted {
-        None => run.compare_all()?,
-        // Who says how much to search gets it, with a filter, too.
-        Some((planted, effort)) if request.filter.is_none() || request.search_k.is_some() => {
-            run.search_forest(parts, planted, effort)?;
+        Choice::Exact { is_out_of_reach } => {
+            run.searched.is_out_of_reach = is_out_of_reach;
+            None
         }
-        Some((planted, effort)) => run.search_filtered(parts, planted, effort, admitted)?,
+    };
+    match effort {
+        None => run.compare_all()?,
+        Some((planted, effort)) => run.search_forest(parts, planted, effort, admitted)?,
     }
     Ok(run.finish())
+}
+
+/// What to do after leaves have been scanned.
+enum Done {
+    /// Compare the candidates.
+    Candidates,
+    /// Search deeper, as the filter leaves out what is near.
+    Against,
+    CompareAll,
+}
+
+/// How many times more of what is near the query a filter leaves out than it does elsewhere, when it is against the query, and
+/// how many entries more.
+const AGAINST: f64 = 4.0;
+const AGAINST_BY: f64 = 16.0;
+
+/// Whether a filter that admits this part of all items leaves out much more of those that are nearer than the k-th hit.
+#[expect(clippy::cast_precision_loss, reason = "an estimate")]
+fn is_against(k: usize, (part, nearer): (f64, usize), record: &Record) -> bool {
+    let copies = f64::from(1 + record.spill) * f64::from(record.trees);
+    let usual = copies * k as f64 * (1.0 - part) / part;
+    nearer as f64 > AGAINST * usual + AGAINST_BY
 }
 
 pub(super) struct Run<'a, 't> {
@@ -73,34 +97,104 @@ impl<'t> Run<'_, 't> {
         Ok(())
     }
 
+    /// Compares all items after some were found to be near, which are not lost if it has to stop.
+    fn compare_all_after(&mut self, candidates: &mut Candidates) -> Result<()> {
+        if self.request.stop.is_none() {
+            return self.compare_all();
+        }
+        self.compare(candidates.ids(LAST_COMPARED, LAST_COMPARED), std::iter::empty())?;
+        let taken = self.nearest.take();
+        self.compare_all()?;
+        if self.searched.is_partial {
+            self.nearest.put_back(taken);
+        }
+        Ok(())
+    }
+
     pub(super) fn prepare(&mut self, planted: Planted<'_, 't>, scratch: &mut Scratch) {
         let forest = planted.forest;
         scratch.prepared.prepare(&forest.space, &self.measure.query, forest.leaf, forest.branch);
         self.searched.preparing = self.clock.lap();
     }
 
-    fn search_forest(&mut self, parts: &impl Parts<'t>, planted: Planted<'_, 't>, effort: Effort) -> Result<()> {
+    /// Searches the forest; and all items where comparing them takes less than going on.
+    fn search_forest(
+        &mut self,
+        parts: &impl Parts<'t>,
+        planted: Planted<'_, 't>,
+        effort: Effort,
+        admitted: u64,
+    ) -> Result<()> {
         let pending = parts.pending()?;
         Scratch::with(|scratch| {
             self.prepare(planted, scratch);
             let mut candidates = std::mem::take(&mut scratch.candidates);
-            candidates.begin(effort.rerank, effort.near(self.request.k));
-            let mut traversal = Traversal::begin(self.target, planted, pending, self.request, scratch);
-            let ended = traversal.run(&effort, &mut candidates, |candidates| candidates.is_full());
-            let preparing = self.searched.preparing;
-            self.searched =
-                Searched { plan: Plan::Forest, preparing, scanning: self.clock.lap(), ..traversal.searched() };
-            let compared = match ended {
-                Ok(ended) => {
-                    self.searched.is_partial = ended == Ended::Stopped;
+            let mut done = self.scan((planted, pending), scratch, (effort, admitted), &mut candidates);
+            if matches!(done, Ok(Done::Against)) {
+                let deep = self.deep(admitted);
+                done = deep.map_or(Ok(Done::CompareAll), |deep| {
+                    self.scan((planted, pending), scratch, (deep, admitted), &mut candidates)
+                });
+            }
+            self.searched.scanning = self.clock.lap();
+            let compared = match done {
+                Ok(Done::Candidates) => {
                     let most = if self.searched.is_partial { LAST_COMPARED } else { usize::MAX };
                     self.compare(candidates.ids(most, self.request.stop.first()), pending.live_in(self.request))
                 }
+                Ok(_) => self.compare_all_after(&mut candidates),
                 Err(error) => Err(error),
             };
             scratch.candidates = candidates;
             compared
         })
+    }
+
+    /// Scans leaves for candidates.
+    fn scan(
+        &mut self,
+        (planted, pending): (Planted<'_, 't>, &Pending),
+        scratch: &mut Scratch,
+        (effort, admitted): (Effort, u64),
+        candidates: &mut Candidates,
+    ) -> Result<Done> {
+        let record = self.target.record;
+        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+        let part = admitted as f64 / record.items.max(1) as f64;
+        let is_filtered = !self.request.filter.is_none() && self.request.search_k.is_none();
+        let costs = Costs::new(record, self.target.items.of, admitted);
+        let most = if is_filtered { costs.entries_for(part) } else { f64::INFINITY };
+        candidates.begin(effort.rerank);
+        let mut traversal = Traversal::begin(self.target, planted, pending, self.request, scratch);
+        let ended = traversal.run(&effort, most, candidates)?;
+        let did = traversal.searched();
+        self.searched.plan = Plan::Forest;
+        self.searched.add(&did);
+        self.searched.is_partial = ended == Ended::Stopped;
+        let is_deep = matches!(effort.goal, Goal::Entries(_));
+        Ok(match ended {
+            Ended::Stopped => Done::Candidates,
+            Ended::GaveUp => Done::CompareAll,
+            Ended::Exhausted if is_filtered => Done::CompareAll,
+            Ended::Enough if is_filtered && !is_deep => {
+                let nearer = traversal.left_out_within(candidates.kth(self.request.k));
+                if is_against(self.request.k, (part, nearer), record) { Done::Against } else { Done::Candidates }
+            }
+            _ => Done::Candidates,
+        })
+    }
+
+    /// The effort of a search whose filter leaves out what is near the query: that for the nearest of all items, as many as it
+    /// wants and are left out. None if comparing all takes less.
+    fn deep(&self, admitted: u64) -> Option<Effort> {
+        let record = self.target.record;
+        let left_out = usize::try_from(record.items.saturating_sub(admitted)).unwrap_or(usize::MAX);
+        let rank = self.request.k.saturating_add(left_out);
+        let deep = Effort::for_rank(rank, self.request, record);
+        let costs = Costs::new(record, self.target.items.of, admitted);
+        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+        let time = costs.forest(deep.entries, 1.0, deep.rerank as f64);
+        (!deep.is_out_of_reach && time < costs.exact).then_some(deep)
     }
 
     /// Compares candidates, and then items that wait for a build.

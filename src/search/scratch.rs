@@ -3,8 +3,8 @@
 use std::cell::Cell;
 
 use super::candidates::Candidates;
-use super::depth::Depth;
 use super::filter::Mask;
+use super::stop_rule::Leaves;
 use super::traversal::Progress;
 use crate::kernel::scan::Estimate;
 use crate::sketch::query::Prepared;
@@ -18,9 +18,10 @@ pub(crate) struct Scratch {
     pub(crate) estimates: Vec<Estimate>,
     pub(crate) mask: Mask,
     pub(crate) candidates: Candidates,
-    pub(crate) depth: Depth,
-    pub(crate) ids: Vec<u32>,
+    /// Estimates of entries that a filter left out and that looked near enough.
+    pub(crate) left_out: Vec<f32>,
     pub(crate) progress: Progress,
+    pub(crate) leaves: Leaves,
 }
 
 thread_local! {

@@ -1,12 +1,11 @@
-//! From leaf to leaf: scanning sketches, nearest centroid first, until the effort is met.
+//! From leaf to leaf: scanning sketches, nearest centroid first, until the goal of the search is met.
 
 use std::cell::Cell;
 
-use super::assurance::ease;
 use super::candidates::Candidates;
-use super::effort::Effort;
+use super::effort::{Effort, Goal};
 use super::pending::Pending;
-use super::request::Request;
+use super::request::{Asking, Request};
 use super::scratch::Scratch;
 use super::{Planted, Searched, Target};
 use crate::error::{Error, Result};
@@ -18,31 +17,19 @@ use crate::tree::descent::Order;
 /// Branches are opened as for so many entries more than have been looked at, and again when there are so many times as many
 /// and a quarter of these more.
 ///
-/// So which leaves a search scans depends on its query alone, and its effort only on when it ends: a calibration that goes on
-/// from budget to budget sees what searches see, and what is easy to find takes fewer branches. Beside opening at once what
-/// the whole effort calls for, searches for 10 of 100,000 vectors with a recall of .90, .95 and .99 read 7, 7 and 6 percent
-/// less (sift) or 3, 2 and 3 percent less (minilm), for 10 of 1,000,000 of sift 9, 6 and 7 percent, with recalls nearer to
-/// their targets (less by up to .007). Leads of 256 to 2,048 read about as much; a lead and half the entries
-/// 6 to 17 percent more, a lead and one and a half times the entries up to 5 percent more. Trials, one seed.
+/// So which leaves a search scans depends on its query alone, and its goal only says when it ends: a calibration sees what
+/// searches see. Trials: docs/trials.md, "opening branches".
 const LEAD: f64 = 512.0;
 const STEP: f64 = 1.125;
+/// The power of the part of the entries that is admitted with which the confidence that is wanted falls: a filter makes the
+/// index smaller. Trials: docs/trials.md, "filters".
+const SMALLER: f64 = 0.75;
 
-/// What takes the estimates of entries that the filter admits.
+/// What takes the estimates of entries that the request admits.
 pub(crate) trait Sink {
     /// Estimates above this are of no use.
     fn threshold(&self) -> f32;
     fn offer(&mut self, id: u32, estimate: f32);
-
-    /// The estimate of the last candidate that is wanted, infinite if there is none yet; `None` if that is not told.
-    fn near(&self) -> Option<f32> {
-        None
-    }
-
-    /// Whether it takes what the set leaves out, too, and asks a predicate itself.
-    const COUNTS_LEFT_OUT: bool = false;
-
-    /// Takes the estimate of an entry that the set leaves out and that stands for so many.
-    fn leave_out(&mut self, _estimate: f32, _entries: f32) {}
 }
 
 impl Sink for Candidates {
@@ -53,19 +40,17 @@ impl Sink for Candidates {
     fn offer(&mut self, id: u32, estimate: f32) {
         Candidates::offer(self, id, estimate);
     }
-
-    fn near(&self) -> Option<f32> {
-        Some(Candidates::near(self))
-    }
 }
 
 /// Why a search through the forest ended.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
-    /// The effort was met.
+    /// The goal was met.
     Enough,
     /// There are no more leaves.
     Exhausted,
+    /// As many entries were looked at as it was given.
+    GaveUp,
     /// The caller wanted it.
     Stopped,
 }
@@ -75,16 +60,16 @@ pub(crate) enum Ended {
 pub(crate) struct Progress {
     /// Leaves looked at, those that the filter rules out included.
     leaves: u64,
-    /// Entries of these leaves, and how many of them the filter admits.
-    pub(crate) entries: f64,
-    pub(crate) admitted: f64,
-    /// How many entries a predicate was asked of, and how many of them it admits.
+    /// Entries of these leaves, and how many of them the request admits.
+    entries: f64,
+    admitted: f64,
+    /// How many entries were asked about one by one, and how many of them the request admits.
     asked: f64,
     yes: f64,
     /// Entries with which more branches are opened.
     reached: f64,
-    /// The estimate of the last leaf that came out of the descent.
-    last: f32,
+    /// The least estimate of an entry that the request excludes.
+    excluded: f32,
     searched: Searched,
 }
 
@@ -95,14 +80,19 @@ struct Next<'t> {
     leaf: LeafRef<'t>,
 }
 
-/// One search through the forest, or a part of it.
+/// One search through the forest.
 pub(crate) struct Traversal<'a, 't> {
     target: Target<'a, 't>,
     planted: Planted<'a, 't>,
     pending: &'a Pending,
     request: &'a Request<'a>,
     scratch: &'a mut Scratch,
-    most_leaves: u64,
+    asking: Asking<'a>,
+    ahead: Option<Next<'t>>,
+    /// Leaves whose centroids have been compared exactly, the nearest last.
+    measured: Vec<Next<'t>>,
+    /// The most by which the sketches of these were wrong.
+    noise: f32,
 }
 
 impl<'a, 't> Traversal<'a, 't> {
@@ -116,82 +106,102 @@ impl<'a, 't> Traversal<'a, 't> {
     ) -> Self {
         let record = target.record;
         scratch.descent.begin(Order::Score, record.trees().map(|(tree, record)| (tree, *record)));
-        scratch.progress = Progress::default();
+        scratch.progress = Progress { excluded: f32::INFINITY, ..Progress::default() };
+        scratch.left_out.clear();
+        scratch.leaves.clear();
         if let Some(allowed) = request.filter.allowed {
             // Much more than the entries that will be looked at; all of them if that is less.
             let entries = record.indexed.min(1 << 15);
             scratch.mask.begin(allowed, entries);
         }
-        Self::go_on(target, planted, pending, request, scratch)
+        Self {
+            target,
+            planted,
+            pending,
+            request,
+            scratch,
+            asking: Asking::new(request),
+            ahead: None,
+            measured: Vec::new(),
+            noise: 0.0,
+        }
     }
 
-    /// Goes on with the search that `scratch` holds.
-    pub(crate) fn go_on(
-        target: Target<'a, 't>,
-        planted: Planted<'a, 't>,
-        pending: &'a Pending,
-        request: &'a Request<'a>,
-        scratch: &'a mut Scratch,
-    ) -> Self {
-        let most_leaves = target.record.trees().map(|(_, tree)| u64::from(tree.next_leaf)).sum();
-        Self { target, planted, pending, request, scratch, most_leaves }
-    }
-
-    /// Scans leaves until the effort is met and `is_full` says that enough has been found.
-    pub(crate) fn run<S: Sink>(
-        &mut self,
-        effort: &Effort,
-        sink: &mut S,
-        is_full: impl Fn(&mut S) -> bool,
-    ) -> Result<Ended> {
-        let mut ahead: Option<Next<'t>> = None;
+    /// Scans leaves until the goal is met, or more entries than `most` have been looked at.
+    pub(crate) fn run(&mut self, effort: &Effort, most: f64, candidates: &mut Candidates) -> Result<Ended> {
+        // A search of which the user says how long it is keeps what was best on the way, so that more never finds less.
+        let mut kept_at = if matches!(effort.goal, Goal::Admitted(_)) { 0.0 } else { f64::INFINITY };
         loop {
+            if !self.look_ahead()? {
+                return Ok(Ended::Exhausted);
+            }
             let Progress { entries, admitted, .. } = self.scratch.progress;
-            let upcoming = ahead.as_ref().map_or_else(|| self.upcoming(), |next| next.estimate);
-            if self.is_met(effort, sink, (entries, admitted), upcoming) && is_full(sink) {
+            let Some(next) = self.ahead.take() else { return Ok(Ended::Exhausted) };
+            if self.is_met(effort, candidates, (entries, admitted), next.estimate) {
                 return Ok(Ended::Enough);
             }
             if self.request.stop.is_due() {
                 return Ok(Ended::Stopped);
             }
-            self.widen(entries)?;
-            let Some(next) = ahead.take().map_or_else(|| self.next(), |next| Ok(Some(next)))? else {
-                return Ok(Ended::Exhausted);
-            };
+            if entries > most {
+                return Ok(Ended::GaveUp);
+            }
+            if entries >= kept_at {
+                candidates.keep_back();
+                kept_at = 2.0 * entries.max(1.0);
+            }
             // The leaf after it is on its way from memory while this one is scanned, if it will be scanned as far as is known.
             #[expect(clippy::cast_precision_loss, reason = "a leaf has few entries")]
-            let entries = entries + next.leaf.node.len as f64;
-            if self.request.filter.is_none() && !self.is_met(effort, sink, (entries, entries), next.estimate) {
-                self.widen(entries)?;
-                ahead = self.next()?;
+            let then = entries + next.leaf.node.len as f64;
+            let is_plain = self.request.filter.is_none();
+            let is_last = !is_plain || self.is_met(effort, candidates, (then, then), next.estimate);
+            if !is_last {
+                self.widen(then)?;
+                self.ahead = self.next()?;
             }
-            self.scan(next, ahead.as_ref().map_or(&[], |next| next.leaf.node.blocks), sink)?;
+            self.scan(next, candidates)?;
         }
     }
 
-    /// Whether the effort is met after so many entries, of which the filter admits so many.
-    fn is_met<S: Sink>(&self, effort: &Effort, sink: &S, (entries, admitted): (f64, f64), upcoming: f32) -> bool {
-        match sink.near().filter(|_| self.request.filter.is_none()) {
-            Some(near) => effort.is_assured(entries, || ease(self.target.items.of.metric, upcoming, near)),
-            None => effort.is_met(entries, admitted),
+    /// Whether the goal is met after so many entries, of which the request admits so many.
+    fn is_met(&self, effort: &Effort, candidates: &mut Candidates, (entries, admitted): (f64, f64), next: f32) -> bool {
+        match effort.goal {
+            Goal::Admitted(wanted) => admitted >= wanted && candidates.is_full(),
+            Goal::Entries(wanted) => entries >= wanted,
+            Goal::Confidence(wanted) => {
+                let part = if admitted < entries { (admitted / entries).powf(SMALLER) } else { 1.0 };
+                let (leaves, metric, k) = (&self.scratch.leaves, self.target.items.of.metric, self.request.k);
+                let farthest = leaves.farthest(metric, next, wanted * part);
+                farthest.is_some_and(|farthest| candidates.has_within(k, farthest))
+                    && leaves.confidence(metric, next, candidates.kth(k)) >= wanted * part
+            }
         }
     }
 
-    /// How far the next leaf is, by its sketch.
-    pub(crate) fn upcoming(&mut self) -> f32 {
-        let last = self.scratch.progress.last;
-        self.scratch.descent.upcoming().map_or(last, |met| met.estimate)
+    /// Finds the next leaf, and opens the branches that takes; `false` if there is none.
+    pub(crate) fn look_ahead(&mut self) -> Result<bool> {
+        if self.ahead.is_none() {
+            self.widen(self.scratch.progress.entries)?;
+            self.ahead = self.next()?;
+        }
+        Ok(self.ahead.is_some())
     }
 
-    /// Scans leaves as [`Traversal::run`] does with this budget, however little has been found then.
-    #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
-    pub(crate) fn spend<S: Sink>(&mut self, budget: usize, sink: &mut S) -> Result<()> {
-        while self.scratch.progress.entries < budget as f64 {
-            self.widen(self.entries())?;
-            let Some(leaf) = self.next()? else { break };
-            self.scan(leaf, &[], sink)?;
-        }
-        Ok(())
+    /// Scans the next leaf, if there is one.
+    pub(crate) fn step<S: Sink>(&mut self, sink: &mut S) -> Result<()> {
+        self.look_ahead()?;
+        self.ahead.take().map_or(Ok(()), |next| self.scan(next, sink))
+    }
+
+    /// The confidence with this score of the k-th candidate.
+    pub(crate) fn confidence(&self, kth: f32) -> f64 {
+        let next = self.ahead.as_ref().map_or(f32::INFINITY, |next| next.estimate);
+        self.scratch.leaves.confidence(self.target.items.of.metric, next, kth)
+    }
+
+    /// The least estimate of an entry that the request excludes; infinite if none was met.
+    pub(crate) fn excluded(&self) -> f32 {
+        self.scratch.progress.excluded
     }
 
     /// Opens the branches that so many entries call for.
@@ -211,9 +221,9 @@ impl<'a, 't> Traversal<'a, 't> {
         self.scratch.progress.entries
     }
 
-    /// Leaves looked at so far.
-    pub(crate) fn leaves(&self) -> u64 {
-        self.scratch.progress.leaves
+    /// How many of the entries looked at so far were left out, and looked nearer than this.
+    pub(crate) fn left_out_within(&self, estimate: f32) -> usize {
+        self.scratch.left_out.iter().filter(|left_out| **left_out < estimate).count()
     }
 
     /// What has been done so far.
@@ -226,62 +236,95 @@ impl<'a, 't> Traversal<'a, 't> {
     }
 
     /// The nearest leaf that has not been looked at.
+    ///
+    /// Leaves that lie close together, far from all others, are told apart by their centroids alone: a branch that holds them
+    /// and others has sketches that are too coarse.
     fn next(&mut self) -> Result<Option<Next<'t>>> {
-        let Scratch { descent, prepared, progress, .. } = &mut *self.scratch;
-        let Some(met) = descent.next_leaf(self.planted.nodes, prepared)? else { return Ok(None) };
-        let key = Key::leaf(self.target.items.of.index, met.tree, met.id);
-        // Where the next one is, is known by the time that this one has been scanned.
-        if let Some(upcoming) = descent.upcoming() {
-            self.planted.nodes.prefetch_leaf(upcoming.tree, upcoming.id);
+        loop {
+            let Scratch { descent, prepared, progress, .. } = &mut *self.scratch;
+            if let Some(nearest) = self.measured.last() {
+                let upcoming = descent.upcoming().map_or(f32::INFINITY, |met| met.estimate);
+                if nearest.estimate + self.noise <= upcoming {
+                    return Ok(self.measured.pop());
+                }
+            }
+            let Some(met) = descent.next_leaf(self.planted.nodes, prepared)? else { return Ok(self.measured.pop()) };
+            let key = Key::leaf(self.target.items.of.index, met.tree, met.id);
+            // Where the next one is, is known by the time that this one has been scanned.
+            if let Some(upcoming) = descent.upcoming() {
+                self.planted.nodes.prefetch_leaf(upcoming.tree, upcoming.id);
+            }
+            progress.leaves += 1;
+            let leaf = self.planted.nodes.leaf(met.tree, met.id)?;
+            if self.request.filter.allowed.is_none() {
+                leaf.prefetch();
+            }
+            let next = Next { estimate: met.estimate, key, leaf };
+            if !leaf.node.is_local {
+                return Ok(Some(next));
+            }
+            let estimate = prepared.distance_to_centroid(&leaf.node);
+            self.noise = self.noise.max((estimate - met.estimate).abs());
+            let place = self.measured.partition_point(|other| other.estimate > estimate);
+            self.measured.insert(place, Next { estimate, ..next });
         }
-        progress.leaves += 1;
-        progress.last = met.estimate;
-        if progress.leaves > self.most_leaves {
-            return Err(Error::corrupted(key, "this leaf or one of its like is reached on two ways"));
-        }
-        let leaf = self.planted.nodes.leaf(met.tree, met.id)?;
-        if self.request.filter.allowed.is_none() {
-            leaf.prefetch();
-        }
-        Ok(Some(Next { estimate: met.estimate, key, leaf }))
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "a leaf has few entries")]
-    fn scan<S: Sink>(&mut self, Next { key, leaf, .. }: Next<'t>, ahead: &[u8], sink: &mut S) -> Result<()> {
-        let Scratch { prepared, mask, estimates, progress, .. } = &mut *self.scratch;
+    fn scan<S: Sink>(&mut self, next: Next<'t>, sink: &mut S) -> Result<()> {
+        let len = next.leaf.node.len;
+        let ahead = self.ahead.as_ref().map_or(&[][..], |next| next.leaf.node.blocks);
+        let admitted = self.estimate(&next.leaf, ahead, sink.threshold());
+        let (asked, yes) = self.select(&next, sink)?;
+        let progress = &mut self.scratch.progress;
+        // What is asked about looks near; what is said of it goes for the rest of the leaf, and what was said so far for a leaf
+        // in which nothing looks near.
+        progress.asked += f64::from(asked);
+        progress.yes += f64::from(yes);
+        let part = match (asked, progress.asked > 0.0) {
+            (1.., _) => f64::from(yes) / f64::from(asked),
+            (0, true) => progress.yes / progress.asked,
+            (0, false) => 1.0,
+        };
+        #[expect(clippy::cast_precision_loss, reason = "a leaf has few entries")]
+        let (entries, admitted) = (len as f64, admitted as f64 * part);
+        progress.entries += entries;
+        progress.admitted += admitted;
+        self.scratch.leaves.push(self.target.items.of.metric, next.estimate, admitted);
+        Ok(())
+    }
+
+    /// Estimates the entries of a leaf that may be wanted; returns how many of all its entries the set of the filter admits.
+    fn estimate(&mut self, leaf: &LeafRef<'t>, ahead: &[u8], threshold: f32) -> usize {
+        let Scratch { prepared, mask, estimates, left_out, progress, .. } = &mut *self.scratch;
         let len = leaf.node.len;
         let (mut admitted, mut touched, mut allowed) = (len, len, None);
-        progress.entries += len as f64;
         if let Some(filter) = self.request.filter.allowed {
             mask.fill(leaf.set, filter);
-            if mask.admitted == 0 && !S::COUNTS_LEFT_OUT {
-                return Ok(());
-            }
-            if S::COUNTS_LEFT_OUT {
-                mask.touch();
-            }
-            let blocks = if S::COUNTS_LEFT_OUT { &mask.touching } else { &mask.words };
-            (admitted, touched, allowed) = (mask.admitted, mask.touched.min(len), Some(&blocks[..]));
+            mask.touch();
+            (admitted, touched, allowed) = (mask.admitted, mask.touched.min(len), Some(&mask.touching[..]));
         }
         progress.searched.leaves += 1;
         progress.searched.sketches += touched as u64;
         progress.searched.bytes += leaf.bytes_of(touched) as u64;
         estimates.clear();
-        let look = Look { allowed, threshold: sink.threshold(), ahead };
-        prepared.scan(&leaf.node, look, estimates);
-        if S::COUNTS_LEFT_OUT && allowed.is_some() {
-            // What is left out in the blocks that were scanned stands for all that is.
-            let each = (len - admitted) as f32 / touched.saturating_sub(admitted).max(1) as f32;
+        prepared.scan(&leaf.node, Look { allowed, threshold, ahead }, estimates);
+        if allowed.is_some() {
             estimates.retain(|found| {
                 let is_admitted = mask.admits(found.position as usize);
                 if !is_admitted {
-                    sink.leave_out(found.estimate, each);
+                    left_out.push(found.estimate);
                 }
                 is_admitted
             });
         }
-        let (request, pending) = (self.request, self.pending);
-        let predicate = request.filter.predicate.filter(|_| !S::COUNTS_LEFT_OUT);
+        admitted
+    }
+
+    /// Offers what was estimated and is admitted; returns how many entries were asked about, and how many of these are.
+    fn select<S: Sink>(&mut self, next: &Next<'t>, sink: &mut S) -> Result<(u32, u32)> {
+        let Scratch { estimates, left_out, progress, .. } = &mut *self.scratch;
+        let (request, pending, asking) = (self.request, self.pending, &self.asking);
+        let is_asking = !asking.is_none() || !pending.ids.is_empty();
         let (mut asked, mut yes) = (0u32, 0u32);
         // What was near enough when the scan began may be too far by now.
         let threshold = Cell::new(sink.threshold());
@@ -290,38 +333,26 @@ impl<'a, 't> Traversal<'a, 't> {
             !is_above
         });
         let positions = positions.map(|found| (found.position as usize, found.estimate));
-        let selected = leaf.set.select(positions, |id, estimate| {
-            if request.exclude.contains(&id) || pending.ids.contains(id) {
+        let selected = next.leaf.set.select(positions, |id, estimate| {
+            if request.exclude.contains(&id) {
+                progress.excluded = progress.excluded.min(estimate);
                 return;
             }
-            if let Some(predicate) = predicate {
-                let is_admitted = predicate(id);
+            if is_asking {
+                let is_admitted = !pending.ids.contains(id) && (asking.is_none() || asking.admits(id));
                 (asked, yes) = (asked + 1, yes + u32::from(is_admitted));
                 if !is_admitted {
+                    left_out.push(estimate);
                     return;
                 }
             }
             sink.offer(id, estimate);
             // What a predicate says of some goes for the leaf, and must not depend on what came before them.
-            if predicate.is_none() {
+            if !is_asking {
                 threshold.set(sink.threshold());
             }
         });
-        selected.ok_or_else(|| Error::corrupted(key, "a leaf has fewer ids than it says"))?;
-        if S::COUNTS_LEFT_OUT {
-            progress.admitted += len as f64;
-            return Ok(());
-        }
-        // A predicate is asked of entries that look near only; what it says of them goes for the rest of the leaf, and what it
-        // has said so far for a leaf in which nothing looks near.
-        progress.asked += f64::from(asked);
-        progress.yes += f64::from(yes);
-        let part = match (asked, progress.asked > 0.0) {
-            (1.., _) => f64::from(yes) / f64::from(asked),
-            (0, true) => progress.yes / progress.asked,
-            (0, false) => 1.0,
-        };
-        progress.admitted += admitted as f64 * part;
-        Ok(())
+        selected.ok_or_else(|| Error::corrupted(next.key, "a leaf has fewer ids than it says"))?;
+        Ok((asked, yes))
     }
 }

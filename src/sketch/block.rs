@@ -22,7 +22,7 @@ impl Sketches {
 
     /// The sketches of `points` (rows in work space) around `centroid`.
     pub(crate) fn of_points(space: &Space, layout: Layout, centroid: Vec<f32>, points: &[f32]) -> Self {
-        let mut sketches = Self::new(Frame::new(layout, centroid, points));
+        let mut sketches = Self::new(Frame::new(space, layout, centroid, points));
         for (i, point) in points.chunks_exact(layout.width).enumerate() {
             sketches.insert(i, space, point, None);
         }
@@ -31,7 +31,12 @@ impl Sketches {
 
     /// Takes the sketches out of a node.
     pub(crate) fn unpack(node: &NodeRef<'_>) -> Self {
-        let frame = Frame { layout: node.layout, centroid: node.centroid.to_vec(), steps: node.steps.to_vec() };
+        let frame = Frame {
+            layout: node.layout,
+            is_local: node.is_local,
+            centroid: node.centroid.to_vec(),
+            steps: node.steps.to_vec(),
+        };
         let (positions, code_bytes) = (node.layout.positions(), node.layout.code_bytes());
         let mut sketches = Self { frame, nibbles: vec![0; positions * node.len], factors: vec![NO_FACTORS; node.len] };
         let blocks = node.blocks.chunks_exact(node.layout.block_bytes());
@@ -88,6 +93,7 @@ impl Sketches {
         }
         Packed {
             layout: self.frame.layout,
+            is_local: self.frame.is_local,
             len: self.len(),
             centroid: self.frame.centroid.clone(),
             steps: self.frame.steps.clone(),

@@ -27,6 +27,9 @@ fn step_factors(bits: u8) -> &'static [f32] {
     }
 }
 
+/// How many times its entries' distance a centroid lies from the origin before its node gets tables of its own.
+const LOCAL_ABOVE: f32 = 4.0;
+
 /// The factors a and b of an entry, as they are stored.
 ///
 /// Half of an `f32` is enough: its error is 1 part in 256 at most, and a node's base holds what its entries have in common. On
@@ -65,6 +68,8 @@ pub(crate) fn branch_layout(metric: Metric, width: usize, bits: u8) -> Layout {
 #[derive(Clone, Debug)]
 pub(crate) struct Frame {
     pub(crate) layout: Layout,
+    /// See [`is_local`].
+    pub(crate) is_local: bool,
     pub(crate) centroid: Vec<f32>,
     /// Empty unless the code is [`Code::Grid`].
     pub(crate) steps: Vec<f32>,
@@ -72,9 +77,10 @@ pub(crate) struct Frame {
 
 impl Frame {
     /// A frame around `centroid`, with steps that suit the spread of `points` (rows in work space).
-    pub(crate) fn new(layout: Layout, centroid: Vec<f32>, points: &[f32]) -> Self {
+    pub(crate) fn new(space: &Space, layout: Layout, centroid: Vec<f32>, points: &[f32]) -> Self {
         let steps = if layout.code == Code::Grid { grid_steps(layout, &centroid, points) } else { Vec::new() };
-        Self { layout, centroid, steps }
+        let is_local = layout.code == Code::Rotated && is_local(space, &centroid, points);
+        Self { layout, is_local, centroid, steps }
     }
 
     /// Appends the nibbles of an entry, given by its point in work space and, for bits, by its item; returns its factors as
@@ -112,6 +118,9 @@ impl Frame {
         let centre = f32::from((1u8 << self.layout.bits) - 1) * 0.5;
         let of_codes = |x: &[f32]| matrix::plain_dot(level, codes, x) - centre * x.iter().sum::<f32>();
         let of_residual = |x: &[f32]| matrix::plain_dot(level, &residual, x);
+        if self.is_local {
+            return [squared, -2.0 * scale];
+        }
         let u_c = of_codes(centroid);
         if space.metric == Metric::DotProduct {
             let (u_m, r_m) = (of_codes(&space.rotated_origin), of_residual(&space.rotated_origin));
@@ -128,6 +137,24 @@ impl Frame {
             *code = (scaled + (top + 1.0) * 0.5).floor().clamp(0.0, top);
         }
     }
+}
+
+/// Whether the entries lie so close to their centroid, beside its distance from the origin, that tables of a whole query
+/// and factors that hold its products with the centroid would drown their differences.
+///
+/// Inner products have no such terms: their factors are differences already.
+fn is_local(space: &Space, centroid: &[f32], points: &[f32]) -> bool {
+    if space.metric == Metric::DotProduct {
+        return false;
+    }
+    let rows = points.chunks_exact(space.width);
+    let mut squares: Vec<f32> = rows.map(|row| matrix::squared_euclidean(space.level, row, centroid)).collect();
+    let middle = squares.len() / 2;
+    if middle >= squares.len() {
+        return false;
+    }
+    let (_, median, _) = squares.select_nth_unstable_by(middle, f32::total_cmp);
+    matrix::plain_dot(space.level, centroid, centroid) > LOCAL_ABOVE * LOCAL_ABOVE * *median
 }
 
 /// Leaves the codes of the step with the smallest angle between u and r in `codes`.

@@ -51,6 +51,9 @@ pub(crate) struct Prepared {
     /// For leaves with rotated codes or bits; made anew per node for grid codes.
     leaf: Tables,
     branch: Tables,
+    /// Of the node that is scanned, if that has its own.
+    local: Tables,
+    offset: Vec<f32>,
     /// Whether both are the same, and those of branches serve leaves.
     is_shared: bool,
     /// Values of the tables before they are rounded to bytes.
@@ -59,11 +62,20 @@ pub(crate) struct Prepared {
 
 impl Default for Prepared {
     fn default() -> Self {
-        let (leaf, branch) = (Tables::default(), Tables::default());
-        let (point, minus_origin, values) = (Vec::new(), Vec::new(), Vec::new());
-        let (is_dot, of_origin, squared_origin) = (false, 0.0, 0.0);
-        let (level, is_shared) = (level(), false);
-        Self { level, is_dot, point, minus_origin, of_origin, squared_origin, leaf, branch, is_shared, values }
+        Self {
+            level: level(),
+            is_dot: false,
+            point: Vec::new(),
+            minus_origin: Vec::new(),
+            of_origin: 0.0,
+            squared_origin: 0.0,
+            leaf: Tables::default(),
+            branch: Tables::default(),
+            local: Tables::default(),
+            offset: Vec::new(),
+            is_shared: false,
+            values: Vec::new(),
+        }
     }
 }
 
@@ -117,8 +129,17 @@ impl Prepared {
         if node.layout.code == Code::Grid {
             self.leaf.grid(self.level, &self.point, node, &mut self.values);
         }
+        if node.is_local {
+            self.offset.clear();
+            self.offset.extend(self.point.iter().zip(node.centroid).map(|(q, c)| q - c));
+            self.local.rotated(self.level, &self.offset, node.layout.bits, &mut self.values);
+        }
         let is_of_branches = node.layout.code == Code::Rotated && (node.level > 0 || self.is_shared);
-        let tables = if is_of_branches { &self.branch } else { &self.leaf };
+        let tables = match is_of_branches {
+            _ if node.is_local => &self.local,
+            true => &self.branch,
+            false => &self.leaf,
+        };
         if tables.bytes.len() != 16 * node.layout.positions() {
             return; // Not a node of this forest; the caller has checked layouts.
         }
@@ -137,10 +158,15 @@ impl Prepared {
         scan(self.level, &input, look.allowed, look.threshold, out);
     }
 
+    /// The squared distance of the query from the centroid of a node with rotated codes, not for inner products.
+    pub(crate) fn distance_to_centroid(&self, node: &NodeRef<'_>) -> f32 {
+        matrix::squared_euclidean(self.level, &self.point, node.centroid)
+    }
+
     /// The base of a node, and what its entries' factor a is multiplied by.
     fn base(&self, node: &NodeRef<'_>) -> (f32, f32) {
         match (node.layout.code, self.is_dot) {
-            (Code::Rotated, false) => (matrix::squared_euclidean(self.level, &self.point, node.centroid), 1.0),
+            (Code::Rotated, false) => (self.distance_to_centroid(node), 1.0),
             (Code::Rotated, true) => {
                 let product = matrix::dot(self.level, &self.point, node.centroid);
                 let squared = matrix::squared_euclidean(self.level, &self.minus_origin, node.centroid);

@@ -24,6 +24,7 @@ fn as_node(packed: &Packed, level: u8) -> NodeRef<'_> {
     NodeRef {
         level,
         layout: packed.layout,
+        is_local: packed.is_local,
         len: packed.len,
         weight: packed.len as u64,
         centroid: &packed.centroid,
@@ -98,7 +99,7 @@ fn correlation(metric: Metric, dims: usize, bits: u8, Lie { shift, away, length,
         _ => points[..width].iter().map(|x| x * part).collect(),
     };
     let layout = leaf_layout(metric, width, bits);
-    let mut sketches = Sketches::new(Frame::new(layout, centroid, &points));
+    let mut sketches = Sketches::new(Frame::new(&space, layout, centroid, &points));
     for (i, (point, item)) in points.chunks_exact(width).zip(entries).enumerate() {
         sketches.insert(i, &space, point, Some(item));
     }
@@ -166,6 +167,17 @@ fn a_centroid_far_from_the_origin_costs_little_precision() {
         for (bits, least) in [(1, 0.62), (2, 0.84), (4, 0.88)] {
             let found = correlation(metric, 128, bits, Lie { away: 10.0, ..PLAIN });
             assert!(found > least, "{metric}, {bits} bits: correlation {found}");
+        }
+    }
+}
+
+/// Entries that lie close together are told apart however far away they all are.
+#[test]
+fn a_node_far_away_is_estimated_as_precisely_as_one_at_the_origin() {
+    for away in [30.0, 100.0, 300.0] {
+        for (bits, least) in least(Metric::Euclidean) {
+            let found = correlation(Metric::Euclidean, 128, bits, Lie { away, ..PLAIN });
+            assert!(found > least - 0.05, "{away} times as far, {bits} bits: correlation {found}");
         }
     }
 }

@@ -20,6 +20,7 @@
 
 use super::nodes::Nodes;
 use super::queue::{Met, Queue};
+use super::seen::Seen;
 use crate::error::{Error, Result};
 use crate::format::Key;
 use crate::format::record::TreeRecord;
@@ -63,7 +64,7 @@ pub(crate) struct Descent {
     frontiers: Vec<Frontier>,
     height: usize,
     estimates: Vec<Estimate>,
-    most_branches: u64,
+    seen: Seen,
     goal: usize,
     /// Entries under opened branches for each entry of the goal.
     cover: usize,
@@ -79,7 +80,8 @@ impl Descent {
     /// Begins at the roots of these trees.
     pub(crate) fn begin(&mut self, order: Order, trees: impl Iterator<Item = (u8, TreeRecord)>) {
         self.is_by_distance = order == Order::Distance;
-        (self.height, self.most_branches, self.goal) = (0, 0, 1);
+        (self.height, self.goal) = (0, 1);
+        self.seen.clear();
         (self.branches, self.branch_sketches, self.bytes) = (0, 0, 0);
         self.above.clear();
         for frontier in &mut self.frontiers {
@@ -96,7 +98,6 @@ impl Descent {
             }
             let root = Met { estimate: 0.0, tree, id: record.root, parent: record.root };
             self.frontiers[height].queue.push(root);
-            self.most_branches += u64::from(record.next_branch);
         }
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small number")]
         let cover = (COVER * leaves.sqrt().sqrt()).ceil() as usize;
@@ -124,6 +125,10 @@ impl Descent {
     pub(crate) fn next_leaf(&mut self, nodes: &Nodes<'_>, prepared: &mut Prepared) -> Result<Option<Met>> {
         loop {
             if let Some(leaf) = self.pop_leaf() {
+                if !self.seen.note(leaf.tree, true, leaf.id) {
+                    let key = Key::leaf(nodes.of().index, leaf.tree, leaf.id);
+                    return Err(Error::corrupted(key, "this leaf is reached on two ways"));
+                }
                 return Ok(Some(leaf));
             }
             if self.frontiers.iter().all(|frontier| frontier.queue.is_empty()) {
@@ -176,10 +181,10 @@ impl Descent {
     fn open(&mut self, nodes: &Nodes<'_>, prepared: &mut Prepared, met: Met, height: usize) -> Result<usize> {
         let of = nodes.of();
         let corrupted = |what| Err(Error::corrupted(Key::branch(of.index, met.tree, met.id), what));
-        self.branches += 1;
-        if self.branches > self.most_branches {
-            return corrupted("this branch or one of its like is reached on two ways");
+        if !self.seen.note(met.tree, false, met.id) {
+            return corrupted("this branch is reached on two ways");
         }
+        self.branches += 1;
         let branch = nodes.branch(met.tree, met.id)?;
         // Heights fall by one with every step down, so that no chain of stored ids can lead in a circle.
         if usize::from(branch.node.level) != height {
@@ -200,6 +205,7 @@ impl Descent {
             let estimate = if has_norms { norm + 2.0 * found.estimate } else { found.estimate };
             queue.push(Met { estimate, tree: met.tree, id: *id, parent: met.id });
         }
-        Ok(usize::try_from(branch.node.weight).unwrap_or(usize::MAX).max(1))
+        // Each child has an entry, whatever the weights say: else none of them would ever be enough.
+        Ok(usize::try_from(branch.node.weight).unwrap_or(usize::MAX).max(branch.node.len).max(1))
     }
 }

@@ -1,10 +1,9 @@
 //! Branches over leaves: levels of groups of near centroids, up to one root.
 
 use crate::cluster::{Matrix, assign, kmeans, members, split};
+use crate::format::MAX_CHILDREN;
 use crate::kernel::Level;
 
-/// Children a branch has at most.
-pub(crate) const MAX_CHILDREN: usize = 128;
 /// Children a branch of a bulk build has on average: room to grow before it splits.
 const MEAN_CHILDREN: usize = 64;
 

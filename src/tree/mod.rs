@@ -25,3 +25,4 @@ pub(crate) mod nodes;
 pub(crate) mod plant;
 pub(crate) mod queue;
 pub(crate) mod route;
+pub(crate) mod seen;

@@ -84,6 +84,6 @@ pub(crate) fn known_node<'t>(db: Database, rtxn: &'t RoTxn<'_>, key: Key) -> Res
 }
 
 /// Refuses a node whose sketches the prepared tables do not fit.
-fn check_layout(key: Key, found: Layout, expected: Layout) -> Result<()> {
+pub(crate) fn check_layout(key: Key, found: Layout, expected: Layout) -> Result<()> {
     if found == expected { Ok(()) } else { Err(Error::corrupted(key, "a node of another layout than its forest")) }
 }

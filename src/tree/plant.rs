@@ -17,6 +17,10 @@ const ROWS_PER_CENTROID: usize = 64;
 /// Groups of usual data are smaller.
 const LARGE: usize = 4;
 
+/// How many times its share of the rows a leaf has that is divided, and how often: each round tells one scale from the next.
+const LARGE_LEAF: usize = 4;
+const MOST_SCALES: u64 = 16;
+
 /// About `leaves` leaf centroids for the rows of `sample_rows`, grouped under coarse centroids.
 ///
 /// Greedy descent of nested clusters loses recall (figures of the prototype that this design rests on), and so do centroids
@@ -57,7 +61,8 @@ pub(crate) fn plant(
         .collect::<Result<Vec<Matrix>>>()?;
     // Centroids are means, which minimise squared distances: this pass uses them under every metric.
     let mut router = Router::new(level, &fine);
-    router.refine(sample_rows);
+    let members = router.refine(sample_rows);
+    divide_large(level, &mut router, sample_rows, members, sample_rows.len().div_ceil(leaves.max(1)), seed);
     report(steps, steps)?;
     Ok(router.with_metric(metric))
 }
@@ -73,6 +78,29 @@ fn cut(level: Level, points: &Matrix, groups: Vec<Vec<u32>>, count: usize, seed:
         parts.into_iter().map(|part| part.into_iter().map(|i| rows[i as usize]).collect()).collect()
     };
     groups.into_iter().flat_map(cut).collect()
+}
+
+/// Puts several leaves in the place of each that has many times its share of the rows, again and again.
+///
+/// Where scales differ, k-means spends its centroids on what is far, and what is near is left to a few. Rows have to choose
+/// among the leaves that there will be in the end, for both copies: leaves that are cut later have none near them.
+fn divide_large(level: Level, router: &mut Router, rows: &Matrix, mut members: Vec<Vec<u32>>, share: usize, seed: u64) {
+    for round in 0..MOST_SCALES {
+        let is_large = |rows: &Vec<u32>| rows.len() > LARGE_LEAF * share;
+        if !members.iter().any(is_large) {
+            return;
+        }
+        let (before, leaves) = (router.leaves.len(), router.leaves.clone());
+        router.replace(|leaf| match members.get(leaf as usize).filter(|rows| is_large(rows)) {
+            Some(own) => subsampled_kmeans(level, &rows.gather(own), own.len().div_ceil(share), seed ^ round << 32),
+            None => leaves.gather(&[leaf]),
+        });
+        // Rows that coincide cannot be divided.
+        if router.leaves.len() == before {
+            return;
+        }
+        members = router.refine(rows);
+    }
 }
 
 fn subsampled_kmeans(level: Level, points: &Matrix, k: usize, seed: u64) -> Matrix {

@@ -24,7 +24,7 @@ const SOAR_LAMBDA: f32 = 1.0;
 /// No leaf: what stands in for the second leaf without spill.
 pub(crate) const NO_LEAF: u32 = u32::MAX;
 
-/// Leaf centroids in groups, each with the mean of its group.
+/// Leaf centroids in groups, each with the median of its group.
 #[derive(Debug)]
 pub(crate) struct Router {
     level: Level,
@@ -48,7 +48,8 @@ impl Router {
         let (mut coarse, mut leaves, mut starts) = (Matrix::new(width), Matrix::new(width), vec![0]);
         let mut leaf_panels = Vec::new();
         for group in groups.iter().filter(|group| group.len() > 0) {
-            coarse.push(&group.mean());
+            // A leaf far away must not move the others of its group out of reach.
+            coarse.push(&group.median());
             leaves.values.extend_from_slice(&group.values);
             leaf_panels.push(Panels::new(&group.values, width));
             starts.push(leaves.len());
@@ -71,20 +72,31 @@ impl Router {
         self
     }
 
-    /// One Lloyd pass over all leaves: every row goes to its nearest leaf, and centroids move to their rows' means.
-    pub(crate) fn refine(&mut self, points: &Matrix) {
+    /// One Lloyd pass over all leaves: every row goes to its nearest leaf, and centroids move to their rows' means. Returns
+    /// the rows of each leaf.
+    pub(crate) fn refine(&mut self, points: &Matrix) -> Vec<Vec<u32>> {
         let nearest: Vec<u32> = points
             .values
             .par_chunks(1024 * points.width)
             .flat_map_iter(|rows| self.nearest(rows, 1, REFINING_BEAM).into_iter().map(id_of))
             .collect();
-        update(points, &crate::cluster::members(&nearest, self.leaves.len()), &mut self.leaves);
-        let groups = self.starts.windows(2).map(|pair| (pair[0], pair[1]));
-        let groups = groups.map(|(start, end)| Matrix {
-            values: self.leaves.values[start * points.width..end * points.width].to_vec(),
-            width: points.width,
+        let members = crate::cluster::members(&nearest, self.leaves.len());
+        update(points, &members, &mut self.leaves);
+        let leaves = self.leaves.clone();
+        self.replace(|leaf| leaves.gather(&[leaf]));
+        members
+    }
+
+    /// Puts others in the place of each leaf.
+    pub(crate) fn replace(&mut self, others: impl Fn(u32) -> Matrix) {
+        let groups = self.starts.windows(2).map(|pair| {
+            let mut group = Matrix::new(self.leaves.width);
+            let leaves = (0u32..).skip(pair[0]).take(pair[1] - pair[0]);
+            leaves.for_each(|leaf| group.push(&others(leaf).values));
+            group
         });
-        *self = Self::new(self.level, &groups.collect::<Vec<_>>());
+        let groups: Vec<Matrix> = groups.collect();
+        *self = Self::new(self.level, &groups);
     }
 
     /// The first and second leaf of each row; the second is [`NO_LEAF`] without spill, or if there is one leaf only.

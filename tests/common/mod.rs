@@ -1,15 +1,17 @@
 //! What the integration tests share: environments, seeds, data, and a brute-force oracle in double precision.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub mod confined;
 pub mod raw;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
-use spinney::heed::{Env, EnvOpenOptions, RwTxn, WithoutTls};
+use spinney::heed::{Env, EnvFlags, EnvOpenOptions, RwTxn, WithoutTls};
 use spinney::roaring::RoaringBitmap;
 use spinney::{Database, Hit, Metric, Nns, Reader, Writer};
 use tempfile::TempDir;
@@ -81,11 +83,18 @@ impl Store {
     }
 }
 
-#[allow(unsafe_code)]
 pub fn open_env(path: &Path, map_size: usize) -> Env<WithoutTls> {
+    open_env_with(path, map_size, 2, EnvFlags::empty())
+}
+
+/// An environment with room for so many tables.
+#[allow(unsafe_code)]
+pub fn open_env_with(path: &Path, map_size: usize, tables: u32, flags: EnvFlags) -> Env<WithoutTls> {
     let mut options = EnvOpenOptions::new().read_txn_without_tls();
-    options.map_size(map_size).max_dbs(2);
-    // SAFETY: the folder belongs to one test, which changes its files through LMDB alone.
+    options.map_size(map_size).max_dbs(tables);
+    // SAFETY: no test relies on what these flags give up: a commit that outlives the machine.
+    unsafe { options.flags(flags) };
+    // SAFETY: the folder belongs to one test, which changes its files through LMDB alone while they are open.
     unsafe { options.open(path).unwrap() }
 }
 
@@ -324,4 +333,35 @@ pub fn is_long() -> bool {
 pub fn assert_sound(reader: &Reader<'_>, what: &str) {
     let found = reader.verify().unwrap().violations;
     assert!(found.is_empty(), "{what}: {} violations, among them {:?}", found.len(), &found[..found.len().min(5)]);
+}
+
+/// The folder that this process was started for by [`command`], if it was started by that.
+pub fn told() -> Option<PathBuf> {
+    std::env::var_os(TOLD).map(PathBuf::from)
+}
+
+const TOLD: &str = "SPINNEY_TEST_FOLDER";
+
+/// This test binary once more, to run one test in a process of its own: that finds the folder with [`told`].
+pub fn command(test: &str, folder: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(TOLD, folder);
+    command
+}
+
+/// Says something to the process that has started this one.
+pub fn say(what: &str) {
+    // libtest leaves the cursor behind the name of the test.
+    println!("\nother process: {what}");
+}
+
+/// Runs a process to its end, which must be a sound one, and returns what it has said.
+#[track_caller]
+pub fn run(mut command: Command) -> Vec<String> {
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let said = said.lines().filter_map(|line| line.strip_prefix("other process: ")).map(str::to_owned).collect();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {}, after it said {said:?}: {error}", output.status);
+    said
 }

@@ -165,7 +165,7 @@ fn pages_of_a_snapshot_do_not_see_what_is_committed() {
         let mut pages = question.apply(&other).pages(example(&question.what)).unwrap();
         for (i, expected) in expected.iter().enumerate() {
             let mut wtxn = store.env.write_txn().unwrap();
-            let writer = Writer::open(store.db, &wtxn, 0).unwrap();
+            let writer = Writer::open(&wtxn, store.db, 0).unwrap();
             for id in items.keys().skip(i).step_by(12) {
                 match rng.random::<bool>() {
                     true => drop(writer.del_item(&mut wtxn, *id).unwrap()),

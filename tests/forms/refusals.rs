@@ -10,7 +10,7 @@ const ALLOWED: [Metric; 4] = [Metric::Euclidean, Metric::Cosine, Metric::DotProd
 fn with_reader(metric: Metric, n: u32, check: impl Fn(&Reader<'_>)) {
     let store = Store::new();
     let mut wtxn = store.env.write_txn().unwrap();
-    let writer = Writer::open_or_create(store.db, &mut wtxn, 0, &IndexOptions::new(3, metric)).unwrap();
+    let writer = Writer::open_or_create(&mut wtxn, store.db, 0, &IndexOptions::new(3, metric)).unwrap();
     let row = |id: u32| match metric {
         Metric::Hamming => [id & 1, id >> 1 & 1, 1].map(|bit| bit as f32),
         // Item 1 is opposite to item 0.

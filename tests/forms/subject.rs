@@ -58,7 +58,7 @@ pub struct Subject<'e> {
 impl<'e> Subject<'e> {
     pub fn new(store: &'e Store, metric: Metric, dims: usize) -> Self {
         let mut wtxn = store.env.write_txn().unwrap();
-        let writer = Writer::open_or_create(store.db, &mut wtxn, 0, &IndexOptions::new(dims, metric)).unwrap();
+        let writer = Writer::open_or_create(&mut wtxn, store.db, 0, &IndexOptions::new(dims, metric)).unwrap();
         Self { wtxn, store, writer, metric, items: Items::new() }
     }
 

@@ -22,7 +22,7 @@ pub struct Case<'a> {
 impl<'a> Case<'a> {
     pub fn new(store: &'a Store, metric: Metric, rng: Rng) -> Self {
         let mut wtxn = store.env.write_txn().unwrap();
-        let writer = Writer::open_or_create(store.db, &mut wtxn, 3, &IndexOptions::new(DIMS, metric)).unwrap();
+        let writer = Writer::open_or_create(&mut wtxn, store.db, 3, &IndexOptions::new(DIMS, metric)).unwrap();
         Self { store, wtxn, writer, metric, items: Items::new(), rng }
     }
 

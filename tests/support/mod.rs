@@ -84,15 +84,13 @@ impl Raw {
     }
 
     pub fn content(self, rtxn: &RoTxn<'_>) -> Content {
-        let entries = self.0.iter(rtxn).unwrap().map(|entry| {
-            let (key, value) = entry.unwrap();
-            (key.to_vec(), value.to_vec())
-        });
-        Content(entries.collect())
+        // The mark of the database is no entry of an index, and differs from one to the other.
+        let of_indexes = self.0.iter(rtxn).unwrap().map(Result::unwrap).filter(|(key, _)| *key != [0, 0]);
+        Content(of_indexes.map(|(key, value)| (key.to_vec(), value.to_vec())).collect())
     }
 }
 
-/// Every key and value of the database.
+/// Every key and value of the indexes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Content(pub Vec<(Vec<u8>, Vec<u8>)>);
 

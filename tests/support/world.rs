@@ -57,7 +57,7 @@ fn items(version: u32) -> impl Iterator<Item = (u32, Vec<f32>)> {
 /// Writes version 0, and builds.
 pub fn create(env: &Env, db: Database) -> Writer {
     let mut wtxn = env.write_txn().unwrap();
-    let writer = Writer::open_or_create(db, &mut wtxn, 0, &IndexOptions::new(DIMS, Metric::Euclidean)).unwrap();
+    let writer = Writer::open_or_create(&mut wtxn, db, 0, &IndexOptions::new(DIMS, Metric::Euclidean)).unwrap();
     let (ids, rows): (Vec<u32>, Vec<Vec<f32>>) = items(0).unzip();
     writer.add_items(&mut wtxn, &ids, &rows.concat()).unwrap();
     build(&writer, &mut wtxn);

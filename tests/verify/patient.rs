@@ -152,7 +152,7 @@ impl Subject {
     }
 
     pub fn writer(&self, wtxn: &RwTxn<'_>) -> Writer {
-        Writer::open(self.store.db, wtxn, 0).unwrap()
+        Writer::open(wtxn, self.store.db, 0).unwrap()
     }
 }
 

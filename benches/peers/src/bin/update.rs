@@ -171,7 +171,7 @@ fn open(name: &str, rows: &Rows, env: &Env<WithoutTls>) -> Result<Box<dyn Index>
         ("spinney", _) => {
             let db = spinney::Database::open_or_create(env)?;
             let mut wtxn = env.write_txn()?;
-            let writer = spinney::Writer::open_or_create(db, &mut wtxn, 0, &IndexOptions::new(dims, rows.metric))?;
+            let writer = spinney::Writer::open_or_create(&mut wtxn, db, 0, &IndexOptions::new(dims, rows.metric))?;
             wtxn.commit()?;
             Box::new(Spinney(writer))
         }

@@ -56,7 +56,7 @@ pub fn spinney(folder: &Path, items: &Rows) -> Result<spinney::Reader<'static>> 
         let start = Instant::now();
         let mut wtxn = env.write_txn()?;
         let options = IndexOptions::new(items.dims, items.metric);
-        let writer = spinney::Writer::open_or_create(db, &mut wtxn, 0, &options)?;
+        let writer = spinney::Writer::open_or_create(&mut wtxn, db, 0, &options)?;
         for (id, row) in (0..).zip(items.iter()) {
             writer.add_item(&mut wtxn, id, row)?;
         }

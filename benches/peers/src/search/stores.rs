@@ -65,7 +65,7 @@ fn spinney(job: &Job, name: &str, aims: bool) -> Result<()> {
     let db = spinney::Database::open_or_create(&env)?;
     let mut wtxn = env.write_txn()?;
     let options = IndexOptions::new(job.dims, job.metric);
-    let writer = spinney::Writer::open_or_create(db, &mut wtxn, 0, &options)?;
+    let writer = spinney::Writer::open_or_create(&mut wtxn, db, 0, &options)?;
     for (id, row) in (0..).zip(job.items.iter()) {
         writer.add_item(&mut wtxn, id, row)?;
     }

@@ -1,0 +1,142 @@
+//! When a search may end: not after so many entries, but when the leaves that are left are too far for its hits.
+//!
+//! Items lie in the leaves whose centroids are nearest to them. With D the squared distance from the query to the next
+//! centroid, D_1 that to the nearest one, and d_k that to the k-th candidate, a leaf can hold a nearer item only if the item
+//! lies towards it by the *margin* (D - D_1) / d_k. The *confidence* of a search is
+//!
+//! ```text
+//! confidence = entries (1 + (D - D_1) / (d_k + D_1 / 32))^4
+//! ```
+//!
+//! Leaves much nearer than the k-th candidate are left out of both: one that lies around a cluster has scanned all of it and
+//! may know little of what lies beyond. Inner products have no such geometry, so that their confidence is the entries alone.
+//!
+//! The margin has no unit and holds at every scale: for tight clusters, far queries, any k, and what a filter leaves. A
+//! calibration measures which confidence reaches which recall. Trials: docs/trials.md, "stop rule".
+//!
+//! Ending each query by itself follows Li et al., Improving approximate nearest neighbor search through learned adaptive
+//! early termination, SIGMOD 2020.
+
+use crate::metric::Metric;
+
+/// What the sketches of centroids leave open of their distance, as a part of the nearest one's.
+const RESOLUTION: f64 = 1.0 / 32.0;
+/// The power of the margin.
+const POWER: i32 = 4;
+
+/// Leaves count from this part of the squared distance of the k-th candidate on.
+const SHELL: f64 = 0.25;
+
+/// The leaves that a search has scanned, and the next one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Leaves {
+    /// The square of the score of each that has entries, and the entries of all before it.
+    scanned: Vec<(f64, f64)>,
+    entries: f64,
+}
+
+impl Leaves {
+    pub(crate) fn clear(&mut self) {
+        self.scanned.clear();
+        self.entries = 0.0;
+    }
+
+    /// Takes in a leaf with so many entries that count.
+    pub(crate) fn push(&mut self, metric: Metric, score: f32, entries: f64) {
+        if entries > 0.0 {
+            // Branches that are opened late may bring leaves that are nearer than those before.
+            self.scanned.push((square(metric, score), self.entries));
+            self.entries += entries;
+        }
+    }
+
+    /// The confidence of a search with this score of the next leaf and of its k-th candidate; 0 if it has fewer.
+    pub(crate) fn confidence(&self, metric: Metric, next: f32, kth: f32) -> f64 {
+        if !kth.is_finite() {
+            return 0.0;
+        }
+        if metric == Metric::DotProduct {
+            return self.entries;
+        }
+        let kth = square(metric, kth);
+        let Some(shell) = self.scanned.iter().find(|(leaf, _)| *leaf >= SHELL * kth) else { return 0.0 };
+        let (first, before) = *shell;
+        (self.entries - before) * factor(first, square(metric, next), kth)
+    }
+
+    /// A score of the k-th candidate beyond which the confidence is less than `wanted`; none if it is so for all.
+    pub(crate) fn farthest(&self, metric: Metric, next: f32, wanted: f64) -> Option<f32> {
+        let root = (wanted / self.entries).sqrt().sqrt();
+        if root.is_nan() || root == f64::INFINITY {
+            return None;
+        }
+        if root <= 1.0 {
+            return Some(f32::MAX);
+        }
+        if metric == Metric::DotProduct {
+            return None;
+        }
+        let first = self.scanned.first()?.0;
+        let square = (square(metric, next) - first) / (root - 1.0) - first * RESOLUTION;
+        // Rounding must not leave out what is just enough.
+        let farthest = if metric == Metric::Manhattan { square.sqrt() } else { square } * (1.0 + 1e-6);
+        #[expect(clippy::cast_possible_truncation, reason = "bounded by the largest float")]
+        let farthest = farthest.min(f64::from(f32::MAX)) as f32;
+        (square >= 0.0).then_some(farthest)
+    }
+}
+
+/// The square of the distance that a score stands for; estimates of what is very near may be less than zero.
+fn square(metric: Metric, score: f32) -> f64 {
+    let score = f64::from(score).max(0.0);
+    if metric == Metric::Manhattan { score * score } else { score }
+}
+
+/// (1 + margin)^4.
+fn factor(first: f64, next: f64, kth: f64) -> f64 {
+    let margin = (next - first) / (kth + first * RESOLUTION);
+    (1.0 + if margin.is_nan() { 0.0 } else { margin.max(0.0) }).powi(POWER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn no_farther_candidate_gives_the_confidence(
+            metric in prop::sample::select(Metric::ALL.to_vec()),
+            leaves in prop::collection::vec((0.0f32..10.0, 0u8..200), 1..10),
+            beyond in 0.0f32..10.0,
+            wanted in 1.0f64..1e6,
+            kth in 0.001f32..10.0,
+        ) {
+            let mut scanned = Leaves::default();
+            let mut leaves = leaves;
+            leaves.sort_by(|a, b| a.0.total_cmp(&b.0));
+            leaves.iter().for_each(|(score, entries)| scanned.push(metric, *score, f64::from(*entries)));
+            let next = leaves.last().unwrap().0 + beyond;
+            let has = scanned.confidence(metric, next, kth);
+            let farthest = scanned.farthest(metric, next, wanted);
+            prop_assert!(has < wanted || farthest.is_some_and(|farthest| kth <= farthest), "{:?} {}", farthest, has);
+        }
+    }
+
+    #[test]
+    fn confidence_rises_with_the_margin_and_counts_from_where_the_candidates_are() {
+        let of = |leaves: &[(f32, f64)], next, kth| {
+            let mut scanned = Leaves::default();
+            leaves.iter().for_each(|(score, entries)| scanned.push(Metric::Euclidean, *score, *entries));
+            scanned.confidence(Metric::Euclidean, next, kth)
+        };
+        assert_eq!(of(&[(1.0, 100.0)], 3.0, f32::INFINITY), 0.0);
+        assert_eq!(of(&[], 3.0, 1.0), 0.0);
+        assert!(of(&[(1.0, 100.0)], 3.0, -0.1) > of(&[(1.0, 100.0)], 3.0, 0.5));
+        assert!(of(&[(1.0, 100.0)], 4.0, 1.0) > of(&[(1.0, 100.0)], 3.0, 1.0));
+        assert_eq!(of(&[(1.0, 100.0)], f32::NAN, 1.0), 100.0);
+        // A thousand entries of a tight cluster around the query say nothing about what lies a hundred times as far.
+        assert_eq!(of(&[(1.0, 1_000.0), (9_000.0, 100.0)], 9_000.0, 10_000.0), 100.0);
+        assert_eq!(of(&[(1.0, 1_000.0)], 9_000.0, 10_000.0), 0.0);
+    }
+}
