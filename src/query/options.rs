@@ -128,13 +128,14 @@ impl<'a, O> Nns<'a, O> {
     /// The part of the true neighbours to be found, on average over queries like those that the index was calibrated with:
     /// above 0, and at most 1, which compares every item exactly. The default is 0.95.
     ///
-    /// A bulk build measures on its own items, against exact search, what effort reaches which recall for 1, 10 and 100
-    /// neighbours; later builds look again at a few items and correct it. A search for up to 100 neighbours at a target of
-    /// up to .995 ends when its hits are near beside the leaves that are left, so that queries whose neighbours lie close
-    /// together take less than others (not page by page, nor where a filter leaves out what is near).
-    /// [`Writer::calibrate`](crate::Writer::calibrate) measures on queries of yours instead. Under the Hamming metric, and
-    /// in an index of fewer than a thousand items, a bulk build does not measure; later builds correct the effort all the
-    /// same.
+    /// A build measures on some of the items, against exact search, what reaches which recall for 1, 10, 100 and 1,000
+    /// neighbours (an eighth of the items at most); later builds look again at a few items and correct it, and measure again
+    /// when a third has changed. A search ends when its hits are near beside the leaves that are left, so that queries whose
+    /// neighbours lie close together take less than others. Where the forest was found not to reach the target, and for more
+    /// than an eighth of the items, all items are compared:
+    /// [`Searched::is_out_of_reach`](crate::Searched::is_out_of_reach) tells the first.
+    /// [`Writer::calibrate`](crate::Writer::calibrate) measures on queries of yours instead. An index of up to a thousand
+    /// items is always compared whole.
     ///
     /// ```
     #[doc = include_str!("example.txt")]
@@ -162,10 +163,9 @@ impl<'a, O> Nns<'a, O> {
         self
     }
 
-    /// How many vectors are compared exactly, as a multiple of `k` (at least 1); with a filter, of as many as are nearer than the
-    /// last hit, admitted or not; of pages, of all hits so far. The default is what the recall aimed at
-    /// needs; with [`search_k`](Self::search_k) it depends on the bits of the sketches: 8 for 1 bit, 4 for 2, 3 for 4, and 14
-    /// more than `k` at least.
+    /// How many vectors are compared exactly, as a multiple of `k` (at least 1); of pages, of all hits so far. The default is what the recall aimed at
+    /// needs; with [`search_k`](Self::search_k) it is at least 8 for sketches of 1 bit, 4 for 2 and 3 for 4, and 14 vectors more
+    /// than `k`.
     ///
     /// ```
     #[doc = include_str!("example.txt")]

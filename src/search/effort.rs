@@ -19,6 +19,9 @@ const UNMEASURED_CONFIDENCE: f64 = 20.0;
 /// Candidates to compare for each neighbour where nothing was measured, by bits of a sketch.
 const OVERSAMPLING: [(u8, f64); 3] = [(1, 8.0), (2, 4.0), (4, 3.0)];
 
+/// Candidates beyond the neighbours that a search of a chosen length compares at least.
+const LEAST_MORE: usize = 14;
+
 /// When a search has looked at enough.
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub(crate) enum Goal {
@@ -57,7 +60,7 @@ impl Effort {
         let times = |factor: f64| (request.k as f64 * factor).ceil() as usize;
         let rerank = match (request.oversampling, request.search_k) {
             (Some(factor), _) => times(f64::from(factor)),
-            (None, Some(_)) => times(plain).max(usual.rerank),
+            (None, Some(_)) => times(plain).max(usual.rerank).max(request.k.saturating_add(LEAST_MORE)),
             (None, None) => usual.rerank,
         };
         let copies = f64::from(record.trees) * f64::from(1 + record.spill);
@@ -129,8 +132,7 @@ fn measured(calibration: &Calibration, k: usize, recall: f64) -> Option<[f64; 3]
     let largest = *ks.last()?;
     let missed = |recall: f64| -(1.0 - recall).max(1e-6).ln();
     let of_recalls = Line::through(&CALIBRATED_RECALLS.map(missed), missed(recall.max(CALIBRATED_RECALLS[0])));
-    let logarithms: Vec<f64> = ks.iter().map(|k| (*k as f64).ln()).collect();
-    let of_ks = Line::through(&logarithms, (k.clamp(1, largest) as f64).ln());
+    let of_ks = Line::through(&ks.map(|k| (k as f64).ln()), (k.clamp(1, largest) as f64).ln());
     let at = |value: fn(&OperatingPoint) -> f64| {
         of_ks.at(|k| of_recalls.at(|recall| value(&calibration.points[k][recall]).max(1.0).ln())).exp()
     };
