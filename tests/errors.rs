@@ -36,6 +36,10 @@ fn raised_by_queries(store: &Store, wtxn: &RwTxn<'_>) -> Vec<(Error, Vec<&'stati
             floats.nns(1).exact().search_k(100).by_vector(&[1.0; 3]).unwrap_err(),
             vec!["search_k does not go together with exact", "misses none", "leave out one"],
         ),
+        (
+            floats.nns(1).try_filter_fn(|_| Err("the table is closed")).by_vector(&[1.0; 3]).unwrap_err(),
+            vec!["given to the search has failed", "the table is closed", "search again"],
+        ),
     ]
 }
 
@@ -122,7 +126,7 @@ fn raised_by_storage() -> Vec<(Error, Vec<&'static str>)> {
     let env = unsafe { options.map_size(1 << 20).open(dir.path()).unwrap() };
     vec![
         (corrupted, vec!["item 9 of index 0", "damaged", "`Reader::verify`", "`Writer::repair`", "backup"]),
-        (newer, vec!["format version 9", "up to 1", "update the program"]),
+        (newer, vec!["format version 9", "up to 2", "update the program"]),
         (full.unwrap_err(), vec!["map is full", "cannot be committed", "enlarge the map", "run the transaction again"]),
         (
             Database::open_or_create(&env).unwrap_err(),
