@@ -64,7 +64,7 @@ pub(crate) fn plant(
     // Centroids are means, which minimise squared distances: this pass uses them under every metric.
     let mut router = Router::new(level, &fine);
     let members = router.refine(sample_rows);
-    divide_large(level, &mut router, sample_rows, &members, sample_rows.len().div_ceil(leaves.max(1)), seed);
+    divide_large(level, &mut router, sample_rows, &members, (leaves.max(1), coarse_len), seed);
     report(steps, steps)?;
     Ok(router.with_metric(metric))
 }
@@ -86,13 +86,21 @@ fn cut(level: Level, points: &Matrix, groups: Vec<Vec<u32>>, count: usize, seed:
 ///
 /// Where scales differ, k-means spends its centroids on what is far, and what is near is left to a few. Rows have to choose
 /// among the leaves that there will be in the end, for both copies: leaves that are cut later have none near them.
-fn divide_large(level: Level, router: &mut Router, rows: &Matrix, members: &[Vec<u32>], share: usize, seed: u64) {
+fn divide_large(
+    level: Level,
+    router: &mut Router,
+    rows: &Matrix,
+    members: &[Vec<u32>],
+    (leaves, groups): (usize, usize),
+    seed: u64,
+) {
+    let share = rows.len().div_ceil(leaves);
     let is_large = |rows: &&Vec<u32>| rows.len() > LARGE_LEAF * share;
     if members.iter().any(|rows| is_large(&rows)) {
-        let leaves = router.leaves.clone();
-        router.replace(|leaf| match members.get(leaf as usize).filter(is_large) {
+        let before = router.leaves.clone();
+        router.replace(LARGE * leaves / groups, |leaf| match members.get(leaf as usize).filter(is_large) {
             Some(own) => divide(level, rows, own, share, seed ^ u64::from(leaf) << 32),
-            None => leaves.gather(&[leaf]),
+            None => before.gather(&[leaf]),
         });
         router.refine(rows);
     }
@@ -166,7 +174,7 @@ mod tests {
             let largest = router.starts.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
             assert!(largest <= LARGE * LEAVES / COARSE + 1, "{family}: a group of {largest} of {LEAVES} leaves");
             let (groups, leaves) = (router.starts.len() - 1, router.leaves.len());
-            assert!(groups <= 2 * COARSE && leaves <= LEAVES + groups, "{family}: {groups} groups, {leaves} leaves");
+            assert!(groups <= 2 * COARSE && leaves <= 2 * LEAVES, "{family}: {groups} groups, {leaves} leaves");
         }
     }
 }
