@@ -28,8 +28,9 @@ const GAIN: f64 = 0.125;
 /// The same for all probes of one build together, and the most by which one build multiplies the effort.
 const MOST_GAIN: f64 = 2.0;
 const MOST_STEP: f64 = 1.25;
-/// The correction is within these bounds, in 1,024ths.
-const CORRECTIONS: std::ops::RangeInclusive<f64> = 64.0..=16_384.0;
+/// The correction is within these bounds, in 1,024ths. What was measured is never lowered: it holds for more than the recall that
+/// probes look at.
+const CORRECTIONS: std::ops::RangeInclusive<f64> = 1_024.0..=16_384.0;
 
 /// A forest as it is stored, without the items that changed since.
 struct Stored<'a, 't> {
@@ -75,9 +76,7 @@ pub(crate) fn corrected(
     #[expect(clippy::cast_precision_loss, reason = "at most some dozens")]
     let (count, sum) = (lacking.len() as f64, lacking.iter().sum::<f64>());
     let step = (1.0 + (GAIN * count).min(MOST_GAIN) * sum / count).clamp(1.0 / MOST_STEP, MOST_STEP);
-    // What the user's queries need is not for items to lower.
-    let least = if record.calibration.is_of_queries == 1 { f64::from(NO_CORRECTION) } else { *CORRECTIONS.start() };
-    let moved = (f64::from(correction) * step).clamp(least, *CORRECTIONS.end());
+    let moved = (f64::from(correction) * step).clamp(*CORRECTIONS.start(), *CORRECTIONS.end());
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within bounds")]
     Ok(if moved.is_finite() { moved.round() as u32 } else { NO_CORRECTION })
 }

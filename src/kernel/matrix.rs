@@ -39,6 +39,11 @@ pub(crate) fn squared_euclidean(level: Level, a: &[f32], b: &[f32]) -> f32 {
     dispatch!(level, simd => pair_with(simd, SquaredDifference, a, b))
 }
 
+/// `sum |a_i - b_i|` in single precision.
+pub(crate) fn manhattan(level: Level, a: &[f32], b: &[f32]) -> f32 {
+    dispatch!(level, simd => pair_with(simd, AbsoluteDifference, a, b))
+}
+
 /// Adds a row to sums in double precision: the same bits at every level.
 pub(crate) fn add_to(level: Level, sums: &mut [f64], row: &[f32]) {
     dispatch!(level, simd => add_to_with(simd, sums, row));

@@ -346,9 +346,9 @@ fn quantile<T: Copy>(sorted: &[T], part: f64) -> Option<T> {
     sorted.get(place.max(1) - 1).copied()
 }
 
-/// Whether an item has to be found by its own vector by a search that aims at this recall.
-fn has_to_find_itself(recall: f64) -> bool {
-    recall >= f64::from(DEFAULT_RECALL) - f64::from(f32::EPSILON)
+/// The part of all items that searches which aim at this recall have to find by their own vectors.
+fn found_by_itself(recall: f64) -> f64 {
+    if recall >= f64::from(DEFAULT_RECALL) - f64::from(f32::EPSILON) { FOUND_BY_ITSELF } else { recall }
 }
 
 /// The confidence for each number of neighbours and recall, a part of what may be missed left to comparisons.
@@ -359,7 +359,6 @@ pub(crate) fn goals(all: &[Confidences]) -> Goals {
         numbers
     };
     let own = sorted(all.iter().map(|query| query.own).collect());
-    let own = quantile(&own, FOUND_BY_ITSELF).unwrap_or(0.0);
     let goal = |of_k: usize| {
         let numbers = all.iter().filter_map(|query| query.of_ks.get(of_k)).flatten().copied();
         let numbers = sorted(numbers.collect());
@@ -368,9 +367,9 @@ pub(crate) fn goals(all: &[Confidences]) -> Goals {
             let least = quantile(&numbers, part).unwrap_or(f32::INFINITY);
             // A search that ends with it has not scanned the leaf before which it had it.
             // As few queries tell little of what is so rare. More neighbours take more anyway.
-            let own = if of_k == 0 { own * OWN_LEEWAY } else { own };
-            let least = if has_to_find_itself(recall) { least.max(own) } else { least };
-            f64::from(least.next_up())
+            let leeway = if of_k == 0 && found_by_itself(recall) > recall { OWN_LEEWAY } else { 1.0 };
+            let own = quantile(&own, found_by_itself(recall)).unwrap_or(0.0) * leeway;
+            f64::from(least.max(own).next_up())
         })
     };
     (0..ks).map(goal).collect()
@@ -394,7 +393,7 @@ pub(crate) fn fit(goals: &Goals, all: &[Vec<Vec<Reached>>], items: u64, is_of_qu
             ranks.sort_unstable();
             let mut own_ranks: Vec<u32> = reached().map(|reached| reached.own_rank).collect();
             own_ranks.sort_unstable();
-            let own = quantile(&own_ranks, FOUND_BY_ITSELF).filter(|_| has_to_find_itself(recall)).unwrap_or(0);
+            let own = quantile(&own_ranks, found_by_itself(recall)).unwrap_or(0);
             let last = quantile(&ranks, recall).map_or(UNSEEN, |last| last.max(own));
             *point = OperatingPoint::OUT_OF_REACH;
             if confidence.is_finite() && last != UNSEEN {

@@ -121,7 +121,11 @@ fn least_confidence(k: usize, recall: f64, record: &Record) -> f64 {
     // What is missed is about as rare as the confidence is large.
     let strictness = (1.0 - f64::from(DEFAULT_RECALL)) / (1.0 - recall).max(1e-3);
     let times = if record.metric() == Metric::DotProduct { WITHOUT_MARGIN } else { 1.0 };
-    times * LEAST_CONFIDENCE * (copies * record.indexed as f64).sqrt() * (k as f64).powf(0.2) * strictness.sqrt()
+    times
+        * LEAST_CONFIDENCE
+        * (copies * record.indexed as f64).sqrt()
+        * (k as f64).powf(0.2)
+        * strictness.max(1.0).sqrt()
 }
 
 /// Straight lines between what was measured, in the logarithms of k, of what is missed, and of confidence, comparisons and

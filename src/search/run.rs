@@ -131,7 +131,7 @@ impl<'t> Run<'_, 't> {
             let mut candidates = std::mem::take(&mut scratch.candidates);
             let mut done = self.scan((planted, pending), scratch, (effort, admitted), &mut candidates);
             if matches!(done, Ok(Done::Against)) {
-                let deep = self.deep(admitted);
+                let deep = self.deep(admitted, pending);
                 done = deep.map_or(Ok(Done::CompareAll), |deep| {
                     self.scan((planted, pending), scratch, (deep, admitted), &mut candidates)
                 });
@@ -159,9 +159,11 @@ impl<'t> Run<'_, 't> {
         candidates: &mut Candidates,
     ) -> Result<Done> {
         let record = self.target.record;
+        // Entries that are no longer true are left out as a filter leaves out what it does not admit.
+        let all = record.items.saturating_add(pending.ids.len()).max(1);
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-        let part = admitted as f64 / record.items.max(1) as f64;
-        let is_filtered = !self.request.filter.is_none() && self.request.search_k.is_none();
+        let part = admitted as f64 / all as f64;
+        let is_filtered = (part < 1.0 || !self.request.filter.is_none()) && self.request.search_k.is_none();
         let costs = Costs::new(record, self.target.items.of, admitted);
         let most = if is_filtered { costs.entries_for(part) } else { f64::INFINITY };
         candidates.begin(effort.rerank);
@@ -186,9 +188,10 @@ impl<'t> Run<'_, 't> {
 
     /// The effort of a search whose filter leaves out what is near the query: that for the nearest of all items, as many as it
     /// wants and are left out. None if comparing all takes less.
-    fn deep(&self, admitted: u64) -> Option<Effort> {
+    fn deep(&self, admitted: u64, pending: &Pending) -> Option<Effort> {
         let record = self.target.record;
-        let left_out = usize::try_from(record.items.saturating_sub(admitted)).unwrap_or(usize::MAX);
+        let left_out = record.items.saturating_sub(admitted).saturating_add(pending.ids.len());
+        let left_out = usize::try_from(left_out).unwrap_or(usize::MAX);
         let rank = self.request.k.saturating_add(left_out);
         let deep = Effort::for_rank(rank, self.request, record);
         let costs = Costs::new(record, self.target.items.of, admitted);

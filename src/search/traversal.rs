@@ -23,7 +23,7 @@ const LEAD: f64 = 512.0;
 const STEP: f64 = 1.125;
 /// The power of the part of the entries that is admitted with which the confidence that is wanted falls: a filter makes the
 /// index smaller. Trials: docs/trials.md, "filters".
-const SMALLER: f64 = 0.75;
+const SMALLER: f64 = 0.5;
 
 /// What takes the estimates of entries that the request admits.
 pub(crate) trait Sink {
@@ -169,7 +169,8 @@ impl<'a, 't> Traversal<'a, 't> {
             Goal::Admitted(wanted) => admitted >= wanted && candidates.is_full(),
             Goal::Entries(wanted) => entries >= wanted,
             Goal::Confidence(wanted) => {
-                let part = if admitted < entries { (admitted / entries).powf(SMALLER) } else { 1.0 };
+                let is_filtered = admitted < entries && !self.request.filter.is_none();
+                let part = if is_filtered { (admitted / entries).powf(SMALLER) } else { 1.0 };
                 let (leaves, metric, k) = (&self.scratch.leaves, self.target.items.of.metric, self.request.k);
                 let farthest = leaves.farthest(metric, next, wanted * part);
                 farthest.is_some_and(|farthest| candidates.has_within(k, farthest))
@@ -260,10 +261,7 @@ impl<'a, 't> Traversal<'a, 't> {
                 leaf.prefetch();
             }
             let next = Next { estimate: met.estimate, key, leaf };
-            if !leaf.node.is_local {
-                return Ok(Some(next));
-            }
-            let estimate = prepared.distance_to_centroid(&leaf.node);
+            let Some(estimate) = prepared.distance_to_centroid(&leaf.node) else { return Ok(Some(next)) };
             self.noise = self.noise.max((estimate - met.estimate).abs());
             let place = self.measured.partition_point(|other| other.estimate > estimate);
             self.measured.insert(place, Next { estimate, ..next });

@@ -158,15 +158,20 @@ impl Prepared {
         scan(self.level, &input, look.allowed, look.threshold, out);
     }
 
-    /// The squared distance of the query from the centroid of a node with rotated codes, not for inner products.
-    pub(crate) fn distance_to_centroid(&self, node: &NodeRef<'_>) -> f32 {
-        matrix::squared_euclidean(self.level, &self.point, node.centroid)
+    /// The score of the centroid of a node that lies far from the origin beside its entries, or has codes on a grid, whose steps
+    /// are coarse; none for others, which sketches tell apart.
+    pub(crate) fn distance_to_centroid(&self, node: &NodeRef<'_>) -> Option<f32> {
+        match node.layout.code {
+            Code::Grid => Some(matrix::manhattan(self.level, &self.point, node.centroid)),
+            _ if node.is_local => Some(matrix::squared_euclidean(self.level, &self.point, node.centroid)),
+            _ => None,
+        }
     }
 
     /// The base of a node, and what its entries' factor a is multiplied by.
     fn base(&self, node: &NodeRef<'_>) -> (f32, f32) {
         match (node.layout.code, self.is_dot) {
-            (Code::Rotated, false) => (self.distance_to_centroid(node), 1.0),
+            (Code::Rotated, false) => (matrix::squared_euclidean(self.level, &self.point, node.centroid), 1.0),
             (Code::Rotated, true) => {
                 let product = matrix::dot(self.level, &self.point, node.centroid);
                 let squared = matrix::squared_euclidean(self.level, &self.minus_origin, node.centroid);
