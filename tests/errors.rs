@@ -33,6 +33,10 @@ fn raised_by_queries(store: &Store, wtxn: &RwTxn<'_>) -> Vec<(Error, Vec<&'stati
             vec!["rows of 3 numbers", "4 numbers are no whole number of rows", "pass a multiple of 3"],
         ),
         (
+            floats.nns(1).try_filter_fn(|_| Err::<bool, _>("away")).by_vector(&[1.0, 2.0, 3.0]).unwrap_err(),
+            vec!["has failed", "away", "search again"],
+        ),
+        (
             floats.nns(1).exact().search_k(100).by_vector(&[1.0; 3]).unwrap_err(),
             vec!["search_k does not go together with exact", "misses none", "leave out one"],
         ),

@@ -159,6 +159,7 @@ impl<'e, 'a> Branches<'e, 'a> {
         let packed = Packed {
             layout: branch.node.layout,
             is_local: branch.node.is_local,
+            spread: branch.node.spread,
             len: branch.node.len,
             centroid: branch.node.centroid.to_vec(),
             steps: branch.node.steps.to_vec(),

@@ -56,9 +56,9 @@ pub(crate) fn truth(workers: &mut Workers<'_>, all: Points<'_>) -> Result<Truth>
     let mut points = site.points(workers.own(), &queries)?;
     site.space.move_back(&mut points.values);
     let near = neighbours(workers, all, &points)?;
-    let others =
-        |(i, (own, near)): (usize, (&u32, Vec<(f32, u32)>))| cut(near, Some(*own), asked(i, queries.len(), ids.len()));
-    let neighbours = queries.iter().zip(near).enumerate().map(others).collect();
+    let count = queries.len();
+    let all = near.into_iter().zip(&queries).enumerate();
+    let neighbours = all.map(|(i, (near, own))| cut(near, Some(*own), asked(i, count, ids.len()))).collect();
     Ok(Truth { queries, neighbours })
 }
 

@@ -89,7 +89,7 @@ fn packed(layout: Layout) -> Packed {
     blocks.push((0..layout.positions()).map(|_| 5), [1.0, 2.0].map(bfloat16));
     blocks.push((0u8..16).cycle().take(layout.positions()), [-1.0, -2.0].map(bfloat16));
     let steps = if layout.code == Code::Grid { vec![0.5; 64] } else { Vec::new() };
-    Packed { layout, is_local: false, len: 2, centroid: vec![1.0; 64], steps, blocks: blocks.into_bytes() }
+    Packed { layout, is_local: false, spread: 0.0, len: 2, centroid: vec![1.0; 64], steps, blocks: blocks.into_bytes() }
 }
 
 fn nibbles() -> String {

@@ -65,8 +65,9 @@
 //! # Confidence
 //! The confidence of a search is e (1 + (D - D_1) / (d_k + D_1 / 32))^4. There D is the squared distance of the nearest leaf
 //! left, and d_k that of its k-th candidate, as sketches tell them, none less than zero. Of the leaves it has scanned, from the
-//! first on that is no nearer than d_k / 4, e counts the entries, and D_1 is the squared distance of that first one. For the
-//! dot product, it is the entries of all leaves scanned.
+//! first on that is no nearer than d_k / 4, e counts the entries, and D_1 is the squared distance of that first one. If the
+//! nearest leaf of all is at more than two times its spread, it is divided by the square of half the ratio, 16 at most. For the dot
+//! product, it is the entries of all leaves scanned.
 //!
 //! # Version 1
 //! It had other numbers from offset 592 of the record on, no checks in origins and nodes, and 0 at offset 3 of nodes. An index
@@ -118,7 +119,8 @@
 //! | 12 | 4 | set bytes: length of the roaring bitmap (leaf), else 0 |
 //! | 16 | 8 | weight, `u64`: its entries (leaf), or the sum of its children's weights as it has them (branch) |
 //! | 24 | 8 | check in lanes of the whole value, with zeros in place of the check |
-//! | 32 | 32 | zero |
+//! | 32 | 4 | spread: the squared distance of the middle entry from the centroid when that was set, `f32`; 0 for the dot product and for bits |
+//! | 36 | 28 | zero |
 //! | 64 | 4 width | centroid c, `f32`, in work space |
 //! | | 4 width | code 1 only: steps of the grid, `f32` per dimension |
 //! | | | leaf: the ids of its entries, ascending, as a standard Roaring bitmap without run containers, padded to 16 |

@@ -48,7 +48,9 @@ struct Header {
     weight: u64,
     /// Written by [`seal`].
     check: u64,
-    reserved: [u64; 4],
+    spread: f32,
+    zero: u32,
+    reserved: [u64; 3],
 }
 
 const HEADER: usize = size_of::<Header>();
@@ -111,6 +113,8 @@ pub(crate) struct NodeRef<'t> {
     pub(crate) layout: Layout,
     /// Whether factors are relative to the centroid alone, and tables are made for the node: see [`sketch`](crate::sketch).
     pub(crate) is_local: bool,
+    /// The squared distance of the middle entry from the centroid when that was set; 0 if it is not told.
+    pub(crate) spread: f32,
     pub(crate) len: usize,
     pub(crate) weight: u64,
     pub(crate) centroid: &'t [f32],
@@ -196,6 +200,9 @@ fn parse_front<'t>(rest: &mut &'t [u8], dims: usize) -> Result<(Header, NodeRef<
     if header.width as usize != width(dims) {
         return Err("the width of a node does not fit the dimensions of its index");
     }
+    if !(header.spread >= 0.0 && header.spread.is_finite()) {
+        return Err("the spread of a node is no distance");
+    }
     let layout = Layout { code, bits: header.bits, width: width(dims) };
     let centroid = cast(take(rest, 4 * layout.width)?)?;
     let steps = if code == Code::Grid { cast(take(rest, 4 * layout.width)?)? } else { &[] };
@@ -203,6 +210,7 @@ fn parse_front<'t>(rest: &mut &'t [u8], dims: usize) -> Result<(Header, NodeRef<
         level: header.level,
         layout,
         is_local: header.is_local == 1,
+        spread: header.spread,
         len: header.len as usize,
         weight: header.weight,
         centroid,
@@ -270,6 +278,7 @@ impl<'t> BranchRef<'t> {
 pub(crate) struct Packed {
     pub(crate) layout: Layout,
     pub(crate) is_local: bool,
+    pub(crate) spread: f32,
     pub(crate) len: usize,
     pub(crate) centroid: Vec<f32>,
     /// Empty unless the code is [`Code::Grid`].
@@ -280,9 +289,9 @@ pub(crate) struct Packed {
 impl Packed {
     /// What a node of these sketches would show.
     pub(crate) fn view(&self) -> NodeRef<'_> {
-        let Self { layout, is_local, len, centroid, steps, blocks } = self;
-        let (layout, is_local, len) = (*layout, *is_local, *len);
-        NodeRef { level: 0, layout, is_local, len, weight: len as u64, centroid, steps, blocks }
+        let Self { layout, is_local, spread, len, centroid, steps, blocks } = self;
+        let (layout, is_local, spread, len) = (*layout, *is_local, *spread, *len);
+        NodeRef { level: 0, layout, is_local, spread, len, weight: len as u64, centroid, steps, blocks }
     }
 }
 
@@ -294,12 +303,14 @@ fn write_front(level: u8, packed: &Packed, set_bytes: usize, weight: u64) -> Vec
         code: packed.layout.code.to_byte(),
         bits: packed.layout.bits,
         is_local: u8::from(packed.is_local),
+        spread: packed.spread,
+        zero: 0,
         len: packed.len as u32,
         width: packed.layout.width as u32,
         set_bytes: set_bytes as u32,
         weight,
         check: 0,
-        reserved: [0; 4],
+        reserved: [0; 3],
     };
     let mut out = Vec::with_capacity(HEADER + 8 * packed.layout.width + pad(set_bytes) + packed.blocks.len());
     out.extend_from_slice(bytemuck::bytes_of(&header));

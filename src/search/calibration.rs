@@ -36,7 +36,7 @@ const OF_MORE: [(f32, f32); 3] = [(0.7, 0.3), (0.35, 0.1), (0.3, 0.1)];
 /// The part of all items that have to be found by their own vectors, and how many times the confidence that took is wanted
 /// of a search for one neighbour.
 const FOUND_BY_ITSELF: f64 = 0.999;
-const OWN_LEEWAY: f32 = 2.5;
+const OWN_LEEWAY: f32 = 4.0;
 /// One of so many queries is asked for the largest number of neighbours, and for the next largest. They need the fewest
 /// queries: each tells of many neighbours, and takes the longest.
 const ASKED_FOR_MOST: usize = 16;
@@ -319,7 +319,7 @@ impl Ranking {
 
     /// How many candidates look better than this.
     fn rank(&self, estimate: f32) -> u32 {
-        let rank = self.best.partition_point(|candidate| estimate_of(*candidate) < estimate);
+        let rank = self.best.partition_point(|candidate| estimate_of(*candidate) <= estimate);
         if estimate.is_finite() { u32::try_from(rank).unwrap_or(UNSEEN) } else { UNSEEN }
     }
 

@@ -55,7 +55,8 @@ impl Costs {
     /// Of looking at so many entries, of which the filter admits a part, and of comparing so many items.
     pub(crate) fn forest(&self, entries: f64, part: f64, compared: f64) -> f64 {
         // Of a block of sketches with one that is admitted, all are read.
-        let entry = ENTRY_NS + (BLOCK as f64 * part).min(1.0) * self.sketch;
+        let asked = if part < 1.0 { ENTRY_NS } else { 0.0 };
+        let entry = asked + (BLOCK as f64 * part).min(1.0) * self.sketch;
         entries * entry + compared.min(self.admitted) * self.item
     }
 }

@@ -178,6 +178,8 @@ impl<'t> Run<'_, 't> {
             Ended::Stopped => Done::Candidates,
             Ended::GaveUp => Done::CompareAll,
             Ended::Exhausted if is_filtered => Done::CompareAll,
+            // What is left out may be all that so many entries hold.
+            Ended::Enough if is_filtered && candidates.kth(self.request.k) == f32::INFINITY => Done::CompareAll,
             Ended::Enough if is_filtered && !is_deep => {
                 let nearer = traversal.left_out_within(candidates.kth(self.request.k));
                 if is_against(self.request.k, (part, nearer), record) { Done::Against } else { Done::Candidates }

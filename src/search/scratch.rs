@@ -9,6 +9,7 @@ use super::traversal::Progress;
 use crate::kernel::scan::Estimate;
 use crate::sketch::query::Prepared;
 use crate::tree::descent::Descent;
+use crate::tree::queue::Met;
 
 /// The buffers of a search. They grow to what the largest search of a thread needed.
 #[derive(Debug, Default)]
@@ -21,6 +22,8 @@ pub(crate) struct Scratch {
     /// Estimates of entries that a filter left out and that looked near enough.
     pub(crate) left_out: Vec<f32>,
     pub(crate) progress: Progress,
+    /// Leaves whose centroids have been compared exactly, the nearest last.
+    pub(crate) measured: Vec<Met>,
     pub(crate) leaves: Leaves,
 }
 

@@ -11,6 +11,8 @@
 //! Leaves much nearer than the k-th candidate are left out of both: one that lies around a cluster has scanned all of it and
 //! may know little of what lies beyond. Inner products have no such geometry, so that their confidence is the entries alone.
 //!
+//! A query that lies outside of its nearest leaf has less confidence, as its neighbours may lie on any side.
+//!
 //! The margin has no unit and holds at every scale: for tight clusters, far queries, any k, and what a filter leaves. A
 //! calibration measures which confidence reaches which recall. Trials: docs/trials.md, "stop rule".
 //!
@@ -24,6 +26,11 @@ const RESOLUTION: f64 = 1.0 / 32.0;
 /// The power of the margin.
 const POWER: i32 = 4;
 
+/// A query lies outside of its nearest leaf if it is farther from the centroid than so many times its middle entry, in
+/// squares. Its neighbours may be in any of the leaves around it, as where what was near has been deleted.
+const INSIDE: f64 = 2.0;
+/// The most by which that divides confidences: a query beside a tight group lies outside of it by any number.
+const MOST_OUTSIDE: f64 = 16.0;
 /// Leaves count from this part of the squared distance of the k-th candidate on.
 const SHELL: f64 = 0.25;
 
@@ -33,17 +40,23 @@ pub(crate) struct Leaves {
     /// The square of the score of each that has entries, and the entries of all before it.
     scanned: Vec<(f64, f64)>,
     entries: f64,
+    /// By what confidences are divided, as the query lies outside of its nearest leaf.
+    outside: f64,
 }
 
 impl Leaves {
     pub(crate) fn clear(&mut self) {
         self.scanned.clear();
-        self.entries = 0.0;
+        (self.entries, self.outside) = (0.0, 1.0);
     }
 
-    /// Takes in a leaf with so many entries that count.
-    pub(crate) fn push(&mut self, metric: Metric, score: f32, entries: f64) {
+    /// Takes in a leaf with so many entries that count, and the squared distance of its middle entry from its centroid.
+    pub(crate) fn push(&mut self, metric: Metric, score: f32, (entries, spread): (f64, f32)) {
         if entries > 0.0 {
+            if self.scanned.is_empty() && spread > 0.0 {
+                let times = square(metric, score) / f64::from(spread);
+                self.outside = (times / INSIDE).max(1.0).powi(2).min(MOST_OUTSIDE);
+            }
             // Branches that are opened late may bring leaves that are nearer than those before.
             self.scanned.push((square(metric, score), self.entries));
             self.entries += entries;
@@ -61,12 +74,12 @@ impl Leaves {
         let kth = square(metric, kth);
         let Some(shell) = self.scanned.iter().find(|(leaf, _)| *leaf >= SHELL * kth) else { return 0.0 };
         let (first, before) = *shell;
-        (self.entries - before) * factor(first, square(metric, next), kth)
+        (self.entries - before) * factor(first, square(metric, next), kth) / self.outside
     }
 
     /// A score of the k-th candidate beyond which the confidence is less than `wanted`; none if it is so for all.
     pub(crate) fn farthest(&self, metric: Metric, next: f32, wanted: f64) -> Option<f32> {
-        let root = (wanted / self.entries).sqrt().sqrt();
+        let root = (wanted * self.outside / self.entries).sqrt().sqrt();
         if root.is_nan() || root == f64::INFINITY {
             return None;
         }
@@ -111,11 +124,13 @@ mod tests {
             beyond in 0.0f32..10.0,
             wanted in 1.0f64..1e6,
             kth in 0.001f32..10.0,
+            spread in 0.0f32..3.0,
         ) {
             let mut scanned = Leaves::default();
+            scanned.clear();
             let mut leaves = leaves;
             leaves.sort_by(|a, b| a.0.total_cmp(&b.0));
-            leaves.iter().for_each(|(score, entries)| scanned.push(metric, *score, f64::from(*entries)));
+            leaves.iter().for_each(|(score, entries)| scanned.push(metric, *score, (f64::from(*entries), spread)));
             let next = leaves.last().unwrap().0 + beyond;
             let has = scanned.confidence(metric, next, kth);
             let farthest = scanned.farthest(metric, next, wanted);
@@ -127,7 +142,8 @@ mod tests {
     fn confidence_rises_with_the_margin_and_counts_from_where_the_candidates_are() {
         let of = |leaves: &[(f32, f64)], next, kth| {
             let mut scanned = Leaves::default();
-            leaves.iter().for_each(|(score, entries)| scanned.push(Metric::Euclidean, *score, *entries));
+            scanned.clear();
+            leaves.iter().for_each(|(score, entries)| scanned.push(Metric::Euclidean, *score, (*entries, 0.0)));
             scanned.confidence(Metric::Euclidean, next, kth)
         };
         assert_eq!(of(&[(1.0, 100.0)], 3.0, f32::INFINITY), 0.0);
@@ -138,5 +154,9 @@ mod tests {
         // A thousand entries of a tight cluster around the query say nothing about what lies a hundred times as far.
         assert_eq!(of(&[(1.0, 1_000.0), (9_000.0, 100.0)], 9_000.0, 10_000.0), 100.0);
         assert_eq!(of(&[(1.0, 1_000.0)], 9_000.0, 10_000.0), 0.0);
+        let mut outside = Leaves::default();
+        outside.clear();
+        outside.push(Metric::Euclidean, 8.0, (100.0, 1.0));
+        assert_eq!(outside.confidence(Metric::Euclidean, 8.0, 8.0), 100.0 / 16.0);
     }
 }

@@ -13,6 +13,7 @@ use crate::format::Key;
 use crate::format::node::LeafRef;
 use crate::sketch::query::Look;
 use crate::tree::descent::Order;
+use crate::tree::queue::Met;
 
 /// Branches are opened as for so many entries more than have been looked at, and again when there are so many times as many
 /// and a quarter of these more.
@@ -89,9 +90,7 @@ pub(crate) struct Traversal<'a, 't> {
     scratch: &'a mut Scratch,
     asking: Asking<'a>,
     ahead: Option<Next<'t>>,
-    /// Leaves whose centroids have been compared exactly, the nearest last.
-    measured: Vec<Next<'t>>,
-    /// The most by which the sketches of these were wrong.
+    /// The most by which sketches of centroids that have been compared exactly were wrong.
     noise: f32,
 }
 
@@ -108,23 +107,14 @@ impl<'a, 't> Traversal<'a, 't> {
         scratch.descent.begin(Order::Score, record.trees().map(|(tree, record)| (tree, *record)));
         scratch.progress = Progress { excluded: f32::INFINITY, ..Progress::default() };
         scratch.left_out.clear();
+        scratch.measured.clear();
         scratch.leaves.clear();
         if let Some(allowed) = request.filter.allowed {
             // Much more than the entries that will be looked at; all of them if that is less.
             let entries = record.indexed.min(1 << 15);
             scratch.mask.begin(allowed, entries);
         }
-        Self {
-            target,
-            planted,
-            pending,
-            request,
-            scratch,
-            asking: Asking::new(request),
-            ahead: None,
-            measured: Vec::new(),
-            noise: 0.0,
-        }
+        Self { target, planted, pending, request, scratch, asking: Asking::new(request), ahead: None, noise: 0.0 }
     }
 
     /// Scans leaves until the goal is met, or more entries than `most` have been looked at.
@@ -242,29 +232,31 @@ impl<'a, 't> Traversal<'a, 't> {
     /// and others has sketches that are too coarse.
     fn next(&mut self) -> Result<Option<Next<'t>>> {
         loop {
-            let Scratch { descent, prepared, progress, .. } = &mut *self.scratch;
-            if let Some(nearest) = self.measured.last() {
-                let upcoming = descent.upcoming().map_or(f32::INFINITY, |met| met.estimate);
-                if nearest.estimate + self.noise <= upcoming {
-                    return Ok(self.measured.pop());
-                }
-            }
-            let Some(met) = descent.next_leaf(self.planted.nodes, prepared)? else { return Ok(self.measured.pop()) };
+            let Scratch { descent, prepared, progress, measured, .. } = &mut *self.scratch;
+            let upcoming = descent.upcoming().map_or(f32::INFINITY, |met| met.estimate);
+            let is_nearest = measured.last().is_some_and(|nearest| nearest.estimate + self.noise <= upcoming);
+            let met = if is_nearest { None } else { descent.next_leaf(self.planted.nodes, prepared)? };
+            let is_measured = met.is_none();
+            let Some(met) = met.or_else(|| measured.pop()) else { return Ok(None) };
             let key = Key::leaf(self.target.items.of.index, met.tree, met.id);
             // Where the next one is, is known by the time that this one has been scanned.
             if let Some(upcoming) = descent.upcoming() {
                 self.planted.nodes.prefetch_leaf(upcoming.tree, upcoming.id);
             }
-            progress.leaves += 1;
             let leaf = self.planted.nodes.leaf(met.tree, met.id)?;
+            if is_measured {
+                return Ok(Some(Next { estimate: met.estimate, key, leaf }));
+            }
+            progress.leaves += 1;
             if self.request.filter.allowed.is_none() {
                 leaf.prefetch();
             }
-            let next = Next { estimate: met.estimate, key, leaf };
-            let Some(estimate) = prepared.distance_to_centroid(&leaf.node) else { return Ok(Some(next)) };
+            let Some(estimate) = prepared.distance_to_centroid(&leaf.node) else {
+                return Ok(Some(Next { estimate: met.estimate, key, leaf }));
+            };
             self.noise = self.noise.max((estimate - met.estimate).abs());
-            let place = self.measured.partition_point(|other| other.estimate > estimate);
-            self.measured.insert(place, Next { estimate, ..next });
+            let place = measured.partition_point(|other| other.estimate > estimate);
+            measured.insert(place, Met { estimate, ..met });
         }
     }
 
@@ -287,7 +279,7 @@ impl<'a, 't> Traversal<'a, 't> {
         let (entries, admitted) = (len as f64, admitted as f64 * part);
         progress.entries += entries;
         progress.admitted += admitted;
-        self.scratch.leaves.push(self.target.items.of.metric, next.estimate, admitted);
+        self.scratch.leaves.push(self.target.items.of.metric, next.estimate, (admitted, next.leaf.node.spread));
         Ok(())
     }
 

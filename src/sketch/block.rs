@@ -34,6 +34,7 @@ impl Sketches {
         let frame = Frame {
             layout: node.layout,
             is_local: node.is_local,
+            spread: node.spread,
             centroid: node.centroid.to_vec(),
             steps: node.steps.to_vec(),
         };
@@ -94,6 +95,7 @@ impl Sketches {
         Packed {
             layout: self.frame.layout,
             is_local: self.frame.is_local,
+            spread: self.frame.spread,
             len: self.len(),
             centroid: self.frame.centroid.clone(),
             steps: self.frame.steps.clone(),

@@ -70,6 +70,8 @@ pub(crate) struct Frame {
     pub(crate) layout: Layout,
     /// See [`is_local`].
     pub(crate) is_local: bool,
+    /// See [`spread_of`].
+    pub(crate) spread: f32,
     pub(crate) centroid: Vec<f32>,
     /// Empty unless the code is [`Code::Grid`].
     pub(crate) steps: Vec<f32>,
@@ -79,8 +81,10 @@ impl Frame {
     /// A frame around `centroid`, with steps that suit the spread of `points` (rows in work space).
     pub(crate) fn new(space: &Space, layout: Layout, centroid: Vec<f32>, points: &[f32]) -> Self {
         let steps = if layout.code == Code::Grid { grid_steps(layout, &centroid, points) } else { Vec::new() };
-        let is_local = layout.code == Code::Rotated && is_local(space, &centroid, points);
-        Self { layout, is_local, centroid, steps }
+        let spread = spread_of(space, layout, &centroid, points);
+        // Inner products have no such terms: their factors are differences already.
+        let has_terms = layout.code == Code::Rotated && space.metric != Metric::DotProduct && !points.is_empty();
+        Self { layout, is_local: has_terms && is_local(space, &centroid, spread), spread, centroid, steps }
     }
 
     /// Appends the nibbles of an entry, given by its point in work space and, for bits, by its item; returns its factors as
@@ -139,22 +143,26 @@ impl Frame {
     }
 }
 
-/// Whether the entries lie so close to their centroid, beside its distance from the origin, that tables of a whole query
-/// and factors that hold its products with the centroid would drown their differences.
-///
-/// Inner products have no such terms: their factors are differences already.
-fn is_local(space: &Space, centroid: &[f32], points: &[f32]) -> bool {
-    if space.metric == Metric::DotProduct {
-        return false;
+/// Whether entries with this spread lie so close to their centroid, beside its distance from the origin, that tables of a
+/// whole query and factors that hold its products with the centroid would drown their differences.
+fn is_local(space: &Space, centroid: &[f32], spread: f32) -> bool {
+    matrix::plain_dot(space.level, centroid, centroid) > LOCAL_ABOVE * LOCAL_ABOVE * spread
+}
+
+/// The squared distance of the middle one of some points from a centroid; 0 if there are none, and for inner products and
+/// bits, whose scores are not of that kind.
+fn spread_of(space: &Space, layout: Layout, centroid: &[f32], points: &[f32]) -> f32 {
+    if space.metric == Metric::DotProduct || layout.code == Code::Bits {
+        return 0.0;
     }
-    let rows = points.chunks_exact(space.width);
-    let mut squares: Vec<f32> = rows.map(|row| matrix::squared_euclidean(space.level, row, centroid)).collect();
+    let square = |row| match layout.code {
+        Code::Grid => matrix::manhattan(space.level, row, centroid).powi(2),
+        _ => matrix::squared_euclidean(space.level, row, centroid),
+    };
+    let mut squares: Vec<f32> = points.chunks_exact(space.width).map(square).collect();
     let middle = squares.len() / 2;
-    if middle >= squares.len() {
-        return false;
-    }
-    let (_, median, _) = squares.select_nth_unstable_by(middle, f32::total_cmp);
-    matrix::plain_dot(space.level, centroid, centroid) > LOCAL_ABOVE * LOCAL_ABOVE * *median
+    let spread = if squares.is_empty() { 0.0 } else { *squares.select_nth_unstable_by(middle, f32::total_cmp).1 };
+    spread.min(f32::MAX)
 }
 
 /// Leaves the codes of the step with the smallest angle between u and r in `codes`.

@@ -25,6 +25,7 @@ fn as_node(packed: &Packed, level: u8) -> NodeRef<'_> {
         level,
         layout: packed.layout,
         is_local: packed.is_local,
+        spread: packed.spread,
         len: packed.len,
         weight: packed.len as u64,
         centroid: &packed.centroid,
