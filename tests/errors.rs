@@ -40,6 +40,10 @@ fn raised_by_queries(store: &Store, wtxn: &RwTxn<'_>) -> Vec<(Error, Vec<&'stati
             floats.nns(1).exact().search_k(100).by_vector(&[1.0; 3]).unwrap_err(),
             vec!["search_k does not go together with exact", "misses none", "leave out one"],
         ),
+        (
+            floats.nns(1).try_filter_fn(|_| Err("the table is closed")).by_vector(&[1.0; 3]).unwrap_err(),
+            vec!["given to the search has failed", "the table is closed", "search again"],
+        ),
     ]
 }
 

@@ -17,9 +17,11 @@ const ROWS_PER_CENTROID: usize = 64;
 /// Groups of usual data are smaller.
 const LARGE: usize = 4;
 
-/// How many times its share of the rows a leaf has that is divided, and how often: each round tells one scale from the next.
+/// A leaf with so many times its share of the rows is divided by so many centroids, and those again, so many times at most.
+/// Each time tells one scale from the next.
 const LARGE_LEAF: usize = 4;
-const MOST_SCALES: u64 = 16;
+const CENTROIDS_AT_ONCE: usize = 8;
+const MOST_SCALES: usize = 16;
 
 /// About `leaves` leaf centroids for the rows of `sample_rows`, grouped under coarse centroids.
 ///
@@ -62,32 +64,9 @@ pub(crate) fn plant(
     // Centroids are means, which minimise squared distances: this pass uses them under every metric.
     let mut router = Router::new(level, &fine);
     let members = router.refine(sample_rows);
-    divide_large(level, &mut router, sample_rows, members, sample_rows.len().div_ceil(leaves.max(1)), seed);
+    divide_large(level, &mut router, sample_rows, &members, (leaves.max(1), coarse_len), seed);
     report(steps, steps)?;
     Ok(router.with_metric(metric))
-}
-
-/// Puts several leaves in the place of each that has many times its share of the rows, again and again.
-///
-/// Where scales differ, k-means spends its centroids on what is far, and what is near is left to a few. Rows have to choose
-/// among the leaves that there will be in the end, for both copies: leaves that are cut later have none near them.
-fn divide_large(level: Level, router: &mut Router, rows: &Matrix, mut members: Vec<Vec<u32>>, share: usize, seed: u64) {
-    for round in 0..MOST_SCALES {
-        let is_large = |rows: &Vec<u32>| rows.len() > LARGE_LEAF * share;
-        if !members.iter().any(is_large) {
-            return;
-        }
-        let (before, leaves) = (router.leaves.len(), router.leaves.clone());
-        router.replace(|leaf| match members.get(leaf as usize).filter(|rows| is_large(rows)) {
-            Some(own) => subsampled_kmeans(level, &rows.gather(own), own.len().div_ceil(share), seed ^ round << 32),
-            None => leaves.gather(&[leaf]),
-        });
-        // Rows that coincide cannot be divided.
-        if router.leaves.len() == before {
-            return;
-        }
-        members = router.refine(rows);
-    }
 }
 
 /// Cuts groups that are too large for one of so many.
@@ -101,6 +80,51 @@ fn cut(level: Level, points: &Matrix, groups: Vec<Vec<u32>>, count: usize, seed:
         parts.into_iter().map(|part| part.into_iter().map(|i| rows[i as usize]).collect()).collect()
     };
     groups.into_iter().flat_map(cut).collect()
+}
+
+/// Puts several leaves in the place of each that has many times its share of the rows.
+///
+/// Where scales differ, k-means spends its centroids on what is far, and what is near is left to a few. Rows have to choose
+/// among the leaves that there will be in the end, for both copies: leaves that are cut later have none near them.
+fn divide_large(
+    level: Level,
+    router: &mut Router,
+    rows: &Matrix,
+    members: &[Vec<u32>],
+    (leaves, groups): (usize, usize),
+    seed: u64,
+) {
+    let share = rows.len().div_ceil(leaves);
+    let is_large = |rows: &&Vec<u32>| rows.len() > LARGE_LEAF * share;
+    if members.iter().any(|rows| is_large(&rows)) {
+        let before = router.leaves.clone();
+        router.replace(LARGE * leaves / groups, |leaf| match members.get(leaf as usize).filter(is_large) {
+            Some(own) => divide(level, rows, own, share, seed ^ u64::from(leaf) << 32),
+            None => before.gather(&[leaf]),
+        });
+        router.refine(rows);
+    }
+}
+
+/// Centroids of rows, none of more than a few shares unless rows coincide. Takes a few centroids at once, as k-means of all of
+/// them would take the square of the rows.
+fn divide(level: Level, rows: &Matrix, own: &[u32], share: usize, seed: u64) -> Matrix {
+    let (mut todo, mut done) = (vec![(own.to_vec(), 0)], Matrix::new(rows.width));
+    while let Some((own, scale)) = todo.pop() {
+        let part = rows.gather(&own);
+        if own.len() <= LARGE_LEAF * share || scale == MOST_SCALES {
+            done.push(&part.mean());
+            continue;
+        }
+        let count = own.len().div_ceil(share).min(CENTROIDS_AT_ONCE);
+        let centroids = subsampled_kmeans(level, &part, count, seed ^ own.len() as u64);
+        let parts = members(&assign(level, &part, &centroids), centroids.len());
+        // Rows that coincide cannot be divided.
+        let deeper = if centroids.len() == 1 { MOST_SCALES } else { scale + 1 };
+        let parts = parts.into_iter().filter(|part| !part.is_empty());
+        todo.extend(parts.map(|part| (part.into_iter().map(|i| own[i as usize]).collect(), deeper)));
+    }
+    done
 }
 
 fn subsampled_kmeans(level: Level, points: &Matrix, k: usize, seed: u64) -> Matrix {
@@ -148,15 +172,9 @@ mod tests {
         for (family, rows) in families {
             let router = plant(level(), Metric::Euclidean, &rows, LEAVES, SEED, &|_, _| Ok(())).unwrap();
             let largest = router.starts.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
-            // Leaves of several scales are divided once more, where they are.
-            let (most, more) =
-                if family == "nested scales" { (2 * LEAVES, 2 * LEAVES) } else { (LARGE * LEAVES / COARSE + 1, 0) };
-            assert!(largest <= most, "{family}: a group of {largest} of {LEAVES} leaves");
+            assert!(largest <= LARGE * LEAVES / COARSE + 1, "{family}: a group of {largest} of {LEAVES} leaves");
             let (groups, leaves) = (router.starts.len() - 1, router.leaves.len());
-            assert!(
-                groups <= 2 * COARSE && leaves <= LEAVES + more + groups,
-                "{family}: {groups} groups, {leaves} leaves"
-            );
+            assert!(groups <= 2 * COARSE && leaves <= 2 * LEAVES, "{family}: {groups} groups, {leaves} leaves");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::cluster::{Matrix, half_norms, update};
+use crate::cluster::{Matrix, half_norms, split, update};
 use crate::kernel::Level;
 use crate::kernel::matrix::{self, Panels};
 use crate::kernel::select::{Scores, below};
@@ -83,17 +83,20 @@ impl Router {
         let members = crate::cluster::members(&nearest, self.leaves.len());
         update(points, &members, &mut self.leaves);
         let leaves = self.leaves.clone();
-        self.replace(|leaf| leaves.gather(&[leaf]));
+        self.replace(usize::MAX, |leaf| leaves.gather(&[leaf]));
         members
     }
 
-    /// Puts others in the place of each leaf.
-    pub(crate) fn replace(&mut self, others: impl Fn(u32) -> Matrix) {
-        let groups = self.starts.windows(2).map(|pair| {
+    /// Puts others in the place of each leaf. Groups of more than `most` leaves are cut: all rows near them look through each.
+    pub(crate) fn replace(&mut self, most: usize, others: impl Fn(u32) -> Matrix) {
+        let groups = self.starts.windows(2).flat_map(|pair| {
             let mut group = Matrix::new(self.leaves.width);
             let leaves = (0u32..).skip(pair[0]).take(pair[1] - pair[0]);
             leaves.for_each(|leaf| group.push(&others(leaf).values));
-            group
+            if group.len() <= most {
+                return vec![group];
+            }
+            split(self.level, &group, most, pair[0] as u64).iter().map(|leaves| group.gather(leaves)).collect()
         });
         let groups: Vec<Matrix> = groups.collect();
         *self = Self::new(self.level, &groups);
