@@ -167,7 +167,6 @@ fn assert_reached(what: &str, target: f32, (recall, sketches): (f64, f64), toler
 
 /// After a bulk build: for few and many neighbours, a higher target never scans less, and a filter costs little recall.
 #[test]
-#[ignore = "held by the rule before; to be stated anew"]
 fn targets_are_reached() {
     let seed = support::seed("targets_are_reached", 1);
     for metric in FLOATS {
@@ -193,7 +192,6 @@ fn targets_are_reached() {
 
 /// The default is a recall of .95; that of 1 is exact; `exact` and `search_k` leave nothing to aim at.
 #[test]
-#[ignore = "held by the rule before; to be stated anew"]
 fn recall_among_the_other_options() {
     let seed = support::seed("recall_among_the_other_options", 2);
     for metric in METRICS {
@@ -294,7 +292,6 @@ fn calibrated_queries_reach_their_targets() {
 /// On the very queries it was measured on, a calibration says what recall they get: not less, and not more either, since that
 /// is paid for. No chance is in it, so that any difference is a bias.
 #[test]
-#[ignore = "held by the rule before; to be stated anew"]
 fn calibrations_reproduce_what_they_measured() {
     let seed = support::seed("calibrations_reproduce_what_they_measured", 10);
     for metric in FLOATS {

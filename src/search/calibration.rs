@@ -407,7 +407,22 @@ pub(crate) fn fit(goals: &Goals, all: &[Vec<Vec<Reached>>], items: u64, is_of_qu
     if !is_of_queries {
         hold_together(&mut calibration);
     }
+    calibration.points.iter_mut().for_each(|row| rise(row));
     calibration
+}
+
+/// More recall takes no less of anything. What reaches more reaches less, too, where so few comparisons were not told.
+fn rise(row: &mut [OperatingPoint]) {
+    for at in (1..row.len()).rev() {
+        if !row[at - 1].confidence.is_finite() {
+            row[at - 1] = row[at];
+        }
+    }
+    for at in 1..row.len() {
+        let (less, more) = (row[at - 1], &mut row[at]);
+        more.confidence = more.confidence.max(less.confidence);
+        (more.rerank, more.entries) = (more.rerank.max(less.rerank), more.entries.max(less.entries));
+    }
 }
 
 /// What the nearest neighbours take is at least a part of what more of them take. Items that all lie beside a twin would
