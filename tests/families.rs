@@ -71,33 +71,33 @@ macro_rules! tests {
 
 tests! { law of generators::GROUPS as every_group:
     clusters
-    #[ignore = "long: run with --ignored"] moved
-    #[ignore = "long: run with --ignored"] scales
-    #[ignore = "long: run with --ignored"] outliers
-    #[ignore = "long: run with --ignored"] sparse
-    #[ignore = "long: run with --ignored"] discrete
-    #[ignore = "long: run with --ignored"] lines
+    moved
+    scales
+    outliers
+    sparse
+    discrete
+    lines
     copies
-    #[ignore = "long: run with --ignored"] products
-    #[ignore = "long: run with --ignored"] dimensions
-    #[ignore = "long: run with --ignored"] orders
+    products
+    dimensions
+    orders
     deleted
-    #[ignore = "long: run with --ignored"] options
+    options
 }
 tests! { case of rows::CASES as every_case:
-    #[ignore = "long: run with --ignored"] large_clusters
-    #[ignore = "long: run with --ignored"] long_line
+    large_clusters
+    long_line
     beyond_the_cluster
-    #[ignore = "long: run with --ignored"] long_ramp
-    #[ignore = "long: run with --ignored"] within_a_radius
-    #[ignore = "long: run with --ignored"] groups_near_and_far
-    #[ignore = "long: run with --ignored"] filters_of_clusters
-    #[ignore = "long: run with --ignored"] pages_of_clusters
+    long_ramp
+    within_a_radius
+    groups_near_and_far
+    filters_of_clusters
+    pages_of_clusters
     deleted_around_the_query
-    #[ignore = "long: run with --ignored"] own_vectors
-    #[ignore = "long: run with --ignored"] more_scanning
-    #[ignore = "long: run with --ignored"] every_count
-    #[ignore = "long: run with --ignored"] forms_of_asking
+    own_vectors
+    more_scanning
+    every_count
+    forms_of_asking
 }
 
 /// What recall is measured by.

@@ -37,8 +37,9 @@ pub(crate) fn measure(
     let items = Items::new(db, &own, of, 0);
     let queries = truth.queries.iter().map(|id| items.get(*id)).collect::<Result<Vec<ItemRef<'_>>>>()?;
     let asked = queries.iter().zip(&truth.queries).zip(&truth.neighbours);
-    let asked: Vec<Asked<'_>> =
-        asked.map(|((query, own), near)| Asked { query: *query, own: Some(*own), near }).collect();
+    let asked: Vec<Asked<'_>> = asked
+        .map(|((query, own), near)| Asked { query: *query, own: Some(*own), near, hidden: &near.hidden })
+        .collect();
     ask((&mut workers, db, of), (record, &forest), &asked, false)
 }
 
@@ -66,14 +67,13 @@ pub(crate) fn measure_on(
         .filter(|id| id.as_ref().map_or(true, |id| !pending.ids.contains(*id)))
         .collect::<Result<Vec<u32>>>()?;
     let near = neighbours(&mut workers, Points::new(site, &ids, None), &points)?;
-    let cut = |(i, near)| {
-        let mut neighbours = cut(near, None, asked(i, queries.len(), ids.len()));
-        neighbours.hidden.ids.clone_from(&pending.ids);
-        neighbours
-    };
+    let cut = |(i, near)| cut(near, None, asked(i, queries.len(), ids.len()));
     let near: Vec<Neighbours> = near.into_iter().enumerate().map(cut).collect();
-    let asked: Vec<Asked<'_>> =
-        queries.iter().zip(&near).map(|(query, near)| Asked { query: *query, own: None, near }).collect();
+    let asked: Vec<Asked<'_>> = queries
+        .iter()
+        .zip(&near)
+        .map(|(query, near)| Asked { query: *query, own: None, near, hidden: &pending })
+        .collect();
     ask((&mut workers, db, of), (record, &forest), &asked, true)
 }
 

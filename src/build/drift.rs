@@ -111,9 +111,7 @@ fn probe<'t>(
         reason = "saturating estimates"
     )]
     let thorough = {
-        // An effort that is too small already must not tell what is true.
-        let shrunk = (f64::from(NO_CORRECTION) / f64::from(record.calibration.correction())).max(1.0);
-        let budget = effort.entries * shrunk * THOROUGH;
+        let budget = effort.entries * THOROUGH;
         // Fewer than what would make the search an exact one, which sees items that the usual one does not.
         let rerank = (effort.rerank as f64 * THOROUGH / 2.0).min(record.indexed as f64 / 4.0);
         let oversampling = Some((rerank / PROBED as f64).max(1.0) as f32);

@@ -201,10 +201,13 @@ fn change_leaves(workers: &mut Workers<'_>, edit: &mut TreeEdit<'_>, edits: BTre
         change.removals.iter().for_each(|id| {
             edit.remove(*id);
         });
+        let mut farthest = 0.0f32;
         for id in &change.insertions {
-            edit.insert(&site, rtxn, *id, &site.point(rtxn, *id)?)?;
+            let point = site.point(rtxn, *id)?;
+            farthest = farthest.max(site.distance(&point, edit.centroid()));
+            edit.insert(&site, rtxn, *id, &point)?;
         }
-        let group = group_apart(&site, rtxn, &edit, &change.insertions)?;
+        let group = group_apart(&site, rtxn, &edit, (&change.insertions, farthest))?;
         Ok((edit, group))
     })?;
     for ((leaf, _), (changed, group)) in edits.into_iter().zip(changed) {
@@ -220,20 +223,27 @@ const APART: f32 = 4.0;
 
 /// The middle of a group of items close together and far from the centroid of a leaf that took in items, if there is one.
 ///
-/// Sketches around that centroid cannot tell its members apart, so that they get a leaf of their own before this one is
-/// full. They are looked for among the items that came, and among the entries that lie farther out than most.
-fn group_apart(site: &Site<'_>, rtxn: &RoTxn<'_>, edit: &LeafEdit, came: &[u32]) -> Result<Option<Vec<f32>>> {
+/// Sketches around that centroid cannot tell its members apart. So they get a leaf of their own before this one is full.
+/// They are looked for among the items that came, the farthest of which is this far from the centroid. If that is far, they
+/// are looked for among the entries that lie as far, too.
+fn group_apart(
+    site: &Site<'_>,
+    rtxn: &RoTxn<'_>,
+    edit: &LeafEdit,
+    (came, farthest): (&[u32], f32),
+) -> Result<Option<Vec<f32>>> {
     if came.is_empty() || site.leaf.code == Code::Bits || edit.len() < 2 * GROUP {
         return Ok(None);
     }
     // Distances are squares, but under the Manhattan metric.
-    let apart = if site.of.metric == Metric::Manhattan { APART } else { APART * APART };
+    let is_square = site.of.metric != Metric::Manhattan;
+    let apart = if is_square { APART * APART } else { APART };
     let mut groups = vec![came.to_vec()];
-    if site.of.metric != Metric::DotProduct {
+    let spread = edit.sketches.frame.spread;
+    let far = apart * if is_square { spread } else { spread.sqrt() };
+    if spread > 0.0 && farthest > far {
         let distances = distances_to_centroid(site, &edit.sketches.pack().view());
-        let mut sorted = distances.clone();
-        let (_, usual, _) = sorted.select_nth_unstable_by(distances.len() / 2, f32::total_cmp);
-        let far = distances.iter().zip(&edit.ids).filter(|(distance, _)| **distance > apart * *usual);
+        let far = distances.iter().zip(&edit.ids).filter(|(distance, _)| **distance > far);
         groups.push(far.map(|(_, id)| *id).collect());
     }
     for group in groups.iter_mut().filter(|group| group.len() >= GROUP) {

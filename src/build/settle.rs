@@ -43,7 +43,8 @@ impl TreeEdit<'_> {
         let points = site.points(rtxn, &ids)?;
         let seed = seed ^ (u64::from(leaf) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let mut around = self.around(leaf)?;
-        let apart = self.stretched.remove(&leaf).and_then(|middle| set_apart(&site, &points, &middle, &around[&leaf]));
+        let apart =
+            self.stretched.remove(&leaf).and_then(|middle| set_apart(&site, &points, &middle, around.get(&leaf)?));
         let groups = match apart {
             Some(groups) => groups,
             None => {
@@ -146,17 +147,13 @@ pub(crate) fn distances_to_centroid(site: &Site<'_>, node: &NodeRef<'_>) -> Vec<
 
 /// The positions of entries that may be nearer to a changed centroid than to that of their own leaf, by their sketches.
 fn drawn_away(site: &Site<'_>, node: &NodeRef<'_>, drawing: &mut [Prepared]) -> Vec<bool> {
-    let estimates = |prepared: &mut Prepared| {
-        let mut estimates = Vec::with_capacity(node.len);
-        prepared.scan(node, Look::ALL, &mut estimates);
-        estimates
-    };
-    // To its own centroid, the estimate of an entry is its distance.
-    let own = estimates(&mut Prepared::for_leaves(site.space, node.centroid.to_vec(), site.leaf));
-    let mut drawn = vec![false; node.len];
+    let own = distances_to_centroid(site, node);
+    let (mut drawn, mut others) = (vec![false; node.len], Vec::with_capacity(node.len));
     for prepared in drawing {
-        for (drawn, (own, other)) in drawn.iter_mut().zip(own.iter().zip(estimates(prepared))) {
-            *drawn |= other.estimate <= SLACK * own.estimate;
+        others.clear();
+        prepared.scan(node, Look::ALL, &mut others);
+        for (drawn, (own, other)) in drawn.iter_mut().zip(own.iter().zip(&others)) {
+            *drawn |= other.estimate <= SLACK * own;
         }
     }
     drawn

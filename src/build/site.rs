@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::format::Key;
 use crate::format::item::ItemRef;
 use crate::format::node::{BranchRef, Code, Layout, LeafRef, check_seal, leaf_value};
-use crate::kernel::matrix::{self, Panels};
+use crate::kernel::matrix;
 use crate::metric::Metric;
 use crate::search::Forest;
 use crate::sketch::block::Sketches;
@@ -60,10 +60,7 @@ impl<'a> Site<'a> {
     /// How far a point is from a centroid, in the order that decides the leaf of an item.
     pub(crate) fn distance(&self, point: &[f32], centroid: &[f32]) -> f32 {
         if self.of.metric == Metric::Manhattan {
-            let mut out = [0.0];
-            let centroid = Panels::new(centroid, self.space.width);
-            matrix::manhattans(self.space.level, &[point], &centroid, &mut out);
-            out[0]
+            matrix::manhattan(self.space.level, point, centroid)
         } else {
             matrix::squared_euclidean(self.space.level, point, centroid)
         }

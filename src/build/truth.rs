@@ -175,6 +175,8 @@ fn nearest_of(all: Points<'_>, rtxn: &RoTxn<'_>, part: Range<usize>, queries: &M
     let mut best: Vec<Best> = (0..queries.len()).map(|i| Best::of(i, queries.len(), all.ids.len())).collect();
     let rows: Vec<&[f32]> = queries.values.chunks_exact(width).collect();
     let mut products = Vec::new();
+    // The products are the scores, but for their sign.
+    let (norms, sign) = ([0.0; CHUNK], if metric == Metric::DotProduct { -1.0 } else { 1.0 });
     for first in part.clone().step_by(CHUNK) {
         let places = first..part.end.min(first + CHUNK);
         let points = all.within(rtxn, places.clone())?;
@@ -182,18 +184,13 @@ fn nearest_of(all: Points<'_>, rtxn: &RoTxn<'_>, part: Range<usize>, queries: &M
         let panels = Panels::new(&points, width);
         products.resize(queries.len() * ids.len(), 0.0);
         // Differences are squared one by one: squares of lengths would cancel where items lie close together.
-        let sign = match metric {
-            Metric::DotProduct => -1.0,
-            _ => 1.0,
-        };
         match metric {
             Metric::Manhattan => matrix::manhattans(level, &rows, &panels, &mut products),
             Metric::DotProduct => matrix::dots(level, &rows, &panels, &mut products),
             _ => matrix::squared_euclideans(level, &rows, &panels, &mut products),
         }
-        let norms = vec![0.0; ids.len()];
         for (best, products) in best.iter_mut().zip(products.chunks_exact(ids.len())) {
-            best.offer_all(level, ids, Scores { norms: &norms, products, sign });
+            best.offer_all(level, ids, Scores { norms: &norms[..ids.len()], products, sign });
         }
     }
     best.iter_mut().for_each(Best::prune);

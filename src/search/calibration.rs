@@ -89,6 +89,8 @@ pub(crate) struct Asked<'a> {
     /// The item that the query is.
     pub(crate) own: Option<u32>,
     pub(crate) near: &'a Neighbours,
+    /// Items that searches do not meet in the forest, or that say nothing about others.
+    pub(crate) hidden: &'a Pending,
 }
 
 /// With which confidence a query has met what it should find; infinite if it has not.
@@ -141,7 +143,7 @@ fn walk<'t>(
     Scratch::with(|scratch| {
         let forest = planted.forest;
         scratch.prepared.prepare(&forest.space, &asked.query, forest.leaf, forest.branch);
-        let traversal = Traversal::begin(target, planted, &near.hidden, &request, scratch);
+        let traversal = Traversal::begin(target, planted, asked.hidden, &request, scratch);
         let (ranking, confidence) = (Ranking::new(keep), vec![0.0; near.cuts.len()]);
         let mut walk = Walk { traversal, ranking, near, order, confidence };
         let copies = u64::from(target.record.trees) * u64::from(1 + target.record.spill);
@@ -317,7 +319,7 @@ impl Ranking {
         }
     }
 
-    /// How many candidates look better than this.
+    /// How many candidates look no worse than this: which of equal ones are kept is not for the sketches to say.
     fn rank(&self, estimate: f32) -> u32 {
         let rank = self.best.partition_point(|candidate| estimate_of(*candidate) <= estimate);
         if estimate.is_finite() { u32::try_from(rank).unwrap_or(UNSEEN) } else { UNSEEN }

@@ -14,11 +14,8 @@ pub(crate) const DEFAULT_RECALL: f32 = 0.95;
 const LEAST_CONFIDENCE: f64 = 5.0;
 /// How many times more it is under the dot product, whose confidence knows no margin.
 const WITHOUT_MARGIN: f64 = 4.0;
-/// The same where nothing was measured.
-const UNMEASURED_CONFIDENCE: f64 = 20.0;
-/// Candidates to compare for each neighbour where nothing was measured, by bits of a sketch.
-const OVERSAMPLING: [(u8, f64); 3] = [(1, 8.0), (2, 4.0), (4, 3.0)];
-
+/// How many times more it is where nothing was measured.
+const UNMEASURED: f64 = 4.0;
 /// Candidates beyond the neighbours that a search of a chosen length compares at least.
 const LEAST_MORE: usize = 14;
 
@@ -55,12 +52,10 @@ impl Effort {
     /// The user's knobs, else what reached the recall that he wants when it was measured.
     pub(crate) fn new(request: &Request<'_>, record: &Record) -> Self {
         let usual = Self::for_recall(request.k, f64::from(request.recall), record);
-        let plain =
-            OVERSAMPLING.iter().find(|(bits, _)| *bits == record.sketch_bits).map_or(3.0, |(_, factor)| *factor);
         let times = |factor: f64| (request.k as f64 * factor).ceil() as usize;
         let rerank = match (request.oversampling, request.search_k) {
             (Some(factor), _) => times(f64::from(factor)),
-            (None, Some(_)) => times(plain).max(request.k.saturating_add(LEAST_MORE)),
+            (None, Some(_)) => times(oversampling(record)).max(request.k.saturating_add(LEAST_MORE)),
             (None, None) => usual.rerank,
         };
         let copies = f64::from(record.trees) * f64::from(1 + record.spill);
@@ -81,14 +76,8 @@ impl Effort {
         let least = least_confidence(k, recall, record);
         let calibration = &record.calibration;
         if calibration.items == 0 {
-            let confidence = UNMEASURED_CONFIDENCE / LEAST_CONFIDENCE * least;
-            let rerank = (8.0 * k as f64) as usize;
-            return Self {
-                goal: Goal::Confidence(confidence),
-                rerank,
-                entries: confidence / 4.0,
-                is_out_of_reach: false,
-            };
+            let (goal, rerank) = (Goal::Confidence(UNMEASURED * least), (oversampling(record) * k as f64) as usize);
+            return Self { goal, rerank, entries: least, is_out_of_reach: false };
         }
         let Some([confidence, rerank, entries]) = measured(calibration, k, recall) else {
             return Self { goal: Goal::Confidence(f64::INFINITY), rerank: k, entries: indexed, is_out_of_reach: true };
@@ -106,6 +95,15 @@ impl Effort {
     pub(crate) fn for_rank(rank: usize, request: &Request<'_>, record: &Record) -> Self {
         let effort = Self::for_recall(rank, f64::from(request.recall), record);
         Self { goal: Goal::Entries(effort.entries), ..effort }
+    }
+}
+
+/// Candidates to compare for each neighbour where nothing was measured.
+fn oversampling(record: &Record) -> f64 {
+    match record.sketch_bits {
+        1 => 8.0,
+        2 => 4.0,
+        _ => 3.0,
     }
 }
 

@@ -35,7 +35,7 @@ pub(crate) struct Costs {
     sketch: f64,
     /// Of comparing all that is admitted.
     pub(crate) exact: f64,
-    pub(crate) admitted: f64,
+    admitted: f64,
 }
 
 #[expect(clippy::cast_precision_loss, reason = "estimates")]

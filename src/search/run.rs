@@ -79,17 +79,17 @@ fn is_against(k: usize, (part, nearer): (f64, usize), record: &Record) -> bool {
     nearer as f64 > AGAINST * usual + AGAINST_BY
 }
 
-pub(super) struct Run<'a, 't> {
-    pub(super) target: Target<'a, 't>,
-    pub(super) request: &'a Request<'a>,
-    pub(super) measure: Measure<'a>,
-    pub(super) nearest: Nearest,
-    pub(super) searched: Searched,
-    pub(super) clock: Clock,
+struct Run<'a, 't> {
+    target: Target<'a, 't>,
+    request: &'a Request<'a>,
+    measure: Measure<'a>,
+    nearest: Nearest,
+    searched: Searched,
+    clock: Clock,
 }
 
 impl<'t> Run<'_, 't> {
-    pub(super) fn compare_all(&mut self) -> Result<()> {
+    fn compare_all(&mut self) -> Result<()> {
         self.searched.is_partial = compare_all(self.target, &self.measure, self.request, &mut self.nearest)?;
         self.searched.scanned_exactly = self.nearest.compared - self.searched.reranked;
         let has_tried = self.searched.plan == Plan::Forest;
@@ -111,7 +111,7 @@ impl<'t> Run<'_, 't> {
         Ok(())
     }
 
-    pub(super) fn prepare(&mut self, planted: Planted<'_, 't>, scratch: &mut Scratch) {
+    fn prepare(&mut self, planted: Planted<'_, 't>, scratch: &mut Scratch) {
         let forest = planted.forest;
         scratch.prepared.prepare(&forest.space, &self.measure.query, forest.leaf, forest.branch);
         self.searched.preparing = self.clock.lap();
@@ -203,7 +203,7 @@ impl<'t> Run<'_, 't> {
     }
 
     /// Compares candidates, and then items that wait for a build.
-    pub(super) fn compare(&mut self, ids: impl Iterator<Item = u32>, pending: impl Iterator<Item = u32>) -> Result<()> {
+    fn compare(&mut self, ids: impl Iterator<Item = u32>, pending: impl Iterator<Item = u32>) -> Result<()> {
         let Self { target, request, measure, nearest, searched, .. } = self;
         searched.is_partial |= measure.rank_known(target.items, ids, request.stop, |ranked| nearest.offer(ranked))?;
         searched.reranked = nearest.compared;
@@ -222,7 +222,7 @@ impl<'t> Run<'_, 't> {
 }
 
 /// Measures the phases of a search, if somebody wants to know.
-pub(super) struct Clock(Option<Instant>);
+struct Clock(Option<Instant>);
 
 impl Clock {
     fn start(is_wanted: bool) -> Self {
@@ -230,7 +230,7 @@ impl Clock {
     }
 
     /// The time since the last lap.
-    pub(super) fn lap(&mut self) -> Duration {
+    fn lap(&mut self) -> Duration {
         let Some(before) = &mut self.0 else { return Duration::ZERO };
         let now = Instant::now();
         now - std::mem::replace(before, now)
