@@ -91,11 +91,11 @@ fn ask(
         confidences(target, planted, asked[i])
     })?;
     let goals = goals(&found);
-    let found = workers.share(asked.len(), |rtxn, i| {
+    let reached = workers.share(asked.len(), |rtxn, i| {
         let items = Items::new(db, rtxn, of, 0);
         let target = Target { items: &items, record, level: level() };
         let planted = Planted { forest, nodes: &forest.nodes((db, rtxn, of), 0) };
-        reached(target, planted, asked[i], &goals)
+        reached(target, planted, asked[i], (&found[i], &goals))
     })?;
-    Ok(fit(&goals, &found, record.indexed, is_of_queries))
+    Ok(fit(&goals, &reached, record.indexed, is_of_queries))
 }

@@ -3,7 +3,8 @@
 //! Each query runs as a search does, leaf by leaf. A search meets a neighbour if it ends with a larger confidence than it has
 //! had before it scanned the neighbour's leaf. So what a recall takes is the quantile of these numbers over all neighbours of
 //! all queries. A second run notes how many candidates look better than each neighbour when a search ends with that: of
-//! these, the number of comparisons is a quantile.
+//! these, the number of comparisons is a quantile. Some comparisons more may reach the recall with less confidence, which is
+//! the quantile of those that are compared.
 //!
 //! A query that is an item is not one of its own neighbours. But searches have to find it, by its own vector, more often than
 //! any recall asks for: what that takes is the least that every search does.
@@ -96,7 +97,9 @@ pub(crate) struct Asked<'a> {
 /// With which confidence a query has met what it should find; infinite if it has not.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Confidences {
-    /// For each number of neighbours, the confidence before each of them is met.
+    /// For each number of neighbours, the confidence before each near item is met.
+    all: Vec<Vec<f32>>,
+    /// The same of those that are the nearest so many.
     of_ks: Vec<Vec<f32>>,
     /// The same for the item that the query is, if one neighbour is asked for.
     own: f32,
@@ -109,13 +112,20 @@ const UNSEEN: u32 = u32::MAX;
 #[derive(Clone, Debug)]
 pub(crate) struct Reached {
     entries: f64,
-    /// How many candidates look better than each neighbour, and than the item that the query is.
-    ranks: Vec<u32>,
+    /// How many candidates look better than each neighbour, and the confidence before it was met.
+    met: Vec<(u32, f32)>,
+    /// How many look better than the item that the query is.
     own_rank: u32,
 }
 
-/// The confidence for each calibrated number of neighbours and recall.
-pub(crate) type Goals = Vec<[f64; CALIBRATED_RECALLS.len()]>;
+/// The confidence for each calibrated number of neighbours and recall, and that which finds the items that queries are.
+pub(crate) type Goals = Vec<[Goal; CALIBRATED_RECALLS.len()]>;
+
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Goal {
+    confidence: f64,
+    own: f64,
+}
 
 /// Where a walk from leaf to leaf has come to.
 struct Walk<'w, 'a, 't> {
@@ -210,7 +220,7 @@ pub(crate) fn confidences<'t>(
     })?;
     let cuts = asked.near.cuts.iter().zip(&found);
     let of_ks = cuts.map(|(cut, found)| cut.values(found, f32::total_cmp)).collect();
-    Ok(Confidences { of_ks, own: own.unwrap_or(0.0) })
+    Ok(Confidences { of_ks, all: found, own: own.unwrap_or(0.0) })
 }
 
 /// Looks for the neighbours of a query again, and tells what it has found when it ends with each of the goals.
@@ -218,7 +228,7 @@ pub(crate) fn reached<'t>(
     target: Target<'_, 't>,
     planted: Planted<'_, 't>,
     asked: Asked<'_>,
-    goals: &Goals,
+    (found, goals): (&Confidences, &Goals),
 ) -> Result<Vec<Vec<Reached>>> {
     let cuts = &asked.near.cuts;
     let mut reached: Vec<Vec<Reached>> = vec![Vec::new(); cuts.len()];
@@ -227,8 +237,8 @@ pub(crate) fn reached<'t>(
         let mut is_ranked = false;
         let mut is_over = true;
         for (at, cut) in cuts.iter().enumerate() {
-            while let Some(goal) = goals[at].get(reached[at].len()).filter(|goal| goal.is_finite()) {
-                if walk.confidence[at] < *goal {
+            while let Some(goal) = goals[at].get(reached[at].len()).filter(|goal| goal.confidence.is_finite()) {
+                if walk.confidence[at] < goal.confidence {
                     is_over = false;
                     break;
                 }
@@ -240,9 +250,10 @@ pub(crate) fn reached<'t>(
                         walk.place(id).into_iter().for_each(|at| ranks[at] = rank);
                     }
                 }
-                let ranks = cut.values(&ranks, u32::cmp);
+                let met: Vec<(u32, f32)> = ranks.iter().copied().zip(found.all[at].iter().copied()).collect();
+                let met = cut.values(&met, |a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
                 let own_rank = asked.own.map_or(0, |_| walk.ranking.rank(walk.traversal.excluded()));
-                reached[at].push(Reached { entries: walk.traversal.entries(), ranks, own_rank });
+                reached[at].push(Reached { entries: walk.traversal.entries(), met, own_rank });
             }
         }
         !is_over
@@ -367,42 +378,30 @@ pub(crate) fn goals(all: &[Confidences]) -> Goals {
         CALIBRATED_RECALLS.map(|recall| {
             let part = 1.0 - (1.0 - recall) * (1.0 - LOST_TO_RERANK);
             let least = quantile(&numbers, part).unwrap_or(f32::INFINITY);
-            // A search that ends with it has not scanned the leaf before which it had it.
             // As few queries tell little of what is so rare. More neighbours take more anyway.
             let leeway = if of_k == 0 && found_by_itself(recall) > recall { OWN_LEEWAY } else { 1.0 };
             let own = quantile(&own, found_by_itself(recall)).unwrap_or(0.0) * leeway;
-            f64::from(least.max(own).next_up())
+            // A search that ends with one of these has not scanned the leaf before which it had it.
+            let [own, confidence] = [own, least.max(own)].map(|least| f64::from(least.next_up()));
+            Goal { confidence, own }
         })
     };
     (0..ks).map(goal).collect()
 }
 
 /// What each recall takes, from what queries have found with these goals. `items` is the size of the forest.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "estimates")]
+#[expect(clippy::cast_possible_truncation, reason = "at most some thousand queries")]
 pub(crate) fn fit(goals: &Goals, all: &[Vec<Vec<Reached>>], items: u64, is_of_queries: bool) -> Calibration {
     let mut calibration = Calibration::default();
     (calibration.items, calibration.queries) = (items, all.len() as u32);
     calibration.is_of_queries = u32::from(is_of_queries);
     for (of_k, (row, k)) in calibration.points.iter_mut().zip(calibrated_ks(items)).enumerate() {
+        let asked: Vec<&[Reached]> = all.iter().filter_map(|query| query.get(of_k)).map(Vec::as_slice).collect();
         for (of_recall, (point, recall)) in row.iter_mut().zip(CALIBRATED_RECALLS).enumerate() {
-            let confidence = goals.get(of_k).map_or(f64::INFINITY, |goals| goals[of_recall]);
-            let asked = all.iter().filter_map(|query| query.get(of_k));
-            let reached = || asked.clone().filter_map(|of_k| of_k.get(of_recall));
-            // A query that did not come so far has scanned all that it may: it counts as one that has found nothing.
-            let mut ranks: Vec<u32> = reached().flat_map(|reached| reached.ranks.iter().copied()).collect();
-            let short = asked.clone().count() - reached().count();
-            ranks.resize(ranks.len() + short * k, UNSEEN);
-            ranks.sort_unstable();
-            let mut own_ranks: Vec<u32> = reached().map(|reached| reached.own_rank).collect();
-            own_ranks.sort_unstable();
-            let own = quantile(&own_ranks, found_by_itself(recall)).unwrap_or(0);
-            let last = quantile(&ranks, recall).map_or(UNSEEN, |last| last.max(own));
-            *point = OperatingPoint::OUT_OF_REACH;
-            if confidence.is_finite() && last != UNSEEN {
-                let entries = reached().map(|reached| reached.entries).sum::<f64>() / reached().count().max(1) as f64;
-                let (confidence, rerank) = (confidence as f32, (last + 1).max(k as u32));
-                *point = OperatingPoint { confidence, rerank, entries: entries.ceil() as u32 };
-            }
+            let goal = goals.get(of_k).map(|goals| goals[of_recall]).filter(|goal| goal.confidence.is_finite());
+            let reached: Vec<&Reached> = asked.iter().filter_map(|of_k| of_k.get(of_recall)).collect();
+            let point_of = |goal| point_of(goal, (&reached, asked.len()), (k, recall));
+            *point = goal.and_then(point_of).unwrap_or(OperatingPoint::OUT_OF_REACH);
         }
     }
     // What the user's own queries were measured to take needs no guess about others.
@@ -411,6 +410,30 @@ pub(crate) fn fit(goals: &Goals, all: &[Vec<Vec<Reached>>], items: u64, is_of_qu
     }
     calibration.points.iter_mut().for_each(|row| rise(row));
     calibration
+}
+
+/// What a recall of k neighbours takes, from what so many queries have reached; none if that is not reached.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "estimates")]
+fn point_of(goal: Goal, (reached, asked): (&[&Reached], usize), (k, recall): (usize, f64)) -> Option<OperatingPoint> {
+    let mut met: Vec<(u32, f32)> = reached.iter().flat_map(|reached| reached.met.iter().copied()).collect();
+    // A query that did not come so far has scanned all that it may: it counts as one that has found nothing.
+    met.resize(met.len() + (asked - reached.len()) * k, (UNSEEN, f32::INFINITY));
+    met.sort_unstable_by_key(|(rank, _)| *rank);
+    let mut own_ranks: Vec<u32> = reached.iter().map(|reached| reached.own_rank).collect();
+    own_ranks.sort_unstable();
+    let own = quantile(&own_ranks, found_by_itself(recall)).unwrap_or(0);
+    // As many as are wanted are compared in any case.
+    let last = quantile(&met, recall)?.0.max(own).max(k as u32 - 1);
+    if last == UNSEEN {
+        return None;
+    }
+    let compared = met.partition_point(|(rank, _)| *rank <= last);
+    let mut numbers: Vec<f32> = met[..compared].iter().map(|(_, confidence)| *confidence).collect();
+    numbers.sort_unstable_by(f32::total_cmp);
+    let enough = f64::from(quantile(&numbers, recall * met.len() as f64 / compared as f64)?.next_up());
+    let confidence = enough.max(goal.own).min(goal.confidence) as f32;
+    let entries = reached.iter().map(|reached| reached.entries).sum::<f64>() / reached.len() as f64;
+    Some(OperatingPoint { confidence, rerank: last + 1, entries: entries.ceil() as u32 })
 }
 
 /// More recall takes no less of anything. What reaches more reaches less, too, where so few comparisons were not told.
