@@ -28,8 +28,8 @@ pub(crate) struct Candidates {
     buffer: Vec<u64>,
     keep: usize,
     threshold: f32,
-    /// Whether the buffer is sorted and holds each item once.
-    is_pruned: bool,
+    /// How many at the front of the buffer are sorted, each item once.
+    sorted: usize,
     /// Ids met while pruning: a hash table.
     met: Vec<u64>,
     /// What was among the best before, and is to be compared in any case.
@@ -41,7 +41,7 @@ impl Candidates {
     pub(crate) fn begin(&mut self, keep: usize) {
         self.buffer.clear();
         self.kept_back.clear();
-        (self.keep, self.threshold, self.is_pruned) = (keep.max(1), f32::INFINITY, true);
+        (self.keep, self.threshold, self.sorted) = (keep.max(1), f32::INFINITY, 0);
     }
 
     fn are_few(&self) -> bool {
@@ -61,11 +61,11 @@ impl Candidates {
         let candidate = packed(id, estimate);
         if self.are_few() {
             insert_in_order(&mut self.buffer, self.keep, candidate);
+            self.sorted = self.buffer.len();
             self.limit();
             return;
         }
         self.buffer.push(candidate);
-        self.is_pruned = false;
         if self.buffer.len() >= self.keep.saturating_mul(2).max(FIRST) {
             self.prune();
         }
@@ -73,15 +73,16 @@ impl Candidates {
 
     /// Whether `k` different items, `keep` at most, have an estimate of no more than this.
     pub(crate) fn has_within(&mut self, k: usize, estimate: f32) -> bool {
-        if !self.is_pruned {
-            // Only enough offers to be that many are worth sorting.
-            let limit = packed(u32::MAX, estimate);
-            if self.buffer.len() < k || self.buffer.iter().filter(|candidate| **candidate <= limit).count() < k {
-                return false;
-            }
-            self.prune();
-        }
-        self.kth(k) <= estimate
+        // Only enough offers to be that many are worth sorting.
+        let limit = packed(u32::MAX, estimate);
+        let (sorted, new) = self.buffer.split_at(self.sorted);
+        let near = sorted.partition_point(|candidate| *candidate <= limit);
+        near >= k || near + new.iter().filter(|candidate| **candidate <= limit).count() >= k && self.kth(k) <= estimate
+    }
+
+    /// An estimate that the k-th candidate does not exceed; infinite if that is not known without sorting.
+    pub(crate) fn kth_at_most(&self, k: usize) -> f32 {
+        self.buffer[..self.sorted].get(k.max(1) - 1).map_or(f32::INFINITY, |kth| estimate_of(*kth))
     }
 
     /// The estimate of the k-th candidate; infinite if there are fewer.
@@ -114,7 +115,7 @@ impl Candidates {
 
     /// Leaves the best of each item, up to `keep` items, sorted.
     fn prune(&mut self) {
-        if self.are_few() || std::mem::replace(&mut self.is_pruned, true) {
+        if self.sorted == self.buffer.len() {
             return;
         }
         let Self { buffer, met, keep, .. } = self;
@@ -132,6 +133,7 @@ impl Candidates {
             kept = keep_new(buffer, likely..len, *keep, met, kept);
         }
         self.buffer.truncate(kept);
+        self.sorted = kept;
         self.limit();
     }
 
@@ -141,10 +143,11 @@ impl Candidates {
         self.prune();
         if !self.kept_back.is_empty() {
             self.buffer.append(&mut self.kept_back);
-            (self.keep, self.is_pruned) = (self.buffer.len().max(FEW + 1), false);
+            (self.keep, self.sorted) = (self.buffer.len().max(FEW + 1), 0);
             self.prune();
         }
         self.buffer.truncate(most);
+        // They are in another order from here on, and no more asked about.
         let first = first.min(self.buffer.len());
         let (nearest, others) = self.buffer.split_at_mut(first);
         [nearest, others].into_iter().for_each(|some| some.sort_unstable_by_key(|candidate| id_of(*candidate)));

@@ -143,9 +143,7 @@ impl<'a, 't> Traversal<'a, 't> {
             // The leaf after it is on its way from memory while this one is scanned, if it will be scanned as far as is known.
             #[expect(clippy::cast_precision_loss, reason = "a leaf has few entries")]
             let then = entries + next.leaf.node.len as f64;
-            let is_plain = self.request.filter.is_none();
-            let is_last = !is_plain || self.is_met(effort, candidates, (then, then), next.estimate);
-            if !is_last {
+            if self.request.filter.is_none() && !self.is_likely_met(effort, candidates, then, next.estimate) {
                 self.widen(then)?;
                 self.ahead = self.next()?;
             }
@@ -165,6 +163,17 @@ impl<'a, 't> Traversal<'a, 't> {
                 let farthest = leaves.farthest(metric, next, wanted * part);
                 farthest.is_some_and(|farthest| candidates.has_within(k, farthest))
                     && leaves.confidence(metric, next, candidates.kth(k)) >= wanted * part
+            }
+        }
+    }
+
+    /// Whether the goal seems to be met after so many entries: no more than a hint, which costs nothing.
+    fn is_likely_met(&self, effort: &Effort, candidates: &Candidates, entries: f64, next: f32) -> bool {
+        match effort.goal {
+            Goal::Admitted(wanted) | Goal::Entries(wanted) => entries >= wanted,
+            Goal::Confidence(wanted) => {
+                let farthest = self.scratch.leaves.farthest(self.target.items.of.metric, next, wanted);
+                farthest.is_some_and(|farthest| candidates.kth_at_most(self.request.k) <= farthest)
             }
         }
     }
