@@ -1,4 +1,4 @@
-//! How long a bulk build takes on data that somebody has chosen to make it slow, beside random data of the same size.
+//! How long a bulk build takes on data that were chosen to make it slow. Beside it, random data of the same size.
 //!
 //! ```text
 //! cargo bench --bench crafted -- [ITEMS]

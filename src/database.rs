@@ -57,8 +57,8 @@ impl Database {
 
     /// Opens the database of this name, and creates it if it does not exist.
     ///
-    /// A table of this name that is empty is taken over. One of an earlier version of this crate gets the mark by which this
-    /// version knows its own, unless the environment is read-only.
+    /// A table of this name that is empty is taken over. One of an earlier version of this crate gets this version's mark,
+    /// unless the environment is read-only.
     ///
     /// # Errors
     /// As [`Database::open_or_create`].

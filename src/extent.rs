@@ -97,7 +97,7 @@ impl Pages {
         wanted.is_empty() || free.len() as u64 == wanted.end - wanted.start
     }
 
-    /// Adds the children of a page of the free list to `left`, and the wanted numbers that it lists to `free`.
+    /// Reads a page of the free list: its children go to `left`, the wanted numbers that it lists to `free`.
     fn visit(&self, number: u64, wanted: &Range<u64>, left: &mut Vec<u64>, free: &mut BTreeSet<u64>) -> Option<()> {
         let page = self.page(number)?;
         let flags = number_at::<2>(&page, PAGE_FLAGS)?;
@@ -174,7 +174,7 @@ mod tests {
 
     use super::*;
 
-    /// A file in which every number may be anything says neither that pages are free nor that all is well, and ends.
+    /// Where every number may be anything, no page is called free, nothing is called well, and the walk ends.
     #[test]
     fn any_bytes_are_read_to_an_end() {
         let mut rng = rand::rngs::Xoshiro256PlusPlus::seed_from_u64(5);

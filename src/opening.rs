@@ -55,7 +55,7 @@ where
     Ok(opened.commit().map(|table| (table, mark)))
 }
 
-/// Opens the table of this name, creates it if it does not exist, and marks it if it has no mark.
+/// Opens the table of this name, creates it if it is missing, and marks it if it has no mark.
 pub(crate) fn open_or_create<T>(env: &Env<T>, name: &str) -> Result<(Table<'static>, Option<Mark>)>
 where
     for<'e> RoTxn<'e, T>: Deref<Target = RoTxn<'e>>,

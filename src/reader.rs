@@ -258,7 +258,7 @@ impl Asked for Reader<'_> {
 
     fn item(&self, id: u32) -> Result<Option<ItemRef<'_>>> {
         let (item, of) = (self.items.find(id)?, self.items.of);
-        // It becomes a query, and what is wrong with it would be said of the items that it is compared with.
+        // It becomes a query. What is wrong with it would be said of the items it is compared with.
         match item.is_none_or(|item| is_as_added(&item, of.metric)) {
             true => Ok(item),
             false => {

@@ -1,4 +1,4 @@
-//! Laws of exhaustion: when the map, the disk or a table of LMDB is full, the error says what to do, the last commit stands,
+//! Laws of exhaustion: when the map, the disk or a table of LMDB is full, the error says what to do. The last commit stands,
 //! and what failed works once there is room.
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -23,7 +23,7 @@ use support::{Opened, Rng, rng};
 const MAP_BYTES: usize = 1 << 30;
 /// Versions that the writer writes, at least.
 const VERSIONS: u32 = 60;
-/// Versions that a kept reader outlives before it is closed, and how often each thread that reads keeps one so long, at least.
+/// A kept reader outlives so many versions before it is closed. Each thread that reads keeps one so long, so often at least.
 const KEPT_FOR: u32 = 8;
 const KEPT: u32 = 4;
 

@@ -1,4 +1,4 @@
-//! A file that was cut is refused before a page that is not there is read, and no sound file is refused.
+//! A file that was cut is refused before a missing page is read. No sound file is refused.
 #![allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::unwrap_used, clippy::panic)]
 #![allow(clippy::expect_used)]
 

@@ -23,7 +23,7 @@ const THOROUGH: f64 = 8.0;
 /// What a probe remembers of its first search for its second, in nodes of each kind and in items.
 const PROBE_KNOWS: usize = 1 << 12;
 /// How much of what a probe lacks in recall is added to the effort. With it some hundred probes correct an effort that is
-/// half of what it should be, and chance moves it by a tenth.
+/// half of what it should be. Chance moves it by a tenth.
 const GAIN: f64 = 0.125;
 /// The same for all probes of one build together, and the most by which one build multiplies the effort.
 const MOST_GAIN: f64 = 2.0;
@@ -48,8 +48,8 @@ impl<'t> Parts<'t> for Stored<'_, 't> {
     }
 }
 
-/// Asks a few items for their neighbours, with the usual effort and with much more, and corrects the effort by what that
-/// tells about recall. Work in proportion to `probes`.
+/// Asks a few items for their neighbours, with the usual effort and with much more. Corrects the effort by the recall found.
+/// Work in proportion to `probes`.
 pub(crate) fn corrected(
     workers: &mut Workers<'_>,
     (site, forest): (&Site<'_>, &Forest),

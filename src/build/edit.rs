@@ -113,7 +113,7 @@ pub(crate) struct TreeEdit<'a> {
     /// Leaves whose centroid moved.
     pub(crate) moved: BTreeSet<u32>,
     pub(crate) gone: BTreeSet<u32>,
-    /// Leaves that hold a group of items close together and far from the centroid, each with the middle of that group.
+    /// Leaves that hold a tight group far from their centroid, each with the middle of that group.
     pub(crate) stretched: BTreeMap<u32, Vec<f32>>,
     pub(crate) tally: Tally,
 }

@@ -121,7 +121,7 @@ pub(crate) fn plan(
 }
 
 /// Counts changes, and tells whether so many have come since searches were measured that they are measured again. So the
-/// work for each change does not grow with the index, but now and then one build does that of many.
+/// work for each change does not grow with the index. Now and then one build does that of many.
 fn is_to_be_measured(record: &mut Record, changes: usize) -> bool {
     let measured = &mut record.calibration;
     measured.changes = measured.changes.saturating_add(u32::try_from(changes).unwrap_or(u32::MAX));
@@ -217,11 +217,11 @@ fn change_leaves(workers: &mut Workers<'_>, edit: &mut TreeEdit<'_>, edits: BTre
     Ok(())
 }
 
-/// How many entries make a group of their own, and how many times farther from the centroid they lie than from each other.
+/// How many entries make a group of their own. They lie so many times farther from the centroid than from each other.
 const GROUP: usize = 8;
 const APART: f32 = 4.0;
 
-/// The middle of a group of items close together and far from the centroid of a leaf that took in items, if there is one.
+/// The middle of a tight group far from the centroid of a leaf that took in items, if there is one.
 ///
 /// Sketches around that centroid cannot tell its members apart. So they get a leaf of their own before this one is full.
 /// They are looked for among the items that came, the farthest of which is this far from the centroid. If that is far, they

@@ -229,8 +229,8 @@ fn own_rows(site: &Site<'_>, points: &Matrix, leaf: u32, around: &Around) -> Vec
     (0u32..).take(points.len()).filter(is_own).collect()
 }
 
-/// The points that are nearer to the middle of a group than to the centroid, and the others, each with their mean; none if
-/// that does not part them.
+/// The points nearer to the middle of a group than to the centroid, and the others, each with their mean. None if that does
+/// not part them.
 fn set_apart(site: &Site<'_>, points: &Matrix, middle: &[f32], centroid: &[f32]) -> Option<Vec<(Vec<u32>, Vec<f32>)>> {
     let is_of_group = |row: &u32| {
         let point = points.row(*row as usize);

@@ -62,8 +62,8 @@ pub(crate) fn truth(workers: &mut Workers<'_>, all: Points<'_>) -> Result<Truth>
     Ok(Truth { queries, neighbours })
 }
 
-/// Drops what has the very point of a query before it. Thousands of copies of one vector, all of them found at once, would
-/// make up for the neighbours that the rest misses.
+/// Drops what has the very point of a query before it. Thousands of copies of one vector are found at once. They would make
+/// up for the neighbours that the rest misses.
 fn keep_distinct(queries: &mut Vec<u32>, points: &Matrix) {
     let mut seen = HashSet::new();
     let mut rows = points.values.chunks_exact(points.width).map(bytemuck::cast_slice::<f32, u8>);

@@ -72,7 +72,7 @@ impl Key {
         (Self::new(index, kind, 0, 0), Self::new(index, kind, last_tree, u32::MAX))
     }
 
-    /// The first and the last key of this kind in this index, with those that name a tree where no entry has one.
+    /// The first and the last key of this kind in this index. Keys that name a tree where no entry has one are within.
     pub(crate) const fn whole_range(index: u16, kind: Kind) -> (Self, Self) {
         (Self::new(index, kind, 0, 0), Self::new(index, kind, u8::MAX, u32::MAX))
     }

@@ -1,10 +1,10 @@
 //! The bytes in LMDB: this module is the specification.
 //!
-//! One LMDB database holds many indexes. Numbers are little-endian, except in keys, which are big-endian so that
-//! LMDB's byte order is the numeric order. Every key of an index has 8 bytes and every value is a multiple of 16 bytes long;
-//! together these make LMDB place every value at an address that is a multiple of 8, so that arrays are read in place
-//! through checked [`bytemuck`] views. Nothing is decoded, and no bytes whatever make a view panic: a value that does
-//! not follow the specification is [`Error::Corrupted`](crate::Error::Corrupted).
+//! One LMDB database holds many indexes. Numbers are little-endian, except in keys, which are big-endian so that LMDB's byte
+//! order is the numeric order. Every key of an index has 8 bytes and every value is a multiple of 16 bytes long. So LMDB
+//! places every value at an address that is a multiple of 8. Arrays are read in place through checked [`bytemuck`] views.
+//! Nothing is decoded, and no bytes whatever make a view panic: a value that does not follow the specification is
+//! [`Error::Corrupted`](crate::Error::Corrupted).
 //!
 //! Unused bytes ("zero" below) are written as zero.
 //!
@@ -14,9 +14,9 @@
 //! | 0 | 8 | magic `spinney\0` |
 //! | 8 | 14 | id: chosen at random, so that no other database has it |
 //!
-//! LMDB's header of 8 bytes, this key and this value are 32 bytes together, so that what follows stays where it should. A
-//! table without a mark is one of this crate's if one of its records has their magic: earlier versions wrote no marks. Tables
-//! are created without flags.
+//! LMDB's header of 8 bytes, this key and this value are 32 bytes together. So what follows stays aligned. A table without a
+//! mark is one of this crate's if one of its records has their magic: earlier versions wrote no marks. Tables are created
+//! without flags.
 //!
 //! # Key ([`key`])
 //! | offset | size | field |
@@ -63,14 +63,14 @@
 //! modulo 4.
 //!
 //! # Confidence
-//! The confidence of a search is e (1 + (D - D_1) / (d_k + D_1 / 32))^4. There D is the squared distance of the nearest leaf
-//! left, and d_k that of its k-th candidate, as sketches tell them, none less than zero. Of the leaves it has scanned, from the
-//! first on that is no nearer than d_k / 4, e counts the entries, and D_1 is the squared distance of that first one. If the
-//! nearest leaf of all is at more than two times its spread, it is divided by the square of half the ratio, 16 at most. For the dot
-//! product, it is the entries of all leaves scanned.
+//! The confidence of a search is e (1 + (D - D_1) / (d_k + D_1 / 32))^4. D is the squared distance of the nearest leaf left,
+//! and d_k that of the k-th candidate. Sketches tell both, none less than zero. D_1 is the squared distance of the first
+//! leaf scanned that is no nearer than d_k / 4. The entries of that leaf and of those after it are e. If the squared
+//! distance of the first leaf of all is more than twice its spread, half the ratio is squared, 16 at most. The confidence is
+//! divided by that. For the dot product, it is the entries of all leaves scanned.
 //!
 //! # Version 1
-//! It had other numbers from offset 592 of the record on, no checks in origins and nodes, and 0 at offset 3 of nodes. An index
+//! It had other numbers from offset 592 of the record on. Origins and nodes had no checks, and nodes 0 at offset 3. An index
 //! of version 1 is read as one without a forest: searches compare all its items, and the next build makes a forest.
 //!
 //! # Item ([`item`])

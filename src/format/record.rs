@@ -58,8 +58,8 @@ pub(crate) struct Record {
     check: u64,
 }
 
-/// What reaches a recall: the confidence with which searches end (see [`format`](super)), vectors to compare exactly, and the
-/// entries that searches have looked at by then on average. An infinite confidence: the forest does not reach it.
+/// What reaches a recall: the confidence with which searches end (see [`format`](super)), and vectors to compare exactly.
+/// Then the entries that searches have looked at by then on average. An infinite confidence: the forest does not reach it.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct OperatingPoint {

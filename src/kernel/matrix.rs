@@ -18,7 +18,7 @@ pub(crate) fn manhattans(level: Level, rows: &[&[f32]], panels: &Panels, out: &m
     dispatch!(level, simd => products_with(simd, AbsoluteDifference, rows, panels, out));
 }
 
-/// Writes the squared distance of row `i` of `rows` and row `j` of `panels` to `out[i * len + j]`, as [`dots`] does.
+/// As [`dots`], but writes the squared distance of row `i` of `rows` and row `j` of `panels`.
 pub(crate) fn squared_euclideans(level: Level, rows: &[&[f32]], panels: &Panels, out: &mut [f32]) {
     dispatch!(level, simd => products_with(simd, SquaredDifference, rows, panels, out));
 }

@@ -80,8 +80,8 @@ impl Examples {
         Ok(Self { queries, items })
     }
 
-    /// Gives hits their distances to the nearest query, even if the search for that one has missed them, and sorts them. After
-    /// a stop, some of them.
+    /// Gives hits their distances to the nearest query, even if its search has missed them, and sorts them. After a stop,
+    /// some of them.
     pub(crate) fn measure(
         &self,
         asked: &dyn Asked,
@@ -135,8 +135,8 @@ impl Examples {
 pub(crate) struct Gathered {
     /// Each item once, at its distance to the nearest of the queries that found it, and sorted by that.
     ///
-    /// A query finds what it is nearest to among the `k` nearest of all, unless its search misses it. So the first `k` of these
-    /// are the answer but for what is missed, and no others have to be compared with the queries that did not find them.
+    /// A query finds what it is nearest to among the `k` nearest of all, unless its search misses it. So the first `k` of
+    /// these are the answer but for what is missed. No others have to be compared with the queries that did not find them.
     pub(crate) hits: Vec<Hit>,
     /// The items that each query found.
     known: Vec<RoaringBitmap>,

@@ -30,8 +30,8 @@ impl<'a> Nns<'a> {
     /// [`per_group`](Self::per_group).
     ///
     /// # Cost
-    /// All pages up to one take about as long as two searches for as many hits, as the search begins anew for twice as many
-    /// each time; with [`exact`](Self::exact), each time compares all.
+    /// The search begins anew for twice as many hits each time. So all pages up to one take about as long as two searches
+    /// for as many hits. With [`exact`](Self::exact), each time compares all.
     pub fn pages<'e>(self, of: impl Into<Example<'e>>) -> Result<Pages<'a>> {
         Pages::new(self, of.into())
     }

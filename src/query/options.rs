@@ -48,7 +48,7 @@ impl<'a, O> Nns<'a, O> {
         self.try_filter_fn(move |id| Ok::<_, Infallible>(admits(id)))
     }
 
-    /// As [`filter_fn`](Self::filter_fn), by a predicate that may fail, such as one that looks an item up in a table of yours.
+    /// As [`filter_fn`](Self::filter_fn), by a predicate that may fail, such as a look-up in a table of yours.
     ///
     /// The first failure ends the search: it returns [`Error::Callback`](crate::Error::Callback) with that error. Nothing is asked
     /// after it.
@@ -128,12 +128,12 @@ impl<'a, O> Nns<'a, O> {
     /// The part of the true neighbours to be found, on average over queries like those that the index was calibrated with:
     /// above 0, and at most 1, which compares every item exactly. The default is 0.95.
     ///
-    /// A build measures on some of the items, against exact search, what reaches which recall for 1, 10, 100 and 1,000
-    /// neighbours (an eighth of the items at most); later builds look again at a few items and correct it, and measure again
-    /// when a third has changed. A search ends when its hits are near beside the leaves that are left, so that queries whose
-    /// neighbours lie close together take less than others. Where the forest was found not to reach the target, and for more
-    /// than an eighth of the items, all items are compared:
-    /// [`Searched::is_out_of_reach`](crate::Searched::is_out_of_reach) tells the first.
+    /// A build measures what reaches which recall, on some of the items, against exact search. It does so for 1, 10, 100 and
+    /// 1,000 neighbours (an eighth of the items at most). Later builds look again at a few items and correct it, and measure
+    /// again when a third has changed. A search ends when its hits are near beside the leaves that are left. So queries
+    /// whose neighbours lie close together take less than others. All items are compared for more than an eighth of them,
+    /// and where the forest was found not to reach the target:
+    /// [`Searched::is_out_of_reach`](crate::Searched::is_out_of_reach) tells the latter.
     /// [`Writer::calibrate`](crate::Writer::calibrate) measures on queries of yours instead. An index of up to a thousand
     /// items is always compared whole.
     ///
@@ -163,9 +163,9 @@ impl<'a, O> Nns<'a, O> {
         self
     }
 
-    /// How many vectors are compared exactly, as a multiple of `k` (at least 1); of pages, of all hits so far. The default is what the recall aimed at
-    /// needs; with [`search_k`](Self::search_k) it is at least 8 for sketches of 1 bit, 4 for 2 and 3 for 4, and 14 vectors more
-    /// than `k`.
+    /// How many vectors are compared exactly, as a multiple of `k` (at least 1); of pages, of all hits so far. The default
+    /// is what the recall aimed at needs. With [`search_k`](Self::search_k) it is at least 8 for sketches of 1 bit, 4 for 2
+    /// and 3 for 4. It is also at least 14 vectors more than `k`.
     ///
     /// ```
     #[doc = include_str!("example.txt")]

@@ -1,10 +1,10 @@
 //! Which confidence, and how many comparisons, reach which recall: measured on queries whose true neighbours are known.
 //!
-//! Each query runs as a search does, leaf by leaf. A search meets a neighbour if it ends with a larger confidence than it has
-//! had before it scanned the neighbour's leaf. So what a recall takes is the quantile of these numbers over all neighbours of
-//! all queries. A second run notes how many candidates look better than each neighbour when a search ends with that: of
-//! these, the number of comparisons is a quantile. Some comparisons more may reach the recall with less confidence, which is
-//! the quantile of those that are compared.
+//! Each query runs as a search does, leaf by leaf. A search meets a neighbour if it ends with more confidence than it had
+//! before the neighbour's leaf. So what a recall takes is the quantile of these numbers over all neighbours of all queries.
+//! A second run notes how many candidates look better than each neighbour when a search ends with that: of these, the number
+//! of comparisons is a quantile. Some comparisons more may reach the recall with less confidence, which is the quantile of
+//! those that are compared.
 //!
 //! A query that is an item is not one of its own neighbours. But searches have to find it, by its own vector, more often than
 //! any recall asks for: what that takes is the least that every search does.
@@ -31,11 +31,11 @@ const MERGED_AT_ONCE: usize = 64;
 const LOST_TO_RERANK: f64 = 0.25;
 /// Comparisons beyond the neighbours themselves, at least: sketches do not tell apart what lies close together.
 const LEAST_BEYOND: u32 = 7;
-/// Of the confidence, and of the comparisons beyond the neighbours themselves, that the next larger number of neighbours
-/// takes, the parts that one takes at least. Usual data take somewhat more of each.
+/// The next larger number of neighbours takes some confidence, and comparisons beyond the neighbours. Each number takes at
+/// least these parts of both. Usual data take somewhat more: docs/trials.md, "fewer neighbours".
 const OF_MORE: [(f32, f32); 3] = [(0.7, 0.3), (0.35, 0.1), (0.3, 0.1)];
-/// The part of all items that have to be found by their own vectors, and how many times the confidence that took is wanted
-/// of a search for one neighbour.
+/// The part of all items that have to be found by their own vectors. A search for one neighbour wants so many times the
+/// confidence that took: docs/trials.md, "own vectors".
 const FOUND_BY_ITSELF: f64 = 0.999;
 const OWN_LEEWAY: f32 = 4.0;
 /// One of so many queries is asked for the largest number of neighbours, and for the next largest. They need the fewest
@@ -223,7 +223,7 @@ pub(crate) fn confidences<'t>(
     Ok(Confidences { of_ks, all: found, own: own.unwrap_or(0.0) })
 }
 
-/// Looks for the neighbours of a query again, and tells what it has found when it ends with each of the goals.
+/// Looks for the neighbours of a query again. Tells what it has found when it ends with each of the goals.
 pub(crate) fn reached<'t>(
     target: Target<'_, 't>,
     planted: Planted<'_, 't>,
@@ -451,7 +451,7 @@ fn rise(row: &mut [OperatingPoint]) {
 }
 
 /// What the nearest neighbours take is at least a part of what more of them take. Items that all lie beside a twin would
-/// teach that the nearest leaf is enough, and queries that have no twin take what the neighbours beyond it do.
+/// teach that the nearest leaf is enough. Queries that have no twin take what the neighbours beyond it do.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "estimates")]
 fn hold_together(calibration: &mut Calibration) {
     let ks = calibration.ks();

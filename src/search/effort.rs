@@ -107,8 +107,8 @@ fn oversampling(record: &Record) -> f64 {
     }
 }
 
-/// By how much the confidence that a fixed recall takes changes with the number of items: it grows less fast than they do,
-/// and falls less where items go, as what is left of a forest is not as good as a fresh one.
+/// By how much the confidence that a fixed recall takes changes with the number of items. It grows less fast than they do.
+/// Where items go it falls less, as what is left of a forest is not as good as a fresh one.
 fn growth(times: f64) -> f64 {
     times.powf(if times < 1.0 { 0.4 } else { 0.7 })
 }
@@ -127,8 +127,8 @@ fn least_confidence(k: usize, recall: f64, record: &Record) -> f64 {
         * strictness.max(1.0).sqrt()
 }
 
-/// Straight lines between what was measured, in the logarithms of k, of what is missed, and of confidence, comparisons and
-/// entries; `None` if that was out of reach. More neighbours than were measured take as much more of each.
+/// Straight lines between what was measured. They are in the logarithms of k, of what is missed, and of confidence,
+/// comparisons and entries. `None` if that was out of reach. More neighbours than were measured take as much more of each.
 #[expect(clippy::cast_precision_loss, reason = "an estimate")]
 fn measured(calibration: &Calibration, k: usize, recall: f64) -> Option<[f64; 3]> {
     let ks = calibration.ks();

@@ -103,7 +103,7 @@ impl Measure<'_> {
         // Rounded once.
         #[expect(clippy::cast_possible_truncation, reason = "what does not fit becomes infinite")]
         let distance = distance_of(self.level, self.of.metric, &self.query, item) as f32;
-        // Vectors are checked before they are stored, and their distances fit `f32`, so that this one is not as it was.
+        // Vectors are checked before they are stored, and their distances fit `f32`. So this one is not as it was.
         if !distance.is_finite() {
             return Err(Error::corrupted(
                 Key::item(self.of.index, id),

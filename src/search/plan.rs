@@ -47,7 +47,7 @@ impl Costs {
         Self { item, sketch, exact: admitted as f64 * item, admitted: admitted as f64 }
     }
 
-    /// Entries that may be looked at in half the time of comparing all, if the filter admits this part of them.
+    /// Entries that half the time of comparing all is enough for, if the filter admits this part of them.
     pub(crate) fn entries_for(&self, part: f64) -> f64 {
         0.5 * self.exact / self.forest(1.0, part, 0.0)
     }

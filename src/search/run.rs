@@ -66,12 +66,12 @@ enum Done {
     CompareAll,
 }
 
-/// How many times more of what is near the query a filter leaves out than it does elsewhere, when it is against the query, and
-/// how many entries more.
+/// A filter against the query leaves out so many times more of what is near than of all. It also leaves out so many entries
+/// more.
 const AGAINST: f64 = 4.0;
 const AGAINST_BY: f64 = 16.0;
 
-/// Whether a filter that admits this part of all items leaves out much more of those that are nearer than the k-th hit.
+/// Whether a filter that admits this part of all items leaves out much more of those nearer than the k-th hit.
 #[expect(clippy::cast_precision_loss, reason = "an estimate")]
 fn is_against(k: usize, (part, nearer): (f64, usize), record: &Record) -> bool {
     let copies = f64::from(1 + record.spill) * f64::from(record.trees);

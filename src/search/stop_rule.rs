@@ -1,7 +1,7 @@
 //! When a search may end: not after so many entries, but when the leaves that are left are too far for its hits.
 //!
-//! Items lie in the leaves whose centroids are nearest to them. With D the squared distance from the query to the next
-//! centroid, D_1 that to the nearest one, and d_k that to the k-th candidate, a leaf can hold a nearer item only if the item
+//! Items lie in the leaves whose centroids are nearest to them. D is the squared distance from the query to the next
+//! centroid, D_1 that to the nearest one. That to the k-th candidate is d_k. A leaf can hold a nearer item only if the item
 //! lies towards it by the *margin* (D - D_1) / d_k. The *confidence* of a search is
 //!
 //! ```text
@@ -16,8 +16,8 @@
 //! The margin has no unit and holds at every scale: for tight clusters, far queries, any k, and what a filter leaves. A
 //! calibration measures which confidence reaches which recall. Trials: docs/trials.md, "stop rule".
 //!
-//! Ending each query by itself follows Li et al., Improving approximate nearest neighbor search through learned adaptive
-//! early termination, SIGMOD 2020.
+//! Each query ends by itself, as in Li et al., SIGMOD 2020: "Improving approximate nearest neighbor search through learned
+//! adaptive early termination".
 
 use crate::metric::Metric;
 
@@ -26,8 +26,9 @@ const RESOLUTION: f64 = 1.0 / 32.0;
 /// The power of the margin.
 const POWER: i32 = 4;
 
-/// A query lies outside of its nearest leaf if it is farther from the centroid than so many times its middle entry, in
-/// squares. Its neighbours may be in any of the leaves around it, as where what was near has been deleted.
+/// A query lies outside of its nearest leaf if it is farther from the centroid than so many times the middle entry, in
+/// squares. Its neighbours may be in any of the leaves around it, as where what was near has been deleted. This and the next
+/// two: docs/trials.md, "stop rule".
 const INSIDE: f64 = 2.0;
 /// The most by which that divides confidences: a query beside a tight group lies outside of it by any number.
 const MOST_OUTSIDE: f64 = 16.0;
@@ -50,7 +51,7 @@ impl Leaves {
         (self.entries, self.outside) = (0.0, 1.0);
     }
 
-    /// Takes in a leaf with so many entries that count, and the squared distance of its middle entry from its centroid.
+    /// Takes in a leaf: how many of its entries count, and the squared distance of the middle one from its centroid.
     pub(crate) fn push(&mut self, metric: Metric, score: f32, (entries, spread): (f64, f32)) {
         if entries > 0.0 {
             if self.scanned.is_empty() && spread > 0.0 {

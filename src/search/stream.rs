@@ -1,7 +1,7 @@
 //! A search that goes on: the next nearest neighbours, again and again.
 //!
 //! When the hits of one search have run out, the next begins anew, for at least twice as many. So all of them take about as
-//! long as the last one twice, and each finds what a single search for as many would. Nothing comes twice, and in the end
+//! long as the last one twice. Each finds what a single search for as many would. Nothing comes twice, and in the end
 //! everything has come once; an item that is found late comes late.
 
 use std::cmp::Reverse;

@@ -119,7 +119,7 @@ impl<'a, 't> Traversal<'a, 't> {
 
     /// Scans leaves until the goal is met, or more entries than `most` have been looked at.
     pub(crate) fn run(&mut self, effort: &Effort, most: f64, candidates: &mut Candidates) -> Result<Ended> {
-        // A search of which the user says how long it is keeps what was best on the way, so that more never finds less.
+        // With `search_k` a search keeps what was best on the way, so that more never finds less.
         let mut kept_at = if matches!(effort.goal, Goal::Admitted(_)) { 0.0 } else { f64::INFINITY };
         loop {
             if !self.look_ahead()? {
@@ -275,8 +275,8 @@ impl<'a, 't> Traversal<'a, 't> {
         let admitted = self.estimate(&next.leaf, ahead, sink.threshold());
         let (asked, yes) = self.select(&next, sink)?;
         let progress = &mut self.scratch.progress;
-        // What is asked about looks near; what is said of it goes for the rest of the leaf, and what was said so far for a leaf
-        // in which nothing looks near.
+        // Only what looks near is asked about. The answers go for the rest of the leaf. Where nothing looks near, the
+        // answers so far do.
         progress.asked += f64::from(asked);
         progress.yes += f64::from(yes);
         let part = match (asked, progress.asked > 0.0) {

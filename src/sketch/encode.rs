@@ -143,8 +143,8 @@ impl Frame {
     }
 }
 
-/// Whether entries with this spread lie so close to their centroid, beside its distance from the origin, that tables of a
-/// whole query and factors that hold its products with the centroid would drown their differences.
+/// Whether entries lie very close to their centroid beside its distance from the origin. There the rounding of tables of a
+/// whole query, and of products with the centroid, would drown their differences.
 fn is_local(space: &Space, centroid: &[f32], spread: f32) -> bool {
     matrix::plain_dot(space.level, centroid, centroid) > LOCAL_ABOVE * LOCAL_ABOVE * spread
 }

@@ -158,8 +158,8 @@ impl Prepared {
         scan(self.level, &input, look.allowed, look.threshold, out);
     }
 
-    /// The score of the centroid of a node that lies far from the origin beside its entries, or has codes on a grid, whose steps
-    /// are coarse; none for others, which sketches tell apart.
+    /// The score of the centroid of a node that lies far from the origin beside its entries. Also of one with codes on a
+    /// grid, whose steps are coarse. None for others, which sketches tell apart.
     pub(crate) fn distance_to_centroid(&self, node: &NodeRef<'_>) -> Option<f32> {
         match node.layout.code {
             Code::Grid => Some(matrix::manhattan(self.level, &self.point, node.centroid)),

@@ -17,8 +17,8 @@ const ROWS_PER_CENTROID: usize = 64;
 /// Groups of usual data are smaller.
 const LARGE: usize = 4;
 
-/// A leaf with so many times its share of the rows is divided by so many centroids, and those again, so many times at most.
-/// Each time tells one scale from the next.
+/// A leaf with so many times its share of the rows is divided by so many centroids. What is too large still is divided
+/// again, so many times at most. Each time tells one scale from the next.
 const LARGE_LEAF: usize = 4;
 const CENTROIDS_AT_ONCE: usize = 8;
 const MOST_SCALES: usize = 16;

@@ -1,7 +1,7 @@
 //! Which nodes a descent has looked at, so that it looks at none for ever.
 //!
-//! Each node of a tree has one parent. Stored bytes may say otherwise: twenty levels of four branches that all name the four
-//! below lead to each leaf on 4^20 ways, while the counts in the record, of the same hand, allow for all of them.
+//! Each node of a tree has one parent. Stored bytes may say otherwise. Twenty levels of four branches that all name the four
+//! below lead to each leaf on 4^20 ways. The counts in the record may be forged to allow for all of them.
 
 use roaring::RoaringTreemap;
 

@@ -45,7 +45,7 @@ impl Raw {
         self.0.get(rtxn, &key).unwrap().expect("the key exists").to_vec()
     }
 
-    /// Puts a value; what has a check gets that of its bytes, so that what is wrong with it has to be told by its fields.
+    /// Puts a value. What has a check gets that of its bytes. So what is wrong with it has to be told by its fields.
     pub fn put(&self, wtxn: &mut RwTxn<'_>, key: [u8; 8], value: &[u8]) {
         let mut value = value.to_vec();
         seal(key[2], &mut value);

@@ -4,7 +4,7 @@ use spinney::Metric::{self, Cosine, DotProduct, Euclidean, Manhattan};
 
 use super::family::Mode::{self, Bulk, Grown};
 
-/// Families that miss a target or more than one item in a thousand by its own vector, by how they were built.
+/// Families that miss a target, or more than one item in a thousand by its own vector.
 const FAMILIES: &[(&str, Metric, Mode)] = &[
     // Between two measurements of an index that grows, some recalls are short by up to .05.
     ("clusters 1/30", Manhattan, Grown),
