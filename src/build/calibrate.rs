@@ -67,7 +67,7 @@ pub(crate) fn measure_on(
         .filter(|id| id.as_ref().map_or(true, |id| !pending.ids.contains(*id)))
         .collect::<Result<Vec<u32>>>()?;
     let near = neighbours(&mut workers, Points::new(site, &ids, None), &points)?;
-    let cut = |(i, near)| cut(near, None, asked(i, queries.len(), ids.len()));
+    let cut = |(i, near)| cut(near, None, asked(i, ids.len()));
     let near: Vec<Neighbours> = near.into_iter().enumerate().map(cut).collect();
     let asked: Vec<Asked<'_>> = queries
         .iter()

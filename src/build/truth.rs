@@ -51,14 +51,13 @@ pub(crate) fn truth(workers: &mut Workers<'_>, all: Points<'_>) -> Result<Truth>
     let points = site.points(workers.own(), &queries)?;
     keep_distinct(&mut queries, &points);
     // Any part of them would do, but for the first ids: these may all be of one kind.
-    let step = (queries.len() / count).max(1);
-    let queries: Vec<u32> = queries.into_iter().step_by(step).take(count).collect();
+    let (offered, count) = (queries.len(), count.min(queries.len()));
+    let queries: Vec<u32> = (0..count).map(|i| queries[i * offered / count]).collect();
     let mut points = site.points(workers.own(), &queries)?;
     site.space.move_back(&mut points.values);
     let near = neighbours(workers, all, &points)?;
-    let count = queries.len();
     let all = near.into_iter().zip(&queries).enumerate();
-    let neighbours = all.map(|(i, (near, own))| cut(near, Some(*own), asked(i, count, ids.len()))).collect();
+    let neighbours = all.map(|(i, (near, own))| cut(near, Some(*own), asked(i, ids.len()))).collect();
     Ok(Truth { queries, neighbours })
 }
 
@@ -71,9 +70,9 @@ fn keep_distinct(queries: &mut Vec<u32>, points: &Matrix) {
 }
 
 /// The numbers of neighbours that the `i`-th of some queries is asked for.
-pub(crate) fn asked(i: usize, queries: usize, items: usize) -> Vec<usize> {
+pub(crate) fn asked(i: usize, items: usize) -> Vec<usize> {
     let ks = calibrated_ks(items as u64);
-    ks[..asked_ks(i, queries, items as u64)].to_vec()
+    ks[..asked_ks(i, items as u64)].to_vec()
 }
 
 /// What of the nearest items, sorted, a query is asked for.
@@ -115,8 +114,8 @@ struct Best {
 
 impl Best {
     /// Of the `i`-th of some queries one more is wanted than it is asked for: it may be among them itself.
-    fn of(i: usize, queries: usize, items: usize) -> Self {
-        let most = asked(i, queries, items).into_iter().max().unwrap_or(1);
+    fn of(i: usize, items: usize) -> Self {
+        let most = asked(i, items).into_iter().max().unwrap_or(1);
         Self { near: Vec::new(), wanted: (KEPT * most).max(LEAST_KEPT) + 1, farthest: f32::INFINITY }
     }
 
@@ -161,7 +160,7 @@ pub(crate) fn neighbours(workers: &mut Workers<'_>, all: Points<'_>, queries: &M
     let found = workers.map(BuildPhase::Calibrating, parts, |rtxn, task| {
         nearest_of(all, rtxn, task * part..items.min((task + 1) * part), queries)
     })?;
-    let mut best: Vec<Best> = (0..queries.len()).map(|i| Best::of(i, queries.len(), items)).collect();
+    let mut best: Vec<Best> = (0..queries.len()).map(|i| Best::of(i, items)).collect();
     for part in found {
         best.iter_mut().zip(part).for_each(|(all, best)| all.near.extend(best.near));
     }
@@ -172,7 +171,7 @@ pub(crate) fn neighbours(workers: &mut Workers<'_>, all: Points<'_>, queries: &M
 fn nearest_of(all: Points<'_>, rtxn: &RoTxn<'_>, part: Range<usize>, queries: &Matrix) -> Result<Vec<Best>> {
     let site = all.site;
     let (level, width, metric) = (site.space.level, site.space.width, site.of.metric);
-    let mut best: Vec<Best> = (0..queries.len()).map(|i| Best::of(i, queries.len(), all.ids.len())).collect();
+    let mut best: Vec<Best> = (0..queries.len()).map(|i| Best::of(i, all.ids.len())).collect();
     let rows: Vec<&[f32]> = queries.values.chunks_exact(width).collect();
     let mut products = Vec::new();
     // The products are the scores, but for their sign.

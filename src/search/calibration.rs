@@ -43,12 +43,13 @@ const OWN_LEEWAY: f32 = 4.0;
 const ASKED_FOR_MOST: usize = 16;
 const ASKED_FOR_MANY: usize = 4;
 
-/// How many of the calibrated numbers of neighbours the `i`-th of some queries is asked for.
-pub(crate) fn asked_ks(i: usize, queries: usize, items: u64) -> usize {
+/// How many of the calibrated numbers of neighbours the `i`-th of some queries is asked for. Queries come in the order of
+/// their ids, which may be that of the data. So those that are asked for most are spread over all.
+pub(crate) fn asked_ks(i: usize, items: u64) -> usize {
     let all = calibrated_ks(items).len();
     match i {
-        _ if i < queries.div_ceil(ASKED_FOR_MOST) => all,
-        _ if i < queries.div_ceil(ASKED_FOR_MANY) => all - 1,
+        _ if i.is_multiple_of(ASKED_FOR_MOST) => all,
+        _ if i.is_multiple_of(ASKED_FOR_MANY) => all - 1,
         _ => all - 2,
     }
 }
