@@ -139,7 +139,7 @@ impl Candidates {
 
     /// The best candidates, `most` of them at most; the `first` nearest of them and then the others by id, which is the order of
     /// their keys.
-    pub(crate) fn ids(&mut self, most: usize, first: usize) -> impl Iterator<Item = u32> {
+    pub(crate) fn arranged(&mut self, most: usize, first: usize) -> &[u64] {
         self.prune();
         if !self.kept_back.is_empty() {
             self.buffer.append(&mut self.kept_back);
@@ -151,7 +151,7 @@ impl Candidates {
         let first = first.min(self.buffer.len());
         let (nearest, others) = self.buffer.split_at_mut(first);
         [nearest, others].into_iter().for_each(|some| some.sort_unstable_by_key(|candidate| id_of(*candidate)));
-        self.buffer.iter().map(|candidate| id_of(*candidate))
+        &self.buffer
     }
 }
 
@@ -232,6 +232,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn ids(candidates: &[u64]) -> Vec<u32> {
+        candidates.iter().map(|candidate| id_of(*candidate)).collect()
+    }
+
     proptest! {
         #[test]
         fn it_keeps_what_sorting_would_keep(
@@ -263,7 +267,7 @@ mod tests {
             let (nearest, others) = expected.split_at_mut(split);
             nearest.sort_unstable();
             others.sort_unstable();
-            prop_assert_eq!(candidates.ids(usize::MAX, first).collect::<Vec<_>>(), expected);
+            prop_assert_eq!(ids(candidates.arranged(usize::MAX, first)), expected);
         }
     }
 
@@ -297,6 +301,6 @@ mod tests {
         for (id, estimate) in [(1, f32::NAN), (2, f32::INFINITY), (3, 1.0)] {
             candidates.offer(id, estimate);
         }
-        assert_eq!(candidates.ids(2, usize::MAX).collect::<Vec<_>>(), [2, 3]);
+        assert_eq!(ids(candidates.arranged(2, usize::MAX)), [2, 3]);
     }
 }

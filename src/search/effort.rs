@@ -26,8 +26,6 @@ pub(crate) enum Goal {
     Confidence(f64),
     /// It has looked at so many entries that the request admits.
     Admitted(f64),
-    /// It has looked at so many entries, admitted or not.
-    Entries(f64),
 }
 
 /// How much of the forest a search looks at.
@@ -91,10 +89,15 @@ impl Effort {
         Self { goal: Goal::Confidence(confidence), rerank, entries: entries * growth, is_out_of_reach: false }
     }
 
-    /// What it takes to meet the `rank` nearest of all items, of which the request may admit few.
-    pub(crate) fn for_rank(rank: usize, request: &Request<'_>, record: &Record) -> Self {
-        let effort = Self::for_recall(rank, f64::from(request.recall), record);
-        Self { goal: Goal::Entries(effort.entries), ..effort }
+    /// So many times more of everything.
+    pub(crate) fn times(self, factor: u32) -> Self {
+        let times = |wanted: f64| wanted * f64::from(factor);
+        let goal = match self.goal {
+            Goal::Confidence(wanted) => Goal::Confidence(times(wanted)),
+            Goal::Admitted(wanted) => Goal::Admitted(times(wanted)),
+        };
+        let rerank = self.rerank.saturating_mul(factor as usize);
+        Self { goal, rerank, entries: times(self.entries), ..self }
     }
 }
 

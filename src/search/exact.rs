@@ -226,6 +226,11 @@ impl Nearest {
         self.merge(taken);
     }
 
+    /// The score of the last of `k` hits; that beyond which there are none, if there are fewer.
+    pub(crate) fn kth(&self) -> f32 {
+        self.heap.peek().filter(|_| self.heap.len() >= self.k).map_or(self.farthest, |farthest| farthest.score)
+    }
+
     /// What has been found so far, in no order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = u32> {
         self.heap.iter().map(|ranked| ranked.id)

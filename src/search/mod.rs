@@ -10,6 +10,7 @@ pub(crate) mod pending;
 mod places;
 pub(crate) mod plan;
 pub(crate) mod request;
+mod residuals;
 pub(crate) mod run;
 pub(crate) mod scratch;
 pub(crate) mod stop_rule;

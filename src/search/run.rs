@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::candidates::Candidates;
-use super::effort::{Effort, Goal};
+use super::candidates::{Candidates, estimate_of, id_of};
+use super::effort::Effort;
 use super::exact::{Measure, Nearest, compare_all, score_within};
 use super::pending::Pending;
 use super::plan::{Choice, Costs};
 use super::request::{LAST_COMPARED, Request};
+use super::residuals::Residuals;
 use super::scratch::Scratch;
 use super::traversal::{Ended, Traversal};
 use super::{Hit, Parts, Plan, Planted, Searched, Target};
@@ -57,11 +58,16 @@ pub(crate) fn search<'t>(
     Ok(run.finish())
 }
 
+/// A query is unlike those that were measured if its comparisons seem to miss so many times what they may. Its search does so
+/// many times more of everything: docs/trials.md, "residuals".
+const UNLIKE: f64 = 4.0;
+const MORE: u32 = 8;
+
 /// What to do after leaves have been scanned.
 enum Done {
     /// Compare the candidates.
     Candidates,
-    /// Search deeper, as the filter leaves out what is near.
+    /// The same, but the filter leaves out what is near.
     Against,
     CompareAll,
 }
@@ -89,26 +95,26 @@ struct Run<'a, 't> {
 }
 
 impl<'t> Run<'_, 't> {
+    /// Compares all items. What was found before is not lost if it has to stop.
     fn compare_all(&mut self) -> Result<()> {
+        let taken = self.nearest.take();
+        let before = self.nearest.compared;
         self.searched.is_partial = compare_all(self.target, &self.measure, self.request, &mut self.nearest)?;
-        self.searched.scanned_exactly = self.nearest.compared - self.searched.reranked;
+        self.searched.scanned_exactly += self.nearest.compared - before;
         let has_tried = self.searched.plan == Plan::Forest;
         self.searched.plan = if has_tried { Plan::ForestThenExact } else { Plan::Exact };
+        if self.searched.is_partial {
+            self.nearest.put_back(taken);
+        }
         Ok(())
     }
 
     /// Compares all items after some were found to be near, which are not lost if it has to stop.
     fn compare_all_after(&mut self, candidates: &mut Candidates) -> Result<()> {
-        if self.request.stop.is_none() {
-            return self.compare_all();
+        if !self.request.stop.is_none() {
+            self.compare(candidates.arranged(LAST_COMPARED, LAST_COMPARED), std::iter::empty())?;
         }
-        self.compare(candidates.ids(LAST_COMPARED, LAST_COMPARED), std::iter::empty())?;
-        let taken = self.nearest.take();
-        self.compare_all()?;
-        if self.searched.is_partial {
-            self.nearest.put_back(taken);
-        }
-        Ok(())
+        self.compare_all()
     }
 
     fn prepare(&mut self, planted: Planted<'_, 't>, scratch: &mut Scratch) {
@@ -129,25 +135,53 @@ impl<'t> Run<'_, 't> {
         Scratch::with(|scratch| {
             self.prepare(planted, scratch);
             let mut candidates = std::mem::take(&mut scratch.candidates);
-            let mut done = self.scan((planted, pending), scratch, (effort, admitted), &mut candidates);
-            if matches!(done, Ok(Done::Against)) {
-                let deep = self.deep(admitted, pending);
-                done = deep.map_or(Ok(Done::CompareAll), |deep| {
-                    self.scan((planted, pending), scratch, (deep, admitted), &mut candidates)
-                });
-            }
-            self.searched.scanning = self.clock.lap();
-            let compared = match done {
-                Ok(Done::Candidates) => {
-                    let most = if self.searched.is_partial { LAST_COMPARED } else { usize::MAX };
-                    self.compare(candidates.ids(most, self.request.stop.first()), pending.live_in(self.request))
-                }
-                Ok(_) => self.compare_all_after(&mut candidates),
-                Err(error) => Err(error),
-            };
+            let compared = self.look((planted, pending), scratch, (effort, admitted), &mut candidates);
             scratch.candidates = candidates;
             compared
         })
+    }
+
+    /// Scans leaves and compares candidates; and does so again with more effort where that turns out to be too little.
+    fn look(
+        &mut self,
+        of: (Planted<'_, 't>, &Pending),
+        scratch: &mut Scratch,
+        (mut effort, admitted): (Effort, u64),
+        candidates: &mut Candidates,
+    ) -> Result<()> {
+        let costs = Costs::new(self.target.record, self.target.items.of, admitted);
+        let mut is_thorough = false;
+        loop {
+            let done = self.scan(of, scratch, (effort, admitted), candidates)?;
+            self.searched.scanning += self.clock.lap();
+            let is_unlike = match done {
+                Done::CompareAll => return self.compare_all_after(candidates),
+                Done::Against if !is_thorough => true,
+                Done::Against | Done::Candidates => {
+                    let most = if self.searched.is_partial { LAST_COMPARED } else { usize::MAX };
+                    let candidates = candidates.arranged(most, self.request.stop.first());
+                    let missed = self.compare(candidates, of.1.live_in(self.request))?;
+                    self.searched.comparing += self.clock.lap();
+                    self.has_missed(missed)
+                }
+            };
+            if !is_unlike {
+                return Ok(());
+            }
+            (effort, is_thorough) = (effort.times(MORE), true);
+            #[expect(clippy::cast_precision_loss, reason = "estimates")]
+            if costs.forest(effort.entries, 1.0, effort.rerank as f64) > costs.exact {
+                return self.compare_all_after(candidates);
+            }
+        }
+    }
+
+    /// Whether a search that seems to miss so many neighbours by its comparisons misses more than it may.
+    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+    fn has_missed(&self, missed: f64) -> bool {
+        let Request { k, recall, search_k, oversampling, .. } = *self.request;
+        let is_told = search_k.is_some() || oversampling.is_some();
+        !is_told && !self.searched.is_partial && missed > UNLIKE * (1.0 - f64::from(recall)) * k as f64
     }
 
     /// Scans leaves for candidates.
@@ -173,14 +207,13 @@ impl<'t> Run<'_, 't> {
         self.searched.plan = Plan::Forest;
         self.searched.add(&did);
         self.searched.is_partial = ended == Ended::Stopped;
-        let is_deep = matches!(effort.goal, Goal::Entries(_));
         Ok(match ended {
             Ended::Stopped => Done::Candidates,
             Ended::GaveUp => Done::CompareAll,
             Ended::Exhausted if is_filtered => Done::CompareAll,
             // What is left out may be all that so many entries hold.
             Ended::Enough if is_filtered && candidates.kth(self.request.k) == f32::INFINITY => Done::CompareAll,
-            Ended::Enough if is_filtered && !is_deep => {
+            Ended::Enough if is_filtered => {
                 let nearer = traversal.left_out_within(candidates.kth(self.request.k));
                 if is_against(self.request.k, (part, nearer), record) { Done::Against } else { Done::Candidates }
             }
@@ -188,35 +221,32 @@ impl<'t> Run<'_, 't> {
         })
     }
 
-    /// The effort of a search whose filter leaves out what is near the query: that for the nearest of all items, as many as it
-    /// wants and are left out. None if comparing all takes less.
-    fn deep(&self, admitted: u64, pending: &Pending) -> Option<Effort> {
-        let record = self.target.record;
-        let left_out = record.items.saturating_sub(admitted).saturating_add(pending.ids.len());
-        let left_out = usize::try_from(left_out).unwrap_or(usize::MAX);
-        let rank = self.request.k.saturating_add(left_out);
-        let deep = Effort::for_rank(rank, self.request, record);
-        let costs = Costs::new(record, self.target.items.of, admitted);
-        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-        let time = costs.forest(deep.entries, 1.0, deep.rerank as f64);
-        (!deep.is_out_of_reach && time < costs.exact).then_some(deep)
-    }
-
-    /// Compares candidates, and then items that wait for a build.
-    fn compare(&mut self, ids: impl Iterator<Item = u32>, pending: impl Iterator<Item = u32>) -> Result<()> {
+    /// Compares candidates, and then items that wait for a build. Tells how many more of the nearest there seem to be.
+    fn compare(&mut self, candidates: &[u64], pending: impl Iterator<Item = u32>) -> Result<f64> {
         let Self { target, request, measure, nearest, searched, .. } = self;
-        searched.is_partial |= measure.rank_known(target.items, ids, request.stop, |ranked| nearest.offer(ranked))?;
-        searched.reranked = nearest.compared;
-        searched.is_partial |=
-            measure.rank_known(target.items, pending, request.stop, |ranked| nearest.offer(ranked))?;
-        searched.scanned_exactly = nearest.compared - searched.reranked;
-        Ok(())
+        let (items, metric, stop) = (target.items, target.items.of.metric, request.stop);
+        let (taken, before) = (nearest.take(), nearest.compared);
+        let mut residuals = Residuals::default();
+        let mut estimates = candidates.iter().map(|candidate| estimate_of(*candidate));
+        let ids = candidates.iter().map(|candidate| id_of(*candidate));
+        searched.is_partial |= measure.rank_known(items, ids, stop, |ranked| {
+            residuals.add(metric, estimates.next().unwrap_or(f32::NAN), ranked.score);
+            nearest.offer(ranked);
+        })?;
+        let reranked = nearest.compared;
+        searched.is_partial |= measure.rank_known(items, pending, stop, |ranked| nearest.offer(ranked))?;
+        searched.reranked += reranked - before;
+        searched.scanned_exactly += nearest.compared - reranked;
+        if searched.is_partial {
+            nearest.put_back(taken);
+        }
+        Ok(residuals.missed(metric, candidates, nearest.kth()))
     }
 
     fn finish(mut self) -> (Vec<Hit>, Searched) {
         self.searched.bytes += self.measure.bytes(self.nearest.compared);
         let hits = self.nearest.into_hits(self.target.items.of.metric);
-        self.searched.comparing = self.clock.lap();
+        self.searched.comparing += self.clock.lap();
         (hits, self.searched)
     }
 }

@@ -2,6 +2,8 @@
 
 use std::cell::Cell;
 
+use roaring::RoaringBitmap;
+
 use super::candidates::Candidates;
 use super::effort::{Effort, Goal};
 use super::pending::Pending;
@@ -90,6 +92,8 @@ pub(crate) struct Traversal<'a, 't> {
     scratch: &'a mut Scratch,
     asking: Asking<'a>,
     ahead: Option<Next<'t>>,
+    /// The part of all items that the filter admits, as far as that is known.
+    part: f64,
     /// The most by which sketches of centroids that have been compared exactly were wrong.
     noise: f32,
 }
@@ -114,7 +118,11 @@ impl<'a, 't> Traversal<'a, 't> {
             let entries = record.indexed.min(1 << 15);
             scratch.mask.begin(allowed, entries);
         }
-        Self { target, planted, pending, request, scratch, asking: Asking::new(request), ahead: None, noise: 0.0 }
+        let asking = Asking::new(request);
+        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+        let part = |allowed: &RoaringBitmap| allowed.len() as f64 / record.items.max(1) as f64;
+        let part = request.filter.allowed.filter(|_| asking.is_none()).map_or(0.0, part).min(1.0);
+        Self { target, planted, pending, request, scratch, asking, ahead: None, part, noise: 0.0 }
     }
 
     /// Scans leaves until the goal is met, or more entries than `most` have been looked at.
@@ -155,10 +163,10 @@ impl<'a, 't> Traversal<'a, 't> {
     fn is_met(&self, effort: &Effort, candidates: &mut Candidates, (entries, admitted): (f64, f64), next: f32) -> bool {
         match effort.goal {
             Goal::Admitted(wanted) => admitted >= wanted && candidates.is_full(),
-            Goal::Entries(wanted) => entries >= wanted,
             Goal::Confidence(wanted) => {
                 let is_filtered = admitted < entries && !self.request.filter.is_none();
-                let part = if is_filtered { (admitted / entries).powf(SMALLER) } else { 1.0 };
+                // What is left out may lie all around the query, and nothing beyond it.
+                let part = if is_filtered { (admitted / entries).max(self.part).powf(SMALLER) } else { 1.0 };
                 let (leaves, metric, k) = (&self.scratch.leaves, self.target.items.of.metric, self.request.k);
                 let farthest = leaves.farthest(metric, next, wanted * part);
                 farthest.is_some_and(|farthest| candidates.has_within(k, farthest))
@@ -170,7 +178,7 @@ impl<'a, 't> Traversal<'a, 't> {
     /// Whether the goal seems to be met after so many entries: no more than a hint, which costs nothing.
     fn is_likely_met(&self, effort: &Effort, candidates: &Candidates, entries: f64, next: f32) -> bool {
         match effort.goal {
-            Goal::Admitted(wanted) | Goal::Entries(wanted) => entries >= wanted,
+            Goal::Admitted(wanted) => entries >= wanted,
             Goal::Confidence(wanted) => {
                 let farthest = self.scratch.leaves.farthest(self.target.items.of.metric, next, wanted);
                 farthest.is_some_and(|farthest| candidates.kth_at_most(self.request.k) <= farthest)
