@@ -286,8 +286,8 @@ fn calibrated_queries_reach_their_targets() {
     }
 }
 
-/// On the very queries it was measured on, a calibration says what recall they get: not less, and not more either, since that
-/// is paid for. No chance is in it, so that any difference is a bias.
+/// On the very queries it was measured on, a calibration says what recall they get: not less, and more by no more than their
+/// standard error, since that is paid for. No chance is in it, so that any other difference is a bias.
 #[test]
 fn calibrations_reproduce_what_they_measured() {
     let seed = support::seed("calibrations_reproduce_what_they_measured", 10);
@@ -297,13 +297,16 @@ fn calibrations_reproduce_what_they_measured() {
         assert!(world.calibrate(&queries).unwrap());
         let asked = world.ask(&queries, None);
         for k in KS {
-            // Only the first quarter of the queries tells of the largest k.
-            let measured = if k == KS[2] { &asked[..asked.len() / 4] } else { &asked[..] };
+            // Only every fourth query tells of the largest k.
+            let every = if k == KS[2] { 4 } else { 1 };
+            let measured: Vec<_> = asked.iter().step_by(every).cloned().collect();
             for target in [0.8, 0.9, 0.95, 0.99] {
-                let (recall, sketches) = world.recall(measured, k, target, None);
+                let (recall, sketches) = world.recall(&measured, k, target, None);
                 println!("{metric}, k {k}, measured on these: {target} -> {recall:.4} ({sketches:.0} sketches)");
+                let target = f64::from(target);
+                let error = (target * (1.0 - target) / (measured.len() as f64 * (k as f64).sqrt())).sqrt();
                 assert!(
-                    (recall - f64::from(target)).abs() <= 0.02,
+                    (-0.02..=0.02 + error).contains(&(recall - target)),
                     "{metric}, k {k}: recall {recall:.4}, target {target}"
                 );
             }

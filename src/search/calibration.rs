@@ -35,7 +35,7 @@ const LEAST_BEYOND: u32 = 7;
 /// least these parts of both. Usual data take somewhat more: docs/trials.md, "fewer neighbours".
 const OF_MORE: [(f32, f32); 3] = [(0.7, 0.3), (0.35, 0.1), (0.3, 0.1)];
 /// The part of all items that have to be found by their own vectors. A search for one neighbour wants so many times the
-/// confidence that took: docs/trials.md, "own vectors".
+/// confidence and the comparisons that took: docs/trials.md, "own vectors".
 const FOUND_BY_ITSELF: f64 = 0.999;
 const OWN_LEEWAY: f32 = 4.0;
 /// One of so many queries is asked for the largest number of neighbours, and for the next largest. They need the fewest
@@ -126,6 +126,8 @@ pub(crate) type Goals = Vec<[Goal; CALIBRATED_RECALLS.len()]>;
 pub(crate) struct Goal {
     confidence: f64,
     own: f64,
+    /// How many times more than the items that queries are took is wanted for them.
+    leeway: f32,
 }
 
 /// Where a walk from leaf to leaf has come to.
@@ -365,6 +367,15 @@ fn found_by_itself(recall: f64) -> f64 {
     if recall >= f64::from(DEFAULT_RECALL) - f64::from(f32::EPSILON) { FOUND_BY_ITSELF } else { recall }
 }
 
+/// What queries have to find so that others find this part of their k nearest: they are a sample, which may be lucky by its
+/// standard error. That of one query falls with the number of its neighbours. They lie together, so that it falls less.
+#[expect(clippy::cast_precision_loss, reason = "at most some thousand")]
+fn surely(recall: f64, (queries, k): (usize, usize)) -> f64 {
+    let sample = queries as f64 * (k as f64).sqrt();
+    let error = (recall * (1.0 - recall) / sample.max(1.0)).sqrt();
+    recall + error.min((1.0 - recall) / 2.0)
+}
+
 /// The confidence for each number of neighbours and recall, a part of what may be missed left to comparisons.
 pub(crate) fn goals(all: &[Confidences]) -> Goals {
     let ks = all.iter().map(|query| query.of_ks.len()).max().unwrap_or(0);
@@ -374,17 +385,18 @@ pub(crate) fn goals(all: &[Confidences]) -> Goals {
     };
     let own = sorted(all.iter().map(|query| query.own).collect());
     let goal = |of_k: usize| {
-        let numbers = all.iter().filter_map(|query| query.of_ks.get(of_k)).flatten().copied();
-        let numbers = sorted(numbers.collect());
+        let asked: Vec<&Vec<f32>> = all.iter().filter_map(|query| query.of_ks.get(of_k)).collect();
+        let (queries, k) = (asked.len(), asked.first().map_or(1, |numbers| numbers.len()));
+        let numbers = sorted(asked.into_iter().flatten().copied().collect());
         CALIBRATED_RECALLS.map(|recall| {
-            let part = 1.0 - (1.0 - recall) * (1.0 - LOST_TO_RERANK);
+            let part = 1.0 - (1.0 - surely(recall, (queries, k))) * (1.0 - LOST_TO_RERANK);
             let least = quantile(&numbers, part).unwrap_or(f32::INFINITY);
             // As few queries tell little of what is so rare. More neighbours take more anyway.
             let leeway = if of_k == 0 && found_by_itself(recall) > recall { OWN_LEEWAY } else { 1.0 };
             let own = quantile(&own, found_by_itself(recall)).unwrap_or(0.0) * leeway;
             // A search that ends with one of these has not scanned the leaf before which it had it.
             let [own, confidence] = [own, least.max(own)].map(|least| f64::from(least.next_up()));
-            Goal { confidence, own }
+            Goal { confidence, own, leeway }
         })
     };
     (0..ks).map(goal).collect()
@@ -423,15 +435,17 @@ fn point_of(goal: Goal, (reached, asked): (&[&Reached], usize), (k, recall): (us
     let mut own_ranks: Vec<u32> = reached.iter().map(|reached| reached.own_rank).collect();
     own_ranks.sort_unstable();
     let own = quantile(&own_ranks, found_by_itself(recall)).unwrap_or(0);
+    let own = if own == UNSEEN { own } else { (own as f32 * goal.leeway) as u32 };
+    let part = surely(recall, (asked, k));
     // As many as are wanted are compared in any case.
-    let last = quantile(&met, recall)?.0.max(own).max(k as u32 - 1);
+    let last = quantile(&met, part)?.0.max(own).max(k as u32 - 1);
     if last == UNSEEN {
         return None;
     }
     let compared = met.partition_point(|(rank, _)| *rank <= last);
     let mut numbers: Vec<f32> = met[..compared].iter().map(|(_, confidence)| *confidence).collect();
     numbers.sort_unstable_by(f32::total_cmp);
-    let enough = f64::from(quantile(&numbers, recall * met.len() as f64 / compared as f64)?.next_up());
+    let enough = f64::from(quantile(&numbers, part * met.len() as f64 / compared as f64)?.next_up());
     let confidence = enough.max(goal.own).min(goal.confidence) as f32;
     let entries = reached.iter().map(|reached| reached.entries).sum::<f64>() / reached.len() as f64;
     Some(OperatingPoint { confidence, rerank: last + 1, entries: entries.ceil() as u32 })

@@ -7,11 +7,11 @@ use crate::metric::Metric;
 /// The recall that searches aim at unless they are told otherwise.
 pub(crate) const DEFAULT_RECALL: f32 = 0.95;
 
-/// The confidence that searches have at least, for the square root of the number of entries.
+/// The confidence that searches have at least, for the square root of the number of entries: docs/trials.md, "stop rule".
 ///
-/// Hard data take three times as much. Items that all lie beside copies of themselves would teach less, and queries that
-/// are no items take more.
-const LEAST_CONFIDENCE: f64 = 5.0;
+/// Usual data take twice as much. Items that all lie beside copies of themselves would teach less, and queries that are no
+/// items take more.
+const LEAST_CONFIDENCE: f64 = 10.0;
 /// How many times more it is under the dot product, whose confidence knows no margin.
 const WITHOUT_MARGIN: f64 = 4.0;
 /// How many times more it is where nothing was measured.

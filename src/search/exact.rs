@@ -213,17 +213,22 @@ impl Nearest {
         self.compared = compared;
     }
 
-    /// Takes out what was found; how much was compared stays.
-    pub(crate) fn take(&mut self) -> Self {
-        let heap = std::mem::take(&mut self.heap);
-        Self { heap, compared: 0, ..*self }
+    /// Forgets what was found; how much was compared stays. It is given back for a search that may have to stop.
+    pub(crate) fn begin_again(&mut self, stop: Stop<'_>) -> BinaryHeap<Ranked> {
+        if stop.is_none() {
+            // The room is all that a search allocates.
+            self.heap.clear();
+            return BinaryHeap::new();
+        }
+        std::mem::take(&mut self.heap)
     }
 
     /// Puts back what was taken out, of which some may have been found again.
-    pub(crate) fn put_back(&mut self, mut taken: Self) {
+    pub(crate) fn put_back(&mut self, taken: BinaryHeap<Ranked>) {
         let known: RoaringBitmap = self.iter().collect();
-        taken.heap.retain(|ranked| !known.contains(ranked.id));
-        self.merge(taken);
+        let compared = self.compared;
+        taken.into_iter().filter(|ranked| !known.contains(ranked.id)).for_each(|ranked| self.offer(ranked));
+        self.compared = compared;
     }
 
     /// The score of the last of `k` hits; that beyond which there are none, if there are fewer.
@@ -351,6 +356,8 @@ fn compare_shared(
 
 #[cfg(test)]
 mod tests {
+    use std::ops::ControlFlow;
+
     use super::*;
 
     #[test]
@@ -360,7 +367,8 @@ mod tests {
         (0..60).for_each(|id| nearest.offer(ranked(id)));
         let mut all = Nearest::new(5, 90.0);
         (0..80).for_each(|id| all.offer(ranked(id)));
-        let taken = nearest.take();
+        let never = || ControlFlow::Continue(());
+        let taken = nearest.begin_again(Stop { callback: Some(&never), ..Stop::default() });
         assert_eq!((nearest.iter().count(), nearest.compared), (0, 60));
         (40..80).for_each(|id| nearest.offer(ranked(id)));
         nearest.put_back(taken);

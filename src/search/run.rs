@@ -59,9 +59,9 @@ pub(crate) fn search<'t>(
 }
 
 /// A query is unlike those that were measured if its comparisons seem to miss so many times what they may. Its search does so
-/// many times more of everything: docs/trials.md, "residuals".
+/// many times more of everything, until they seem to miss no more than that: docs/trials.md, "residuals".
 const UNLIKE: f64 = 4.0;
-const MORE: u32 = 8;
+const MORE: u32 = 4;
 
 /// What to do after leaves have been scanned.
 enum Done {
@@ -97,8 +97,7 @@ struct Run<'a, 't> {
 impl<'t> Run<'_, 't> {
     /// Compares all items. What was found before is not lost if it has to stop.
     fn compare_all(&mut self) -> Result<()> {
-        let taken = self.nearest.take();
-        let before = self.nearest.compared;
+        let (taken, before) = (self.nearest.begin_again(self.request.stop), self.nearest.compared);
         self.searched.is_partial = compare_all(self.target, &self.measure, self.request, &mut self.nearest)?;
         self.searched.scanned_exactly += self.nearest.compared - before;
         let has_tried = self.searched.plan == Plan::Forest;
@@ -162,7 +161,7 @@ impl<'t> Run<'_, 't> {
                     let candidates = candidates.arranged(most, self.request.stop.first());
                     let missed = self.compare(candidates, of.1.live_in(self.request))?;
                     self.searched.comparing += self.clock.lap();
-                    self.has_missed(missed)
+                    self.has_missed(missed, if is_thorough { 1.0 } else { UNLIKE })
                 }
             };
             if !is_unlike {
@@ -176,12 +175,12 @@ impl<'t> Run<'_, 't> {
         }
     }
 
-    /// Whether a search that seems to miss so many neighbours by its comparisons misses more than it may.
+    /// Whether a search that seems to miss so many neighbours by its comparisons misses so many times what it may.
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-    fn has_missed(&self, missed: f64) -> bool {
+    fn has_missed(&self, missed: f64, times: f64) -> bool {
         let Request { k, recall, search_k, oversampling, .. } = *self.request;
         let is_told = search_k.is_some() || oversampling.is_some();
-        !is_told && !self.searched.is_partial && missed > UNLIKE * (1.0 - f64::from(recall)) * k as f64
+        !is_told && !self.searched.is_partial && missed > times * (1.0 - f64::from(recall)) * k as f64
     }
 
     /// Scans leaves for candidates.
@@ -225,7 +224,7 @@ impl<'t> Run<'_, 't> {
     fn compare(&mut self, candidates: &[u64], pending: impl Iterator<Item = u32>) -> Result<f64> {
         let Self { target, request, measure, nearest, searched, .. } = self;
         let (items, metric, stop) = (target.items, target.items.of.metric, request.stop);
-        let (taken, before) = (nearest.take(), nearest.compared);
+        let (taken, before) = (nearest.begin_again(stop), nearest.compared);
         let mut residuals = Residuals::default();
         let mut estimates = candidates.iter().map(|candidate| estimate_of(*candidate));
         let ids = candidates.iter().map(|candidate| id_of(*candidate));

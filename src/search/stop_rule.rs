@@ -29,9 +29,9 @@ const POWER: i32 = 4;
 /// A query lies outside of its nearest leaf if it is farther from the centroid than so many times the middle entry, in
 /// squares. Its neighbours may be in any of the leaves around it, as where what was near has been deleted. This and the next
 /// two: docs/trials.md, "stop rule".
-const INSIDE: f64 = 2.0;
+const INSIDE: f64 = 1.5;
 /// The most by which that divides confidences: a query beside a tight group lies outside of it by any number.
-const MOST_OUTSIDE: f64 = 16.0;
+const MOST_OUTSIDE: f64 = 64.0;
 /// Leaves count from this part of the squared distance of the k-th candidate on.
 const SHELL: f64 = 0.25;
 
@@ -56,7 +56,7 @@ impl Leaves {
         if entries > 0.0 {
             if self.scanned.is_empty() && spread > 0.0 {
                 let times = square(metric, score) / f64::from(spread);
-                self.outside = (times / INSIDE).max(1.0).powi(2).min(MOST_OUTSIDE);
+                self.outside = (times / INSIDE).max(1.0).powi(3).min(MOST_OUTSIDE);
             }
             // Branches that are opened late may bring leaves that are nearer than those before.
             self.scanned.push((square(metric, score), self.entries));
@@ -158,6 +158,6 @@ mod tests {
         let mut outside = Leaves::default();
         outside.clear();
         outside.push(Metric::Euclidean, 8.0, (100.0, 1.0));
-        assert_eq!(outside.confidence(Metric::Euclidean, 8.0, 8.0), 100.0 / 16.0);
+        assert_eq!(outside.confidence(Metric::Euclidean, 8.0, 8.0), 100.0 / MOST_OUTSIDE);
     }
 }

@@ -12,7 +12,7 @@ use super::scratch::Scratch;
 use super::{Planted, Searched, Target};
 use crate::error::{Error, Result};
 use crate::format::Key;
-use crate::format::node::LeafRef;
+use crate::format::node::{Code, LeafRef, NodeRef};
 use crate::sketch::query::Look;
 use crate::tree::descent::Order;
 use crate::tree::queue::Met;
@@ -24,9 +24,19 @@ use crate::tree::queue::Met;
 /// searches see. Trials: docs/trials.md, "opening branches".
 const LEAD: f64 = 512.0;
 const STEP: f64 = 1.125;
+/// Leaves that are looked at before it is known how wrong the sketches of small ones are.
+const MEASURED: u64 = 8;
+/// The sketches of a branch do not tell its leaves apart whose spread is so many times smaller than that of the branch.
+const SMALL_BELOW: f32 = 16.0;
 /// The power of the part of the entries that is admitted with which the confidence that is wanted falls: a filter makes the
 /// index smaller. Trials: docs/trials.md, "filters".
 const SMALLER: f64 = 0.5;
+
+/// Whether the sketch of a leaf's centroid says too little: it lies far out, or is small beside the branches above leaves, whose
+/// spread is this, or has coarse codes.
+fn is_small(leaf: &NodeRef<'_>, spread: f32) -> bool {
+    leaf.layout.code == Code::Grid || leaf.is_local || spread > SMALL_BELOW * leaf.spread
+}
 
 /// What takes the estimates of entries that the request admits.
 pub(crate) trait Sink {
@@ -94,7 +104,7 @@ pub(crate) struct Traversal<'a, 't> {
     ahead: Option<Next<'t>>,
     /// The part of all items that the filter admits, as far as that is known.
     part: f64,
-    /// The most by which sketches of centroids that have been compared exactly were wrong.
+    /// The most by which sketches of small leaves were wrong.
     noise: f32,
 }
 
@@ -245,13 +255,13 @@ impl<'a, 't> Traversal<'a, 't> {
 
     /// The nearest leaf that has not been looked at.
     ///
-    /// Leaves that lie close together, far from all others, are told apart by their centroids alone: a branch that holds them
-    /// and others has sketches that are too coarse.
+    /// Leaves that sketches do not tell apart are put in order by their centroids themselves.
     fn next(&mut self) -> Result<Option<Next<'t>>> {
         loop {
             let Scratch { descent, prepared, progress, measured, .. } = &mut *self.scratch;
             let upcoming = descent.upcoming().map_or(f32::INFINITY, |met| met.estimate);
-            let is_nearest = measured.last().is_some_and(|nearest| nearest.estimate + self.noise <= upcoming);
+            let nearest = measured.last().filter(|_| progress.leaves >= MEASURED);
+            let is_nearest = nearest.is_some_and(|nearest| nearest.estimate + self.noise <= upcoming);
             let met = if is_nearest { None } else { descent.next_leaf(self.planted.nodes, prepared)? };
             let is_measured = met.is_none();
             let Some(met) = met.or_else(|| measured.pop()) else { return Ok(None) };
@@ -268,10 +278,15 @@ impl<'a, 't> Traversal<'a, 't> {
             if self.request.filter.allowed.is_none() {
                 leaf.prefetch();
             }
-            let Some(estimate) = prepared.distance_to_centroid(&leaf.node) else {
+            let is_small = is_small(&leaf.node, descent.spread);
+            let score = if is_small { prepared.score_of_centroid(&leaf.node) } else { None };
+            if score.is_none() && measured.is_empty() {
                 return Ok(Some(Next { estimate: met.estimate, key, leaf }));
-            };
-            self.noise = self.noise.max((estimate - met.estimate).abs());
+            }
+            let estimate = score.unwrap_or(met.estimate);
+            if is_small {
+                self.noise = self.noise.max((estimate - met.estimate).abs());
+            }
             let place = measured.partition_point(|other| other.estimate > estimate);
             measured.insert(place, Met { estimate, ..met });
         }

@@ -158,12 +158,11 @@ impl Prepared {
         scan(self.level, &input, look.allowed, look.threshold, out);
     }
 
-    /// The score of the centroid of a node that lies far from the origin beside its entries. Also of one with codes on a
-    /// grid, whose steps are coarse. None for others, which sketches tell apart.
-    pub(crate) fn distance_to_centroid(&self, node: &NodeRef<'_>) -> Option<f32> {
-        match node.layout.code {
-            Code::Grid => Some(matrix::manhattan(self.level, &self.point, node.centroid)),
-            _ if node.is_local => Some(matrix::squared_euclidean(self.level, &self.point, node.centroid)),
+    /// The score of the centroid of a leaf, where items lie in the leaf whose centroid is nearest.
+    pub(crate) fn score_of_centroid(&self, leaf: &NodeRef<'_>) -> Option<f32> {
+        match leaf.layout.code {
+            Code::Grid => Some(matrix::manhattan(self.level, &self.point, leaf.centroid)),
+            Code::Rotated if !self.is_dot => Some(matrix::squared_euclidean(self.level, &self.point, leaf.centroid)),
             _ => None,
         }
     }

@@ -33,9 +33,9 @@ use crate::sketch::query::{Look, Prepared};
 /// up. More costs sketches of branches, less misses leaves whose branch's centroid is far, of which there are the more, the
 /// more branches there are.
 const COVER: f64 = 2.5;
-/// Branches of each height that a search opens at least. Under the nearest one alone are few of the neighbours of a query near
-/// its border, and all queries would take the second at about the same goal, where recall would jump (by .05 with 10,000 items).
-const LEAST_OPENED: usize = 2;
+/// Branches of each height that a search opens at least. An item that is asked for by its own vector may lie under any of the
+/// first few: docs/trials.md, "own vectors".
+const LEAST_OPENED: usize = 8;
 
 /// In which order nodes are nearest.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -74,6 +74,8 @@ pub(crate) struct Descent {
     pub(crate) branch_sketches: u64,
     /// Bytes of the branches.
     pub(crate) bytes: u64,
+    /// The largest of the squared distances of the middle leaf from the centroid of each opened branch just above leaves.
+    pub(crate) spread: f32,
 }
 
 impl Descent {
@@ -82,7 +84,7 @@ impl Descent {
         self.is_by_distance = order == Order::Distance;
         (self.height, self.goal) = (0, 1);
         self.seen.clear();
-        (self.branches, self.branch_sketches, self.bytes) = (0, 0, 0);
+        (self.branches, self.branch_sketches, self.bytes, self.spread) = (0, 0, 0, 0.0);
         self.above.clear();
         for frontier in &mut self.frontiers {
             frontier.queue.clear();
@@ -197,6 +199,9 @@ impl Descent {
         prepared.scan(&branch.node, Look::ALL, &mut self.estimates);
         self.branch_sketches += branch.node.len as u64;
         self.bytes += branch.bytes() as u64;
+        if height == 1 {
+            self.spread = self.spread.max(branch.node.spread);
+        }
         let has_norms = self.is_by_distance && of.metric == Metric::DotProduct;
         let queue = &mut self.frontiers[height - 1].queue;
         for (position, (id, found)) in branch.children.iter().zip(&self.estimates).enumerate() {
