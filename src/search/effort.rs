@@ -13,7 +13,7 @@ pub(crate) const DEFAULT_RECALL: f32 = 0.95;
 /// items take more.
 const LEAST_CONFIDENCE: f64 = 10.0;
 /// How many times more it is under the dot product, whose confidence knows no margin.
-const WITHOUT_MARGIN: f64 = 4.0;
+const WITHOUT_MARGIN: f64 = 0.7;
 /// How many times more it is where nothing was measured.
 const UNMEASURED: f64 = 4.0;
 /// Candidates beyond the neighbours that a search of a chosen length compares at least.

@@ -2,8 +2,8 @@
 //!
 //! A calibration says how many comparisons are enough for queries like the items. For a query far from all items, or in a
 //! hole between them, all distances are nearly equal, and sketches do not tell which are the least. Such a search sees that by
-//! itself. The exact scores y of the candidates that were compared lie around a line over their estimates x, with slope b
-//! and deviation s. The line goes on beyond the largest estimate. With its value l there and the k-th score d_k,
+//! itself. The exact scores y of the candidates that were compared lie around a line over their estimates x. Its slope is b, and
+//! s the deviation of those below it. It goes on beyond the largest estimate. With its value l there and the k-th score d_k,
 //!
 //! ```text
 //! z = (l - d_k) / s
@@ -12,54 +12,43 @@
 //!
 //! where phi is the density and Q the upper tail of the normal distribution. Trials: docs/trials.md, "residuals".
 
-use super::candidates::estimate_of;
 use crate::metric::Metric;
 
 /// The slope is at least this: estimates that tell nothing would promise neighbours without end.
 const LEAST_SLOPE: f64 = 0.125;
 
-/// Sums over the candidates that were compared. Both coordinates are relative to the first estimate.
-#[derive(Copy, Clone, Debug, Default)]
+/// The estimates and exact scores of the candidates that were compared.
+#[derive(Debug, Default)]
 pub(crate) struct Residuals {
-    count: f64,
-    first: f64,
-    x: f64,
-    y: f64,
-    xx: f64,
-    xy: f64,
-    yy: f64,
+    pairs: Vec<(f64, f64)>,
 }
 
 impl Residuals {
+    pub(crate) fn clear(&mut self) {
+        self.pairs.clear();
+    }
+
     pub(crate) fn add(&mut self, metric: Metric, estimate: f32, score: f32) {
-        if self.count == 0.0 {
-            self.first = f64::from(estimate);
-        }
-        let (x, y) = (f64::from(estimate) - self.first, like_estimate(metric, score) - self.first);
-        self.count += 1.0;
-        self.x += x;
-        self.y += y;
-        self.xx += x * x;
-        self.xy += x * y;
-        self.yy += y * y;
+        self.pairs.push((f64::from(estimate), like_estimate(metric, score)));
     }
 
     /// How many more of the nearest there seem to be beyond these candidates. `kth` is the score of the last hit.
-    pub(crate) fn missed(&self, metric: Metric, compared: &[u64], kth: f32) -> f64 {
-        let [x, y, xx, xy, yy] = [self.x, self.y, self.xx, self.xy, self.yy].map(|sum| sum / self.count);
-        let (xx, xy, yy) = (xx - x * x, xy - x * y, yy - y * y);
-        let slope = (xy / xx).clamp(LEAST_SLOPE, 1.0);
-        // A line through few candidates lies nearer to them than to others.
-        let others = self.count / (self.count - 2.0).max(1.0);
-        let deviation = (others * (yy - 2.0 * slope * xy + slope * slope * xx)).max(0.0).sqrt();
-        let estimates = || compared.iter().map(|candidate| f64::from(estimate_of(*candidate)) - self.first);
-        let last = estimates().fold(f64::NEG_INFINITY, f64::max);
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+    pub(crate) fn missed(&self, metric: Metric, kth: f32) -> f64 {
+        let count = self.pairs.len() as f64;
+        let mean = |of: &dyn Fn(f64, f64) -> f64| self.pairs.iter().map(|(x, y)| of(*x, *y)).sum::<f64>() / count;
+        let (x, y) = (mean(&|x, _| x), mean(&|_, y| y));
+        let slope = mean(&|a, b| (a - x) * (b - y)) / mean(&|a, _| (a - x).powi(2));
+        let slope = slope.max(LEAST_SLOPE);
+        let line = |at: f64| y + slope * (at - x);
+        // Scores far above the line make no neighbours. A line through few candidates lies nearer to them than to others.
+        let below = mean(&|x, y| (y - line(x)).min(0.0).powi(2));
+        let deviation = (2.0 * below * count / (count - 2.0).max(1.0)).sqrt();
+        let last = self.pairs.iter().map(|(x, _)| *x).fold(f64::NEG_INFINITY, f64::max);
         // The farther ones tell how many there are at the end, or those within a deviation if that is more.
         let width = deviation.max(last - x);
-        #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
-        let density = estimates().filter(|x| *x >= last - width).count() as f64 / width;
-        let kth = like_estimate(metric, kth) - self.first;
-        let missed = density * deviation / slope * beyond((y + slope * (last - x) - kth) / deviation);
+        let density = self.pairs.iter().filter(|(x, _)| *x >= last - width).count() as f64 / width;
+        let missed = density * deviation / slope * beyond((line(last) - like_estimate(metric, kth)) / deviation);
         // Sketches that are never wrong, or all by the same, leave out nothing.
         if missed.is_nan() { 0.0 } else { missed }
     }
@@ -88,7 +77,6 @@ fn beyond(z: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::search::candidates::packed;
 
     /// The integral of the upper tail, by the definition.
     #[test]
@@ -113,11 +101,10 @@ mod tests {
         let (near, far) = all.split_at(compared);
         let mut residuals = Residuals::default();
         near.iter().for_each(|(estimate, score)| residuals.add(Metric::Manhattan, *estimate, *score));
-        let candidates: Vec<u64> = (0u32..).zip(near).map(|(id, (estimate, _))| packed(id, *estimate)).collect();
         let mut found: Vec<f32> = near.iter().map(|(_, score)| *score).collect();
         found.sort_by(f32::total_cmp);
         let lost = far.iter().filter(|(_, score)| *score < scores[10]).count();
-        (residuals.missed(Metric::Manhattan, &candidates, found[9]), lost as f64)
+        (residuals.missed(Metric::Manhattan, found[9]), lost as f64)
     }
 
     #[test]
@@ -128,6 +115,6 @@ mod tests {
             let is_right = if lost > 1.0 { seems > lost / 4.0 } else { seems < 1.0 };
             assert!(is_right, "{compared} with noise {noise}: {seems} instead of {lost}");
         }
-        assert_eq!(Residuals::default().missed(Metric::Cosine, &[], f32::INFINITY), 0.0);
+        assert_eq!(Residuals::default().missed(Metric::Cosine, f32::INFINITY), 0.0);
     }
 }

@@ -41,6 +41,7 @@ pub(crate) fn search<'t>(
         request,
         measure: Measure { of, level: target.level, query },
         nearest: Nearest::new(k, score_within(of.metric, request.within)),
+        residuals: Residuals::default(),
         searched: Searched::default(),
         clock: Clock::start(request.is_timed),
     };
@@ -90,6 +91,7 @@ struct Run<'a, 't> {
     request: &'a Request<'a>,
     measure: Measure<'a>,
     nearest: Nearest,
+    residuals: Residuals,
     searched: Searched,
     clock: Clock,
 }
@@ -134,8 +136,9 @@ impl<'t> Run<'_, 't> {
         Scratch::with(|scratch| {
             self.prepare(planted, scratch);
             let mut candidates = std::mem::take(&mut scratch.candidates);
+            self.residuals = std::mem::take(&mut scratch.residuals);
             let compared = self.look((planted, pending), scratch, (effort, admitted), &mut candidates);
-            scratch.candidates = candidates;
+            (scratch.candidates, scratch.residuals) = (candidates, std::mem::take(&mut self.residuals));
             compared
         })
     }
@@ -222,10 +225,10 @@ impl<'t> Run<'_, 't> {
 
     /// Compares candidates, and then items that wait for a build. Tells how many more of the nearest there seem to be.
     fn compare(&mut self, candidates: &[u64], pending: impl Iterator<Item = u32>) -> Result<f64> {
-        let Self { target, request, measure, nearest, searched, .. } = self;
+        let Self { target, request, measure, nearest, searched, residuals, .. } = self;
         let (items, metric, stop) = (target.items, target.items.of.metric, request.stop);
         let (taken, before) = (nearest.begin_again(stop), nearest.compared);
-        let mut residuals = Residuals::default();
+        residuals.clear();
         let mut estimates = candidates.iter().map(|candidate| estimate_of(*candidate));
         let ids = candidates.iter().map(|candidate| id_of(*candidate));
         searched.is_partial |= measure.rank_known(items, ids, stop, |ranked| {
@@ -239,7 +242,7 @@ impl<'t> Run<'_, 't> {
         if searched.is_partial {
             nearest.put_back(taken);
         }
-        Ok(residuals.missed(metric, candidates, nearest.kth()))
+        Ok(residuals.missed(metric, nearest.kth()))
     }
 
     fn finish(mut self) -> (Vec<Hit>, Searched) {

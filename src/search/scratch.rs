@@ -4,6 +4,7 @@ use std::cell::Cell;
 
 use super::candidates::Candidates;
 use super::filter::Mask;
+use super::residuals::Residuals;
 use super::stop_rule::Leaves;
 use super::traversal::Progress;
 use crate::kernel::scan::Estimate;
@@ -25,6 +26,7 @@ pub(crate) struct Scratch {
     /// Leaves whose centroids have been compared exactly, the nearest last.
     pub(crate) measured: Vec<Met>,
     pub(crate) leaves: Leaves,
+    pub(crate) residuals: Residuals,
 }
 
 thread_local! {

@@ -12,7 +12,7 @@ use super::scratch::Scratch;
 use super::{Planted, Searched, Target};
 use crate::error::{Error, Result};
 use crate::format::Key;
-use crate::format::node::{Code, LeafRef, NodeRef};
+use crate::format::node::{LeafRef, NodeRef};
 use crate::sketch::query::Look;
 use crate::tree::descent::Order;
 use crate::tree::queue::Met;
@@ -27,15 +27,15 @@ const STEP: f64 = 1.125;
 /// Leaves that are looked at before it is known how wrong the sketches of small ones are.
 const MEASURED: u64 = 8;
 /// The sketches of a branch do not tell its leaves apart whose spread is so many times smaller than that of the branch.
-const SMALL_BELOW: f32 = 16.0;
+const SMALL_BELOW: f32 = 4.0;
 /// The power of the part of the entries that is admitted with which the confidence that is wanted falls: a filter makes the
 /// index smaller. Trials: docs/trials.md, "filters".
 const SMALLER: f64 = 0.5;
 
 /// Whether the sketch of a leaf's centroid says too little: it lies far out, or is small beside the branches above leaves, whose
-/// spread is this, or has coarse codes.
+/// spread is this.
 fn is_small(leaf: &NodeRef<'_>, spread: f32) -> bool {
-    leaf.layout.code == Code::Grid || leaf.is_local || spread > SMALL_BELOW * leaf.spread
+    leaf.is_local || spread > SMALL_BELOW * leaf.spread
 }
 
 /// What takes the estimates of entries that the request admits.
