@@ -240,11 +240,14 @@ impl Writer {
     ///
     /// # Cost
     /// In proportion to the pending changes: a fraction of a millisecond for each, and the rewriting of the leaves they touch.
-    /// The whole forest is built anew, at some tens of microseconds for each item of some hundred dimensions, when changes are
-    /// more than an eighth of the items, when these have hardly more than a leaf, or when the options ask for another shape;
-    /// and once each, to measure the effort of searches, when there are more than 1,000 items, and when there are 2,048 and
-    /// these would fill eight leaves. That effort is measured again, without building anew, when a third of the items has
-    /// changed since: some microseconds for each change, which one build in many takes all at once.
+    ///
+    /// The whole forest is built anew when changes are more than an eighth of the items, when these have hardly more than a
+    /// leaf, or when the options ask for another shape. That takes some tens of microseconds for each item of some hundred
+    /// dimensions. It is also built anew when there are more than 1,000 items for the first time, and 2,048 that would fill
+    /// eight leaves: the effort of searches is measured then.
+    ///
+    /// That effort is measured again, without building anew, when a third of the items has changed since. It takes some
+    /// microseconds for each change, and one build in many takes them all at once.
     /// [`BuildStats::method`] says which it was.
     pub fn build(&self, wtxn: &mut RwTxn<'_>, options: &BuildOptions<'_>) -> Result<BuildStats> {
         self.record(wtxn)?;

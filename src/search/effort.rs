@@ -12,7 +12,7 @@ pub(crate) const DEFAULT_RECALL: f32 = 0.95;
 /// Usual data take twice as much. Items that all lie beside copies of themselves would teach less, and queries that are no
 /// items take more.
 const LEAST_CONFIDENCE: f64 = 10.0;
-/// How many times more it is under the dot product, whose confidence knows no margin.
+/// The part of that under the dot product, whose confidence knows no margin.
 const WITHOUT_MARGIN: f64 = 0.7;
 /// How many times more it is where nothing was measured.
 const UNMEASURED: f64 = 4.0;
@@ -111,7 +111,7 @@ fn oversampling(record: &Record) -> f64 {
 }
 
 /// By how much the confidence that a fixed recall takes changes with the number of items. It grows less fast than they do.
-/// Where items go it falls less, as what is left of a forest is not as good as a fresh one.
+/// Where items go it falls less: what is left of a forest is not as good as a fresh one.
 fn growth(times: f64) -> f64 {
     times.powf(if times < 1.0 { 0.4 } else { 0.7 })
 }

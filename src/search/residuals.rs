@@ -1,7 +1,7 @@
 //! How many neighbours a search misses because it compared too few candidates, by what it saw of its own sketches.
 //!
-//! A calibration says how many comparisons are enough for queries like the items. For a query far from all items, or in a
-//! hole between them, all distances are nearly equal, and sketches do not tell which are the least. Such a search sees that by
+//! A calibration says how many comparisons are enough for queries like the items. Far from all items, or in a hole between
+//! them, all distances are nearly equal. Sketches do not tell there which are the least. Such a search sees that by
 //! itself. The exact scores y of the candidates that were compared lie around a line over their estimates x. Its slope is b, and
 //! s the deviation of those below it. It goes on beyond the largest estimate. With its value l there and the k-th score d_k,
 //!

@@ -63,6 +63,8 @@ pub(crate) fn search<'t>(
 /// many times more of everything, until they seem to miss no more than that: docs/trials.md, "residuals".
 const UNLIKE: f64 = 4.0;
 const MORE: u32 = 4;
+/// The same for a filter that leaves out what is near.
+const DEEPER: u32 = 16;
 
 /// What to do after leaves have been scanned.
 enum Done {
@@ -78,7 +80,7 @@ enum Done {
 const AGAINST: f64 = 4.0;
 const AGAINST_BY: f64 = 16.0;
 
-/// Whether a filter that admits this part of all items leaves out much more of those nearer than the k-th hit.
+/// Whether a filter that admits this part of all leaves out much more of the items nearer than the k-th hit.
 #[expect(clippy::cast_precision_loss, reason = "an estimate")]
 fn is_against(k: usize, (part, nearer): (f64, usize), record: &Record) -> bool {
     let copies = f64::from(1 + record.spill) * f64::from(record.trees);
@@ -156,21 +158,21 @@ impl<'t> Run<'_, 't> {
         loop {
             let done = self.scan(of, scratch, (effort, admitted), candidates)?;
             self.searched.scanning += self.clock.lap();
-            let is_unlike = match done {
+            let more = match done {
                 Done::CompareAll => return self.compare_all_after(candidates),
-                Done::Against if !is_thorough => true,
+                Done::Against if !is_thorough => DEEPER,
                 Done::Against | Done::Candidates => {
                     let most = if self.searched.is_partial { LAST_COMPARED } else { usize::MAX };
                     let candidates = candidates.arranged(most, self.request.stop.first());
                     let missed = self.compare(candidates, of.1.live_in(self.request))?;
                     self.searched.comparing += self.clock.lap();
-                    self.has_missed(missed, if is_thorough { 1.0 } else { UNLIKE })
+                    if !self.has_missed(missed, if is_thorough { 1.0 } else { UNLIKE }) {
+                        return Ok(());
+                    }
+                    MORE
                 }
             };
-            if !is_unlike {
-                return Ok(());
-            }
-            (effort, is_thorough) = (effort.times(MORE), true);
+            (effort, is_thorough) = (effort.times(more), true);
             #[expect(clippy::cast_precision_loss, reason = "estimates")]
             if costs.forest(effort.entries, 1.0, effort.rerank as f64) > costs.exact {
                 return self.compare_all_after(candidates);

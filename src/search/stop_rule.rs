@@ -26,11 +26,12 @@ const RESOLUTION: f64 = 1.0 / 32.0;
 /// The power of the margin.
 const POWER: i32 = 4;
 
-/// A query lies outside of its nearest leaf if it is farther from the centroid than so many times the middle entry, in
-/// squares. Its neighbours may be in any of the leaves around it, as where what was near has been deleted. This and the next
-/// two: docs/trials.md, "stop rule".
+/// A query lies outside of its nearest leaf if its squared distance is so many times that of the middle entry. Its neighbours
+/// may be in any of the leaves around it, as where what was near has been deleted. This and the next three: docs/trials.md,
+/// "stop rule".
 const INSIDE: f64 = 1.5;
-/// The most by which that divides confidences: a query beside a tight group lies outside of it by any number.
+/// By which power of what is above that confidences are divided, and by how much at most: a query beside a tight group lies outside of it by any number.
+const OUTSIDE: i32 = 3;
 const MOST_OUTSIDE: f64 = 64.0;
 /// Leaves count from this part of the squared distance of the k-th candidate on.
 const SHELL: f64 = 0.25;
@@ -56,7 +57,7 @@ impl Leaves {
         if entries > 0.0 {
             if self.scanned.is_empty() && spread > 0.0 {
                 let times = square(metric, score) / f64::from(spread);
-                self.outside = (times / INSIDE).max(1.0).powi(3).min(MOST_OUTSIDE);
+                self.outside = (times / INSIDE).max(1.0).powi(OUTSIDE).min(MOST_OUTSIDE);
             }
             // Branches that are opened late may bring leaves that are nearer than those before.
             self.scanned.push((square(metric, score), self.entries));

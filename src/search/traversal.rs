@@ -26,7 +26,7 @@ const LEAD: f64 = 512.0;
 const STEP: f64 = 1.125;
 /// Leaves that are looked at before it is known how wrong the sketches of small ones are.
 const MEASURED: u64 = 8;
-/// The sketches of a branch do not tell its leaves apart whose spread is so many times smaller than that of the branch.
+/// Sketches of a branch do not tell leaves apart whose spread is so many times smaller than that of the branch.
 const SMALL_BELOW: f32 = 4.0;
 /// The power of the part of the entries that is admitted with which the confidence that is wanted falls: a filter makes the
 /// index smaller. Trials: docs/trials.md, "filters".

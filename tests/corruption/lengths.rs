@@ -7,7 +7,7 @@ use crate::common::*;
 
 const METRICS_OF_FLOATS: [Metric; 4] = [Metric::Euclidean, Metric::Cosine, Metric::DotProduct, Metric::Manhattan];
 
-/// An item so long that no distance to it fits 32 bits is named, whether it is met or searched by.
+/// An item so long that no distance to it fits 32 bits is named, met or searched by.
 #[test]
 fn an_item_that_is_too_long_is_named() {
     for (metric, value) in METRICS_OF_FLOATS.into_iter().flat_map(|m| [f32::MAX, -f32::MAX, 2e38].map(|x| (m, x))) {
