@@ -69,7 +69,7 @@ impl Effort {
     }
 
     /// What this recall of the k nearest takes.
-    fn for_recall(k: usize, recall: f64, record: &Record) -> Self {
+    pub(crate) fn for_recall(k: usize, recall: f64, record: &Record) -> Self {
         let indexed = record.indexed as f64;
         let least = least_confidence(k, recall, record);
         let calibration = &record.calibration;

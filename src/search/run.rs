@@ -156,10 +156,11 @@ impl<'t> Run<'_, 't> {
         let costs = Costs::new(self.target.record, self.target.items.of, admitted);
         let mut is_thorough = false;
         loop {
-            let done = self.scan(of, scratch, (effort, admitted), candidates)?;
+            let done = self.scan(of, scratch, (effort, is_thorough, admitted), candidates)?;
             self.searched.scanning += self.clock.lap();
             let more = match done {
                 Done::CompareAll => return self.compare_all_after(candidates),
+                Done::Against if self.is_too_deep(&costs, admitted, of.1) => return self.compare_all_after(candidates),
                 Done::Against if !is_thorough => DEEPER,
                 Done::Against | Done::Candidates => {
                     let most = if self.searched.is_partial { LAST_COMPARED } else { usize::MAX };
@@ -180,6 +181,16 @@ impl<'t> Run<'_, 't> {
         }
     }
 
+    /// Whether comparing all takes no longer than to search as deep as for all that is left out.
+    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+    fn is_too_deep(&self, costs: &Costs, admitted: u64, pending: &Pending) -> bool {
+        let record = self.target.record;
+        let left_out = record.items.saturating_sub(admitted).saturating_add(pending.ids.len());
+        let rank = usize::try_from(left_out).unwrap_or(usize::MAX).saturating_add(self.request.k);
+        let deep = Effort::for_recall(rank, f64::from(self.request.recall), record);
+        deep.is_out_of_reach || costs.forest(deep.entries, 1.0, deep.rerank as f64) >= costs.exact
+    }
+
     /// Whether a search that seems to miss so many neighbours by its comparisons misses so many times what it may.
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     fn has_missed(&self, missed: f64, times: f64) -> bool {
@@ -193,7 +204,7 @@ impl<'t> Run<'_, 't> {
         &mut self,
         (planted, pending): (Planted<'_, 't>, &Pending),
         scratch: &mut Scratch,
-        (effort, admitted): (Effort, u64),
+        (effort, is_thorough, admitted): (Effort, bool, u64),
         candidates: &mut Candidates,
     ) -> Result<Done> {
         let record = self.target.record;
@@ -206,13 +217,16 @@ impl<'t> Run<'_, 't> {
         let most = if is_filtered { costs.entries_for(part) } else { f64::INFINITY };
         candidates.begin(effort.rerank);
         let mut traversal = Traversal::begin(self.target, planted, pending, self.request, scratch);
-        let ended = traversal.run(&effort, most, candidates)?;
+        // What a predicate admits is known when it has been asked.
+        let is_told = is_filtered && !is_thorough && self.request.filter.predicate.is_none();
+        let ended = traversal.run(&effort, (most, if is_told { part } else { 0.0 }), candidates)?;
         let did = traversal.searched();
         self.searched.plan = Plan::Forest;
         self.searched.add(&did);
         self.searched.is_partial = ended == Ended::Stopped;
         Ok(match ended {
             Ended::Stopped => Done::Candidates,
+            Ended::Against => Done::Against,
             Ended::GaveUp => Done::CompareAll,
             Ended::Exhausted if is_filtered => Done::CompareAll,
             // What is left out may be all that so many entries hold.

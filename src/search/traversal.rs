@@ -2,8 +2,6 @@
 
 use std::cell::Cell;
 
-use roaring::RoaringBitmap;
-
 use super::candidates::Candidates;
 use super::effort::{Effort, Goal};
 use super::pending::Pending;
@@ -24,6 +22,9 @@ use crate::tree::queue::Met;
 /// searches see. Trials: docs/trials.md, "opening branches".
 const LEAD: f64 = 512.0;
 const STEP: f64 = 1.125;
+/// A filter is against the query if it admits so many times fewer entries than of all, where so many are to be expected.
+const RARER: f64 = 8.0;
+const TOLD: f64 = 32.0;
 /// Leaves that are looked at before it is known how wrong the sketches of small ones are.
 const MEASURED: u64 = 8;
 /// Sketches of a branch do not tell leaves apart whose spread is so many times smaller than that of the branch.
@@ -62,6 +63,8 @@ pub(crate) enum Ended {
     Enough,
     /// There are no more leaves.
     Exhausted,
+    /// Of what lies near much less is admitted than of all.
+    Against,
     /// As many entries were looked at as it was given.
     GaveUp,
     /// The caller wanted it.
@@ -102,8 +105,6 @@ pub(crate) struct Traversal<'a, 't> {
     scratch: &'a mut Scratch,
     asking: Asking<'a>,
     ahead: Option<Next<'t>>,
-    /// The part of all items that the filter admits, as far as that is known.
-    part: f64,
     /// The most by which sketches of small leaves were wrong.
     noise: f32,
 }
@@ -128,15 +129,17 @@ impl<'a, 't> Traversal<'a, 't> {
             let entries = record.indexed.min(1 << 15);
             scratch.mask.begin(allowed, entries);
         }
-        let asking = Asking::new(request);
-        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-        let part = |allowed: &RoaringBitmap| allowed.len() as f64 / record.items.max(1) as f64;
-        let part = request.filter.allowed.filter(|_| asking.is_none()).map_or(0.0, part).min(1.0);
-        Self { target, planted, pending, request, scratch, asking, ahead: None, part, noise: 0.0 }
+        Self { target, planted, pending, request, scratch, asking: Asking::new(request), ahead: None, noise: 0.0 }
     }
 
-    /// Scans leaves until the goal is met, or more entries than `most` have been looked at.
-    pub(crate) fn run(&mut self, effort: &Effort, most: f64, candidates: &mut Candidates) -> Result<Ended> {
+    /// Scans leaves until the goal is met, or more entries than `most` have been looked at, or much fewer have been admitted
+    /// than this part of them.
+    pub(crate) fn run(
+        &mut self,
+        effort: &Effort,
+        (most, part): (f64, f64),
+        candidates: &mut Candidates,
+    ) -> Result<Ended> {
         // With `search_k` a search keeps what was best on the way, so that more never finds less.
         let mut kept_at = if matches!(effort.goal, Goal::Admitted(_)) { 0.0 } else { f64::INFINITY };
         loop {
@@ -150,6 +153,9 @@ impl<'a, 't> Traversal<'a, 't> {
             }
             if self.request.stop.is_due() {
                 return Ok(Ended::Stopped);
+            }
+            if entries * part > TOLD && admitted * RARER < entries * part {
+                return Ok(Ended::Against);
             }
             if entries > most {
                 return Ok(Ended::GaveUp);
@@ -175,8 +181,7 @@ impl<'a, 't> Traversal<'a, 't> {
             Goal::Admitted(wanted) => admitted >= wanted && candidates.is_full(),
             Goal::Confidence(wanted) => {
                 let is_filtered = admitted < entries && !self.request.filter.is_none();
-                // What is left out may lie all around the query, and nothing beyond it.
-                let part = if is_filtered { (admitted / entries).max(self.part).powf(SMALLER) } else { 1.0 };
+                let part = if is_filtered { (admitted / entries).powf(SMALLER) } else { 1.0 };
                 let (leaves, metric, k) = (&self.scratch.leaves, self.target.items.of.metric, self.request.k);
                 let farthest = leaves.farthest(metric, next, wanted * part);
                 farthest.is_some_and(|farthest| candidates.has_within(k, farthest))
