@@ -18,9 +18,9 @@ impl<'a, O> Nns<'a, O> {
     /// Only items of this set are found; ids in it that are no items do no harm. Of two sets, what is in both.
     ///
     /// Whether the items of the set are compared one by one or the forest is searched is decided by what takes less; the
-    /// [report](Self::report) tells which. The forest is searched as deep as if all that is nearer than the answer and not in
-    /// the set were wanted, too. Where that is a large part of the index, the items of the set are compared after all. Of a leaf
-    /// without a member, a few sketches are scanned at most.
+    /// [report](Self::report) tells which. Where the set leaves out what is near the query, the forest is searched 16 times as
+    /// hard. If that would take longer, the items of the set are compared after all. Of a leaf without a member, a few
+    /// sketches are scanned at most.
     ///
     /// ```
     #[doc = include_str!("example.txt")]
@@ -132,8 +132,9 @@ impl<'a, O> Nns<'a, O> {
     /// 1,000 neighbours (an eighth of the items at most). Later builds look again at a few items and correct it, and measure
     /// again when a third has changed. A search ends when its hits are near beside the leaves that are left. So queries
     /// whose neighbours lie close together take less than others. One that finds that it compared too little goes on, with
-    /// four times as much of everything. For more than an eighth of the items, all are compared. So they are where the forest was
-    /// found not to reach the target: [`Searched::is_out_of_reach`](crate::Searched::is_out_of_reach) tells that.
+    /// four times as much of everything, unless `search_k` or `oversampling` say how much. For more than an eighth of the items, all
+    /// are compared. So they are where the forest was found not to reach the target.
+    /// [`Searched::is_out_of_reach`](crate::Searched::is_out_of_reach) tells either.
     /// [`Writer::calibrate`](crate::Writer::calibrate) measures on queries of yours instead. An index of up to a thousand
     /// items is always compared whole.
     ///

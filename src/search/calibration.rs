@@ -435,7 +435,7 @@ fn point_of(goal: Goal, (reached, asked): (&[&Reached], usize), (k, recall): (us
     let mut own_ranks: Vec<u32> = reached.iter().map(|reached| reached.own_rank).collect();
     own_ranks.sort_unstable();
     let own = quantile(&own_ranks, found_by_itself(recall)).unwrap_or(0);
-    let own = if own == UNSEEN { own } else { (own as f32 * goal.leeway) as u32 };
+    let own = if own == UNSEEN { own } else { ((own + 1) as f32 * goal.leeway) as u32 - 1 };
     let part = surely(recall, (asked, k));
     // As many as are wanted are compared in any case.
     let last = quantile(&met, part)?.0.max(own).max(k as u32 - 1);

@@ -215,7 +215,7 @@ impl Nearest {
 
     /// Forgets what was found; how much was compared stays. It is given back for a search that may have to stop.
     pub(crate) fn begin_again(&mut self, stop: Stop<'_>) -> BinaryHeap<Ranked> {
-        if stop.is_none() {
+        if stop.is_none() || self.heap.is_empty() {
             // The room is all that a search allocates.
             self.heap.clear();
             return BinaryHeap::new();

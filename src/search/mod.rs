@@ -57,7 +57,7 @@ pub enum Plan {
     Forest,
     /// Every item that the request admits was compared.
     Exact,
-    /// The forest was tried, found to take longer than comparing all that the filter admits, and given up for that.
+    /// The forest was tried, found to take longer than comparing all that the request admits, and given up for that.
     ForestThenExact,
 }
 

@@ -58,7 +58,8 @@ impl Residuals {
 fn like_estimate(metric: Metric, score: f32) -> f64 {
     let score = f64::from(score);
     match metric {
-        Metric::Euclidean => score * score,
+        // A radius may be less than zero.
+        Metric::Euclidean => score.max(0.0).powi(2),
         // Of vectors of length 1.
         Metric::Cosine => 2.0 * score,
         _ => score,

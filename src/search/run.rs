@@ -59,8 +59,8 @@ pub(crate) fn search<'t>(
     Ok(run.finish())
 }
 
-/// A query is unlike those that were measured if its comparisons seem to miss so many times what they may. Its search does so
-/// many times more of everything, until they seem to miss no more than that: docs/trials.md, "residuals".
+/// A query is unlike those that were measured if its comparisons seem to miss more than 4 times what they may. Its search does 4
+/// times more of everything, until they seem to miss no more than they may: docs/trials.md, "residuals".
 const UNLIKE: f64 = 4.0;
 const MORE: u32 = 4;
 /// The same for a filter that leaves out what is near.
@@ -114,10 +114,18 @@ impl<'t> Run<'_, 't> {
 
     /// Compares all items after some were found to be near, which are not lost if it has to stop.
     fn compare_all_after(&mut self, candidates: &mut Candidates) -> Result<()> {
-        if !self.request.stop.is_none() {
-            self.compare(candidates.arranged(LAST_COMPARED, LAST_COMPARED), std::iter::empty())?;
+        if self.nearest.compared == 0 {
+            self.compare_few(candidates)?;
         }
         self.compare_all()
+    }
+
+    /// Compares the nearest candidates of a search that may have to stop before it has better ones.
+    fn compare_few(&mut self, candidates: &mut Candidates) -> Result<()> {
+        if self.request.stop.is_none() {
+            return Ok(());
+        }
+        self.compare(candidates.arranged(LAST_COMPARED, LAST_COMPARED), std::iter::empty())
     }
 
     fn prepare(&mut self, planted: Planted<'_, 't>, scratch: &mut Scratch) {
@@ -156,18 +164,26 @@ impl<'t> Run<'_, 't> {
         let costs = Costs::new(self.target.record, self.target.items.of, admitted);
         let mut is_thorough = false;
         loop {
+            let before = self.searched.sketches;
             let done = self.scan(of, scratch, (effort, is_thorough, admitted), candidates)?;
+            #[expect(clippy::cast_precision_loss, reason = "estimates")]
+            let scanned = (self.searched.sketches - before) as f64;
             self.searched.scanning += self.clock.lap();
             let more = match done {
                 Done::CompareAll => return self.compare_all_after(candidates),
-                Done::Against if self.is_too_deep(&costs, admitted, of.1) => return self.compare_all_after(candidates),
-                Done::Against if !is_thorough => DEEPER,
+                Done::Against if !is_thorough => {
+                    if self.is_all_cheaper(&costs, admitted, of.1) {
+                        return self.compare_all_after(candidates);
+                    }
+                    self.compare_few(candidates)?;
+                    DEEPER
+                }
                 Done::Against | Done::Candidates => {
                     let most = if self.searched.is_partial { LAST_COMPARED } else { usize::MAX };
                     let candidates = candidates.arranged(most, self.request.stop.first());
-                    let missed = self.compare(candidates, of.1.live_in(self.request))?;
+                    self.compare(candidates, of.1.live_in(self.request))?;
                     self.searched.comparing += self.clock.lap();
-                    if !self.has_missed(missed, if is_thorough { 1.0 } else { UNLIKE }) {
+                    if !self.has_missed(if is_thorough { 1.0 } else { UNLIKE }) {
                         return Ok(());
                     }
                     MORE
@@ -175,7 +191,7 @@ impl<'t> Run<'_, 't> {
             };
             (effort, is_thorough) = (effort.times(more), true);
             #[expect(clippy::cast_precision_loss, reason = "estimates")]
-            if costs.forest(effort.entries, 1.0, effort.rerank as f64) > costs.exact {
+            if costs.forest(effort.entries.max(scanned), 1.0, effort.rerank as f64) > costs.exact {
                 return self.compare_all_after(candidates);
             }
         }
@@ -183,7 +199,7 @@ impl<'t> Run<'_, 't> {
 
     /// Whether comparing all takes no longer than to search as deep as for all that is left out.
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-    fn is_too_deep(&self, costs: &Costs, admitted: u64, pending: &Pending) -> bool {
+    fn is_all_cheaper(&self, costs: &Costs, admitted: u64, pending: &Pending) -> bool {
         let record = self.target.record;
         let left_out = record.items.saturating_sub(admitted).saturating_add(pending.ids.len());
         let rank = usize::try_from(left_out).unwrap_or(usize::MAX).saturating_add(self.request.k);
@@ -191,12 +207,13 @@ impl<'t> Run<'_, 't> {
         deep.is_out_of_reach || costs.forest(deep.entries, 1.0, deep.rerank as f64) >= costs.exact
     }
 
-    /// Whether a search that seems to miss so many neighbours by its comparisons misses so many times what it may.
+    /// Whether a search seems to have missed this many times what it may, by its comparisons.
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-    fn has_missed(&self, missed: f64, times: f64) -> bool {
+    fn has_missed(&self, times: f64) -> bool {
         let Request { k, recall, search_k, oversampling, .. } = *self.request;
         let is_told = search_k.is_some() || oversampling.is_some();
-        !is_told && !self.searched.is_partial && missed > times * (1.0 - f64::from(recall)) * k as f64
+        let missed = || self.residuals.missed(self.target.items.of.metric, self.nearest.kth());
+        !is_told && !self.searched.is_partial && missed() > times * (1.0 - f64::from(recall)) * k as f64
     }
 
     /// Scans leaves for candidates.
@@ -217,9 +234,8 @@ impl<'t> Run<'_, 't> {
         let most = if is_filtered { costs.entries_for(part) } else { f64::INFINITY };
         candidates.begin(effort.rerank);
         let mut traversal = Traversal::begin(self.target, planted, pending, self.request, scratch);
-        // What a predicate admits is known when it has been asked.
-        let is_told = is_filtered && !is_thorough && self.request.filter.predicate.is_none();
-        let ended = traversal.run(&effort, (most, if is_told { part } else { 0.0 }), candidates)?;
+        let is_known = is_filtered && !is_thorough && self.request.filter.predicate.is_none();
+        let ended = traversal.run(&effort, (most, if is_known { part } else { 0.0 }), candidates)?;
         let did = traversal.searched();
         self.searched.plan = Plan::Forest;
         self.searched.add(&did);
@@ -231,7 +247,8 @@ impl<'t> Run<'_, 't> {
             Ended::Exhausted if is_filtered => Done::CompareAll,
             // What is left out may be all that so many entries hold.
             Ended::Enough if is_filtered && candidates.kth(self.request.k) == f32::INFINITY => Done::CompareAll,
-            Ended::Enough if is_filtered => {
+            // What a predicate leaves out of all is not known.
+            Ended::Enough if is_filtered && self.request.filter.predicate.is_none() => {
                 let nearer = traversal.left_out_within(candidates.kth(self.request.k));
                 if is_against(self.request.k, (part, nearer), record) { Done::Against } else { Done::Candidates }
             }
@@ -239,8 +256,8 @@ impl<'t> Run<'_, 't> {
         })
     }
 
-    /// Compares candidates, and then items that wait for a build. Tells how many more of the nearest there seem to be.
-    fn compare(&mut self, candidates: &[u64], pending: impl Iterator<Item = u32>) -> Result<f64> {
+    /// Compares candidates, and then items that wait for a build.
+    fn compare(&mut self, candidates: &[u64], pending: impl Iterator<Item = u32>) -> Result<()> {
         let Self { target, request, measure, nearest, searched, residuals, .. } = self;
         let (items, metric, stop) = (target.items, target.items.of.metric, request.stop);
         let (taken, before) = (nearest.begin_again(stop), nearest.compared);
@@ -258,7 +275,7 @@ impl<'t> Run<'_, 't> {
         if searched.is_partial {
             nearest.put_back(taken);
         }
-        Ok(residuals.missed(metric, nearest.kth()))
+        Ok(())
     }
 
     fn finish(mut self) -> (Vec<Hit>, Searched) {

@@ -30,7 +30,8 @@ const POWER: i32 = 4;
 /// may be in any of the leaves around it, as where what was near has been deleted. This and the next three: docs/trials.md,
 /// "stop rule".
 const INSIDE: f64 = 1.5;
-/// By which power of what is above that confidences are divided, and by how much at most: a query beside a tight group lies outside of it by any number.
+/// Confidences are divided by the cube of how many times farther it is, and by 64 at most. A query beside a tight group may be
+/// any number of times farther.
 const OUTSIDE: i32 = 3;
 const MOST_OUTSIDE: f64 = 64.0;
 /// Leaves count from this part of the squared distance of the k-th candidate on.

@@ -22,7 +22,7 @@ use crate::tree::queue::Met;
 /// searches see. Trials: docs/trials.md, "opening branches".
 const LEAD: f64 = 512.0;
 const STEP: f64 = 1.125;
-/// A filter is against the query if it admits so many times fewer entries than of all, where so many are to be expected.
+/// A filter is against the query if it admits an eighth of what is to be expected, and that is more than this.
 const RARER: f64 = 8.0;
 const TOLD: f64 = 32.0;
 /// Leaves that are looked at before it is known how wrong the sketches of small ones are.
@@ -180,7 +180,9 @@ impl<'a, 't> Traversal<'a, 't> {
         match effort.goal {
             Goal::Admitted(wanted) => admitted >= wanted && candidates.is_full(),
             Goal::Confidence(wanted) => {
-                let is_filtered = admitted < entries && !self.request.filter.is_none();
+                // What a predicate leaves out of all is not known.
+                let filter = &self.request.filter;
+                let is_filtered = admitted < entries && filter.allowed.is_some() && filter.predicate.is_none();
                 let part = if is_filtered { (admitted / entries).powf(SMALLER) } else { 1.0 };
                 let (leaves, metric, k) = (&self.scratch.leaves, self.target.items.of.metric, self.request.k);
                 let farthest = leaves.farthest(metric, next, wanted * part);
@@ -289,10 +291,11 @@ impl<'a, 't> Traversal<'a, 't> {
                 return Ok(Some(Next { estimate: met.estimate, key, leaf }));
             }
             let estimate = score.unwrap_or(met.estimate);
-            if is_small {
-                self.noise = self.noise.max((estimate - met.estimate).abs());
+            let noise = (estimate - met.estimate).abs();
+            if is_small && noise.is_finite() {
+                self.noise = self.noise.max(noise);
             }
-            let place = measured.partition_point(|other| other.estimate > estimate);
+            let place = measured.partition_point(|other| other.estimate.total_cmp(&estimate).is_gt());
             measured.insert(place, Met { estimate, ..met });
         }
     }
