@@ -23,18 +23,31 @@ pub(crate) fn check<T>(env: &Env<T>) -> Result<()> {
         return Ok(());
     }
     let pages = Pages { file: env.try_clone_inner_file()?, page_size };
-    let newest = pages.newest_meta();
-    let have = pages.file.metadata().map_err(heed::Error::Io)?.len();
-    let end = newest.map_or(end, |meta| meta.end);
-    let missing = have / page_size.max(1)..end;
-    if newest.is_some_and(|meta| pages.are_free(meta, &missing)) {
-        return Ok(());
+    let mut before = None;
+    let mut truncated = Ok(());
+    for _ in 0..LOOKS {
+        let newest = pages.newest_meta();
+        let have = pages.file.metadata().map_err(heed::Error::Io)?.len();
+        let end = newest.map_or(end, |meta| meta.end);
+        let missing = have / page_size.max(1)..end;
+        if newest.is_some_and(|meta| pages.are_free(meta, &missing)) {
+            return Ok(());
+        }
+        truncated = Err(Error::Truncated { have, need: end.saturating_mul(page_size) });
+        // What is read while somebody commits may be half of one commit and half of the next.
+        if newest == before {
+            break;
+        }
+        before = newest;
     }
-    Err(Error::Truncated { have, need: end.saturating_mul(page_size) })
+    truncated
 }
 
+/// How often a file is looked at that changes meanwhile.
+const LOOKS: u32 = 64;
+
 /// What a commit says of its pages.
-#[derive(Copy, Clone)]
+#[derive(Copy, Clone, PartialEq)]
 struct Meta {
     commit: u64,
     /// The page after the last.
