@@ -241,10 +241,10 @@ impl Writer {
     /// # Cost
     /// In proportion to the pending changes: a fraction of a millisecond for each, and the rewriting of the leaves they touch.
     ///
-    /// The whole forest is built anew when changes are more than an eighth of the items, when these have hardly more than a
-    /// leaf, or when the options ask for another shape. That takes some tens of microseconds for each item of some hundred
-    /// dimensions. It is also built anew when there are more than 1,000 items for the first time, and 2,048 that would fill
-    /// eight leaves: the effort of searches is measured then.
+    /// The forest is built anew when more than an eighth of the items changed, or these hardly fill a leaf. So
+    /// it is when the options ask for another shape. That takes some tens of microseconds for each item of some hundred
+    /// dimensions. An index that grows is built anew at 1,001 items, and at 2,048 if these
+    /// would fill eight leaves. The effort of searches is measured then.
     ///
     /// That effort is measured again, without building anew, when a third of the items has changed since. It takes some
     /// microseconds for each change, and one build in many takes them all at once.

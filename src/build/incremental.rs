@@ -221,7 +221,7 @@ fn change_leaves(workers: &mut Workers<'_>, edit: &mut TreeEdit<'_>, edits: BTre
 const GROUP: usize = 8;
 const APART: f32 = 4.0;
 
-/// The middle of a tight group far from the centroid of a leaf that took in items, if there is one.
+/// The middle of a tight group far from the centroid of a leaf that took in items, if any.
 ///
 /// Sketches around that centroid cannot tell its members apart. So they get a leaf of their own before this one is full.
 /// They are looked for among the items that came, the farthest of which is this far from the centroid. If that is far, they

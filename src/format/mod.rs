@@ -66,8 +66,8 @@
 //! The confidence of a search is e (1 + (D - D_1) / (d_k + D_1 / 32))^4. D is the squared distance of the nearest leaf left,
 //! and d_k that of the k-th candidate. Sketches tell both, none less than zero; centroids tell D of small leaves. D_1 is the
 //! squared distance of the first leaf scanned that is no nearer than d_k / 4. The entries of that leaf and of those after it are e. Let t be the squared
-//! distance of the very first leaf that has entries, divided by 1.5 times its spread. Where the spread is not 0 and t is above 1,
-//! the confidence is divided by t^3, or by 64 if that is less. It is 0 where no leaf scanned is so far as d_k / 4. For the dot
+//! distance of the very first leaf that has entries, divided by 1.5 times its spread. If t is above 1 and the spread not 0,
+//! t^3 divides the confidence, or 64 if that is less. It is 0 where no leaf scanned is so far as d_k / 4. For the dot
 //! product, it is the entries of all leaves scanned.
 //!
 //! # Version 1

@@ -132,7 +132,7 @@ impl<'a, O> Nns<'a, O> {
     /// 1,000 neighbours (an eighth of the items at most). Later builds look again at a few items and correct it, and measure
     /// again when a third has changed. A search ends when its hits are near beside the leaves that are left. So queries
     /// whose neighbours lie close together take less than others. One that finds that it compared too little goes on, with
-    /// four times as much of everything, unless `search_k` or `oversampling` say how much. For more than an eighth of the items, all
+    /// four times as much of everything. With `search_k` or `oversampling` it does not. For more than an eighth of the items, all
     /// are compared. So they are where the forest was found not to reach the target.
     /// [`Searched::is_out_of_reach`](crate::Searched::is_out_of_reach) tells either.
     /// [`Writer::calibrate`](crate::Writer::calibrate) measures on queries of yours instead. An index of up to a thousand

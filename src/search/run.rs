@@ -59,8 +59,8 @@ pub(crate) fn search<'t>(
     Ok(run.finish())
 }
 
-/// A query is unlike those that were measured if its comparisons seem to miss more than 4 times what they may. Its search does 4
-/// times more of everything, until they seem to miss no more than they may: docs/trials.md, "residuals".
+/// A query whose comparisons seem to miss more than 4 times what they may is unlike those measured. Its search does 4 times
+/// more of everything, until they seem to miss no more than they may: docs/trials.md, "residuals".
 const UNLIKE: f64 = 4.0;
 const MORE: u32 = 4;
 /// The same for a filter that leaves out what is near.
@@ -80,7 +80,7 @@ enum Done {
 const AGAINST: f64 = 4.0;
 const AGAINST_BY: f64 = 16.0;
 
-/// Whether a filter that admits this part of all leaves out much more of the items nearer than the k-th hit.
+/// Whether a filter that admits this part of all leaves out much more of what is near.
 #[expect(clippy::cast_precision_loss, reason = "an estimate")]
 fn is_against(k: usize, (part, nearer): (f64, usize), record: &Record) -> bool {
     let copies = f64::from(1 + record.spill) * f64::from(record.trees);

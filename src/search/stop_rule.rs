@@ -1,8 +1,8 @@
 //! When a search may end: not after so many entries, but when the leaves that are left are too far for its hits.
 //!
 //! Items lie in the leaves whose centroids are nearest to them. D is the squared distance from the query to the next
-//! centroid, D_1 that to the nearest one. That to the k-th candidate is d_k. A leaf can hold a nearer item only if the item
-//! lies towards it by the *margin* (D - D_1) / d_k. The *confidence* of a search is
+//! centroid, D_1 that to the nearest one. That to the k-th candidate is d_k. A leaf can only hold a nearer item that lies
+//! towards it by the *margin* (D - D_1) / d_k. The *confidence* of a search is
 //!
 //! ```text
 //! confidence = entries (1 + (D - D_1) / (d_k + D_1 / 32))^4
@@ -26,7 +26,7 @@ const RESOLUTION: f64 = 1.0 / 32.0;
 /// The power of the margin.
 const POWER: i32 = 4;
 
-/// A query lies outside of its nearest leaf if its squared distance is so many times that of the middle entry. Its neighbours
+/// A query whose squared distance is so many times that of the middle entry lies outside of its nearest leaf. Its neighbours
 /// may be in any of the leaves around it, as where what was near has been deleted. This and the next three: docs/trials.md,
 /// "stop rule".
 const INSIDE: f64 = 1.5;

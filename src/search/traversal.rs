@@ -22,12 +22,12 @@ use crate::tree::queue::Met;
 /// searches see. Trials: docs/trials.md, "opening branches".
 const LEAD: f64 = 512.0;
 const STEP: f64 = 1.125;
-/// A filter is against the query if it admits an eighth of what is to be expected, and that is more than this.
+/// A filter is against the query if it admits an eighth of what is expected, and that is more than this.
 const RARER: f64 = 8.0;
 const TOLD: f64 = 32.0;
 /// Leaves that are looked at before it is known how wrong the sketches of small ones are.
 const MEASURED: u64 = 8;
-/// Sketches of a branch do not tell leaves apart whose spread is so many times smaller than that of the branch.
+/// Sketches do not tell leaves apart whose spread is so many times smaller than that of their branch.
 const SMALL_BELOW: f32 = 4.0;
 /// The power of the part of the entries that is admitted with which the confidence that is wanted falls: a filter makes the
 /// index smaller. Trials: docs/trials.md, "filters".
@@ -132,8 +132,8 @@ impl<'a, 't> Traversal<'a, 't> {
         Self { target, planted, pending, request, scratch, asking: Asking::new(request), ahead: None, noise: 0.0 }
     }
 
-    /// Scans leaves until the goal is met, or more entries than `most` have been looked at, or much fewer have been admitted
-    /// than this part of them.
+    /// Scans leaves until the goal is met, or more entries than `most` have been looked at. It also ends when much fewer than
+    /// this part of them have been admitted.
     pub(crate) fn run(
         &mut self,
         effort: &Effort,
