@@ -1,10 +1,11 @@
-//! How long a bulk build takes on data that were chosen to make it slow. Beside it, random data of the same size.
+//! How long a bulk build takes on data that were chosen to make it slow. Beside it, random data of
+//! the same size.
 //!
 //! ```text
 //! cargo bench --bench crafted -- [ITEMS]
 //! ```
-//! `ITEMS` is 50,000, of 64 dimensions. Builds run on one thread, with the default options. The lesser time of two counts, as
-//! other programs on the machine make builds take longer.
+//! `ITEMS` is 50,000, of 64 dimensions. Builds run on one thread, with the default options. The
+//! lesser time of two counts, as other programs on the machine make builds take longer.
 
 use std::time::{Duration, Instant};
 
@@ -15,8 +16,10 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 type Rng = Xoshiro256PlusPlus;
 
 const DIMS: usize = 64;
-const METRICS: [Metric; 4] = [Metric::Euclidean, Metric::Cosine, Metric::DotProduct, Metric::Manhattan];
-/// The seed that the first tree makes of the default one, 0: what a build looks at first depends on it alone.
+const METRICS: [Metric; 4] =
+    [Metric::Euclidean, Metric::Cosine, Metric::DotProduct, Metric::Manhattan];
+/// The seed that the first tree makes of the default one, 0: what a build looks at first depends on
+/// it alone.
 const TREE_SEED: u64 = 0xD6E8_FEB8_6659_FD93;
 
 struct Case {
@@ -64,14 +67,18 @@ fn cases(items: u32) -> Vec<Case> {
         let mut dice = Rng::seed_from_u64(2);
         scaled(items, move |_| if dice.random_bool(part) { None } else { Some(1.0) })
     };
-    // As `tree::plant` looks at rows: coarse groups are found among some of them, from some of these.
+    // As `tree::plant` looks at rows: coarse groups are found among some of them, from some of
+    // these.
     let coarse = (2 * items as usize).div_ceil(128).isqrt();
     let looked_at = sample(items as usize, coarse * 64, TREE_SEED);
     let begun_at = sample(looked_at.len(), coarse, TREE_SEED);
     let begun_at: Vec<u32> = begun_at.into_iter().map(|i| looked_at[i as usize]).collect();
-    let far = |rows: &[u32]| scaled(items, |row| Some(if rows.binary_search(&row).is_ok() { 1e3 } else { 1.0 }));
+    let far = |rows: &[u32]| {
+        scaled(items, |row| Some(if rows.binary_search(&row).is_ok() { 1e3 } else { 1.0 }))
+    };
     // As `search::candidates` once put ids into its table.
-    let collide = |id: &u32| (u64::from(*id).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) & 0xFFFF == 0;
+    let collide =
+        |id: &u32| (u64::from(*id).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) & 0xFFFF == 0;
     let some = items.min(65_536);
     let colliding: Vec<u32> = (0..=u32::MAX).filter(collide).take(some as usize).collect();
     vec![

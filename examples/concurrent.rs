@@ -4,8 +4,9 @@
 //! cargo run --release --example concurrent            # in a temporary folder
 //! ```
 //!
-//! Each commit adds items, deletes others, builds, and notes in a table of our own what searches find from then on.
-//! Readers check that they see all of a commit or nothing of it: never the items of one with the answers of another.
+//! Each commit adds items, deletes others, builds, and notes in a table of our own what searches
+//! find from then on. Readers check that they see all of a commit or nothing of it: never the items
+//! of one with the answers of another.
 
 use std::error::Error;
 use std::io;
@@ -17,7 +18,9 @@ use std::thread;
 
 use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
 use spinney::heed::types::{Bytes, U32};
-use spinney::heed::{self, CommitOrAbort, Env, EnvOpenOptions, RoTxn, WithoutTls, byteorder::BigEndian};
+use spinney::heed::{
+    self, CommitOrAbort, Env, EnvOpenOptions, RoTxn, WithoutTls, byteorder::BigEndian,
+};
 use spinney::{BuildOptions, Database, IndexOptions, Metric, Reader, Writer};
 
 /// Errors that can be handed from thread to thread.
@@ -32,11 +35,13 @@ const QUERIES: Range<u32> = 1_000_000..1_000_005;
 /// Tells the readers of this process that the writer is done.
 static OVER: AtomicBool = AtomicBool::new(false);
 
-/// What a process opens once and all its threads share. These are handles: none of them holds a snapshot.
+/// What a process opens once and all its threads share. These are handles: none of them holds a
+/// snapshot.
 struct Store {
     env: Env<WithoutTls>,
     db: Database,
-    /// Our own table: the number of a commit, and what is found since. LMDB sorts by bytes, so that the last is newest.
+    /// Our own table: the number of a commit, and what is found since. LMDB sorts by bytes, so that
+    /// the last is newest.
     journal: heed::Database<'static, U32<BigEndian>, Bytes>,
 }
 
@@ -59,7 +64,8 @@ fn first_process() -> Result<()> {
     let store = open(folder.path())?;
     commit(&store, 0)?;
 
-    // This reader stays open while everything changes. It keeps the snapshot of commit 0 for as long as it lives.
+    // This reader stays open while everything changes. It keeps the snapshot of commit 0 for as
+    // long as it lives.
     let old_rtxn = store.env.read_txn()?;
     let old_reader = Reader::open(&old_rtxn, store.db, INDEX)?;
     let at_first = answers(&old_reader)?;
@@ -71,8 +77,10 @@ fn first_process() -> Result<()> {
 
     let done: Result<()> = thread::scope(|scope| {
         let readers: Vec<_> = (0..3).map(|_| scope.spawn(|| read(&store))).collect();
-        // A thread of its own: should the writer fail, even panic, the readers are still told that it is over.
-        let written = scope.spawn(|| (1..=LAST_COMMIT).try_for_each(|number| commit(&store, number))).join();
+        // A thread of its own: should the writer fail, even panic, the readers are still told that
+        // it is over.
+        let written =
+            scope.spawn(|| (1..=LAST_COMMIT).try_for_each(|number| commit(&store, number))).join();
         OVER.store(true, Ordering::SeqCst);
         written.map_err(|_| "the writer panicked")??;
         println!("writer:        commits 0 to {LAST_COMMIT}");
@@ -92,13 +100,17 @@ fn first_process() -> Result<()> {
     if answers(&old_reader)? != at_first || check(&store, &old_rtxn)? != 0 {
         return Err("the old reader does not answer as at first".into());
     }
-    println!("old reader:    the same {} bytes of answers, {LAST_COMMIT} commits later", at_first.len());
+    println!(
+        "old reader:    the same {} bytes of answers, {LAST_COMMIT} commits later",
+        at_first.len()
+    );
     Ok(())
 }
 
 fn other_process(folder: &Path) -> Result<()> {
     let store = open(folder)?;
-    // Nothing is ever sent. The input ends when the first process closes it, or ends itself in whatever way.
+    // Nothing is ever sent. The input ends when the first process closes it, or ends itself in
+    // whatever way.
     thread::spawn(|| {
         let _ = io::copy(&mut io::stdin(), &mut io::sink());
         OVER.store(true, Ordering::SeqCst);
@@ -107,13 +119,16 @@ fn other_process(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Opens the store, and creates what is missing. Only once in each process: LMDB's locks do not bear a second time.
+/// Opens the store, and creates what is missing. Only once in each process: LMDB's locks do not
+/// bear a second time.
 #[expect(unsafe_code, reason = "opening a memory map is the one promise that the caller makes")]
 fn open(folder: &Path) -> Result<Store> {
-    // Without TLS, read transactions are not tied to threads: one thread may have many, or hand them on.
+    // Without TLS, read transactions are not tied to threads: one thread may have many, or hand
+    // them on.
     let mut options = EnvOpenOptions::new().read_txn_without_tls();
     options.map_size(1 << 30).max_dbs(2); // spinney's and the journal
-    // SAFETY: only LMDB writes to the files of this folder, and they are opened once in each process.
+    // SAFETY: only LMDB writes to the files of this folder, and they are opened once in each
+    // process.
     let env = unsafe { options.open(folder)? };
     let db = Database::open_or_create(&env)?;
     // All processes together have one write transaction at a time: this one waits for its turn.
@@ -138,7 +153,12 @@ fn vector(id: u32) -> Vec<f32> {
 fn commit(store: &Store, number: u32) -> Result<()> {
     let (before, after) = (number.checked_sub(1).map_or(0..0, ids_after), ids_after(number));
     let mut wtxn = store.env.write_txn()?;
-    let writer = Writer::open_or_create(&mut wtxn, store.db, INDEX, &IndexOptions::new(DIMS, Metric::Cosine))?;
+    let writer = Writer::open_or_create(
+        &mut wtxn,
+        store.db,
+        INDEX,
+        &IndexOptions::new(DIMS, Metric::Cosine),
+    )?;
     for id in before.end..after.end {
         writer.add_item(&mut wtxn, id, &vector(id))?;
     }
@@ -167,7 +187,8 @@ fn answers(reader: &Reader<'_>) -> Result<Vec<u8>> {
 fn read(store: &Store) -> Result<String> {
     let (mut snapshots, mut commits, mut newest) = (0, 0, None);
     loop {
-        // Asked before the snapshot is opened: if it is over, this is the snapshot of the last commit.
+        // Asked before the snapshot is opened: if it is over, this is the snapshot of the last
+        // commit.
         let is_over = OVER.load(Ordering::SeqCst);
         let rtxn = store.env.read_txn()?; // never waits for the writer, nor the writer for it
         let commit = check(store, &rtxn)?;
@@ -182,19 +203,25 @@ fn read(store: &Store) -> Result<String> {
         newest = Some(commit);
         if is_over {
             let searches = snapshots * QUERIES.len();
-            return Ok(format!("{searches} searches in {snapshots} snapshots, of {commits} different commits"));
+            return Ok(format!(
+                "{searches} searches in {snapshots} snapshots, of {commits} different commits"
+            ));
         }
     }
 }
 
-/// Checks that the journal, the items and the hits that this transaction sees are of one commit; returns its number.
+/// Checks that the journal, the items and the hits that this transaction sees are of one commit;
+/// returns its number.
 fn check(store: &Store, rtxn: &RoTxn<'_>) -> Result<u32> {
     let (commit, expected) = store.journal.last(rtxn)?.ok_or("the journal is empty")?;
     let reader = Reader::open(rtxn, store.db, INDEX)?;
     let ids = reader.ids()?.collect::<spinney::Result<Vec<u32>>>()?;
     let is_count_right = reader.len() == ids_after(commit).len() as u64;
     if !is_count_right || !ids_after(commit).eq(ids) || answers(&reader)? != expected {
-        return Err(format!("commit {commit}: expected the items and the hits that it wrote, got others").into());
+        return Err(format!(
+            "commit {commit}: expected the items and the hits that it wrote, got others"
+        )
+        .into());
     }
     Ok(commit)
 }

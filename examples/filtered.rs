@@ -4,9 +4,9 @@
 //! cargo run --release --example filtered
 //! ```
 //!
-//! An index knows ids and vectors. Who wrote a passage, and what it is about, your program keeps itself. When it keeps
-//! that in the same LMDB environment, one transaction covers both: a search never meets a passage whose tags are not
-//! written yet, nor a tag of a passage that is gone.
+//! An index knows ids and vectors. Who wrote a passage, and what it is about, your program keeps
+//! itself. When it keeps that in the same LMDB environment, one transaction covers both: a search
+//! never meets a passage whose tags are not written yet, nor a tag of a passage that is gone.
 
 #[path = "common/mod.rs"]
 mod common;
@@ -31,7 +31,8 @@ const AUTHORS: [&str; 8] = ["Ada", "Ben", "Cleo", "Dora", "Emil", "Fay", "Gus", 
 
 /// Two tables of ours. They could as well be in any shape that your program likes.
 struct Tables {
-    /// Under each tag the ids of its passages, as a serialised Roaring bitmap: small, and ready to be a filter.
+    /// Under each tag the ids of its passages, as a serialised Roaring bitmap: small, and ready to
+    /// be a filter.
     tags: heed::Database<'static, Str, Bytes>,
     /// Under the id of each passage its author.
     authors: heed::Database<'static, U32<BigEndian>, Str>,
@@ -56,7 +57,8 @@ fn run() -> Result<()> {
     let tables = Tables::open(&env)?;
     fill(&env, db, &tables, &passages)?;
 
-    // "The SQLite database allows multiple simultaneous readers or a single writer but not both. ..."
+    // "The SQLite database allows multiple simultaneous readers or a single writer but not both.
+    // ..."
     let query = queries.vector(186);
     println!("query: {}\n", shortened(&queries.texts[186]));
     // One snapshot of everything: of the vectors, the tags and the authors.
@@ -100,10 +102,16 @@ impl Tables {
     }
 }
 
-/// One write transaction for the vectors and for what we know about them: all of it appears at the commit, or none.
+/// One write transaction for the vectors and for what we know about them: all of it appears at the
+/// commit, or none.
 fn fill(env: &Env<WithoutTls>, db: Database, tables: &Tables, passages: &Passages) -> Result<()> {
     let mut wtxn = env.write_txn()?;
-    let writer = Writer::open_or_create(&mut wtxn, db, INDEX, &IndexOptions::new(passages.dims, Metric::Cosine))?;
+    let writer = Writer::open_or_create(
+        &mut wtxn,
+        db,
+        INDEX,
+        &IndexOptions::new(passages.dims, Metric::Cosine),
+    )?;
     let mut tagged = TAGS.map(|tag| (tag, RoaringBitmap::new()));
     for (id, text) in (0u32..).zip(&passages.texts) {
         writer.add_item(&mut wtxn, id, passages.vector(id as usize))?;
@@ -122,7 +130,8 @@ fn fill(env: &Env<WithoutTls>, db: Database, tables: &Tables, passages: &Passage
     Ok(())
 }
 
-/// A set of ids is the best filter where you have one: its size is known, and with it the cheapest way to search.
+/// A set of ids is the best filter where you have one: its size is known, and with it the cheapest
+/// way to search.
 fn filter_by_tags(
     reader: &Reader<'_>,
     rtxn: &RoTxn<'_>,
@@ -140,7 +149,8 @@ fn filter_by_tags(
     assert!(hits.iter().all(|hit| file.contains(hit.id)));
 
     // Sets of tags combine by and (&), or (|), and not (-) before the search sees them.
-    let such = (tables.tagged(rtxn, "read")? | tables.tagged(rtxn, "write")?) - tables.tagged(rtxn, "database")?;
+    let such = (tables.tagged(rtxn, "read")? | tables.tagged(rtxn, "write")?)
+        - tables.tagged(rtxn, "database")?;
     println!("\nabout reading or writing, but without a database ({} passages):", such.len());
     let hits = reader.nns(3).filter(&such).by_vector(query)?;
     show(&hits, &passages.texts);
@@ -163,8 +173,8 @@ fn filter_by_author(
     query: &[f32],
     passages: &Passages,
 ) -> Result<()> {
-    // It is asked about passages that look near, and about all if they are few. If the table cannot be read, the search fails
-    // with that error.
+    // It is asked about passages that look near, and about all if they are few. If the table cannot
+    // be read, the search fails with that error.
     let is_by = |id: u32, name: &str| tables.author(rtxn, id).map(|author| author == Some(name));
     println!("\nby anybody but Ada and Ben:");
     let is_other = |id: u32| Ok::<_, heed::Error>(!is_by(id, "Ada")? && !is_by(id, "Ben")?);
@@ -174,7 +184,8 @@ fn filter_by_author(
     // Both kinds of filters go together: an item is found if both admit it.
     let write = tables.tagged(rtxn, "write")?;
     println!("\nby Cleo, with the tag write:");
-    let hits = reader.nns(3).filter(&write).try_filter_fn(|id| is_by(id, "Cleo")).by_vector(query)?;
+    let hits =
+        reader.nns(3).filter(&write).try_filter_fn(|id| is_by(id, "Cleo")).by_vector(query)?;
     show(&hits, &passages.texts);
     for hit in hits {
         assert!(write.contains(hit.id) && is_by(hit.id, "Cleo")?);
@@ -203,7 +214,8 @@ fn one_of_each_author(
     query: &[f32],
     passages: &Passages,
 ) -> Result<()> {
-    // A group is a number: here the place of the author in our list. Those without an author are one more group.
+    // A group is a number: here the place of the author in our list. Those without an author are
+    // one more group.
     let group = |id: u32| {
         let author = tables.author(rtxn, id)?;
         let place = AUTHORS.iter().position(|name| author == Some(name));
@@ -211,7 +223,8 @@ fn one_of_each_author(
     };
     let hits = reader.nns(AUTHORS.len()).try_per_group(1, group).by_vector(query)?;
     let authors = hits.iter().map(|hit| tables.author(rtxn, hit.id));
-    let mut names: Vec<&str> = authors.filter_map(heed::Result::transpose).collect::<heed::Result<_>>()?;
+    let mut names: Vec<&str> =
+        authors.filter_map(heed::Result::transpose).collect::<heed::Result<_>>()?;
     println!("\nthe nearest by each author, by {}:", names.join(", "));
     show(&hits, &passages.texts);
     names.sort_unstable();

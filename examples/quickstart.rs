@@ -5,8 +5,9 @@
 //! cargo run --release --example quickstart -- DIR     # in DIR; index 0 in there is overwritten
 //! ```
 //!
-//! The vectors are embeddings: a language model has turned each passage into 384 numbers such that passages of
-//! like meaning point in like directions. Any model will do, as long as the questions go through the same one.
+//! The vectors are embeddings: a language model has turned each passage into 384 numbers such that
+//! passages of like meaning point in like directions. Any model will do, as long as the questions
+//! go through the same one.
 
 #[path = "common/mod.rs"]
 mod common;
@@ -45,7 +46,11 @@ fn run() -> Result<(), Box<dyn Error>> {
     let folder = match &arguments[..] {
         [] => temporary.path().to_path_buf(),
         [folder] if !folder.starts_with('-') => PathBuf::from(folder),
-        _ => return Err("usage: quickstart [FOLDER]: index 0 of the store in FOLDER is overwritten".into()),
+        _ => {
+            return Err(
+                "usage: quickstart [FOLDER]: index 0 of the store in FOLDER is overwritten".into(),
+            );
+        }
     };
     let env = open_env(&folder, 1)?;
     let db = Database::open_or_create(&env)?;
@@ -56,7 +61,11 @@ fn run() -> Result<(), Box<dyn Error>> {
 }
 
 /// One write transaction: everything in it appears at the commit, at once, or not at all.
-fn insert_and_build(env: &Env<WithoutTls>, db: Database, passages: &Passages) -> Result<(), Box<dyn Error>> {
+fn insert_and_build(
+    env: &Env<WithoutTls>,
+    db: Database,
+    passages: &Passages,
+) -> Result<(), Box<dyn Error>> {
     let mut wtxn = env.write_txn()?;
     let options = IndexOptions::new(passages.dims, Metric::Cosine);
     let writer = Writer::open_or_create(&mut wtxn, db, INDEX, &options)?;
@@ -82,18 +91,26 @@ fn insert_and_build(env: &Env<WithoutTls>, db: Database, passages: &Passages) ->
     Ok(())
 }
 
-fn search(env: &Env<WithoutTls>, db: Database, passages: &Passages, queries: &Passages) -> Result<(), Box<dyn Error>> {
+fn search(
+    env: &Env<WithoutTls>,
+    db: Database,
+    passages: &Passages,
+    queries: &Passages,
+) -> Result<(), Box<dyn Error>> {
     // A read transaction is a snapshot: it never waits for a writer, and no writer waits for it.
     let rtxn = env.read_txn()?;
     let reader = Reader::open(&rtxn, db, INDEX)?;
 
-    for (text, vector) in queries.texts.iter().zip(queries.vectors.chunks_exact(queries.dims)).step_by(45).take(4) {
+    for (text, vector) in
+        queries.texts.iter().zip(queries.vectors.chunks_exact(queries.dims)).step_by(45).take(4)
+    {
         println!("query: {}", shortened(text));
         show(&reader.nns(3).by_vector(vector)?, &passages.texts);
         println!();
     }
 
-    // How good are the answers? Compare them with those of an exact search, which reads every vector.
+    // How good are the answers? Compare them with those of an exact search, which reads every
+    // vector.
     let (mut found, mut wanted) = (0, 0);
     let (mut time, mut exact_time) = (Duration::ZERO, Duration::ZERO);
     for vector in queries.vectors.chunks_exact(queries.dims) {

@@ -9,10 +9,11 @@ const FIRST_SLOTS: usize = 64;
 /// The key of an empty slot: none of ours are so large.
 const EMPTY: u64 = u64::MAX;
 
-/// Values by key, each in one of four slots that its key has; a later key takes the slot of an earlier one.
+/// Values by key, each in one of four slots that its key has; a later key takes the slot of an
+/// earlier one.
 ///
-/// It grows with what it holds, up to a number of slots, so that a reader that lives for one search pays for little, and one
-/// that lives long for a bounded amount of memory.
+/// It grows with what it holds, up to a number of slots, so that a reader that lives for one search
+/// pays for little, and one that lives long for a bounded amount of memory.
 #[derive(Debug)]
 pub(crate) struct Cache<T> {
     keys: Vec<u64>,
@@ -74,7 +75,8 @@ impl<T: Copy> Cache<T> {
     }
 }
 
-/// The first slot of a key among `len`, a power of two (Fibonacci hashing: Knuth, The Art of Computer Programming, 6.4).
+/// The first slot of a key among `len`, a power of two (Fibonacci hashing: Knuth, The Art of
+/// Computer Programming, 6.4).
 #[inline]
 fn place(key: u64, len: usize) -> usize {
     let hash = key.wrapping_mul(0x9E37_79B9_7F4A_7C15);

@@ -46,7 +46,12 @@ impl Verification {
 }
 
 /// Reads everything of an index and reports what is wrong with it.
-pub(crate) fn verify(db: Database, rtxn: &RoTxn<'_>, of: ItemOf, record: &Record) -> Result<Verification> {
+pub(crate) fn verify(
+    db: Database,
+    rtxn: &RoTxn<'_>,
+    of: ItemOf,
+    record: &Record,
+) -> Result<Verification> {
     let mut check = Check {
         db,
         rtxn,
@@ -124,7 +129,8 @@ impl<'a> Check<'a> {
         }
         self.found.items = count;
         if count != self.record.items {
-            let what = format!("the record counts {} items, and there are {count}", self.record.items);
+            let what =
+                format!("the record counts {} items, and there are {count}", self.record.items);
             self.report(Key::record(of.index), what);
         }
         Ok(())
@@ -136,20 +142,28 @@ impl<'a> Check<'a> {
             let Some((key, bytes)) = self.accept(entry)? else { continue };
             count += 1;
             self.pending.insert(key.id());
-            let Some(mark) = self.accept(PendingRef::parse(key, bytes, of.dims, of.metric))? else { continue };
+            let Some(mark) = self.accept(PendingRef::parse(key, bytes, of.dims, of.metric))? else {
+                continue;
+            };
             if mark.is_live != self.live.contains(&key.id()) {
                 let item = if mark.is_live { "there is none" } else { "there is one" };
                 self.report(key, format!("the pending mark says otherwise about the item: {item}"));
             }
             if mark.indexed.is_none() && !mark.is_live {
-                self.report(key, "a pending mark of an item that neither exists nor is in the forest");
+                self.report(
+                    key,
+                    "a pending mark of an item that neither exists nor is in the forest",
+                );
             }
             if mark.indexed.is_some() {
                 self.expected.insert(key.id());
             }
         }
         if count != self.record.pending {
-            let what = format!("the record counts {} pending marks, and there are {count}", self.record.pending);
+            let what = format!(
+                "the record counts {} pending marks, and there are {count}",
+                self.record.pending
+            );
             self.report(Key::record(of.index), what);
         }
         Ok(())
@@ -160,7 +174,9 @@ impl<'a> Check<'a> {
         self.expected.extend(self.live.difference(&self.pending));
         if self.record.trees > 0 && self.record.indexed != self.expected.len() as u64 {
             let (counted, are) = (self.record.indexed, self.expected.len());
-            let what = format!("the record counts {counted} items in the forest, and there should be {are}");
+            let what = format!(
+                "the record counts {counted} items in the forest, and there should be {are}"
+            );
             self.report(Key::record(self.of.index), what);
         }
     }
@@ -179,9 +195,15 @@ impl<'a> Check<'a> {
             }
             let Some((key, _)) = self.accept(entry)? else { continue };
             match key.kind() {
-                Some(Kind::Item) if key.tree() != 0 => self.report(key, "the key of an item names a tree"),
-                Some(Kind::Pending) if key.tree() != 0 => self.report(key, "the key of a pending mark names a tree"),
-                Some(Kind::Free) if key.id() > 1 => self.report(key, "free ids of an unknown kind of node"),
+                Some(Kind::Item) if key.tree() != 0 => {
+                    self.report(key, "the key of an item names a tree")
+                }
+                Some(Kind::Pending) if key.tree() != 0 => {
+                    self.report(key, "the key of a pending mark names a tree")
+                }
+                Some(Kind::Free) if key.id() > 1 => {
+                    self.report(key, "free ids of an unknown kind of node")
+                }
                 None => self.report(key, "a key of an unknown kind"),
                 Some(Kind::Branch | Kind::Leaf | Kind::Free) if key.tree() >= self.record.trees => {
                     self.report(key, "a node of a tree that does not exist");
@@ -200,7 +222,13 @@ impl<'a> Check<'a> {
         let Some(forest) = self.accept(read)? else { return Ok(()) };
         let site = Site::new(self.db, self.of, &forest, self.record.leaf_size as usize);
         for (tree, stored) in self.record.trees() {
-            let mut walk = Walk { site, tree, stored: *stored, leaves: BTreeMap::new(), branches: BTreeMap::new() };
+            let mut walk = Walk {
+                site,
+                tree,
+                stored: *stored,
+                leaves: BTreeMap::new(),
+                branches: BTreeMap::new(),
+            };
             self.read_nodes(&mut walk)?;
             self.reachable(&walk);
             self.membership(&walk);
@@ -227,17 +255,21 @@ impl<'a> Check<'a> {
             let Some((key, bytes)) = self.accept(entry)? else { continue };
             if key.tree() == walk.tree {
                 self.found.nodes += 1;
-                if let Some(branch) = self.accept(BranchRef::parse(key, bytes, of.dims, of.metric))? {
+                if let Some(branch) =
+                    self.accept(BranchRef::parse(key, bytes, of.dims, of.metric))?
+                {
                     self.accept(check_seal(key, bytes))?;
                     walk.branches.insert(key.id(), branch);
                 }
             }
         }
-        let branches: Vec<(u32, BranchRef<'_>)> = walk.branches.iter().map(|(id, branch)| (*id, *branch)).collect();
+        let branches: Vec<(u32, BranchRef<'_>)> =
+            walk.branches.iter().map(|(id, branch)| (*id, *branch)).collect();
         branches.into_iter().try_for_each(|(id, branch)| self.branch(walk, id, &branch))
     }
 
-    /// A leaf's layout, size, order of ids, and sketches: each must be what encoding the stored vector gives.
+    /// A leaf's layout, size, order of ids, and sketches: each must be what encoding the stored
+    /// vector gives.
     fn leaf(&mut self, walk: &Walk<'_, '_>, key: Key, leaf: &LeafRef<'_>) -> Result<()> {
         if leaf.node.layout != walk.site.leaf {
             self.report(key, "a leaf of another layout than its forest");
@@ -246,7 +278,10 @@ impl<'a> Check<'a> {
         if leaf.node.len > walk.site.leaf_size {
             self.report(
                 key,
-                format!("a leaf of {} entries, where {} are the most", leaf.node.len, walk.site.leaf_size),
+                format!(
+                    "a leaf of {} entries, where {} are the most",
+                    leaf.node.len, walk.site.leaf_size
+                ),
             );
         }
         let edit = LeafEdit::load(leaf);
@@ -257,11 +292,14 @@ impl<'a> Check<'a> {
         self.finite(key, &leaf.node);
         for (position, id) in edit.ids.iter().enumerate() {
             let Some(bytes) = self.indexed_item(*id)? else { continue };
-            let Ok(item) = ItemRef::parse(key, bytes, self.of.dims, self.of.metric) else { continue };
+            let Ok(item) = ItemRef::parse(key, bytes, self.of.dims, self.of.metric) else {
+                continue;
+            };
             let mut point = vec![0.0; walk.site.space.width];
             walk.site.space.map(&item, &mut point);
             let mut nibbles = Vec::new();
-            let factors = edit.sketches.frame.encode(walk.site.space, &point, Some(&item), &mut nibbles);
+            let factors =
+                edit.sketches.frame.encode(walk.site.space, &point, Some(&item), &mut nibbles);
             let (stored, stored_factors) = edit.sketches.entry(position);
             nibbles.resize(stored.len(), 0);
             if nibbles != stored || factors != stored_factors {
@@ -275,8 +313,10 @@ impl<'a> Check<'a> {
     fn indexed_item(&self, id: u32) -> Result<Option<&'a [u8]>> {
         if self.pending.contains(&id) {
             let key = Key::pending(self.of.index, id);
-            let mark =
-                self.db.get(self.rtxn, key)?.map(|bytes| PendingRef::parse(key, bytes, self.of.dims, self.of.metric));
+            let mark = self
+                .db
+                .get(self.rtxn, key)?
+                .map(|bytes| PendingRef::parse(key, bytes, self.of.dims, self.of.metric));
             return Ok(mark.and_then(Result::ok).and_then(|mark| mark.indexed));
         }
         self.db.get(self.rtxn, Key::item(self.of.index, id))
@@ -303,14 +343,27 @@ impl<'a> Check<'a> {
         for (position, (child, weight)) in branch.children.iter().zip(branch.weights).enumerate() {
             let Some(node) = walk.node(branch.node.level - 1, *child) else { continue };
             if !is_near_weight(u64::from(*weight), node.weight.min(u64::from(u32::MAX))) {
-                self.report(key, format!("child {child} is said to hold {weight} entries, and holds {}", node.weight));
+                self.report(
+                    key,
+                    format!(
+                        "child {child} is said to hold {weight} entries, and holds {}",
+                        node.weight
+                    ),
+                );
             }
             let mut nibbles = Vec::new();
             let factors = sketches.frame.encode(walk.site.space, node.centroid, None, &mut nibbles);
             if (&nibbles[..], factors) != sketches.entry(position) {
-                self.report(key, format!("the sketch of child {child} is not that of its centroid"));
+                self.report(
+                    key,
+                    format!("the sketch of child {child} is not that of its centroid"),
+                );
             }
-            if branch.norms.get(position).is_some_and(|norm| *norm != walk.site.space.norm(node.centroid)) {
+            if branch
+                .norms
+                .get(position)
+                .is_some_and(|norm| *norm != walk.site.space.norm(node.centroid))
+            {
                 self.report(key, format!("the norm of child {child} is not that of its centroid"));
             }
         }
@@ -324,7 +377,11 @@ impl<'a> Check<'a> {
         let mut todo = vec![(walk.stored.height, walk.stored.root)];
         while let Some((height, id)) = todo.pop() {
             let is_leaf = height == 0;
-            let key = if is_leaf { Key::leaf(index, walk.tree, id) } else { Key::branch(index, walk.tree, id) };
+            let key = if is_leaf {
+                Key::leaf(index, walk.tree, id)
+            } else {
+                Key::branch(index, walk.tree, id)
+            };
             if *reached.entry((is_leaf, id)).and_modify(|times| *times += 1).or_insert(1) > 1 {
                 self.report(key, "a node that has two parents");
                 continue;
@@ -340,7 +397,9 @@ impl<'a> Check<'a> {
                 Some(branch) if u32::from(branch.node.level) != height => {
                     self.report(key, "a branch at another height than its parent says");
                 }
-                Some(branch) => todo.extend(branch.children.iter().map(|child| (height - 1, *child))),
+                Some(branch) => {
+                    todo.extend(branch.children.iter().map(|child| (height - 1, *child)))
+                }
             }
         }
         for id in walk.leaves.keys().filter(|id| !reached.contains_key(&(true, **id))) {
@@ -359,8 +418,8 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// Every item of the forest is in one leaf of each tree, or in two with spill (but where there is one leaf only); no
-    /// other item is in any.
+    /// Every item of the forest is in one leaf of each tree, or in two with spill (but where there
+    /// is one leaf only); no other item is in any.
     fn membership(&mut self, walk: &Walk<'_, '_>) {
         let copies = if self.record.spill == 1 && walk.leaves.len() > 1 { 2 } else { 1 };
         let mut counts: HashMap<u32, u32> = HashMap::new();
@@ -384,7 +443,10 @@ impl<'a> Check<'a> {
             .filter(|(_, count)| *count != copies)
             .collect();
         for (id, count) in wrong {
-            let what = format!("this item is in {count} leaves of tree {}, and should be in {copies}", walk.tree);
+            let what = format!(
+                "this item is in {count} leaves of tree {}, and should be in {copies}",
+                walk.tree
+            );
             self.report(Key::item(self.of.index, id), what);
         }
     }

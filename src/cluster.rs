@@ -1,7 +1,7 @@
 //! Clustering in memory: k-means, deterministic and parallel. No LMDB here.
 //!
-//! Results depend on the seed alone: rows are assigned independently of each other, and each centroid is a sum over its
-//! rows in order, so the number of threads cannot change a bit.
+//! Results depend on the seed alone: rows are assigned independently of each other, and each
+//! centroid is a sum over its rows in order, so the number of threads cannot change a bit.
 
 use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
 use rayon::prelude::*;
@@ -43,13 +43,14 @@ impl Matrix {
 
     /// The rows of these numbers, in this order.
     pub(crate) fn gather(&self, rows: &[u32]) -> Self {
-        let mut out = Self { values: Vec::with_capacity(rows.len() * self.width), width: self.width };
+        let mut out =
+            Self { values: Vec::with_capacity(rows.len() * self.width), width: self.width };
         rows.iter().for_each(|i| out.push(self.row(*i as usize)));
         out
     }
 
-    /// The median of each component over all rows; zeros if there is none. Unlike the mean it stays where the rows are
-    /// when one of them is far away.
+    /// The median of each component over all rows; zeros if there is none. Unlike the mean it stays
+    /// where the rows are when one of them is far away.
     pub(crate) fn median(&self) -> Vec<f32> {
         let len = self.len();
         let mut column = vec![0.0; len];
@@ -67,7 +68,11 @@ impl Matrix {
     }
 }
 
-#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "a mean is no larger than its rows")]
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    reason = "a mean is no larger than its rows"
+)]
 fn mean<'a>(rows: impl Iterator<Item = &'a [f32]>, width: usize) -> Vec<f32> {
     let (mut sums, mut count) = (vec![0.0f64; width], 0usize);
     let level = level();
@@ -95,7 +100,10 @@ pub(crate) fn assign(level: Level, points: &Matrix, centroids: &Matrix) -> Vec<u
             let mut products = vec![0.0; rows.len() * centroids.len()];
             matrix::dots(level, &rows, &panels, &mut products);
             let scores = |products| Scores { norms: &norms, products, sign: -1.0 };
-            products.chunks_exact(centroids.len()).map(|products| nearest(level, scores(products))).collect::<Vec<_>>()
+            products
+                .chunks_exact(centroids.len())
+                .map(|products| nearest(level, scores(products)))
+                .collect::<Vec<_>>()
         })
         .collect()
 }
@@ -126,31 +134,43 @@ pub(crate) fn members(assigned: &[u32], clusters: usize) -> Vec<Vec<u32>> {
 /// Moves each centroid to the mean of its rows; one without rows stays.
 pub(crate) fn update(points: &Matrix, members: &[Vec<u32>], centroids: &mut Matrix) {
     let width = points.width;
-    centroids.values.par_chunks_mut(width).zip(members).filter(|(_, rows)| !rows.is_empty()).for_each(|(c, rows)| {
-        c.copy_from_slice(&mean(rows.iter().map(|i| points.row(*i as usize)), width));
-    });
+    centroids
+        .values
+        .par_chunks_mut(width)
+        .zip(members)
+        .filter(|(_, rows)| !rows.is_empty())
+        .for_each(|(c, rows)| {
+            c.copy_from_slice(&mean(rows.iter().map(|i| points.row(*i as usize)), width));
+        });
 }
 
 /// `k` distinct row numbers of `n`, ascending.
 pub(crate) fn sample(n: usize, k: usize, seed: u64) -> Vec<u32> {
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
-    let mut rows: Vec<u32> =
-        rand::seq::index::sample(&mut rng, n, k.min(n)).into_iter().filter_map(|i| u32::try_from(i).ok()).collect();
+    let mut rows: Vec<u32> = rand::seq::index::sample(&mut rng, n, k.min(n))
+        .into_iter()
+        .filter_map(|i| u32::try_from(i).ok())
+        .collect();
     rows.sort_unstable();
     rows
 }
 
 /// At most `k` centroids of `points` by Lloyd's algorithm from randomly chosen rows.
 ///
-/// A centroid that loses all its rows restarts at a row of the largest cluster; when rows coincide so often that this
-/// does not help, fewer than `k` centroids come back, never none unless there are no rows.
+/// A centroid that loses all its rows restarts at a row of the largest cluster; when rows coincide
+/// so often that this does not help, fewer than `k` centroids come back, never none unless there
+/// are no rows.
 pub(crate) fn kmeans(level: Level, points: &Matrix, k: usize, seed: u64) -> Matrix {
     let mut centroids = points.gather(&sample(points.len(), k, seed));
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed ^ 1);
     for round in 0..=ROUNDS {
         let mut members = members(&assign(level, points, &centroids), centroids.len());
         if round == ROUNDS {
-            let kept = (0u32..).zip(&members).filter(|(_, rows)| !rows.is_empty()).map(|(i, _)| i).collect::<Vec<_>>();
+            let kept = (0u32..)
+                .zip(&members)
+                .filter(|(_, rows)| !rows.is_empty())
+                .map(|(i, _)| i)
+                .collect::<Vec<_>>();
             return centroids.gather(&kept);
         }
         reseed(&mut members, &mut rng);
@@ -165,7 +185,8 @@ fn reseed(members: &mut [Vec<u32>], rng: &mut Xoshiro256PlusPlus) {
         if !members[empty].is_empty() {
             continue;
         }
-        let largest = (0..members.len()).max_by_key(|i| (members[*i].len(), usize::MAX - i)).unwrap_or(empty);
+        let largest =
+            (0..members.len()).max_by_key(|i| (members[*i].len(), usize::MAX - i)).unwrap_or(empty);
         if members[largest].len() > 1 {
             let row = rng.random_range(0..members[largest].len());
             let row = members[largest].swap_remove(row);
@@ -174,8 +195,8 @@ fn reseed(members: &mut [Vec<u32>], rng: &mut Xoshiro256PlusPlus) {
     }
 }
 
-/// Cuts rows into groups of at most `max`, near rows together: 2-means again and again, and by order where rows
-/// coincide. Groups hold row numbers, ascending.
+/// Cuts rows into groups of at most `max`, near rows together: 2-means again and again, and by
+/// order where rows coincide. Groups hold row numbers, ascending.
 pub(crate) fn split(level: Level, points: &Matrix, max: usize, seed: u64) -> Vec<Vec<u32>> {
     let max = max.max(1);
     let all: Vec<u32> = (0u32..).take(points.len()).collect();
@@ -185,7 +206,8 @@ pub(crate) fn split(level: Level, points: &Matrix, max: usize, seed: u64) -> Vec
             done.push(rows);
             continue;
         }
-        let seed = seed ^ u64::from(rows[0]).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ rows.len() as u64;
+        let seed =
+            seed ^ u64::from(rows[0]).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ rows.len() as u64;
         let part = points.gather(&rows);
         let centroids = match rows.len() {
             ..=CUT_BY => kmeans(level, &part, 2, seed),
@@ -217,7 +239,9 @@ mod tests {
         let mut points = Matrix::new(width);
         for i in 0..n {
             let centre = &centres[i % k * width..][..width];
-            points.push(&centre.iter().map(|c| c + rng.random_range(-0.1..0.1)).collect::<Vec<f32>>());
+            points.push(
+                &centre.iter().map(|c| c + rng.random_range(-0.1..0.1)).collect::<Vec<f32>>(),
+            );
         }
         points
     }
@@ -230,7 +254,8 @@ mod tests {
         assert!(groups.iter().all(|group| group.len() <= 120 && group.is_sorted()));
         all.sort_unstable();
         assert_eq!(all, (0..1000).collect::<Vec<_>>());
-        let pure = groups.iter().filter(|group| group.iter().all(|row| row % 10 == group[0] % 10)).count();
+        let pure =
+            groups.iter().filter(|group| group.iter().all(|row| row % 10 == group[0] % 10)).count();
         assert!(pure * 10 >= groups.len() * 8, "{pure} of {} groups are of one blob", groups.len());
     }
 
@@ -244,7 +269,10 @@ mod tests {
         // Fewer rows than can be told by a sixteenth.
         for max in 1..12 {
             let few = Matrix { values: vec![3.5; 12 * 64], width: 64 };
-            assert!(split(level(), &few, max, 9).iter().all(|group| (1..=max).contains(&group.len())), "{max}");
+            assert!(
+                split(level(), &few, max, 9).iter().all(|group| (1..=max).contains(&group.len())),
+                "{max}"
+            );
         }
     }
 

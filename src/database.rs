@@ -1,4 +1,5 @@
-//! The handle on the LMDB database in which indexes live, and the few operations the other modules need of it.
+//! The handle on the LMDB database in which indexes live, and the few operations the other modules
+//! need of it.
 
 use std::ops::{Bound, Deref};
 
@@ -18,10 +19,11 @@ const NAME: &str = "spinney";
 
 /// A handle on the LMDB database that holds up to 65,536 indexes, each under its own number.
 ///
-/// It lives in the user's own environment beside the user's own data, so that one transaction covers both. Open it once
-/// at start-up, copy it freely. It belongs to the environment it was opened in, for as long as that is open; with a
-/// transaction of another, all calls fail with [`Error::OtherEnvironment`] and change nothing. (`heed` panics then where the
-/// other lies at another address; this crate catches that, and only programs built with `panic = "abort"` end.)
+/// It lives in the user's own environment beside the user's own data, so that one transaction
+/// covers both. Open it once at start-up, copy it freely. It belongs to the environment it was
+/// opened in, for as long as that is open; with a transaction of another, all calls fail with
+/// [`Error::OtherEnvironment`] and change nothing. (`heed` panics then where the other lies at
+/// another address; this crate catches that, and only programs built with `panic = "abort"` end.)
 ///
 /// ```
 /// use spinney::{Database, heed};
@@ -43,8 +45,8 @@ pub struct Database {
 impl Database {
     /// Opens the database named `spinney`, and creates it if it does not exist.
     ///
-    /// The environment needs room for one named database more: `EnvOpenOptions::max_dbs`. No write transaction of this
-    /// thread may be open: LMDB has one writer at a time.
+    /// The environment needs room for one named database more: `EnvOpenOptions::max_dbs`. No write
+    /// transaction of this thread may be open: LMDB has one writer at a time.
     ///
     /// # Errors
     /// As [`Database::open`]; [`Error::MapFull`].
@@ -57,8 +59,8 @@ impl Database {
 
     /// Opens the database of this name, and creates it if it does not exist.
     ///
-    /// A table of this name that is empty is taken over. One of an earlier version of this crate gets this version's mark,
-    /// unless the environment is read-only.
+    /// A table of this name that is empty is taken over. One of an earlier version of this crate
+    /// gets this version's mark, unless the environment is read-only.
     ///
     /// # Errors
     /// As [`Database::open_or_create`].
@@ -72,10 +74,11 @@ impl Database {
     /// Opens the database named `spinney` without writing; `None` if it was never created.
     ///
     /// # Errors
-    /// [`Error::ForeignTable`] if the name belongs to a table or an entry of somebody else; [`Error::Truncated`] if the file
-    /// of the environment was cut; [`Error::DbsFull`] if `max_dbs` is too small; [`Error::ReadersFull`]; [`Error::MapResized`];
-    /// [`Error::Heed`] with `MDB_BAD_RSLOT` if a read transaction of this thread is open in an environment that was opened
-    /// without `read_txn_without_tls`.
+    /// [`Error::ForeignTable`] if the name belongs to a table or an entry of somebody else;
+    /// [`Error::Truncated`] if the file of the environment was cut; [`Error::DbsFull`] if `max_dbs`
+    /// is too small; [`Error::ReadersFull`]; [`Error::MapResized`]; [`Error::Heed`] with
+    /// `MDB_BAD_RSLOT` if a read transaction of this thread is open in an environment that was
+    /// opened without `read_txn_without_tls`.
     pub fn open<T>(env: &Env<T>) -> Result<Option<Self>>
     where
         for<'e> RoTxn<'e, T>: Deref<Target = RoTxn<'e>>,
@@ -86,7 +89,8 @@ impl Database {
     /// Opens the database of this name without writing; `None` if it was never created.
     ///
     /// # Errors
-    /// As [`Database::open`]; [`Error::InvalidOption`] if the name is empty, too long for LMDB or has a zero byte.
+    /// As [`Database::open`]; [`Error::InvalidOption`] if the name is empty, too long for LMDB or
+    /// has a zero byte.
     pub fn open_named<T>(env: &Env<T>, name: &str) -> Result<Option<Self>>
     where
         for<'e> RoTxn<'e, T>: Deref<Target = RoTxn<'e>>,
@@ -152,8 +156,8 @@ impl Database {
         Ok(self.raw.put(wtxn, key.as_bytes(), value)?)
     }
 
-    /// Puts an entry after all others of the database. LMDB then fills its pages; else it halves each full page, which
-    /// leaves one vector of 1.5 KB on a page that has room for two.
+    /// Puts an entry after all others of the database. LMDB then fills its pages; else it halves
+    /// each full page, which leaves one vector of 1.5 KB on a page that has room for two.
     pub(crate) fn append(&self, wtxn: &mut RwTxn<'_>, key: Key, value: &[u8]) -> Result<()> {
         Ok(self.raw.put_with_flags(wtxn, PutFlags::APPEND, key.as_bytes(), value)?)
     }
@@ -167,7 +171,9 @@ impl Database {
     pub(crate) fn last_id(&self, rtxn: &RoTxn<'_>, index: u16, kind: Kind) -> Result<Option<u32>> {
         let (first, last) = Key::range(index, kind);
         let found = self.raw.get_lower_than_or_equal_to(rtxn, last.as_bytes())?;
-        let key = found.filter(|(key, _)| *key >= first.as_bytes()).and_then(|(key, _)| key.try_into().ok());
+        let key = found
+            .filter(|(key, _)| *key >= first.as_bytes())
+            .and_then(|(key, _)| key.try_into().ok());
         Ok(key.map(|key| Key::from_bytes(key).id()))
     }
 
@@ -175,8 +181,14 @@ impl Database {
         Ok(self.raw.delete(wtxn, key.as_bytes())?)
     }
 
-    /// All entries of a kind, in order of (tree, id). Keys that use bytes which this kind does not are those of no entry.
-    pub(crate) fn iter<'t>(&self, rtxn: &'t RoTxn<'_>, index: u16, kind: Kind) -> Result<Entries<'t>> {
+    /// All entries of a kind, in order of (tree, id). Keys that use bytes which this kind does not
+    /// are those of no entry.
+    pub(crate) fn iter<'t>(
+        &self,
+        rtxn: &'t RoTxn<'_>,
+        index: u16,
+        kind: Kind,
+    ) -> Result<Entries<'t>> {
         let (first, last) = Key::range(index, kind);
         let bounds = (Bound::Included(first.as_bytes()), Bound::Included(last.as_bytes()));
         let inner = self.raw.range(rtxn, &bounds)?;
@@ -189,7 +201,8 @@ impl Database {
         Ok(Entries { inner })
     }
 
-    /// Deletes keys among those of an index that this crate cannot have written, because they are not 8 bytes long.
+    /// Deletes keys among those of an index that this crate cannot have written, because they are
+    /// not 8 bytes long.
     pub(crate) fn delete_foreign(&self, wtxn: &mut RwTxn<'_>, index: u16) -> Result<()> {
         let prefix = index.to_be_bytes();
         let mut foreign = Vec::new();
@@ -228,19 +241,33 @@ impl Database {
             return Err(Error::MetricMismatch { index, expected, got });
         }
         if record.dims() != got_dims {
-            return Err(Error::DimensionsMismatch { index, expected: record.dims(), got: got_dims });
+            return Err(Error::DimensionsMismatch {
+                index,
+                expected: record.dims(),
+                got: got_dims,
+            });
         }
         Ok(record)
     }
 
     /// An item of an index, if it exists.
-    pub(crate) fn item<'t>(&self, rtxn: &'t RoTxn<'_>, of: ItemOf, id: u32) -> Result<Option<ItemRef<'t>>> {
+    pub(crate) fn item<'t>(
+        &self,
+        rtxn: &'t RoTxn<'_>,
+        of: ItemOf,
+        id: u32,
+    ) -> Result<Option<ItemRef<'t>>> {
         let key = Key::item(of.index, id);
         self.get(rtxn, key)?.map(|bytes| ItemRef::parse(key, bytes, of.dims, of.metric)).transpose()
     }
 
     /// An item that other stored bytes say exists.
-    pub(crate) fn known_item<'t>(&self, rtxn: &'t RoTxn<'_>, of: ItemOf, id: u32) -> Result<ItemRef<'t>> {
+    pub(crate) fn known_item<'t>(
+        &self,
+        rtxn: &'t RoTxn<'_>,
+        of: ItemOf,
+        id: u32,
+    ) -> Result<ItemRef<'t>> {
         self.item(rtxn, of, id)?.ok_or_else(|| missing_item(of, id))
     }
 
@@ -254,12 +281,15 @@ impl Database {
     ) -> Result<()> {
         let is_dense = match (ids.first(), ids.last()) {
             (Some(first), Some(last)) => {
-                last.saturating_sub(*first) as usize <= WALK * ids.len() && ids.is_sorted_by(|a, b| a < b)
+                last.saturating_sub(*first) as usize <= WALK * ids.len()
+                    && ids.is_sorted_by(|a, b| a < b)
             }
             _ => false,
         };
         if !is_dense {
-            return ids.iter().try_for_each(|id| self.known_item(rtxn, of, *id).map(|item| visit(&item)));
+            return ids
+                .iter()
+                .try_for_each(|id| self.known_item(rtxn, of, *id).map(|item| visit(&item)));
         }
         let mut entries = self.iter_from(rtxn, Key::item(of.index, ids[0]))?;
         for id in ids {
@@ -277,7 +307,8 @@ impl Database {
     }
 }
 
-/// Entries that are passed by for each item that is wanted, at most: more, and looking each up by its key is faster.
+/// Entries that are passed by for each item that is wanted, at most: more, and looking each up by
+/// its key is faster.
 const WALK: usize = 3;
 
 /// What is wrong when an item is missing that other stored bytes say exists.
@@ -338,7 +369,9 @@ mod tests {
         let (_folder, env) = temporary(1);
         let db = Database::open_or_create(&env).unwrap();
         let mut wtxn = env.write_txn().unwrap();
-        let writer = Writer::open_or_create(&mut wtxn, db, 3, &IndexOptions::new(2, Metric::Euclidean)).unwrap();
+        let writer =
+            Writer::open_or_create(&mut wtxn, db, 3, &IndexOptions::new(2, Metric::Euclidean))
+                .unwrap();
         let present: Vec<u32> = (0..100).filter(|id| id % 3 != 0).chain([u32::MAX - 1]).collect();
         for id in &present {
             #[expect(clippy::cast_precision_loss, reason = "what is not exact is the same twice")]
@@ -348,7 +381,9 @@ mod tests {
         let visit = |ids: &[u32]| {
             let mut visited = Vec::new();
             db.visit_items(&wtxn, of, ids, |item| {
-                let Components::Floats(floats) = item.components else { panic!("floats were added") };
+                let Components::Floats(floats) = item.components else {
+                    panic!("floats were added")
+                };
                 visited.push(floats[0]);
             })
             .map(|()| visited)

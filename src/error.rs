@@ -1,4 +1,5 @@
-//! The one error of this crate. Every variant says what was expected, what was got, and what to do next.
+//! The one error of this crate. Every variant says what was expected, what was got, and what to do
+//! next.
 
 use std::io;
 
@@ -15,10 +16,11 @@ pub(crate) type BoxedError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why an operation failed, and what to do about it.
 ///
-/// An operation that fails with anything but [`Error::Heed`], [`Error::MapFull`] or [`Error::DiskFull`] has changed nothing:
-/// the transaction may go on and be committed. After those three LMDB itself refuses the transaction, so that nothing
-/// half-done can be committed: drop it and start again. [`Writer::repair`](crate::Writer::repair) alone has two steps, and
-/// the second can be cancelled after the first.
+/// An operation that fails with anything but [`Error::Heed`], [`Error::MapFull`] or
+/// [`Error::DiskFull`] has changed nothing: the transaction may go on and be committed. After those
+/// three LMDB itself refuses the transaction, so that nothing half-done can be committed: drop it
+/// and start again. [`Writer::repair`](crate::Writer::repair) alone has two steps, and the second
+/// can be cancelled after the first.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -36,7 +38,9 @@ pub enum Error {
     MapFull,
 
     /// The environment has no room for another named database.
-    #[error("the environment has no room for another named database: open it with a larger `EnvOpenOptions::max_dbs`")]
+    #[error(
+        "the environment has no room for another named database: open it with a larger `EnvOpenOptions::max_dbs`"
+    )]
     DbsFull,
 
     /// As many read transactions are open, in all processes, as the environment was opened for.
@@ -55,15 +59,17 @@ pub enum Error {
 
     /// The disk did not take what was to be written. Nothing is lost: the last commit stands.
     ///
-    /// The disk is full, a quota or the greatest size of a file is reached, or the disk fails: LMDB says `EIO` both when a part
-    /// of a write was taken and when the disk refused. It refuses to commit a transaction in which this happened.
+    /// The disk is full, a quota or the greatest size of a file is reached, or the disk fails: LMDB
+    /// says `EIO` both when a part of a write was taken and when the disk refused. It refuses to
+    /// commit a transaction in which this happened.
     #[error(
         "the disk did not take what was to be written ({0}): drop this transaction, make room or raise the quota, and run it \
          again; if there is room, look after the disk"
     )]
     DiskFull(#[source] heed::Error),
 
-    /// The file of the environment ends before its last commit does, as after a copy that was broken off.
+    /// The file of the environment ends before its last commit does, as after a copy that was
+    /// broken off.
     #[error(
         "the file of the environment was cut: it has {have} bytes, and its last commit takes {need}. Write nothing to it, and go \
          back to a whole copy"
@@ -95,7 +101,9 @@ pub enum Error {
     OtherEnvironment,
 
     /// A vector has another length than the index.
-    #[error("the index holds vectors of {expected} dimensions, got one of {got}: pass a slice of {expected} numbers")]
+    #[error(
+        "the index holds vectors of {expected} dimensions, got one of {got}: pass a slice of {expected} numbers"
+    )]
     Dimensions {
         /// The dimensions of the index.
         expected: usize,
@@ -190,21 +198,27 @@ pub enum Error {
     },
 
     /// There is no index of this number in this transaction's snapshot.
-    #[error("there is no index {index} here: create it with `Writer::open_or_create` and commit, or check the number")]
+    #[error(
+        "there is no index {index} here: create it with `Writer::open_or_create` and commit, or check the number"
+    )]
     IndexNotFound {
         /// The number that was asked for.
         index: u16,
     },
 
     /// There is no item of this id in this transaction's snapshot.
-    #[error("there is no item {id} in the index: check the id with `contains_item`, or search by its vector")]
+    #[error(
+        "there is no item {id} in the index: check the id with `contains_item`, or search by its vector"
+    )]
     ItemNotFound {
         /// The id that was given as an example.
         id: u32,
     },
 
     /// This form of a query has no meaning under the metric of the index.
-    #[error("{form} has no meaning under the {metric} metric: search by each of the vectors, or by any of them")]
+    #[error(
+        "{form} has no meaning under the {metric} metric: search by each of the vectors, or by any of them"
+    )]
     NotForMetric {
         /// What was asked for.
         form: &'static str,
@@ -239,7 +253,9 @@ pub enum Error {
     },
 
     /// The index was written by a newer version of this crate.
-    #[error("the index has format version {found}, this program reads up to {supported}: update the program")]
+    #[error(
+        "the index has format version {found}, this program reads up to {supported}: update the program"
+    )]
     FormatTooNew {
         /// The version found in the index record.
         found: u16,
@@ -261,10 +277,13 @@ pub enum Error {
     },
 
     /// The progress callback asked to stop. The build has written nothing.
-    #[error("the build was cancelled by its callback and has written nothing: call `build` again whenever it suits")]
+    #[error(
+        "the build was cancelled by its callback and has written nothing: call `build` again whenever it suits"
+    )]
     Cancelled,
 
-    /// A function that the caller gave to a search has failed, and the search ended there: its own error, as it was.
+    /// A function that the caller gave to a search has failed, and the search ended there: its own
+    /// error, as it was.
     ///
     /// ```
     /// # let error = spinney::Error::Callback(std::io::Error::other("away").into());
@@ -276,7 +295,9 @@ pub enum Error {
     ///     other => panic!("{other}"),
     /// }
     /// ```
-    #[error("a function that was given to the search has failed, and ended it: {0}; mend that and search again")]
+    #[error(
+        "a function that was given to the search has failed, and ended it: {0}; mend that and search again"
+    )]
     Callback(#[source] Box<dyn std::error::Error + Send + Sync>),
 
     /// An option has a value outside its range.
@@ -344,7 +365,9 @@ fn describe(bytes: &[u8; 8]) -> String {
         Some(Kind::Origin) => format!("the origin of index {index}"),
         Some(Kind::Item) => format!("item {} of index {index}", key.id()),
         Some(Kind::Pending) => format!("the pending mark of item {} of index {index}", key.id()),
-        Some(Kind::Branch) => format!("branch {} of tree {} of index {index}", key.id(), key.tree()),
+        Some(Kind::Branch) => {
+            format!("branch {} of tree {} of index {index}", key.id(), key.tree())
+        }
         Some(Kind::Leaf) => format!("leaf {} of tree {} of index {index}", key.id(), key.tree()),
         Some(Kind::Free) => format!("the free node ids of tree {} of index {index}", key.tree()),
         None => format!("the unknown key {bytes:02x?}"),

@@ -1,8 +1,9 @@
 //! Whether the file of an environment is as long as its last commit says.
 //!
-//! LMDB reads pages through a memory map, so that a page beyond the end of the file kills the process. Yet a sound file may
-//! be shorter than its last commit says: LMDB never writes the pages that one transaction allocates and frees. It lists them
-//! as free, and this list is read here, through the file.
+//! LMDB reads pages through a memory map, so that a page beyond the end of the file kills the
+//! process. Yet a sound file may be shorter than its last commit says: LMDB never writes the pages
+//! that one transaction allocates and frees. It lists them as free, and this list is read here,
+//! through the file.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -18,7 +19,8 @@ use crate::error::{Error, Result};
 pub(crate) fn check<T>(env: &Env<T>) -> Result<()> {
     let page_size = u64::from(env.unnamed_database_stat().page_size);
     let end = env.info().last_page_number as u64 + 1;
-    // A commit writes its pages before it names them: a length that is asked for later is not too short for them.
+    // A commit writes its pages before it names them: a length that is asked for later is not too
+    // short for them.
     if env.real_disk_size()? >= end.saturating_mul(page_size) {
         return Ok(());
     }
@@ -110,8 +112,15 @@ impl Pages {
         wanted.is_empty() || free.len() as u64 == wanted.end - wanted.start
     }
 
-    /// Reads a page of the free list: its children go to `left`, the wanted numbers that it lists to `free`.
-    fn visit(&self, number: u64, wanted: &Range<u64>, left: &mut Vec<u64>, free: &mut BTreeSet<u64>) -> Option<()> {
+    /// Reads a page of the free list: its children go to `left`, the wanted numbers that it lists
+    /// to `free`.
+    fn visit(
+        &self,
+        number: u64,
+        wanted: &Range<u64>,
+        left: &mut Vec<u64>,
+        free: &mut BTreeSet<u64>,
+    ) -> Option<()> {
         let page = self.page(number)?;
         let flags = number_at::<2>(&page, PAGE_FLAGS)?;
         let lower = usize::try_from(number_at::<2>(&page, PAGE_LOWER)?).ok()?;
@@ -134,7 +143,8 @@ impl Pages {
             };
             let (count, numbers) = list.split_first_chunk()?;
             let count = usize::try_from(u64::from_le_bytes(*count)).ok()?;
-            let numbers = numbers.chunks_exact(8).take(count).filter_map(|number| number_at::<8>(number, 0));
+            let numbers =
+                numbers.chunks_exact(8).take(count).filter_map(|number| number_at::<8>(number, 0));
             free.extend(numbers.filter(|number| wanted.contains(number)));
         }
         Some(())
@@ -171,7 +181,11 @@ fn read_at(file: &File, bytes: &mut [u8], start: u64) -> std::io::Result<()> {
 fn read_at(file: &File, bytes: &mut [u8], start: u64) -> std::io::Result<()> {
     let mut done = 0;
     while done < bytes.len() {
-        match std::os::windows::fs::FileExt::seek_read(file, &mut bytes[done..], start + done as u64)? {
+        match std::os::windows::fs::FileExt::seek_read(
+            file,
+            &mut bytes[done..],
+            start + done as u64,
+        )? {
             0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
             read => done += read,
         }
@@ -187,7 +201,8 @@ mod tests {
 
     use super::*;
 
-    /// Where every number may be anything, no page is called free, nothing is called well, and the walk ends.
+    /// Where every number may be anything, no page is called free, nothing is called well, and the
+    /// walk ends.
     #[test]
     fn any_bytes_are_read_to_an_end() {
         let mut rng = rand::rngs::Xoshiro256PlusPlus::seed_from_u64(5);
@@ -195,14 +210,19 @@ mod tests {
             let mut file = tempfile::tempfile().unwrap();
             let mut bytes = vec![0u8; rng.random_range(0..6 * 512)];
             for _ in 0..rng.random_range(0..200) {
-                // Numbers that name pages, slots and lengths that there are, and some that name none.
+                // Numbers that name pages, slots and lengths that there are, and some that name
+                // none.
                 let at = rng.random_range(0..bytes.len().max(1));
                 let value = [rng.random_range(0..8), rng.random(), 255][rng.random_range(0..3)];
                 bytes.get_mut(at).into_iter().for_each(|byte| *byte = value);
             }
             file.write_all(&bytes).unwrap();
             let pages = Pages { file, page_size: 512 };
-            let metas = [0, 2, 3, 5, NO_PAGE - 1].map(|free| Meta { commit: 0, end: rng.random_range(0..8), free });
+            let metas = [0, 2, 3, 5, NO_PAGE - 1].map(|free| Meta {
+                commit: 0,
+                end: rng.random_range(0..8),
+                free,
+            });
             for meta in metas.into_iter().chain(pages.newest_meta()) {
                 assert!(!pages.are_free(meta, &(1 << 40..(1 << 40) + 4)));
             }

@@ -1,8 +1,9 @@
 //! An embedded, transactional store for nearest-neighbour search.
 //!
-//! Vectors live in LMDB under your own ids, in your own environment and transactions, beside your own data. A forest of
-//! cluster trees over them, stored in the same place, makes searches fast: each answer reads a few long runs of short
-//! codes instead of many vectors, and compares the best candidates exactly.
+//! Vectors live in LMDB under your own ids, in your own environment and transactions, beside your
+//! own data. A forest of cluster trees over them, stored in the same place, makes searches fast:
+//! each answer reads a few long runs of short codes instead of many vectors, and compares the best
+//! candidates exactly.
 //!
 //! ```
 //! use spinney::{BuildOptions, Database, IndexOptions, Metric, Reader, Writer, heed};
@@ -27,8 +28,9 @@
 //! ```
 //!
 //! # Development builds
-//! Compiled without optimisation, building and searching an index take some hundred times as long. For `cargo run` and
-//! `cargo test` without `--release`, add to the `Cargo.toml` of your program or workspace:
+//! Compiled without optimisation, building and searching an index take some hundred times as long.
+//! For `cargo run` and `cargo test` without `--release`, add to the `Cargo.toml` of your program or
+//! workspace:
 //! ```toml
 //! [profile.dev.package."*"]
 //! opt-level = 3
@@ -36,10 +38,14 @@
 //! Your own code is compiled as before.
 //!
 //! # Where things are
-//! [`Database`] is the handle on the LMDB database; [`Writer`] changes an index in it, [`Reader`] reads one;
-//! [`Reader::nns`] starts a search; [`Snapshot`] searches from many threads. [`Metric`] says what distances mean,
-//! [`IndexOptions`] and [`BuildOptions`] what can be chosen, and [`Error`] what can go wrong.
-#![cfg_attr(test, allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::cast_sign_loss))]
+//! [`Database`] is the handle on the LMDB database; [`Writer`] changes an index in it, [`Reader`]
+//! reads one; [`Reader::nns`] starts a search; [`Snapshot`] searches from many threads. [`Metric`]
+//! says what distances mean, [`IndexOptions`] and [`BuildOptions`] what can be chosen, and
+//! [`Error`] what can go wrong.
+#![cfg_attr(
+    test,
+    allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::cast_sign_loss)
+)]
 
 mod build;
 mod cache;
@@ -77,7 +83,9 @@ pub use check::{Verification, Violation};
 pub use database::Database;
 pub use error::{Error, Result};
 pub use metric::Metric;
-pub use options::{BuildMethod, BuildOptions, BuildPhase, BuildStats, IndexOptions, Progress, ProgressCallback};
+pub use options::{
+    BuildMethod, BuildOptions, BuildPhase, BuildStats, IndexOptions, Progress, ProgressCallback,
+};
 pub use query::{BatchNns, Example, Found, InTime, Neighbours, Nns, Outcome, Pages, Whole};
 pub use reader::{IndexStats, Reader};
 pub use repair::Repair;

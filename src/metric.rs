@@ -7,9 +7,9 @@ use crate::error::Error;
 
 /// How two vectors are compared, and what [`Hit::distance`](crate::Hit::distance) is.
 ///
-/// The metric is recorded in the index when it is created. The number is the same everywhere: for searches with and
-/// without a forest, for pending items, and for exact search. It is computed in double precision from the stored
-/// components and rounded once to `f32`.
+/// The metric is recorded in the index when it is created. The number is the same everywhere: for
+/// searches with and without a forest, for pending items, and for exact search. It is computed in
+/// double precision from the stored components and rounded once to `f32`.
 ///
 /// ```
 /// use spinney::Metric;
@@ -21,20 +21,24 @@ use crate::error::Error;
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Metric {
-    /// The length of the difference, `sqrt(sum (x_i - q_i)^2)` (not its square). Nearest is smallest.
+    /// The length of the difference, `sqrt(sum (x_i - q_i)^2)` (not its square). Nearest is
+    /// smallest.
     Euclidean,
     /// `1 - cos(x, q)`, from 0 (same direction) to 2 (opposite). Vectors of zeros are refused.
     Cosine,
-    /// The inner product `sum x_i q_i` itself. "Nearest" is **largest**, and hits are sorted largest first.
+    /// The inner product `sum x_i q_i` itself. "Nearest" is **largest**, and hits are sorted
+    /// largest first.
     DotProduct,
     /// `sum |x_i - q_i|`.
     Manhattan,
-    /// The count of components that differ. Components are exactly 0.0 or 1.0, and are stored as bits.
+    /// The count of components that differ. Components are exactly 0.0 or 1.0, and are stored as
+    /// bits.
     Hamming,
 }
 
 impl Metric {
-    pub(crate) const ALL: [Self; 5] = [Self::Euclidean, Self::Cosine, Self::DotProduct, Self::Manhattan, Self::Hamming];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Euclidean, Self::Cosine, Self::DotProduct, Self::Manhattan, Self::Hamming];
 
     /// The byte that stands for this metric in the index record.
     pub(crate) const fn to_byte(self) -> u8 {
@@ -72,9 +76,8 @@ impl FromStr for Metric {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self, Error> {
-        Self::ALL
-            .into_iter()
-            .find(|metric| metric.name() == name)
-            .ok_or_else(|| Error::option("metric", "euclidean, cosine, dot, manhattan or hamming", name))
+        Self::ALL.into_iter().find(|metric| metric.name() == name).ok_or_else(|| {
+            Error::option("metric", "euclidean, cosine, dot, manhattan or hamming", name)
+        })
     }
 }

@@ -1,4 +1,5 @@
-//! Opening the LMDB table of a database: the file must be whole, and the table of a plain kind and nobody else's.
+//! Opening the LMDB table of a database: the file must be whole, and the table of a plain kind and
+//! nobody else's.
 
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -40,8 +41,9 @@ where
     let mut mark = None;
     // A transaction that is not committed gives the slot of the table back.
     let opened = env.open_databases_and_commit(rtxn, |opener, rtxn| {
-        let opened =
-            opener.open_database::<Bytes, Bytes>(rtxn, Some(name)).map_err(|error| not_a_table(error, name))?;
+        let opened = opener
+            .open_database::<Bytes, Bytes>(rtxn, Some(name))
+            .map_err(|error| not_a_table(error, name))?;
         let Some(table) = opened else { return Ok(CommitOrAbort::Abort(())) };
         check_kind(opener, rtxn, name)?;
         match owner(table, rtxn)? {
@@ -69,8 +71,9 @@ where
     let wtxn = env.write_txn()?;
     let mut mark = Mark::unique();
     let created = env.create_databases_and_commit(wtxn, |opener, wtxn| {
-        let table =
-            opener.create_database::<Bytes, Bytes>(wtxn, Some(name)).map_err(|error| not_a_table(error, name))?;
+        let table = opener
+            .create_database::<Bytes, Bytes>(wtxn, Some(name))
+            .map_err(|error| not_a_table(error, name))?;
         check_kind(opener, wtxn, name)?;
         match owner(table, wtxn)? {
             // Another process was faster.
@@ -86,8 +89,8 @@ where
 
 /// An error unless the transaction shows the table that was opened with this mark.
 ///
-/// LMDB knows tables by their number in an environment, and `heed` knows environments by their address. Both can be those of
-/// another table once the environment is closed, and the mark cannot.
+/// LMDB knows tables by their number in an environment, and `heed` knows environments by their
+/// address. Both can be those of another table once the environment is closed, and the mark cannot.
 pub(crate) fn check(table: Table<'static>, mark: Option<Mark>, rtxn: &RoTxn<'_>) -> Result<()> {
     // `heed` panics if the addresses differ, before anything is done, and has no call that tells.
     let found = catch_unwind(AssertUnwindSafe(|| match mark {
@@ -138,7 +141,8 @@ fn foreign(name: &str) -> Error {
 
 /// An error if keys are ordered in another way than ours, or have many values.
 ///
-/// `heed` does not tell the flags of a table. LMDB keeps them in the entry of its name in the unnamed database.
+/// `heed` does not tell the flags of a table. LMDB keeps them in the entry of its name in the
+/// unnamed database.
 fn check_kind<'e, T>(opener: &DatabaseOpener<'e, T>, rtxn: &RoTxn<'e>, name: &str) -> Result<()> {
     let Some(unnamed) = opener.open_database::<Bytes, Bytes>(rtxn, None)? else { return Ok(()) };
     match unnamed.get(rtxn, name.as_bytes())?.and_then(|description| description.get(FLAGS)) {

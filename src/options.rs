@@ -47,9 +47,9 @@ impl IndexOptions {
 
 /// How a forest is built. The defaults suit nearly everyone.
 ///
-/// The shape of the forest (trees, spill, leaf size, sketch bits, seed) is recorded in the index. An option that is not
-/// set means "as the index was built last", and the default for an index that was never built. A leaf size that was never
-/// set follows the number of items.
+/// The shape of the forest (trees, spill, leaf size, sketch bits, seed) is recorded in the index.
+/// An option that is not set means "as the index was built last", and the default for an index that
+/// was never built. A leaf size that was never set follows the number of items.
 ///
 /// ```
 /// use spinney::BuildOptions;
@@ -77,73 +77,78 @@ pub struct BuildOptions<'a> {
 pub type ProgressCallback<'a> = &'a (dyn Fn(&Progress) -> ControlFlow<()> + Sync);
 
 impl<'a> BuildOptions<'a> {
-    /// How many trees the forest has, 1 to 16. Default 1: a second tree finds what the first misses, but spill does so
-    /// for less.
+    /// How many trees the forest has, 1 to 16. Default 1: a second tree finds what the first
+    /// misses, but spill does so for less.
     #[must_use]
     pub fn trees(mut self, trees: usize) -> Self {
         self.trees = Some(trees);
         self
     }
 
-    /// Whether each item is put in a second leaf of each tree. Default on: for equal recall, one tree
-    /// with spill scans fewer sketches than two trees without. The `evaluate` example prints it for `--spill on`,
-    /// `--spill off` and `--trees 2 --spill off`: 4.9, 9.3 and 8.8 % of 100,000 sentence embeddings at a recall@10 of .95.
+    /// Whether each item is put in a second leaf of each tree. Default on: for equal recall, one
+    /// tree with spill scans fewer sketches than two trees without. The `evaluate` example prints
+    /// it for `--spill on`, `--spill off` and `--trees 2 --spill off`: 4.9, 9.3 and 8.8 % of
+    /// 100,000 sentence embeddings at a recall@10 of .95.
     #[must_use]
     pub fn spill(mut self, spill: bool) -> Self {
         self.spill = Some(spill);
         self
     }
 
-    /// How many entries a leaf holds at most, 32 to 4,096. Default 256 for up to 100,000 items and 48 more for each doubling
-    /// beyond, also as an index grows, and less again only by a bulk build; a size that was given once is kept. Leaves are split
-    /// above three quarters of it, and hold about half of it on average.
-    /// Smaller leaves scan fewer sketches for the same recall and are written in less time when an item changes, and cost more
-    /// look-ups and more branches.
+    /// How many entries a leaf holds at most, 32 to 4,096. Default 256 for up to 100,000 items and
+    /// 48 more for each doubling beyond, also as an index grows, and less again only by a bulk
+    /// build; a size that was given once is kept. Leaves are split above three quarters of it, and
+    /// hold about half of it on average. Smaller leaves scan fewer sketches for the same recall and
+    /// are written in less time when an item changes, and cost more look-ups and more branches.
     #[must_use]
     pub fn leaf_size(mut self, entries: usize) -> Self {
         self.leaf_size = Some(entries);
         self
     }
 
-    /// Bits per dimension of leaf sketches: 1, 2 or 4. Default chosen from the dimensions: 4 up to 64, 2 up to 192, then 1
-    /// (Manhattan: 4 up to 128, then 2). Fewer bits scan faster and need more reranking. Without effect on Hamming, whose
-    /// sketches are the bits themselves.
+    /// Bits per dimension of leaf sketches: 1, 2 or 4. Default chosen from the dimensions: 4 up to
+    /// 64, 2 up to 192, then 1 (Manhattan: 4 up to 128, then 2). Fewer bits scan faster and need
+    /// more reranking. Without effect on Hamming, whose sketches are the bits themselves.
     #[must_use]
     pub fn sketch_bits(mut self, bits: u8) -> Self {
         self.sketch_bits = Some(bits);
         self
     }
 
-    /// Fixes every random choice. The same seed and the same operations give the same bytes, at any number of threads, on
-    /// machines of the same SIMD level. Default 0.
+    /// Fixes every random choice. The same seed and the same operations give the same bytes, at any
+    /// number of threads, on machines of the same SIMD level. Default 0.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
     }
 
-    /// Builds the whole forest anew, whatever the change. It may recover some speed after great changes, and recall at once
-    /// where much longer vectors have come under the dot product; builds of further changes follow by and by.
+    /// Builds the whole forest anew, whatever the change. It may recover some speed after great
+    /// changes, and recall at once where much longer vectors have come under the dot product;
+    /// builds of further changes follow by and by.
     #[must_use]
     pub fn rebuild(mut self, anew: bool) -> Self {
         self.is_anew = anew;
         self
     }
 
-    /// The pool whose threads compute. Default: the pool of the calling thread, else rayon's global pool.
+    /// The pool whose threads compute. Default: the pool of the calling thread, else rayon's global
+    /// pool.
     ///
-    /// Do not open write transactions in several tasks of one rayon pool. A thread of it that waits for its build runs another
-    /// task meanwhile, and if that one opens a write transaction, it waits for ever for the one that its own thread holds.
+    /// Do not open write transactions in several tasks of one rayon pool. A thread of it that waits
+    /// for its build runs another task meanwhile, and if that one opens a write transaction, it
+    /// waits for ever for the one that its own thread holds.
     #[must_use]
     pub fn thread_pool(mut self, pool: &'a rayon::ThreadPool) -> Self {
         self.thread_pool = Some(pool);
         self
     }
 
-    /// Called while the build computes, after each step: some milliseconds of work, or up to some seconds while the
-    /// centroids of millions of items are computed. When it returns
-    /// [`ControlFlow::Break`], the build ends with [`Error::Cancelled`] and has changed nothing. It is not called any
-    /// more once writing has begun. A panic in it passes through the build and changes nothing either.
+    /// Called while the build computes, after each step: some milliseconds of work, or up to some
+    /// seconds while the centroids of millions of items are computed. When it returns
+    /// [`ControlFlow::Break`], the build ends with [`Error::Cancelled`] and has changed nothing. It
+    /// is not called any more once writing has begun. A panic in it passes through the build and
+    /// changes nothing either.
     #[must_use]
     pub fn progress(mut self, callback: ProgressCallback<'a>) -> Self {
         self.progress = Some(callback);
@@ -152,13 +157,22 @@ impl<'a> BuildOptions<'a> {
 
     /// Checks the ranges of all options that are set.
     pub(crate) fn check(&self) -> Result<()> {
-        let in_range =
-            |value: Option<usize>, range: std::ops::RangeInclusive<usize>| value.is_none_or(|v| range.contains(&v));
+        let in_range = |value: Option<usize>, range: std::ops::RangeInclusive<usize>| {
+            value.is_none_or(|v| range.contains(&v))
+        };
         if !in_range(self.trees, 1..=MAX_TREES) {
-            return Err(Error::option("trees", "a number from 1 to 16", self.trees.unwrap_or_default()));
+            return Err(Error::option(
+                "trees",
+                "a number from 1 to 16",
+                self.trees.unwrap_or_default(),
+            ));
         }
         if !in_range(self.leaf_size, 32..=4096) {
-            return Err(Error::option("leaf_size", "a number from 32 to 4096", self.leaf_size.unwrap_or_default()));
+            return Err(Error::option(
+                "leaf_size",
+                "a number from 32 to 4096",
+                self.leaf_size.unwrap_or_default(),
+            ));
         }
         match self.sketch_bits {
             None | Some(1 | 2 | 4) => Ok(()),
@@ -194,8 +208,9 @@ pub struct Progress {
     pub total: u64,
 }
 
-/// The phases of a build. A bulk build samples, then clusters, routes, splits and encodes each tree, and calibrates; an incremental build
-/// locates, changes, merges, splits, mends and encodes in each tree. A phase without work may be left out.
+/// The phases of a build. A bulk build samples, then clusters, routes, splits and encodes each
+/// tree, and calibrates; an incremental build locates, changes, merges, splits, mends and encodes
+/// in each tree. A phase without work may be left out.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BuildPhase {
@@ -270,10 +285,12 @@ pub struct BuildStats {
     pub branches: u64,
     /// Leaves that were split because they were overfull (incremental builds).
     pub leaves_split: u64,
-    /// Leaves that were dissolved into their neighbours because they were underfull (incremental builds).
+    /// Leaves that were dissolved into their neighbours because they were underfull (incremental
+    /// builds).
     pub leaves_merged: u64,
     /// Items that changed over to another leaf because it is nearer now (incremental builds).
     pub items_rehomed: u64,
-    /// Bytes of the nodes and lists written. The record (1 KiB) and, by bulk builds, the origin come on top.
+    /// Bytes of the nodes and lists written. The record (1 KiB) and, by bulk builds, the origin
+    /// come on top.
     pub bytes_written: u64,
 }

@@ -26,11 +26,13 @@ use crate::vector::is_as_added;
 
 /// An index in one snapshot of the database.
 ///
-/// A reader borrows the transaction it was opened in and never sees another: there is no call that takes a second one.
-/// It never blocks and is never blocked, and answers the same for as long as it lives, whatever is committed meanwhile.
-/// Opened in a write transaction, it sees that transaction's changes, and nothing can be written while it lives.
+/// A reader borrows the transaction it was opened in and never sees another: there is no call that
+/// takes a second one. It never blocks and is never blocked, and answers the same for as long as it
+/// lives, whatever is committed meanwhile. Opened in a write transaction, it sees that
+/// transaction's changes, and nothing can be written while it lives.
 ///
-/// A reader belongs to one thread. To search from several, open a read transaction and a reader in each.
+/// A reader belongs to one thread. To search from several, open a read transaction and a reader in
+/// each.
 ///
 /// ```
 /// # use spinney::{heed, Database, IndexOptions, Metric, Reader, Writer};
@@ -71,12 +73,15 @@ impl<'t> Reader<'t> {
     /// Opens an index in the snapshot of a transaction.
     ///
     /// # Cost
-    /// O(1): reads one record of 1 KiB. The first search prepares what all share, O(dims + pending).
+    /// O(1): reads one record of 1 KiB. The first search prepares what all share, O(dims +
+    /// pending).
     ///
     /// # Errors
-    /// [`Error::IndexNotFound`](crate::Error::IndexNotFound) if there is no such index in this snapshot; [`Error::FormatTooNew`](crate::Error::FormatTooNew);
-    /// [`Error::Corrupted`](crate::Error::Corrupted); [`Error::OtherEnvironment`](crate::Error::OtherEnvironment) if the
-    /// transaction does not show the database.
+    /// [`Error::IndexNotFound`](crate::Error::IndexNotFound) if there is no such index in this
+    /// snapshot; [`Error::FormatTooNew`](crate::Error::FormatTooNew);
+    /// [`Error::Corrupted`](crate::Error::Corrupted);
+    /// [`Error::OtherEnvironment`](crate::Error::OtherEnvironment) if the transaction does not show
+    /// the database.
     pub fn open(rtxn: &'t RoTxn<'_>, db: Database, index: u16) -> Result<Self> {
         let (record, metric) = db.record(rtxn, index)?;
         let of = ItemOf { index, dims: record.dims(), metric };
@@ -116,8 +121,8 @@ impl<'t> Reader<'t> {
 
     /// How many items were added, overwritten or deleted since the last build. O(1).
     ///
-    /// They are found and hidden as they should be; each query compares the added ones exactly, so that many of them make
-    /// queries slow until the next build.
+    /// They are found and hidden as they should be; each query compares the added ones exactly, so
+    /// that many of them make queries slow until the next build.
     #[must_use]
     pub fn pending_len(&self) -> u64 {
         self.record.pending_len()
@@ -136,7 +141,11 @@ impl<'t> Reader<'t> {
     /// # Errors
     /// [`Error::Corrupted`](crate::Error::Corrupted) if the stored bytes are damaged.
     pub fn item_vector(&self, id: u32) -> Result<Option<Vec<f32>>> {
-        Ok(self.items.db.item(self.items.rtxn, self.items.of, id)?.map(|item| item.to_vector(self.items.of.dims)))
+        Ok(self
+            .items
+            .db
+            .item(self.items.rtxn, self.items.of, id)?
+            .map(|item| item.to_vector(self.items.of.dims)))
     }
 
     /// The ids of all items, ascending. The first error ends what can be relied on.
@@ -154,7 +163,8 @@ impl<'t> Reader<'t> {
     /// All items with their vectors, by ascending id. The first error ends what can be relied on.
     ///
     /// # Errors
-    /// [`Error::Heed`](crate::Error::Heed); an item is [`Error::Corrupted`](crate::Error::Corrupted) if its bytes are damaged.
+    /// [`Error::Heed`](crate::Error::Heed); an item is
+    /// [`Error::Corrupted`](crate::Error::Corrupted) if its bytes are damaged.
     pub fn items(&self) -> Result<impl Iterator<Item = Result<(u32, Vec<f32>)>> + use<'t>> {
         let of = self.items.of;
         let entries = self.items.db.iter(self.items.rtxn, of.index, Kind::Item)?;
@@ -206,18 +216,21 @@ impl<'t> Reader<'t> {
         })
     }
 
-    /// Reads the whole index and reports every invariant that does not hold, as data: see [`Verification`].
+    /// Reads the whole index and reports every invariant that does not hold, as data: see
+    /// [`Verification`].
     ///
-    /// Every item must be in exactly the leaves it should be in, and no other; every node must be reached once from the
-    /// root of its tree; counts, pending marks and free ids must be right; every sketch must be what encoding the
-    /// stored vector gives; and the origin and all nodes must have the bytes that were written. [`Writer::repair`](crate::Writer::repair) mends what can be mended.
+    /// Every item must be in exactly the leaves it should be in, and no other; every node must be
+    /// reached once from the root of its tree; counts, pending marks and free ids must be right;
+    /// every sketch must be what encoding the stored vector gives; and the origin and all nodes
+    /// must have the bytes that were written. [`Writer::repair`](crate::Writer::repair) mends what
+    /// can be mended.
     ///
     /// # Cost
     /// Encodes every entry of the forest again: some microseconds for each item.
     ///
     /// # Errors
-    /// [`Error::Heed`](crate::Error::Heed). Damage is no error but a violation, unless it is the record that is damaged: then
-    /// [`Reader::open`] says so.
+    /// [`Error::Heed`](crate::Error::Heed). Damage is no error but a violation, unless it is the
+    /// record that is damaged: then [`Reader::open`] says so.
     pub fn verify(&self) -> Result<Verification> {
         check::verify(self.items.db, self.items.rtxn, self.items.of, &self.record)
     }
@@ -261,9 +274,10 @@ impl Asked for Reader<'_> {
         // It becomes a query. What is wrong with it would be said of the items it is compared with.
         match item.is_none_or(|item| is_as_added(&item, of.metric)) {
             true => Ok(item),
-            false => {
-                Err(Error::corrupted(Key::item(of.index, id), "the norm of the item is not that of its components"))
-            }
+            false => Err(Error::corrupted(
+                Key::item(of.index, id),
+                "the norm of the item is not that of its components",
+            )),
         }
     }
 
@@ -291,7 +305,8 @@ fn get_or_try<T>(cell: &OnceCell<T>, read: impl FnOnce() -> Result<T>) -> Result
     }
 }
 
-/// What an index is made of: see [`Reader::stats`]. Bytes are those of the values, without keys and unused page space.
+/// What an index is made of: see [`Reader::stats`]. Bytes are those of the values, without keys and
+/// unused page space.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct IndexStats {

@@ -63,8 +63,8 @@ pub(crate) fn repair(
     Ok(repair)
 }
 
-/// An error if there are items and none is a vector of this index: the caller has probably named another one, and they would
-/// all be deleted.
+/// An error if there are items and none is a vector of this index: the caller has probably named
+/// another one, and they would all be deleted.
 fn refuse_strangers(db: Database, wtxn: &RwTxn<'_>, of: ItemOf) -> Result<()> {
     let mut first = None;
     for (key, bytes) in db.iter(wtxn, of.index, Kind::Item)?.filter_map(Result::ok) {
@@ -73,12 +73,20 @@ fn refuse_strangers(db: Database, wtxn: &RwTxn<'_>, of: ItemOf) -> Result<()> {
         }
         first.get_or_insert(key);
     }
-    first.map_or(Ok(()), |key| Err(Error::corrupted(key, "no item is a vector of the dimensions and metric given")))
+    first.map_or(Ok(()), |key| {
+        Err(Error::corrupted(key, "no item is a vector of the dimensions and metric given"))
+    })
 }
 
-/// Deletes items that are no vectors of this index, writes norms anew that are not those of their components, and counts
-/// the rest.
-fn mend_items(db: Database, wtxn: &mut RwTxn<'_>, of: ItemOf, record: &mut Record, repair: &mut Repair) -> Result<()> {
+/// Deletes items that are no vectors of this index, writes norms anew that are not those of their
+/// components, and counts the rest.
+fn mend_items(
+    db: Database,
+    wtxn: &mut RwTxn<'_>,
+    of: ItemOf,
+    record: &mut Record,
+    repair: &mut Repair,
+) -> Result<()> {
     let (mut delete, mut rewrite, mut foreign) = (Vec::new(), Vec::new(), Vec::new());
     for entry in db.iter_from(wtxn, Key::item(of.index, 0))? {
         let (key, bytes) = entry?;
@@ -90,7 +98,8 @@ fn mend_items(db: Database, wtxn: &mut RwTxn<'_>, of: ItemOf, record: &mut Recor
             continue;
         }
         let item = ItemRef::parse_components(key, bytes, of.dims, of.metric).ok();
-        match item.and_then(|item| stored_norm(&item, of.dims, of.metric).map(|norm| (item, norm))) {
+        match item.and_then(|item| stored_norm(&item, of.dims, of.metric).map(|norm| (item, norm)))
+        {
             None => delete.push(key),
             Some((item, norm)) => {
                 record.items += 1;

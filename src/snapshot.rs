@@ -14,11 +14,13 @@ use crate::tasks;
 
 /// An index in one snapshot of the database, searched by all threads of a rayon pool.
 ///
-/// LMDB lets no read transaction be used by two threads at once, so that each worker has one of its own, all of the same
-/// snapshot: they have the same [`txn_id`](Self::txn_id). Whatever is committed meanwhile, all answers are of that one.
+/// LMDB lets no read transaction be used by two threads at once, so that each worker has one of its
+/// own, all of the same snapshot: they have the same [`txn_id`](Self::txn_id). Whatever is
+/// committed meanwhile, all answers are of that one.
 ///
-/// The environment must be opened with `read_txn_without_tls`, which lets a transaction move from thread to thread, and
-/// with a reader slot (`max_readers`, 126 unless told otherwise) for each worker.
+/// The environment must be opened with `read_txn_without_tls`, which lets a transaction move from
+/// thread to thread, and with a reader slot (`max_readers`, 126 unless told otherwise) for each
+/// worker.
 ///
 /// ```
 /// # use spinney::{heed, Database, IndexOptions, Metric, Reader, Snapshot, Writer};
@@ -47,7 +49,8 @@ use crate::tasks;
 /// }
 /// ```
 ///
-/// A snapshot keeps LMDB from reusing the pages that it shows, for as long as it lives: drop it when it is no longer needed.
+/// A snapshot keeps LMDB from reusing the pages that it shows, for as long as it lives: drop it
+/// when it is no longer needed.
 pub struct Snapshot<'e> {
     /// One for each worker, at least one.
     txns: Vec<RoTxn<'e, WithoutTls>>,
@@ -59,21 +62,23 @@ pub struct Snapshot<'e> {
 }
 
 impl<'e> Snapshot<'e> {
-    /// Opens an index in the newest snapshot, for the threads of the current rayon pool: that in which this is called, or
-    /// the global one.
+    /// Opens an index in the newest snapshot, for the threads of the current rayon pool: that in
+    /// which this is called, or the global one.
     ///
     /// # Errors
-    /// As [`Reader::open`]; [`Error::ReadersFull`](crate::Error::ReadersFull) if there are fewer free reader slots than threads;
-    /// [`Error::MapResized`](crate::Error::MapResized).
+    /// As [`Reader::open`]; [`Error::ReadersFull`](crate::Error::ReadersFull) if there are fewer
+    /// free reader slots than threads; [`Error::MapResized`](crate::Error::MapResized).
     ///
     /// # Cost
-    /// A read transaction for each thread, less than a microsecond. They are of one snapshot unless a commit slips between;
-    /// then those before it are opened again, until all agree. Each round but the last is owed to another commit.
+    /// A read transaction for each thread, less than a microsecond. They are of one snapshot unless
+    /// a commit slips between; then those before it are opened again, until all agree. Each round
+    /// but the last is owed to another commit.
     pub fn open(env: &'e Env<WithoutTls>, db: Database, index: u16) -> Result<Self> {
         Self::with_workers(env, db, index, None)
     }
 
-    /// As [`Snapshot::open`], for the threads of this pool. The work is done by them, whoever asks for it.
+    /// As [`Snapshot::open`], for the threads of this pool. The work is done by them, whoever asks
+    /// for it.
     ///
     /// ```
     /// # use spinney::{heed, rayon, Database, IndexOptions, Metric, Reader, Snapshot, Writer};
@@ -97,11 +102,21 @@ impl<'e> Snapshot<'e> {
     ///
     /// # Errors
     /// As [`Snapshot::open`].
-    pub fn open_in(env: &'e Env<WithoutTls>, db: Database, index: u16, pool: &'e ThreadPool) -> Result<Self> {
+    pub fn open_in(
+        env: &'e Env<WithoutTls>,
+        db: Database,
+        index: u16,
+        pool: &'e ThreadPool,
+    ) -> Result<Self> {
         Self::with_workers(env, db, index, Some(pool))
     }
 
-    fn with_workers(env: &'e Env<WithoutTls>, db: Database, index: u16, pool: Option<&'e ThreadPool>) -> Result<Self> {
+    fn with_workers(
+        env: &'e Env<WithoutTls>,
+        db: Database,
+        index: u16,
+        pool: Option<&'e ThreadPool>,
+    ) -> Result<Self> {
         let workers = pool.map_or_else(rayon::current_num_threads, ThreadPool::current_num_threads);
         let (first, mut txns) = open_all(workers, || Ok(env.read_txn()?))?;
         let reader = Reader::open(&first, db, index)?;
@@ -142,8 +157,8 @@ impl<'e> Snapshot<'e> {
         self.len == 0
     }
 
-    /// LMDB's number of the last transaction that had been committed when this snapshot was opened: that of each of its
-    /// transactions (`RoTxn::id`), and of no other snapshot of the environment.
+    /// LMDB's number of the last transaction that had been committed when this snapshot was opened:
+    /// that of each of its transactions (`RoTxn::id`), and of no other snapshot of the environment.
     #[must_use]
     pub fn txn_id(&self) -> usize {
         self.txn_id
@@ -158,16 +173,18 @@ impl<'e> Snapshot<'e> {
     /// Asks for the `k` nearest neighbours of each of many queries: see [`BatchNns`].
     ///
     /// # Cost
-    /// That of as many single searches, shared among the threads. Each thread prepares anew at each call, as a new
-    /// [`Reader`] does, and then remembers: a few hundred queries at once are better than a few.
+    /// That of as many single searches, shared among the threads. Each thread prepares anew at each
+    /// call, as a new [`Reader`] does, and then remembers: a few hundred queries at once are better
+    /// than a few.
     pub fn nns<'a>(&'a mut self, k: usize) -> BatchNns<'a, 'e> {
         BatchNns::new(self, Request::new(k, DEFAULT_RECALL))
     }
 
-    /// Does `work` for each of `0..count`, shared among the threads, and returns the results in order.
+    /// Does `work` for each of `0..count`, shared among the threads, and returns the results in
+    /// order.
     ///
-    /// Each thread has a reader of its own, which remembers from one of its tasks to the next. Which thread does what, and
-    /// when, is open; tasks are begun in order.
+    /// Each thread has a reader of its own, which remembers from one of its tasks to the next.
+    /// Which thread does what, and when, is open; tasks are begun in order.
     ///
     /// ```
     /// # use spinney::{heed, Database, IndexOptions, Metric, Reader, Snapshot, Writer};
@@ -191,7 +208,8 @@ impl<'e> Snapshot<'e> {
     /// ```
     ///
     /// # Errors
-    /// That of the first task, by its number, that fails. Tasks that were begun by then end, and no others begin.
+    /// That of the first task, by its number, that fails. Tasks that were begun by then end, and no
+    /// others begin.
     pub fn each<R: Send>(
         &mut self,
         count: usize,

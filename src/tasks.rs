@@ -17,8 +17,9 @@ pub(crate) struct Tasks {
 }
 
 impl Tasks {
-    /// Does tasks until none is left or one has failed, whoever's it was. What has been handed out is done in any case, so
-    /// that of the tasks that fail the first one is always among what was done.
+    /// Does tasks until none is left or one has failed, whoever's it was. What has been handed out
+    /// is done in any case, so that of the tasks that fail the first one is always among what was
+    /// done.
     pub(crate) fn work_off<R>(&self, mut work: impl FnMut(usize) -> Result<R>) -> Done<R> {
         let mut done = Vec::new();
         while !self.stop.load(Ordering::Relaxed) {
@@ -36,8 +37,8 @@ impl Tasks {
     }
 }
 
-/// Lets each worker work off some of the tasks `0..count`, and returns the results in order, or the error of the first
-/// task that failed.
+/// Lets each worker work off some of the tasks `0..count`, and returns the results in order, or the
+/// error of the first task that failed.
 ///
 /// Which worker gets which tasks depends on the threads; the results do not.
 pub(crate) fn share<W: Send, R: Send>(
@@ -66,8 +67,12 @@ mod tests {
         for threads in [1, 2, 8] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             let run = |count: usize, fails: &(dyn Fn(usize) -> bool + Sync)| {
-                let work = |task| if fails(task) { Err(Error::option("task", "", task)) } else { Ok(task) };
-                pool.install(|| share(&mut vec![(); threads], count, |(), tasks| tasks.work_off(work)))
+                let work = |task| {
+                    if fails(task) { Err(Error::option("task", "", task)) } else { Ok(task) }
+                };
+                pool.install(|| {
+                    share(&mut vec![(); threads], count, |(), tasks| tasks.work_off(work))
+                })
             };
             for count in [0, 1, 2, 1000] {
                 assert_eq!(run(count, &|_| false).unwrap(), (0..count).collect::<Vec<_>>());

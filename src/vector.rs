@@ -7,8 +7,8 @@ use crate::format::item::{Components, ItemRef, words};
 use crate::kernel::{distance, level};
 use crate::metric::Metric;
 
-/// The greatest Euclidean length of a vector, 2^60. Squared distances between any two such vectors, and their sketches'
-/// factors, fit `f32` with room to spare.
+/// The greatest Euclidean length of a vector, 2^60. Squared distances between any two such vectors,
+/// and their sketches' factors, fit `f32` with room to spare.
 const MAX_NORM: f64 = (1u64 << 60) as f64;
 
 /// A vector that suits an index.
@@ -25,7 +25,9 @@ impl<'a> CheckedVector<'a> {
         if vector.len() != dims {
             return Err(Error::Dimensions { expected: dims, got: vector.len() });
         }
-        if let Some((position, value)) = vector.iter().copied().enumerate().find(|(_, value)| !value.is_finite()) {
+        if let Some((position, value)) =
+            vector.iter().copied().enumerate().find(|(_, value)| !value.is_finite())
+        {
             return Err(Error::NonFinite { position, value });
         }
         if metric == Metric::Hamming {
@@ -45,13 +47,17 @@ impl<'a> CheckedVector<'a> {
 
     /// The vector in the form in which items are stored.
     pub(crate) fn as_item(&self) -> ItemRef<'_> {
-        let components = if self.is_bits { Components::Bits(&self.bits) } else { Components::Floats(self.floats) };
+        let components = if self.is_bits {
+            Components::Bits(&self.bits)
+        } else {
+            Components::Floats(self.floats)
+        };
         ItemRef { squared_norm: self.squared_norm, components }
     }
 }
 
-/// Whether a stored item has the norm of its components, and one that this crate accepts: what is found otherwise cannot be
-/// compared.
+/// Whether a stored item has the norm of its components, and one that this crate accepts: what is
+/// found otherwise cannot be compared.
 pub(crate) fn is_as_added(item: &ItemRef<'_>, metric: Metric) -> bool {
     let norm = match item.components {
         Components::Floats(floats) => distance::dot(level(), floats, floats),
@@ -61,7 +67,8 @@ pub(crate) fn is_as_added(item: &ItemRef<'_>, metric: Metric) -> bool {
     norm == item.squared_norm && norm <= MAX_NORM * MAX_NORM && is_direction
 }
 
-/// Whether stored components are a vector that this crate would have accepted; tells their squared norm.
+/// Whether stored components are a vector that this crate would have accepted; tells their squared
+/// norm.
 pub(crate) fn stored_norm(item: &ItemRef<'_>, dims: usize, metric: Metric) -> Option<f64> {
     let vector = item.to_vector(dims);
     CheckedVector::new(&vector, dims, metric).ok().map(|checked| checked.squared_norm)
@@ -88,16 +95,31 @@ mod tests {
         let check = |vector: &[f32], metric| CheckedVector::new(vector, 3, metric).map(|_| ());
         for metric in Metric::ALL {
             assert!(check(&[1.0, 0.0, 1.0], metric).is_ok());
-            assert!(matches!(check(&[1.0, 0.0], metric), Err(Error::Dimensions { expected: 3, got: 2 })));
-            assert!(matches!(check(&[1.0, f32::NAN, 1.0], metric), Err(Error::NonFinite { position: 1, .. })));
-            assert!(matches!(check(&[1.0, 0.0, f32::INFINITY], metric), Err(Error::NonFinite { position: 2, .. })));
+            assert!(matches!(
+                check(&[1.0, 0.0], metric),
+                Err(Error::Dimensions { expected: 3, got: 2 })
+            ));
+            assert!(matches!(
+                check(&[1.0, f32::NAN, 1.0], metric),
+                Err(Error::NonFinite { position: 1, .. })
+            ));
+            assert!(matches!(
+                check(&[1.0, 0.0, f32::INFINITY], metric),
+                Err(Error::NonFinite { position: 2, .. })
+            ));
             assert_eq!(check(&[-0.0; 3], metric).is_ok(), metric != Metric::Cosine);
         }
         for metric in [Metric::Euclidean, Metric::Cosine, Metric::DotProduct, Metric::Manhattan] {
-            assert!(matches!(check(&[f32::MAX, 0.0, 0.0], metric), Err(Error::NormOverflow { .. })));
+            assert!(matches!(
+                check(&[f32::MAX, 0.0, 0.0], metric),
+                Err(Error::NormOverflow { .. })
+            ));
             assert!(check(&[1e18, 0.0, 0.0], metric).is_ok());
             assert!(check(&[1e-45, 0.0, 0.0], metric).is_ok());
         }
-        assert!(matches!(check(&[1.0, 0.5, 0.0], Metric::Hamming), Err(Error::NotABit { position: 1, .. })));
+        assert!(matches!(
+            check(&[1.0, 0.5, 0.0], Metric::Hamming),
+            Err(Error::NotABit { position: 1, .. })
+        ));
     }
 }

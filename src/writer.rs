@@ -19,9 +19,10 @@ const MOST_QUERIES: usize = 2_000;
 
 /// Changes an index: adds, overwrites and deletes items, and builds the forest over them.
 ///
-/// A writer is a small handle without state of its own: all it does happens in the write transaction it is given, and is
-/// committed or aborted with it. Whatever is committed is found by searches, built or not; [`Writer::build`] makes it
-/// fast. Begin and commit a write transaction on the same thread: LMDB's lock belongs to the thread.
+/// A writer is a small handle without state of its own: all it does happens in the write
+/// transaction it is given, and is committed or aborted with it. Whatever is committed is found by
+/// searches, built or not; [`Writer::build`] makes it fast. Begin and commit a write transaction on
+/// the same thread: LMDB's lock belongs to the thread.
 ///
 /// ```
 /// # use spinney::{heed, BuildOptions, Database, IndexOptions, Metric, Reader, Writer};
@@ -50,9 +51,15 @@ impl Writer {
     /// Opens an index, and creates it if it does not exist.
     ///
     /// # Errors
-    /// [`Error::DimensionsOutOfRange`]; [`Error::MetricMismatch`] or [`Error::DimensionsMismatch`] if the index exists
-    /// and is another; [`Error::FormatTooNew`]; [`Error::Corrupted`]; [`Error::OtherEnvironment`]. Nothing is written then.
-    pub fn open_or_create(wtxn: &mut RwTxn<'_>, db: Database, index: u16, options: &IndexOptions) -> Result<Self> {
+    /// [`Error::DimensionsOutOfRange`]; [`Error::MetricMismatch`] or [`Error::DimensionsMismatch`]
+    /// if the index exists and is another; [`Error::FormatTooNew`]; [`Error::Corrupted`];
+    /// [`Error::OtherEnvironment`]. Nothing is written then.
+    pub fn open_or_create(
+        wtxn: &mut RwTxn<'_>,
+        db: Database,
+        index: u16,
+        options: &IndexOptions,
+    ) -> Result<Self> {
         let dims = options.checked_dims()?;
         let of = ItemOf { index, dims: options.dims(), metric: options.metric() };
         match db.record_of(wtxn, of) {
@@ -70,7 +77,8 @@ impl Writer {
     /// Opens an index that exists, whatever its metric and dimensions.
     ///
     /// # Errors
-    /// [`Error::IndexNotFound`]; [`Error::FormatTooNew`]; [`Error::Corrupted`]; [`Error::OtherEnvironment`].
+    /// [`Error::IndexNotFound`]; [`Error::FormatTooNew`]; [`Error::Corrupted`];
+    /// [`Error::OtherEnvironment`].
     pub fn open(rtxn: &RoTxn<'_>, db: Database, index: u16) -> Result<Self> {
         let (record, metric) = db.record(rtxn, index)?;
         Ok(Self { db, of: ItemOf { index, dims: record.dims(), metric } })
@@ -100,8 +108,8 @@ impl Writer {
     /// `vector`: `dims` finite numbers; for Hamming each exactly 0.0 or 1.0. It is stored as it is.
     ///
     /// # Errors
-    /// [`Error::Dimensions`], [`Error::NonFinite`], [`Error::ZeroVector`], [`Error::NormOverflow`] or
-    /// [`Error::NotABit`] if the vector does not suit the index: nothing is changed then.
+    /// [`Error::Dimensions`], [`Error::NonFinite`], [`Error::ZeroVector`], [`Error::NormOverflow`]
+    /// or [`Error::NotABit`] if the vector does not suit the index: nothing is changed then.
     ///
     /// # Cost
     /// O(dims + log items).
@@ -117,26 +125,30 @@ impl Writer {
     /// All vectors are checked before the first is written.
     ///
     /// # Shape and units
-    /// `vectors`: `ids.len()` rows of `dims` numbers, one after the other, each as for [`Writer::add_item`].
+    /// `vectors`: `ids.len()` rows of `dims` numbers, one after the other, each as for
+    /// [`Writer::add_item`].
     ///
     /// # Errors
-    /// [`Error::VectorsShape`] if the lengths do not fit; [`Error::Row`] with what [`Writer::add_item`] says of it, for the
-    /// first vector that does not suit the index: nothing is changed then.
+    /// [`Error::VectorsShape`] if the lengths do not fit; [`Error::Row`] with what
+    /// [`Writer::add_item`] says of it, for the first vector that does not suit the index: nothing
+    /// is changed then.
     ///
     /// # Cost
     /// O(dims + log items) for each; fastest with ascending ids.
     pub fn add_items(&self, wtxn: &mut RwTxn<'_>, ids: &[u32], vectors: &[f32]) -> Result<()> {
         let expected = ids.len().saturating_mul(self.of.dims);
         if vectors.len() != expected {
-            return Err(Error::VectorsShape { ids: ids.len(), dims: self.of.dims, expected, got: vectors.len() });
+            return Err(Error::VectorsShape {
+                ids: ids.len(),
+                dims: self.of.dims,
+                expected,
+                got: vectors.len(),
+            });
         }
         let rows = vectors.chunks_exact(self.of.dims);
         for (row, (id, vector)) in ids.iter().zip(rows.clone()).enumerate() {
-            CheckedVector::new(vector, self.of.dims, self.of.metric).map_err(|error| Error::Row {
-                row,
-                id: *id,
-                source: Box::new(error),
-            })?;
+            CheckedVector::new(vector, self.of.dims, self.of.metric)
+                .map_err(|error| Error::Row { row, id: *id, source: Box::new(error) })?;
         }
         let mut record = self.record(wtxn)?;
         // What is overwritten must be readable, and that is found out before anything is written.
@@ -189,8 +201,9 @@ impl Writer {
     /// Whether there is an item of this id.
     ///
     /// # Errors
-    /// [`Error::IndexNotFound`], [`Error::DimensionsMismatch`] or [`Error::MetricMismatch`] if this transaction's snapshot
-    /// has no index of this number, or another than the writer was opened for.
+    /// [`Error::IndexNotFound`], [`Error::DimensionsMismatch`] or [`Error::MetricMismatch`] if this
+    /// transaction's snapshot has no index of this number, or another than the writer was opened
+    /// for.
     pub fn contains_item(&self, rtxn: &RoTxn<'_>, id: u32) -> Result<bool> {
         self.record(rtxn)?;
         Ok(self.db.get(rtxn, Key::item(self.of.index, id))?.is_some())
@@ -231,42 +244,48 @@ impl Writer {
 
     /// Brings the forest up to date with the items.
     ///
-    /// Everything is computed before anything is written. When a build fails or is cancelled, the index is as it was
-    /// before the call, pending items included, and the transaction can be committed; the next build completes the work.
-    /// (When LMDB itself fails, it refuses the commit: see [`Error`].)
+    /// Everything is computed before anything is written. When a build fails or is cancelled, the
+    /// index is as it was before the call, pending items included, and the transaction can be
+    /// committed; the next build completes the work. (When LMDB itself fails, it refuses the
+    /// commit: see [`Error`].)
     ///
     /// # Errors
     /// [`Error::Cancelled`]; [`Error::InvalidOption`]; [`Error::MapFull`]; [`Error::Corrupted`].
     ///
     /// # Cost
-    /// In proportion to the pending changes: a fraction of a millisecond for each, and the rewriting of the leaves they touch.
+    /// In proportion to the pending changes: a fraction of a millisecond for each, and the
+    /// rewriting of the leaves they touch.
     ///
-    /// The forest is built anew when more than an eighth of the items changed, or these hardly fill a leaf. So
-    /// it is when the options ask for another shape. That takes some tens of microseconds for each item of some hundred
-    /// dimensions. An index that grows is built anew at 1,001 items, and at 2,048 if these
-    /// would fill eight leaves. The effort of searches is measured then.
+    /// The forest is built anew when more than an eighth of the items changed, or these hardly fill
+    /// a leaf. So it is when the options ask for another shape. That takes some tens of
+    /// microseconds for each item of some hundred dimensions. An index that grows is built anew at
+    /// 1,001 items, and at 2,048 if these would fill eight leaves. The effort of searches is
+    /// measured then.
     ///
-    /// That effort is measured again, without building anew, when a third of the items has changed since. It takes some
-    /// microseconds for each change, and one build in many takes them all at once.
-    /// [`BuildStats::method`] says which it was.
+    /// That effort is measured again, without building anew, when a third of the items has changed
+    /// since. It takes some microseconds for each change, and one build in many takes them all at
+    /// once. [`BuildStats::method`] says which it was.
     pub fn build(&self, wtxn: &mut RwTxn<'_>, options: &BuildOptions<'_>) -> Result<BuildStats> {
         self.record(wtxn)?;
         build::build(self.db, wtxn, self.of, options)
     }
 
-    /// Measures on these queries (rows one after the other) what effort reaches which recall, and aims searches by that:
-    /// for queries that are distributed unlike the items, on which a bulk build measures by itself.
+    /// Measures on these queries (rows one after the other) what effort reaches which recall, and
+    /// aims searches by that: for queries that are distributed unlike the items, on which a bulk
+    /// build measures by itself.
     ///
-    /// A thousand queries are enough to tell recalls a percent apart; those beyond 2,000 are left out. Later
-    /// builds may raise the effort where items call for it, but not lower it; the next bulk build measures on items again. `false` if there is nothing to measure: the index has no forest, or is so small
-    /// or of such a metric that searches do not go by measurements (see [`Nns::recall`](crate::Nns::recall)).
+    /// A thousand queries are enough to tell recalls a percent apart; those beyond 2,000 are left
+    /// out. Later builds may raise the effort where items call for it, but not lower it; the next
+    /// bulk build measures on items again. `false` if there is nothing to measure: the index has no
+    /// forest, or is so small or of such a metric that searches do not go by measurements (see
+    /// [`Nns::recall`](crate::Nns::recall)).
     ///
     /// # Cost
     /// Compares every query with every item, by all threads of the current rayon pool.
     ///
     /// # Errors
-    /// [`Error::QueriesShape`] and what else [`Nns::by_vectors`](crate::Nns::by_vectors) says of vectors that do not suit the
-    /// index; [`Error::Corrupted`]. The index is unchanged then.
+    /// [`Error::QueriesShape`] and what else [`Nns::by_vectors`](crate::Nns::by_vectors) says of
+    /// vectors that do not suit the index; [`Error::Corrupted`]. The index is unchanged then.
     pub fn calibrate(&self, wtxn: &mut RwTxn<'_>, queries: &[f32]) -> Result<bool> {
         let mut record = self.record(wtxn)?;
         let mut checked = check_rows(queries, self.of)?;
@@ -276,22 +295,26 @@ impl Writer {
         }
         let (lent, measured) = (&*wtxn, &record);
         let items: Vec<ItemRef<'_>> = checked.iter().map(CheckedVector::as_item).collect();
-        record.calibration = build::calibrate::measure_on(self.db, lent, self.of, measured, &items)?;
+        record.calibration =
+            build::calibrate::measure_on(self.db, lent, self.of, measured, &items)?;
         self.db.put(wtxn, Key::record(self.of.index), &record.to_bytes())?;
         Ok(true)
     }
 
     /// Rebuilds a damaged index from the items that can still be read.
     ///
-    /// Nothing is done if [`Reader::verify`](crate::Reader::verify) finds nothing wrong. Else items whose bytes are not a
-    /// vector of this index are deleted and named in the answer; those that were pending are counted as they are now; and
-    /// the forest is built anew in the shape it had, as far as the record tells it. `options` says what the index is,
-    /// because its record may be among what is damaged; it is created if it has no record.
+    /// Nothing is done if [`Reader::verify`](crate::Reader::verify) finds nothing wrong. Else items
+    /// whose bytes are not a vector of this index are deleted and named in the answer; those that
+    /// were pending are counted as they are now; and the forest is built anew in the shape it had,
+    /// as far as the record tells it. `options` says what the index is, because its record may be
+    /// among what is damaged; it is created if it has no record.
     ///
     /// # Errors
-    /// [`Error::MetricMismatch`] or [`Error::DimensionsMismatch`] if the record can be read and says otherwise;
-    /// [`Error::Corrupted`] if it cannot and no item is a vector of what `options` name; else as [`Writer::build`]. After [`Error::Cancelled`] the damage is gone and with it the forest: all items that could be read
-    /// are found, as pending ones, and a build completes the work. Abort the transaction to keep the index as it was.
+    /// [`Error::MetricMismatch`] or [`Error::DimensionsMismatch`] if the record can be read and
+    /// says otherwise; [`Error::Corrupted`] if it cannot and no item is a vector of what `options`
+    /// name; else as [`Writer::build`]. After [`Error::Cancelled`] the damage is gone and with it
+    /// the forest: all items that could be read are found, as pending ones, and a build completes
+    /// the work. Abort the transaction to keep the index as it was.
     ///
     /// # Cost
     /// That of a verification and a bulk build.
@@ -352,10 +375,11 @@ impl Writer {
         Ok(Old { exists: item.is_some(), had_mark: mark.is_some(), indexed })
     }
 
-    /// Leaves the pending mark that adding (`is_live`) or deleting an item needs; tells whether the item exists so far.
+    /// Leaves the pending mark that adding (`is_live`) or deleting an item needs; tells whether the
+    /// item exists so far.
     ///
-    /// The mark keeps the vector that the forest was built with, because the build finds the item's leaves by it. An item
-    /// that the forest never held leaves no mark when it is deleted.
+    /// The mark keeps the vector that the forest was built with, because the build finds the item's
+    /// leaves by it. An item that the forest never held leaves no mark when it is deleted.
     fn mark(
         &self,
         wtxn: &mut RwTxn<'_>,

@@ -15,7 +15,9 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use spinney::roaring::RoaringBitmap;
-use spinney::{BuildOptions, Hit, IndexOptions, Metric, Nns, Plan, Reader, Result, Searched, Writer};
+use spinney::{
+    BuildOptions, Hit, IndexOptions, Metric, Nns, Plan, Reader, Result, Searched, Writer,
+};
 use support::Opened;
 
 const DIMS: usize = 32;
@@ -37,8 +39,8 @@ fn count() {
 }
 
 #[allow(unsafe_code)]
-// SAFETY: every call is passed on unchanged to the system's allocator, which keeps the promises of the trait; counting
-// touches a number of the thread that needs no memory.
+// SAFETY: every call is passed on unchanged to the system's allocator, which keeps the promises of
+// the trait; counting touches a number of the thread that needs no memory.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
@@ -68,12 +70,18 @@ fn allocations_of<T>(work: impl FnOnce() -> T) -> (T, usize) {
 }
 
 /// Asks everything three times, and counts at the last.
-fn check(what: &str, reader: &Reader<'_>, queries: &[Vec<f32>], ask: impl Fn(Nns<'_>, &[f32]) -> Result<Vec<Hit>>) {
+fn check(
+    what: &str,
+    reader: &Reader<'_>,
+    queries: &[Vec<f32>],
+    ask: impl Fn(Nns<'_>, &[f32]) -> Result<Vec<Hit>>,
+) {
     let mut counted = 0;
     for turn in 0..3 {
         for query in queries {
             let mut searched = Searched::default();
-            let (hits, allocations) = allocations_of(|| ask(reader.nns(10).report(&mut searched), query));
+            let (hits, allocations) =
+                allocations_of(|| ask(reader.nns(10).report(&mut searched), query));
             assert_eq!(hits.unwrap().len(), 10);
             // A walk over all items needs a cursor of LMDB.
             if turn == 2 && searched.plan != Plan::ForestThenExact {
@@ -82,7 +90,11 @@ fn check(what: &str, reader: &Reader<'_>, queries: &[Vec<f32>], ask: impl Fn(Nns
             }
         }
     }
-    assert!(counted > queries.len() / 2, "{}, {what}: {counted} searches by one plan", reader.metric());
+    assert!(
+        counted > queries.len() / 2,
+        "{}, {what}: {counted} searches by one plan",
+        reader.metric()
+    );
 }
 
 #[test]
@@ -97,7 +109,9 @@ fn a_warmed_reader_allocates_its_answer_alone() {
         let options = IndexOptions::new(DIMS, metric);
         let writer = Writer::open_or_create(&mut wtxn, opened.db, index, &options).unwrap();
         let ids: Vec<u32> = (0..ITEMS).collect();
-        writer.add_items(&mut wtxn, &ids, &support::vectors(metric, DIMS, ITEMS as usize, rng)).unwrap();
+        writer
+            .add_items(&mut wtxn, &ids, &support::vectors(metric, DIMS, ITEMS as usize, rng))
+            .unwrap();
         writer.build(&mut wtxn, &BuildOptions::default()).unwrap();
         wtxn.commit().unwrap();
 

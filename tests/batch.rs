@@ -31,9 +31,12 @@ const VERSIONS: usize = 20;
 /// An index that is built, and then changed: items are added, overwritten and deleted.
 fn fill(opened: &Opened, metric: Metric, rng: &mut Rng) -> Writer {
     let mut wtxn = opened.env.write_txn().unwrap();
-    let writer = Writer::open_or_create(&mut wtxn, opened.db, 0, &IndexOptions::new(DIMS, metric)).unwrap();
+    let writer =
+        Writer::open_or_create(&mut wtxn, opened.db, 0, &IndexOptions::new(DIMS, metric)).unwrap();
     let ids: Vec<u32> = (0..ITEMS).collect();
-    writer.add_items(&mut wtxn, &ids, &support::vectors(metric, DIMS, ITEMS as usize, rng)).unwrap();
+    writer
+        .add_items(&mut wtxn, &ids, &support::vectors(metric, DIMS, ITEMS as usize, rng))
+        .unwrap();
     writer.build(&mut wtxn, &BuildOptions::default()).unwrap();
     for id in (0..30).map(|i| i * 70) {
         writer.add_item(&mut wtxn, id, &support::vector(metric, DIMS, rng)).unwrap();
@@ -44,7 +47,8 @@ fn fill(opened: &Opened, metric: Metric, rng: &mut Rng) -> Writer {
     writer
 }
 
-/// Fails unless many queries at once, by a reader and by a snapshot, are answered as one by one, with the same options.
+/// Fails unless many queries at once, by a reader and by a snapshot, are answered as one by one,
+/// with the same options.
 macro_rules! assert_same {
     ($reader:expr, $snapshot:expr, $k:expr, $queries:expr, $ids:expr $(, $option:ident($($value:expr),*))*) => {{
         let (reader, queries, ids): (&Reader<'_>, &[f32], &[u32]) = ($reader, $queries, $ids);
@@ -81,14 +85,25 @@ fn batches_answer_as_single_queries_do() {
             let snapshot = &mut Snapshot::open_in(&opened.env, opened.db, 0, &pool).unwrap();
             assert_eq!((snapshot.workers(), snapshot.txn_id()), (threads, rtxn.id()));
             assert_eq!((snapshot.len(), snapshot.dims()), (reader.len(), reader.dims()));
-            assert_eq!((snapshot.metric(), snapshot.index(), snapshot.is_empty()), (metric, 0, false));
+            assert_eq!(
+                (snapshot.metric(), snapshot.index(), snapshot.is_empty()),
+                (metric, 0, false)
+            );
             assert_same!(reader, snapshot, 10, queries, ids);
             assert_same!(reader, snapshot, 0, queries, ids);
             assert_same!(reader, snapshot, 1, queries, ids, recall(0.5));
             assert_same!(reader, snapshot, 5, queries, ids, search_k(1), oversampling(1.0));
             assert_same!(reader, snapshot, 10, queries, ids, filter(third));
             assert_same!(reader, snapshot, 10, queries, ids, filter(few), recall(0.99));
-            assert_same!(reader, snapshot, 10, queries, ids, filter_fn(|id| id % 5 > 0), filter(third));
+            assert_same!(
+                reader,
+                snapshot,
+                10,
+                queries,
+                ids,
+                filter_fn(|id| id % 5 > 0),
+                filter(third)
+            );
             assert_same!(reader, snapshot, 10, queries, ids, exact());
             assert_same!(reader, snapshot, 9_999, &queries[..3 * DIMS], &ids[..3], within(far));
         }
@@ -104,7 +119,9 @@ fn nothing_is_asked_and_nothing_is_answered() {
     assert_eq!(snapshot.workers(), rayon::current_num_threads());
     assert!(snapshot.nns(10).by_vectors(&[]).unwrap().is_empty());
     assert!(snapshot.nns(10).by_items(&[]).unwrap().is_empty());
-    assert!(snapshot.each(0, |_, _| -> spinney::Result<()> { panic!("no task") }).unwrap().is_empty());
+    assert!(
+        snapshot.each(0, |_, _| -> spinney::Result<()> { panic!("no task") }).unwrap().is_empty()
+    );
     // What stands in a report is overwritten.
     let mut report = snapshot_report(&mut snapshot, &[1.0; DIMS]);
     assert_ne!(report, Searched::default());
@@ -137,7 +154,15 @@ fn a_report_tells_of_all_queries() {
     let rtxn = opened.env.read_txn().unwrap();
     let reader = Reader::open(&rtxn, opened.db, 0).unwrap();
     let counts = |did: &Searched| {
-        [did.branches, did.branch_sketches, did.leaves, did.sketches, did.reranked, did.scanned_exactly, did.bytes]
+        [
+            did.branches,
+            did.branch_sketches,
+            did.leaves,
+            did.sketches,
+            did.reranked,
+            did.scanned_exactly,
+            did.bytes,
+        ]
     };
     let mut sums = [0; 7];
     for row in queries.chunks_exact(DIMS) {
@@ -163,7 +188,10 @@ fn what_does_not_fit_is_refused_before_anything_is_searched() {
     let dir = tempfile::tempdir().unwrap();
     let opened = Opened::new(dir.path(), MAP_BYTES);
     fill(&opened, Metric::Cosine, &mut rng(3));
-    assert!(matches!(Snapshot::open(&opened.env, opened.db, 7), Err(Error::IndexNotFound { index: 7 })));
+    assert!(matches!(
+        Snapshot::open(&opened.env, opened.db, 7),
+        Err(Error::IndexNotFound { index: 7 })
+    ));
     let rtxn = opened.env.read_txn().unwrap();
     let reader = Reader::open(&rtxn, opened.db, 0).unwrap();
     let mut snapshot = Snapshot::open(&opened.env, opened.db, 0).unwrap();
@@ -178,7 +206,8 @@ fn what_does_not_fit_is_refused_before_anything_is_searched() {
         errors
     };
     for got in [1, DIMS - 1, DIMS + 1, 3 * DIMS - 1] {
-        let is_right = |error| matches!(error, Error::QueriesShape { dims: DIMS, got: found } if found == got);
+        let is_right =
+            |error| matches!(error, Error::QueriesShape { dims: DIMS, got: found } if found == got);
         assert!(ask(&vec![1.0; got]).into_iter().all(is_right));
     }
     let mut queries = vec![1.0; 4 * DIMS];
@@ -186,7 +215,8 @@ fn what_does_not_fit_is_refused_before_anything_is_searched() {
     assert!(ask(&queries).iter().all(|error| matches!(error, Error::ZeroVector)));
     let wrong = 2 * DIMS + 5;
     queries[wrong] = f32::INFINITY;
-    let is_right = |error: &Error| matches!(error, Error::NonFinite { position, .. } if *position == wrong);
+    let is_right =
+        |error: &Error| matches!(error, Error::NonFinite { position, .. } if *position == wrong);
     assert!(ask(&queries).iter().all(is_right));
 
     // Options are looked at even if there is nothing to search for.
@@ -202,7 +232,9 @@ fn what_does_not_fit_is_refused_before_anything_is_searched() {
             snapshot.nns(3).recall(recall).exact().by_vectors(&[]).map(|_| ()),
             snapshot.nns(3).exact().recall(recall).by_items(&[]).map(|_| ()),
         ];
-        let is_right = |error| matches!(error, Err(Error::Incompatible { option: "recall", with: "exact", .. }));
+        let is_right = |error| {
+            matches!(error, Err(Error::Incompatible { option: "recall", with: "exact", .. }))
+        };
         assert!(refused.into_iter().all(is_right), "{recall}");
     }
 }
@@ -231,7 +263,8 @@ fn the_first_task_that_fails_says_why() {
     }
 }
 
-/// While a writer commits without a pause, all workers of a snapshot see one version, and see it for as long as it lives.
+/// While a writer commits without a pause, all workers of a snapshot see one version, and see it
+/// for as long as it lives.
 #[test]
 fn all_workers_see_one_snapshot() {
     let seed = support::seed("all_workers_see_one_snapshot", 411);
@@ -264,18 +297,36 @@ fn all_workers_see_one_snapshot() {
             let queries = support::vectors(Metric::Euclidean, world::DIMS, 20, rng);
             let answers = snapshot.nns(10).by_vectors(&queries).unwrap();
             let seeds: Vec<u64> = (0..8).map(|_| rng.random()).collect();
-            let seen = snapshot.each(8, |reader, i| Ok(world::check(reader, &mut support::rng(seeds[i])))).unwrap();
+            let seen = snapshot
+                .each(8, |reader, i| Ok(world::check(reader, &mut support::rng(seeds[i]))))
+                .unwrap();
             let version = seen[0];
-            assert!(seen.iter().all(|other| *other == version), "versions {seen:?} in one snapshot");
+            assert!(
+                seen.iter().all(|other| *other == version),
+                "versions {seen:?} in one snapshot"
+            );
             assert!(version >= before, "version {version} was opened after the commit of {before}");
-            assert!(versions.last().is_none_or(|(last, id)| *last <= version && *id <= snapshot.txn_id()));
-            assert_eq!(snapshot.nns(10).by_vectors(&queries).unwrap(), answers, "the same questions, later");
+            assert!(
+                versions
+                    .last()
+                    .is_none_or(|(last, id)| *last <= version && *id <= snapshot.txn_id())
+            );
+            assert_eq!(
+                snapshot.nns(10).by_vectors(&queries).unwrap(),
+                answers,
+                "the same questions, later"
+            );
             different += usize::from(versions.last().is_none_or(|(last, _)| *last < version));
             versions.push((version, snapshot.txn_id()));
         }
         drop(over);
     });
-    println!("{} snapshots, of versions {:?} to {:?}", versions.len(), versions.first(), versions.last());
+    println!(
+        "{} snapshots, of versions {:?} to {:?}",
+        versions.len(),
+        versions.first(),
+        versions.last()
+    );
     assert!(versions.len() >= VERSIONS, "all ended before their time");
 }
 

@@ -1,7 +1,13 @@
-//! A build that is cancelled, panics or runs out of map at any point leaves everything as it was, and the next one makes
-//! up for it.
+//! A build that is cancelled, panics or runs out of map at any point leaves everything as it was,
+//! and the next one makes up for it.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_truncation)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation
+)]
 
 mod support;
 
@@ -16,7 +22,8 @@ use rand::RngExt;
 use rayon::ThreadPool;
 use spinney::heed::RwTxn;
 use spinney::{
-    BuildMethod, BuildOptions, BuildPhase, Error, IndexOptions, Metric, Progress, ProgressCallback, Reader, Writer,
+    BuildMethod, BuildOptions, BuildPhase, Error, IndexOptions, Metric, Progress, ProgressCallback,
+    Reader, Writer,
 };
 use support::{Opened, Rng, pool, rng, vector, vectors};
 
@@ -30,7 +37,8 @@ struct Fixture {
     writer: Writer,
     metric: Metric,
     seed: u64,
-    /// Small leaves and changes that call for every phase of an incremental build; else every build is in bulk.
+    /// Small leaves and changes that call for every phase of an incremental build; else every build
+    /// is in bulk.
     is_incremental: bool,
     _dir: tempfile::TempDir,
 }
@@ -41,7 +49,9 @@ impl Fixture {
         let dir = tempfile::tempdir().unwrap();
         let opened = Opened::new(dir.path(), MAP_BYTES);
         let mut wtxn = opened.env.write_txn().unwrap();
-        let writer = Writer::open_or_create(&mut wtxn, opened.db, 0, &IndexOptions::new(DIMS, metric)).unwrap();
+        let writer =
+            Writer::open_or_create(&mut wtxn, opened.db, 0, &IndexOptions::new(DIMS, metric))
+                .unwrap();
         let ids: Vec<u32> = (0..ITEMS as u32).collect();
         writer.add_items(&mut wtxn, &ids, &vectors(metric, DIMS, ITEMS, &mut rng(seed))).unwrap();
         wtxn.commit().unwrap();
@@ -57,7 +67,11 @@ impl Fixture {
 
     fn options(&self) -> BuildOptions<'static> {
         let options = options();
-        if self.is_incremental { options.leaf_size(32).sketch_bits(2) } else { options.rebuild(true) }
+        if self.is_incremental {
+            options.leaf_size(32).sketch_bits(2)
+        } else {
+            options.rebuild(true)
+        }
     }
 
     fn wtxn(&self) -> RwTxn<'_> {
@@ -74,14 +88,19 @@ impl Fixture {
         }
         if self.is_incremental {
             // A region goes, so that leaves dissolve, and another is filled, so that leaves split.
-            let (gone, filled) = (vector(self.metric, DIMS, &mut rng), vector(self.metric, DIMS, &mut rng));
+            let (gone, filled) =
+                (vector(self.metric, DIMS, &mut rng), vector(self.metric, DIMS, &mut rng));
             let reader = Reader::open(wtxn, self.opened.db, 0).unwrap();
             let near = reader.nns(50).exact().by_vector(&gone).unwrap();
             near.iter().for_each(|hit| assert!(self.writer.del_item(wtxn, hit.id).unwrap()));
             for id in near.iter().map(|hit| hit.id) {
                 let mut vector = filled.clone();
                 let at = rng.random_range(0..DIMS);
-                vector[at] = if self.metric == Metric::Hamming { 1.0 - vector[at] } else { vector[at] + 0.1 };
+                vector[at] = if self.metric == Metric::Hamming {
+                    1.0 - vector[at]
+                } else {
+                    vector[at] + 0.1
+                };
                 self.writer.add_item(wtxn, id, &vector).unwrap();
             }
         }
@@ -108,7 +127,8 @@ enum How {
 /// What the interrupting callback panics with.
 struct Interruption;
 
-/// Builds with a callback that interrupts at this call (0 is the first). `false` if the build ended before.
+/// Builds with a callback that interrupts at this call (0 is the first). `false` if the build ended
+/// before.
 ///
 /// Writes down the thread in which the callback was interrupted.
 fn interrupted(
@@ -152,10 +172,16 @@ fn interrupted(
     true
 }
 
-/// Interrupts a build at every call of its callback, until it completes. Returns how many calls there were.
+/// Interrupts a build at every call of its callback, until it completes. Returns how many calls
+/// there were.
 ///
 /// Incremental builds are committed after each, because their changes must stay few.
-fn at_every_call(fixture: &Fixture, how: How, pool: Option<&ThreadPool>, threads: &Mutex<Vec<ThreadId>>) -> usize {
+fn at_every_call(
+    fixture: &Fixture,
+    how: How,
+    pool: Option<&ThreadPool>,
+    threads: &Mutex<Vec<ThreadId>>,
+) -> usize {
     let raw = fixture.opened.raw;
     let (mut split, mut merged, mut rehomed) = (0, 0, 0);
     for at in 0..10_000 {
@@ -164,7 +190,8 @@ fn at_every_call(fixture: &Fixture, how: How, pool: Option<&ThreadPool>, threads
         let mut wtxn = fixture.wtxn();
         fixture.change(&mut wtxn, at);
         let stats = fixture.writer.build(&mut wtxn, &fixture.options()).unwrap();
-        let method = if fixture.is_incremental { BuildMethod::Incremental } else { BuildMethod::Bulk };
+        let method =
+            if fixture.is_incremental { BuildMethod::Incremental } else { BuildMethod::Bulk };
         assert_eq!(stats.method, method, "{what}");
         split += stats.leaves_split;
         merged += stats.leaves_merged;
@@ -215,7 +242,10 @@ fn interruptions_change_nothing(how: How, metric: Metric, pools: &[Option<Thread
         assert!(first > 20 && later > 0);
         let here = std::thread::current().id();
         let threads = threads.into_inner().unwrap();
-        assert!(threads.iter().any(|thread| *thread != here), "the callback was called by workers too");
+        assert!(
+            threads.iter().any(|thread| *thread != here),
+            "the callback was called by workers too"
+        );
     }
 }
 
@@ -266,7 +296,8 @@ fn a_panic_in_an_incremental_build_changes_nothing_under_dot_product() {
     interruptions_of_incremental_builds(How::Panic, Metric::DotProduct, None);
 }
 
-/// A build that was cancelled and tried again in the same transaction, time after time, ends as if it never had been.
+/// A build that was cancelled and tried again in the same transaction, time after time, ends as if
+/// it never had been.
 #[test]
 fn a_transaction_goes_on_after_many_cancelled_builds() {
     let seed = support::seed("a_transaction_goes_on_after_many_cancelled_builds", 61);
@@ -295,7 +326,10 @@ fn a_transaction_goes_on_after_many_cancelled_builds() {
 fn reports(fixture: &Fixture, wtxn: &mut RwTxn<'_>, options: BuildOptions<'_>) -> Vec<Progress> {
     let (is_busy, reports) = (AtomicBool::new(false), Mutex::new(Vec::new()));
     let callback = |progress: &Progress| {
-        assert!(!is_busy.swap(true, Ordering::SeqCst), "the callback is called by two threads at once");
+        assert!(
+            !is_busy.swap(true, Ordering::SeqCst),
+            "the callback is called by two threads at once"
+        );
         for _ in 0..20 {
             std::thread::yield_now();
         }
@@ -319,10 +353,17 @@ fn all_reports() -> Vec<(String, usize, Vec<Progress>)> {
             let mut wtxn = fixture.wtxn();
             let options = options().trees(trees).leaf_size(32).thread_pool(pool);
             let mut note = |state: &str, reports| {
-                all.push((format!("{metric}, {} threads, {state}", pool.current_num_threads()), trees, reports));
+                all.push((
+                    format!("{metric}, {} threads, {state}", pool.current_num_threads()),
+                    trees,
+                    reports,
+                ));
             };
             note("first build", reports(&fixture, &mut wtxn, options));
-            assert!(reports(&fixture, &mut wtxn, options).is_empty(), "nothing to build, nothing to report");
+            assert!(
+                reports(&fixture, &mut wtxn, options).is_empty(),
+                "nothing to build, nothing to report"
+            );
             fixture.change(&mut wtxn, 0);
             note("later build", reports(&fixture, &mut wtxn, options));
             for id in 40..ITEMS as u32 + 100 {
@@ -334,11 +375,12 @@ fn all_reports() -> Vec<(String, usize, Vec<Progress>)> {
     all
 }
 
-/// The callback is never called by two threads at once; `done` never exceeds `total`; phases come in their order, from
-/// clustering on once for each tree.
+/// The callback is never called by two threads at once; `done` never exceeds `total`; phases come
+/// in their order, from clustering on once for each tree.
 #[test]
 fn progress_comes_in_order_and_one_at_a_time() {
-    let bulk = [BuildPhase::Clustering, BuildPhase::Routing, BuildPhase::Splitting, BuildPhase::Encoding];
+    let bulk =
+        [BuildPhase::Clustering, BuildPhase::Routing, BuildPhase::Splitting, BuildPhase::Encoding];
     let incremental = [
         BuildPhase::Locating,
         BuildPhase::Changing,
@@ -348,7 +390,10 @@ fn progress_comes_in_order_and_one_at_a_time() {
         BuildPhase::Encoding,
     ];
     for (what, trees, reports) in all_reports() {
-        assert!(reports.iter().all(|progress| progress.done <= progress.total), "{what}: {reports:?}");
+        assert!(
+            reports.iter().all(|progress| progress.done <= progress.total),
+            "{what}: {reports:?}"
+        );
         let mut phases: Vec<BuildPhase> = reports.iter().map(|progress| progress.phase).collect();
         phases.dedup();
         if phases[0] == BuildPhase::Sampling {
@@ -365,7 +410,8 @@ fn progress_comes_in_order_and_one_at_a_time() {
     }
 }
 
-/// Within a phase the part that is done never shrinks, and the last report of a phase has `done == total`.
+/// Within a phase the part that is done never shrinks, and the last report of a phase has `done ==
+/// total`.
 #[test]
 fn progress_never_goes_back_and_ends_complete() {
     for (what, _, reports) in all_reports() {
@@ -388,7 +434,8 @@ fn progress_never_goes_back_and_ends_complete() {
 /// A build that finds no items left reports its phases to their end too.
 #[test]
 fn progress_ends_complete_without_items() {
-    let fixture = Fixture::new(Metric::Euclidean, support::seed("progress_ends_complete_without_items", 81));
+    let fixture =
+        Fixture::new(Metric::Euclidean, support::seed("progress_ends_complete_without_items", 81));
     fixture.commit_build(&options());
     let mut wtxn = fixture.wtxn();
     for id in 0..ITEMS as u32 {
@@ -399,15 +446,22 @@ fn progress_ends_complete_without_items() {
     assert_eq!(last.done, last.total, "{reports:?}");
 }
 
-/// What a transaction of the map tests does: adds and deletes, then a build. Tells in what step the map was full.
-fn adds_and_builds(writer: &Writer, wtxn: &mut RwTxn<'_>, rng: &mut Rng) -> Result<(), &'static str> {
+/// What a transaction of the map tests does: adds and deletes, then a build. Tells in what step the
+/// map was full.
+fn adds_and_builds(
+    writer: &Writer,
+    wtxn: &mut RwTxn<'_>,
+    rng: &mut Rng,
+) -> Result<(), &'static str> {
     let full = |step: &'static str, error: Error| {
         assert!(matches!(error, Error::MapFull), "{step}: {error}");
         step
     };
     for id in 0..300 {
         let vector = vector(writer.metric(), DIMS, rng);
-        writer.add_item(wtxn, ITEMS as u32 / 2 + 3 * id, &vector).map_err(|error| full("add", error))?;
+        writer
+            .add_item(wtxn, ITEMS as u32 / 2 + 3 * id, &vector)
+            .map_err(|error| full("add", error))?;
         writer.del_item(wtxn, 5 * id).map_err(|error| full("delete", error))?;
     }
     writer.build(wtxn, &options().trees(3)).map_err(|error| full("build", error))?;
@@ -430,7 +484,8 @@ fn a_full_map_loses_nothing() {
         let mut wtxn = opened.env.write_txn().unwrap();
         let writer = Writer::open(&wtxn, opened.db, 0).unwrap();
         let failed = adds_and_builds(&writer, &mut wtxn, &mut rng(seed)).err();
-        // LMDB refuses to commit after a failure; a commit may itself need pages that are not there.
+        // LMDB refuses to commit after a failure; a commit may itself need pages that are not
+        // there.
         let is_committed = if failed.is_some() && (map_bytes / page).is_multiple_of(2) {
             wtxn.abort();
             false
@@ -451,7 +506,9 @@ fn a_full_map_loses_nothing() {
         dir
     };
     let dir = fresh();
-    let complete = work(dir.path(), MAP_BYTES).map_err(|(step, _)| step).expect("the large map is large enough");
+    let complete = work(dir.path(), MAP_BYTES)
+        .map_err(|(step, _)| step)
+        .expect("the large map is large enough");
     let (expected, end) = (complete.content(), used(&complete));
     complete.close();
 
@@ -480,14 +537,19 @@ fn a_full_map_loses_nothing() {
         };
         opened.content().assert_same(&old, &format!("{what}, larger map"));
         opened.close();
-        let retried = work(dir.path(), MAP_BYTES).map_err(|(step, _)| step).expect("the large map is large enough");
+        let retried = work(dir.path(), MAP_BYTES)
+            .map_err(|(step, _)| step)
+            .expect("the large map is large enough");
         retried.content().assert_same(&expected, &format!("{what}, tried again"));
         retried.close();
     }
     let count = |step| failures.iter().filter(|failed| **failed == step).count();
     let counts = ["add", "delete", "build", "commit"].map(|step| (step, count(step)));
     println!("full in {counts:?}, {successes} successes");
-    assert!(count("add") > 0 && count("build") > 0 && successes > 0, "{counts:?}, {successes} successes");
+    assert!(
+        count("add") > 0 && count("build") > 0 && successes > 0,
+        "{counts:?}, {successes} successes"
+    );
 }
 
 #[allow(unsafe_code)]

@@ -1,5 +1,5 @@
-//! Laws of damage: whatever bytes are stored, reading, searching, changing and building give an error or an answer. No
-//! panic, no endless loop.
+//! Laws of damage: whatever bytes are stored, reading, searching, changing and building give an
+//! error or an answer. No panic, no endless loop.
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -45,7 +45,12 @@ impl Trials {
             kinds[usize::from(key[2])].push((key, value));
         }
         // All but free node ids, which a bulk build leaves none of.
-        assert!(kinds.iter().enumerate().all(|(kind, entries)| STORED.contains(&kind) != entries.is_empty()));
+        assert!(
+            kinds
+                .iter()
+                .enumerate()
+                .all(|(kind, entries)| STORED.contains(&kind) != entries.is_empty())
+        );
         let reader = Reader::open(&rtxn, store.db, 0).unwrap();
         assert_sound(&reader, "before the damage");
         let answers = answers(&reader).into_iter().map(Result::unwrap).collect();
@@ -54,11 +59,18 @@ impl Trials {
         Self { store, raw, metric, kinds, answers, failures: Vec::new() }
     }
 
-    /// Damages the store, does all there is to do with it, and returns the errors met. A panic is kept for the end.
-    fn suffer(&mut self, what: &str, with_build: bool, damage: impl FnOnce(&Raw, &mut RwTxn<'_>)) -> Vec<Error> {
+    /// Damages the store, does all there is to do with it, and returns the errors met. A panic is
+    /// kept for the end.
+    fn suffer(
+        &mut self,
+        what: &str,
+        with_build: bool,
+        damage: impl FnOnce(&Raw, &mut RwTxn<'_>),
+    ) -> Vec<Error> {
         let mut wtxn = self.store.env.write_txn().unwrap();
         damage(&self.raw, &mut wtxn);
-        let errors = catch_unwind(AssertUnwindSafe(|| exercise(&self.store, &mut wtxn, with_build)));
+        let errors =
+            catch_unwind(AssertUnwindSafe(|| exercise(&self.store, &mut wtxn, with_build)));
         drop(wtxn);
         errors.unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<String>().cloned();
@@ -73,8 +85,15 @@ impl Trials {
         self.suffer(what, true, |raw, wtxn| raw.put(wtxn, key, value))
     }
 
-    /// The same for a value that is as it is. If a verification finds nothing, nothing is answered otherwise than before.
-    fn damage(&mut self, what: &str, with_build: bool, (key, before): &([u8; 8], Vec<u8>), value: &[u8]) -> Vec<Error> {
+    /// The same for a value that is as it is. If a verification finds nothing, nothing is answered
+    /// otherwise than before.
+    fn damage(
+        &mut self,
+        what: &str,
+        with_build: bool,
+        (key, before): &([u8; 8], Vec<u8>),
+        value: &[u8],
+    ) -> Vec<Error> {
         let mut wtxn = self.store.env.write_txn().unwrap();
         self.raw.0.put(&mut wtxn, key, value).unwrap();
         let changed = catch_unwind(AssertUnwindSafe(|| {
@@ -95,7 +114,12 @@ impl Trials {
     }
 
     fn finish(self) {
-        assert!(self.failures.is_empty(), "{} failures:\n{}", self.failures.len(), self.failures.join("\n"));
+        assert!(
+            self.failures.is_empty(),
+            "{} failures:\n{}",
+            self.failures.len(),
+            self.failures.join("\n")
+        );
     }
 }
 
@@ -130,19 +154,30 @@ fn values_that_are_too_short_or_too_long_are_named() {
                 let entries = &trials.kinds[usize::from(kind)];
                 let (key, value) = entries[entries.len() / 2].clone();
                 let n = value.len();
-                for cut in [0, 1, 8, 15, 16, 63, 64, n / 2, n - 16, n - 1].into_iter().filter(|cut| *cut < n) {
+                for cut in [0, 1, 8, 15, 16, 63, 64, n / 2, n - 16, n - 1]
+                    .into_iter()
+                    .filter(|cut| *cut < n)
+                {
                     let what = format!("{metric}: kind {kind} cut to {cut} of {n} bytes");
                     let errors = trials.replace(&what, key, &value[..cut]);
-                    // Values of other lengths may take their neighbours' alignment, and those are named as well.
+                    // Values of other lengths may take their neighbours' alignment, and those are
+                    // named as well.
                     let named = errors.iter().any(|e| is_about(e, key));
                     let damaged = errors.iter().any(|e| matches!(e, Error::Corrupted { .. }));
                     assert!(if cut % 16 == 0 { named } else { damaged }, "{what}: {errors:?}");
                 }
                 for more in [1, 16, 5000] {
                     let longer = [&value[..], &vec![0; more]].concat();
-                    let errors = trials.replace(&format!("{metric}: kind {kind} with {more} more"), key, &longer);
+                    let errors = trials.replace(
+                        &format!("{metric}: kind {kind} with {more} more"),
+                        key,
+                        &longer,
+                    );
                     let is_padding = more < 16;
-                    assert!(is_padding || errors.iter().any(|e| is_about(e, key)), "{metric}: kind {kind}, {errors:?}");
+                    assert!(
+                        is_padding || errors.iter().any(|e| is_about(e, key)),
+                        "{metric}: kind {kind}, {errors:?}"
+                    );
                 }
             }
             trials.finish();
@@ -183,13 +218,17 @@ fn records_of_impossible_indexes_are_named() {
             damaged[at..at + bytes.len()].copy_from_slice(bytes);
             let what = format!("record with {bytes:?} at {at}");
             let errors = trials.replace(&what, key, &damaged);
-            assert!(!is_impossible || errors.iter().any(|e| is_about(e, key)), "{what}: {errors:?}");
+            assert!(
+                !is_impossible || errors.iter().any(|e| is_about(e, key)),
+                "{what}: {errors:?}"
+            );
         }
         trials.finish();
     });
 }
 
-/// Where the ids of a branch's children start: after the header, the centroid and, for Manhattan, the steps.
+/// Where the ids of a branch's children start: after the header, the centroid and, for Manhattan,
+/// the steps.
 fn children_at(metric: Metric) -> usize {
     64 + 4 * 64 * if metric == Metric::Manhattan { 2 } else { 1 }
 }
@@ -212,29 +251,62 @@ fn trees_that_lead_in_circles_end() {
                 put_u32(&mut circle, at, 0);
                 trials.replace(&format!("{metric}: the root as a child of {own}"), *key, &circle);
                 trials.replace(&format!("{metric}: the root in place of {own}"), *key, &root.1);
-                trials.replace(&format!("{metric}: a child of the root in place of {own}"), *key, &branches[1].1);
+                trials.replace(
+                    &format!("{metric}: a child of the root in place of {own}"),
+                    *key,
+                    &branches[1].1,
+                );
                 let mut out = value.clone();
                 put_u32(&mut out, at + 4 * (get_u32(value, 4) as usize - 1), u32::MAX);
-                let errors = trials.replace(&format!("{metric}: a child of {own} that is missing"), *key, &out);
+                let errors = trials.replace(
+                    &format!("{metric}: a child of {own} that is missing"),
+                    *key,
+                    &out,
+                );
                 assert!(!errors.is_empty(), "{metric}: a missing child of {own}");
             }
-            for (at, bytes) in
-                [(0, 1), (0, 3), (0, 255), (1, 1), (2, 3), (4, 255), (8, 65), (12, 255), (16, 255), (23, 255)]
-            {
+            for (at, bytes) in [
+                (0, 1),
+                (0, 3),
+                (0, 255),
+                (1, 1),
+                (2, 3),
+                (4, 255),
+                (8, 65),
+                (12, 255),
+                (16, 255),
+                (23, 255),
+            ] {
                 let mut damaged = root.1.clone();
                 damaged[at] = bytes;
-                trials.replace(&format!("{metric}: the root with {bytes} at {at}"), root.0, &damaged);
+                trials.replace(
+                    &format!("{metric}: the root with {bytes} at {at}"),
+                    root.0,
+                    &damaged,
+                );
             }
             let all_same = |raw: &Raw, wtxn: &mut RwTxn<'_>| {
                 for (key, _) in &branches[1..=len] {
                     raw.put(wtxn, *key, &branches[1].1);
                 }
             };
-            trials.suffer(&format!("{metric}: all branches with the same children"), true, all_same);
+            trials.suffer(
+                &format!("{metric}: all branches with the same children"),
+                true,
+                all_same,
+            );
             let (key, record) = trials.kinds[usize::from(RECORD)][0].clone();
-            for (root, height) in
-                [(0, 0), (0, 1), (0, 3), (0, 32), (1, 2), (1, 1), (7, 0), (u32::MAX, 2), (u32::MAX, 0)]
-            {
+            for (root, height) in [
+                (0, 0),
+                (0, 1),
+                (0, 3),
+                (0, 32),
+                (1, 2),
+                (1, 1),
+                (7, 0),
+                (u32::MAX, 2),
+                (u32::MAX, 0),
+            ] {
                 let mut damaged = record.clone();
                 put_u32(&mut damaged, 64, root);
                 put_u32(&mut damaged, 68, height);
@@ -280,12 +352,21 @@ fn keys_that_are_missing_or_foreign_give_an_error_or_an_answer() {
         let mut trials = Trials::new(Metric::Euclidean);
         for kind in STORED {
             let (key, _) = *trials.kinds[kind].last().unwrap();
-            trials.suffer(&format!("no key {key:?}"), true, |raw, wtxn| assert!(raw.0.delete(wtxn, &key).unwrap()));
+            trials.suffer(&format!("no key {key:?}"), true, |raw, wtxn| {
+                assert!(raw.0.delete(wtxn, &key).unwrap())
+            });
         }
-        for key in
-            [&[0u8][..], &[0, 0, 0], &[0, 0, 6], &[0, 0, 4, 0, 0, 0, 0, 1, 7], &[0, 0, 99, 0, 0, 0, 0, 0], &[9; 300]]
-        {
-            trials.suffer(&format!("a foreign key {key:?}"), true, |raw, wtxn| raw.0.put(wtxn, key, &[1; 16]).unwrap());
+        for key in [
+            &[0u8][..],
+            &[0, 0, 0],
+            &[0, 0, 6],
+            &[0, 0, 4, 0, 0, 0, 0, 1, 7],
+            &[0, 0, 99, 0, 0, 0, 0, 0],
+            &[9; 300],
+        ] {
+            trials.suffer(&format!("a foreign key {key:?}"), true, |raw, wtxn| {
+                raw.0.put(wtxn, key, &[1; 16]).unwrap()
+            });
         }
         trials.finish();
     });
@@ -300,7 +381,8 @@ fn flip(metric: Metric, part: u64) {
         let kind = STORED[trial % STORED.len()];
         let (key, before) = trials.kinds[kind].choose(&mut rng).unwrap().clone();
         let mut value = before.clone();
-        let other = trials.kinds[*STORED.choose(&mut rng).unwrap()].choose(&mut rng).unwrap().1.clone();
+        let other =
+            trials.kinds[*STORED.choose(&mut rng).unwrap()].choose(&mut rng).unwrap().1.clone();
         damage(&mut rng, &mut value, &other);
         // Builds read records, marks and items, and take most of the time.
         let with_build = kind == usize::from(RECORD) || trial % 5 == 0;

@@ -1,7 +1,8 @@
-//! The law of crashes: whenever a writer is killed, the store holds whole batches, all that were acknowledged, and is sound.
+//! The law of crashes: whenever a writer is killed, the store holds whole batches, all that were
+//! acknowledged, and is sound.
 //!
-//! The writer says what it is about to do, and is killed when it has said so often enough: while it changes items, builds, or
-//! commits. 60 kills; 1,000 with `SPINNEY_LONG`.
+//! The writer says what it is about to do, and is killed when it has said so often enough: while it
+//! changes items, builds, or commits. 60 kills; 1,000 with `SPINNEY_LONG`.
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "common/child.rs"]
@@ -17,14 +18,18 @@ use common::*;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use spinney::heed::{Env, EnvFlags, EnvOpenOptions, WithoutTls};
-use spinney::{BuildMethod, BuildOptions, Database, IndexOptions, Metric, Progress, Reader, Writer};
+use spinney::{
+    BuildMethod, BuildOptions, Database, IndexOptions, Metric, Progress, Reader, Writer,
+};
 
 const MAP_SIZE: usize = 512 << 20;
 const DIMS: usize = 12;
-/// A batch adds this many items and deletes as many: those of the batch that was added `KEPT` batches before.
+/// A batch adds this many items and deletes as many: those of the batch that was added `KEPT`
+/// batches before.
 const BATCH: u32 = 100;
 const KEPT: u32 = 20;
-/// What a writer says it is about to do, as often as it does it. Beside these it says how a batch was built once it is there.
+/// What a writer says it is about to do, as often as it does it. Beside these it says how a batch
+/// was built once it is there.
 const MOMENTS: [&str; 4] = ["opening", "changing", "building", "committing"];
 
 fn vector(id: u32) -> Vec<f32> {
@@ -62,7 +67,9 @@ fn write_batch(
         ControlFlow::Continue(())
     };
     let method = match rng.random_bool(0.9) {
-        true => writer.build(&mut wtxn, &BuildOptions::default().progress(&progress)).unwrap().method,
+        true => {
+            writer.build(&mut wtxn, &BuildOptions::default().progress(&progress)).unwrap().method
+        }
         false => BuildMethod::Nothing,
     };
     at("committing");
@@ -109,14 +116,17 @@ fn create(dir: &Path) {
     let env = open_env(dir, MAP_SIZE);
     let db = Database::open_or_create(&env).unwrap();
     let mut wtxn = env.write_txn().unwrap();
-    let writer = Writer::open_or_create(&mut wtxn, db, 0, &IndexOptions::new(DIMS, Metric::Euclidean)).unwrap();
+    let writer =
+        Writer::open_or_create(&mut wtxn, db, 0, &IndexOptions::new(DIMS, Metric::Euclidean))
+            .unwrap();
     add_all(&writer, &mut wtxn, &items(KEPT));
     writer.build(&mut wtxn, &BuildOptions::default().leaf_size(48)).unwrap();
     wtxn.commit().unwrap();
     env.prepare_for_closing().wait();
 }
 
-/// Runs a writer, and kills it at some moment. Returns all that it said: the last is what it was about to do.
+/// Runs a writer, and kills it at some moment. Returns all that it said: the last is what it was
+/// about to do.
 fn life(dir: &Path, rng: &mut Rng) -> Vec<(String, u32)> {
     let mut writer = Child::start("a_killed_writer_leaves_whole_batches", dir, rng.random());
     let moment = *MOMENTS.choose(rng).unwrap();
@@ -151,7 +161,8 @@ fn a_killed_writer_leaves_whole_batches() {
     for kill in 0..kills {
         let said = life(dir.path(), &mut rng);
         let acknowledged = said.iter().map(|(_, batches)| *batches).max().unwrap_or(0).max(before);
-        *died.entry(said.last().map(|(what, _)| what.clone()).unwrap_or_default()).or_default() += 1;
+        *died.entry(said.last().map(|(what, _)| what.clone()).unwrap_or_default()).or_default() +=
+            1;
         incremental += said.iter().filter(|(how, _)| how == "Incremental").count();
         bulk += said.iter().filter(|(how, _)| how == "Bulk").count();
 
@@ -159,7 +170,10 @@ fn a_killed_writer_leaves_whole_batches() {
         let db = Database::open(&env).unwrap().expect("it was created before");
         let there = batches(&env, db);
         let is_prefix = (acknowledged..=acknowledged + 1).contains(&there);
-        assert!(is_prefix, "kill {kill}: {there} batches are there, and {acknowledged} were acknowledged");
+        assert!(
+            is_prefix,
+            "kill {kill}: {there} batches are there, and {acknowledged} were acknowledged"
+        );
         ended_within[(there - acknowledged) as usize] += 1;
         let expected = items(there);
         let rtxn = env.read_txn().unwrap();
@@ -173,7 +187,11 @@ fn a_killed_writer_leaves_whole_batches() {
         let query = vector(rng.random_range(0..there * BATCH));
         let ranked = ranked(Metric::Euclidean, &expected, &query);
         for k in [10, expected.len()] {
-            Ask::new(k).check(Metric::Euclidean, &ranked, &reader.nns(k).by_vector(&query).unwrap());
+            Ask::new(k).check(
+                Metric::Euclidean,
+                &ranked,
+                &reader.nns(k).by_vector(&query).unwrap(),
+            );
         }
         drop(reader);
         drop(rtxn);
@@ -185,8 +203,13 @@ fn a_killed_writer_leaves_whole_batches() {
         }
         env.prepare_for_closing().wait();
     }
-    println!("{before} batches; {incremental} builds were incremental, {bulk} in bulk; killed after {died:?}");
-    println!("{} commits had not been done, {} had been and not been told", ended_within[0], ended_within[1]);
+    println!(
+        "{before} batches; {incremental} builds were incremental, {bulk} in bulk; killed after {died:?}"
+    );
+    println!(
+        "{} commits had not been done, {} had been and not been told",
+        ended_within[0], ended_within[1]
+    );
     assert!(before > KEPT + kills / 2 && incremental > 2 * bulk, "{before}, {incremental}, {bulk}");
     assert!(died.len() > 2, "{died:?}");
 }

@@ -1,6 +1,12 @@
 //! The same seed and the same operations give the same bytes, at any number of threads.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_truncation)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation
+)]
 
 mod support;
 
@@ -32,7 +38,12 @@ struct Case {
 
 impl Case {
     fn options(self) -> BuildOptions<'static> {
-        BuildOptions::default().trees(self.trees).spill(self.spill).leaf_size(40).sketch_bits(self.bits).seed(self.seed)
+        BuildOptions::default()
+            .trees(self.trees)
+            .spill(self.spill)
+            .leaf_size(40)
+            .sketch_bits(self.bits)
+            .seed(self.seed)
     }
 
     fn writer(self, opened: &Opened, wtxn: &mut RwTxn<'_>) -> Writer {
@@ -73,8 +84,8 @@ fn change(writer: &Writer, wtxn: &mut RwTxn<'_>, count: usize, rng: &mut Rng) {
     }
 }
 
-/// The content after each of three stages: a first build, a build after changes, changes without a build. Nothing is
-/// committed.
+/// The content after each of three stages: a first build, a build after changes, changes without a
+/// build. Nothing is committed.
 fn run(opened: &Opened, case: Case, threads: Threads<'_>) -> [Content; 3] {
     let mut rng = rng(case.data);
     let mut wtxn = opened.env.write_txn().unwrap();
@@ -90,7 +101,8 @@ fn run(opened: &Opened, case: Case, threads: Threads<'_>) -> [Content; 3] {
     [first, second, opened.raw.content(&wtxn)]
 }
 
-/// Few changes, near one another: a region goes and another is filled, so that leaves dissolve and split.
+/// Few changes, near one another: a region goes and another is filled, so that leaves dissolve and
+/// split.
 fn change_in_places(opened: &Opened, writer: &Writer, wtxn: &mut RwTxn<'_>, rng: &mut Rng) {
     let metric = writer.metric();
     let (gone, filled) = (vector(metric, DIMS, rng), vector(metric, DIMS, rng));
@@ -99,15 +111,19 @@ fn change_in_places(opened: &Opened, writer: &Writer, wtxn: &mut RwTxn<'_>, rng:
     for (i, hit) in near.iter().enumerate() {
         let mut vector = filled.clone();
         let at = rng.random_range(0..DIMS);
-        vector[at] = if metric == Metric::Hamming { 1.0 - vector[at] } else { vector[at] + rng.random_range(0.0..0.2) };
+        vector[at] = if metric == Metric::Hamming {
+            1.0 - vector[at]
+        } else {
+            vector[at] + rng.random_range(0.0..0.2)
+        };
         let id = if i % 2 == 0 { hit.id } else { rng.random_range(0..ITEMS as u32 * 2) };
         writer.add_item(wtxn, id, &vector).unwrap();
     }
     change(writer, wtxn, 40, rng);
 }
 
-/// The content after a first build and after each of several incremental ones. With `commits`, each is committed, and the
-/// environment is opened anew for the next.
+/// The content after a first build and after each of several incremental ones. With `commits`, each
+/// is committed, and the environment is opened anew for the next.
 fn run_rounds(dir: &Path, case: Case, threads: Threads<'_>, commits: bool) -> Vec<Content> {
     let mut rng = rng(case.data);
     let mut opened = Opened::new(dir, MAP_BYTES);
@@ -130,9 +146,16 @@ fn run_rounds(dir: &Path, case: Case, threads: Threads<'_>, commits: bool) -> Ve
         change_in_places(&opened, &writer, &mut wtxn, &mut rng);
         let stats = threads.build(&writer, &mut wtxn, BuildOptions::default());
         assert_eq!(stats.method, BuildMethod::Incremental);
-        tally = [tally[0] + stats.leaves_split, tally[1] + stats.leaves_merged, tally[2] + stats.items_rehomed];
+        tally = [
+            tally[0] + stats.leaves_split,
+            tally[1] + stats.leaves_merged,
+            tally[2] + stats.items_rehomed,
+        ];
     }
-    assert!(tally.iter().all(|count| *count > 0), "{case:?}: {tally:?} leaves split, merged, items re-homed");
+    assert!(
+        tally.iter().all(|count| *count > 0),
+        "{case:?}: {tally:?} leaves split, merged, items re-homed"
+    );
     contents.push(opened.raw.content(&wtxn));
     let found = Reader::open(&wtxn, opened.db, 3).unwrap().verify().unwrap();
     assert!(found.is_sound(), "{case:?}: {:?}", found.violations);
@@ -147,19 +170,37 @@ fn threads_do_not_show_in_incremental_builds() {
     let data = support::seed("threads_do_not_show_in_incremental_builds", 15);
     let (one, two, three, eight) = (pool(1), pool(2), pool(3), pool(8));
     for number in 0..2 * METRICS.len() {
-        let (trees, spill, bits) =
-            [(2, true, 2), (1, true, 1), (3, false, 4), (1, false, 4), (2, true, 1), (1, true, 2), (1, true, 4)]
-                [number % 7];
+        let (trees, spill, bits) = [
+            (2, true, 2),
+            (1, true, 1),
+            (3, false, 4),
+            (1, false, 4),
+            (2, true, 1),
+            (1, true, 2),
+            (1, true, 4),
+        ][number % 7];
         let own = data + number as u64;
-        let case = Case { metric: METRICS[number % METRICS.len()], trees, spill, bits, seed: own, data: own };
+        let case = Case {
+            metric: METRICS[number % METRICS.len()],
+            trees,
+            spill,
+            bits,
+            seed: own,
+            data: own,
+        };
         let run = |threads, commits| {
             let dir = tempfile::tempdir().unwrap();
             run_rounds(dir.path(), case, threads, commits)
         };
         let expected = run(Threads::Given(&one), false);
-        let others = [(Threads::Given(&two), true), (Threads::Current(&three), false), (Threads::Given(&eight), true)];
+        let others = [
+            (Threads::Given(&two), true),
+            (Threads::Current(&three), false),
+            (Threads::Given(&eight), true),
+        ];
         for (other, (threads, commits)) in others.into_iter().enumerate() {
-            for (round, (got, expected)) in run(threads, commits).iter().zip(&expected).enumerate() {
+            for (round, (got, expected)) in run(threads, commits).iter().zip(&expected).enumerate()
+            {
                 got.assert_same(expected, &format!("{case:?}, run {other}, round {round}"));
             }
         }
@@ -186,7 +227,9 @@ fn threads_do_not_show(metric: Metric) {
                 _ => [Threads::Current(&two), Threads::Current(&eight)],
             };
             for (threads, name) in others.into_iter().zip(["2 threads", "8 threads"]) {
-                for (stage, (got, expected)) in run(&opened, case, threads).iter().zip(&expected).enumerate() {
+                for (stage, (got, expected)) in
+                    run(&opened, case, threads).iter().zip(&expected).enumerate()
+                {
                     got.assert_same(expected, &format!("{case:?}, {name}, stage {stage}"));
                 }
             }
@@ -199,8 +242,14 @@ fn threads_do_not_show(metric: Metric) {
                 let differs = expected[0].values(LEAF, 0) != expected[0].values(LEAF, tree);
                 assert!(differs, "{case:?}: trees 0 and {tree} are the same");
             }
-            assert!(!expected[0].values(BRANCH, 0).is_empty(), "{case:?}: there are branches to compare");
-            assert!(!expected[2].values(PENDING, 0).is_empty(), "{case:?}: there are marks to compare");
+            assert!(
+                !expected[0].values(BRANCH, 0).is_empty(),
+                "{case:?}: there are branches to compare"
+            );
+            assert!(
+                !expected[2].values(PENDING, 0).is_empty(),
+                "{case:?}: there are marks to compare"
+            );
             other_seed = Some(expected);
         }
     }
@@ -231,8 +280,9 @@ fn threads_do_not_show_under_hamming() {
     threads_do_not_show(Metric::Hamming);
 }
 
-/// Items in ascending order at once, against items in random order one by one, with detours: some are added with another
-/// vector and overwritten, some are added and deleted, some are deleted and added again.
+/// Items in ascending order at once, against items in random order one by one, with detours: some
+/// are added with another vector and overwritten, some are added and deleted, some are deleted and
+/// added again.
 #[test]
 fn the_order_of_insertion_does_not_show() {
     let seed = support::seed("the_order_of_insertion_does_not_show", 21);
@@ -317,7 +367,8 @@ fn an_earlier_forest_of_another_seed_does_not_show() {
     }
 }
 
-/// Commits between the operations, and opening the environment again, do not show; nor does an empty build.
+/// Commits between the operations, and opening the environment again, do not show; nor does an
+/// empty build.
 #[test]
 fn commits_do_not_show() {
     let data = support::seed("commits_do_not_show", 41);
@@ -352,7 +403,10 @@ fn commits_do_not_show() {
         });
         second.assert_same(&expected[1], &format!("{case:?}, second build"));
         let same = in_own_commit(&mut |writer, wtxn| {
-            assert_eq!(writer.build(wtxn, &BuildOptions::default()).unwrap().method, BuildMethod::Nothing);
+            assert_eq!(
+                writer.build(wtxn, &BuildOptions::default()).unwrap().method,
+                BuildMethod::Nothing
+            );
         });
         same.assert_same(&expected[1], &format!("{case:?}, nothing to build"));
         let third = in_own_commit(&mut |writer, wtxn| change(writer, wtxn, 100, &mut rng));

@@ -1,4 +1,5 @@
-//! Laws of failure: every error is raised, tells what to do, and changes nothing; no stored bytes cause a panic.
+//! Laws of failure: every error is raised, tells what to do, and changes nothing; no stored bytes
+//! cause a panic.
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -30,10 +31,18 @@ fn raised_by_queries(store: &Store, wtxn: &RwTxn<'_>) -> Vec<(Error, Vec<&'stati
         ),
         (
             floats.nns(1).by_vectors(&[1.0; 4]).unwrap_err(),
-            vec!["rows of 3 numbers", "4 numbers are no whole number of rows", "pass a multiple of 3"],
+            vec![
+                "rows of 3 numbers",
+                "4 numbers are no whole number of rows",
+                "pass a multiple of 3",
+            ],
         ),
         (
-            floats.nns(1).try_filter_fn(|_| Err::<bool, _>("away")).by_vector(&[1.0, 2.0, 3.0]).unwrap_err(),
+            floats
+                .nns(1)
+                .try_filter_fn(|_| Err::<bool, _>("away"))
+                .by_vector(&[1.0, 2.0, 3.0])
+                .unwrap_err(),
             vec!["has failed", "away", "search again"],
         ),
         (
@@ -41,7 +50,11 @@ fn raised_by_queries(store: &Store, wtxn: &RwTxn<'_>) -> Vec<(Error, Vec<&'stati
             vec!["search_k does not go together with exact", "misses none", "leave out one"],
         ),
         (
-            floats.nns(1).try_filter_fn(|_| Err("the table is closed")).by_vector(&[1.0; 3]).unwrap_err(),
+            floats
+                .nns(1)
+                .try_filter_fn(|_| Err("the table is closed"))
+                .by_vector(&[1.0; 3])
+                .unwrap_err(),
             vec!["given to the search has failed", "the table is closed", "search again"],
         ),
     ]
@@ -52,12 +65,17 @@ fn raised_by_input() -> Vec<(Error, Vec<&'static str>)> {
     let store = Store::new();
     let mut wtxn = store.env.write_txn().unwrap();
     let writer = create(&store, &mut wtxn, 3, Metric::Cosine);
-    let bits = Writer::open_or_create(&mut wtxn, store.db, 1, &IndexOptions::new(2, Metric::Hamming)).unwrap();
+    let bits =
+        Writer::open_or_create(&mut wtxn, store.db, 1, &IndexOptions::new(2, Metric::Hamming))
+            .unwrap();
     writer.add_item(&mut wtxn, 1, &[1.0, 2.0, 3.0]).unwrap();
     let stop = |_: &spinney::Progress| ControlFlow::Break(());
     bits.add_item(&mut wtxn, 1, &[1.0, 0.0]).unwrap();
     let mut cases = vec![
-        (writer.add_item(&mut wtxn, 1, &[1.0; 4]).unwrap_err(), vec!["3 dimensions", "one of 4", "pass a slice of 3"]),
+        (
+            writer.add_item(&mut wtxn, 1, &[1.0; 4]).unwrap_err(),
+            vec!["3 dimensions", "one of 4", "pass a slice of 3"],
+        ),
         (
             writer.add_items(&mut wtxn, &[1, 2], &[1.0; 7]).unwrap_err(),
             vec!["2 ids of 3", "matrix of 6", "got 7", "pass one row"],
@@ -70,26 +88,40 @@ fn raised_by_input() -> Vec<(Error, Vec<&'static str>)> {
             writer.add_item(&mut wtxn, 1, &[1.0, f32::NEG_INFINITY, 0.0]).unwrap_err(),
             vec!["component 1", "-inf", "replace it or leave"],
         ),
-        (writer.add_item(&mut wtxn, 1, &[0.0; 3]).unwrap_err(), vec!["is zero", "leave the vector out"]),
+        (
+            writer.add_item(&mut wtxn, 1, &[0.0; 3]).unwrap_err(),
+            vec!["is zero", "leave the vector out"],
+        ),
         (
             writer.add_item(&mut wtxn, 1, &[3e30, 4e30, 0.0]).unwrap_err(),
             vec!["4.99999", "e30", "1.152921504606847e18", "scale the vectors down"],
         ),
-        (bits.add_item(&mut wtxn, 1, &[1.0, 0.5]).unwrap_err(), vec!["component 1", "0.5", "pass exactly 0.0 or 1.0"]),
+        (
+            bits.add_item(&mut wtxn, 1, &[1.0, 0.5]).unwrap_err(),
+            vec!["component 1", "0.5", "pass exactly 0.0 or 1.0"],
+        ),
         (
             Writer::open(&wtxn, store.db, 77).unwrap_err(),
             vec!["no index 77", "`Writer::open_or_create`", "check the number"],
         ),
         (
-            Writer::open_or_create(&mut wtxn, store.db, 0, &IndexOptions::new(3, Metric::Hamming)).unwrap_err(),
+            Writer::open_or_create(&mut wtxn, store.db, 0, &IndexOptions::new(3, Metric::Hamming))
+                .unwrap_err(),
             vec!["index 0", "metric cosine", "got hamming", "open it with cosine"],
         ),
         (
-            Writer::open_or_create(&mut wtxn, store.db, 0, &IndexOptions::new(4, Metric::Cosine)).unwrap_err(),
+            Writer::open_or_create(&mut wtxn, store.db, 0, &IndexOptions::new(4, Metric::Cosine))
+                .unwrap_err(),
             vec!["index 0", "with 3 dimensions", "got 4", "open it with 3"],
         ),
         (
-            Writer::open_or_create(&mut wtxn, store.db, 2, &IndexOptions::new(65_537, Metric::Cosine)).unwrap_err(),
+            Writer::open_or_create(
+                &mut wtxn,
+                store.db,
+                2,
+                &IndexOptions::new(65_537, Metric::Cosine),
+            )
+            .unwrap_err(),
             vec!["1 to 65536", "got 65537", "choose a number"],
         ),
         (
@@ -120,8 +152,11 @@ fn raised_by_storage() -> Vec<(Error, Vec<&'static str>)> {
     record[8] = 9;
     raw.put(&mut wtxn, key(0, RECORD, 0, 0), &record);
     let newer = writer.len(&wtxn).unwrap_err();
-    let full = Writer::open_or_create(&mut wtxn, store.db, 1, &IndexOptions::new(4096, Metric::Euclidean))
-        .and_then(|writer| (0..1000).try_for_each(|id| writer.add_item(&mut wtxn, id, &[1.0; 4096])));
+    let full =
+        Writer::open_or_create(&mut wtxn, store.db, 1, &IndexOptions::new(4096, Metric::Euclidean))
+            .and_then(|writer| {
+                (0..1000).try_for_each(|id| writer.add_item(&mut wtxn, id, &[1.0; 4096]))
+            });
     drop(wtxn);
     let dir = tempfile::tempdir().unwrap();
     let mut options = EnvOpenOptions::new().read_txn_without_tls();
@@ -129,16 +164,33 @@ fn raised_by_storage() -> Vec<(Error, Vec<&'static str>)> {
     // SAFETY: the folder is this test's alone.
     let env = unsafe { options.map_size(1 << 20).open(dir.path()).unwrap() };
     vec![
-        (corrupted, vec!["item 9 of index 0", "damaged", "`Reader::verify`", "`Writer::repair`", "backup"]),
+        (
+            corrupted,
+            vec!["item 9 of index 0", "damaged", "`Reader::verify`", "`Writer::repair`", "backup"],
+        ),
         (newer, vec!["format version 9", "up to 2", "update the program"]),
-        (full.unwrap_err(), vec!["map is full", "cannot be committed", "enlarge the map", "run the transaction again"]),
+        (
+            full.unwrap_err(),
+            vec![
+                "map is full",
+                "cannot be committed",
+                "enlarge the map",
+                "run the transaction again",
+            ],
+        ),
         (
             Database::open_or_create(&env).unwrap_err(),
             vec!["another named database", "larger", "`EnvOpenOptions::max_dbs`"],
         ),
         (raised_by_a_second_reader(), vec!["LMDB refused", "MDB_BAD_RSLOT"]),
-        (of_lmdb(MdbError::ReadersFull), vec!["slots", "end some", "max_readers", "clear_stale_readers"]),
-        (of_lmdb(MdbError::MapResized), vec!["another process", "`Env::resize(0)`", "begin the transaction again"]),
+        (
+            of_lmdb(MdbError::ReadersFull),
+            vec!["slots", "end some", "max_readers", "clear_stale_readers"],
+        ),
+        (
+            of_lmdb(MdbError::MapResized),
+            vec!["another process", "`Env::resize(0)`", "begin the transaction again"],
+        ),
         (of_disk(28), vec!["did not take", "No space left", "drop this transaction", "make room"]),
     ]
 }
@@ -177,16 +229,27 @@ fn raised_by_opening() -> Vec<(Error, Vec<&'static str>)> {
     file.set_len(8192).unwrap();
     let env = open_env(cut.path(), 1 << 20);
     vec![
-        (Database::open(&store.env).unwrap_err(), vec!["\"spinney\"", "somebody else", "Choose another name"]),
-        (store.db.indexes(&rtxn).unwrap_err(), vec!["another environment", "closed", "Open the database in"]),
-        (Database::open(&env).unwrap_err(), vec!["has 8192 bytes", "takes 16384", "Write nothing", "a whole copy"]),
+        (
+            Database::open(&store.env).unwrap_err(),
+            vec!["\"spinney\"", "somebody else", "Choose another name"],
+        ),
+        (
+            store.db.indexes(&rtxn).unwrap_err(),
+            vec!["another environment", "closed", "Open the database in"],
+        ),
+        (
+            Database::open(&env).unwrap_err(),
+            vec!["has 8192 bytes", "takes 16384", "Write nothing", "a whole copy"],
+        ),
     ]
 }
 
 #[test]
 fn every_variant_is_raised_and_says_what_to_do() {
     let mut met = BTreeSet::new();
-    for (error, says) in raised_by_input().into_iter().chain(raised_by_storage()).chain(raised_by_opening()) {
+    for (error, says) in
+        raised_by_input().into_iter().chain(raised_by_storage()).chain(raised_by_opening())
+    {
         let message = error.to_string();
         for part in says {
             assert!(message.contains(part), "{part:?} is missing in {message:?}");
@@ -199,7 +262,8 @@ fn every_variant_is_raised_and_says_what_to_do() {
     let body = source.split("pub enum Error {").nth(1).unwrap().split("\n}").next().unwrap();
     let names = body.lines().filter_map(|line| line.strip_prefix("    "));
     let names = names.filter(|line| line.starts_with(|c: char| c.is_ascii_uppercase()));
-    let names = names.map(|line| line.chars().take_while(char::is_ascii_alphanumeric).collect::<String>());
+    let names =
+        names.map(|line| line.chars().take_while(char::is_ascii_alphanumeric).collect::<String>());
     assert_eq!(met, names.collect(), "variants raised here, and variants in src/error.rs");
 }
 
@@ -215,10 +279,15 @@ fn fields_tell_what_was_expected_and_what_was_got() {
     );
     assert!(matches!(next(), Error::NonFinite { position: 1, value: f32::NEG_INFINITY }));
     assert!(matches!(next(), Error::ZeroVector));
-    assert!(matches!(next(), Error::NormOverflow { got, max } if got > 4.9e30 && max == 2f64.powi(60)));
+    assert!(
+        matches!(next(), Error::NormOverflow { got, max } if got > 4.9e30 && max == 2f64.powi(60))
+    );
     assert!(matches!(next(), Error::NotABit { position: 1, value: 0.5 }));
     assert!(matches!(next(), Error::IndexNotFound { index: 77 }));
-    assert!(matches!(next(), Error::MetricMismatch { index: 0, expected: Metric::Cosine, got: Metric::Hamming }));
+    assert!(matches!(
+        next(),
+        Error::MetricMismatch { index: 0, expected: Metric::Cosine, got: Metric::Hamming }
+    ));
     assert!(matches!(next(), Error::DimensionsMismatch { index: 0, expected: 3, got: 4 }));
     assert!(matches!(next(), Error::DimensionsOutOfRange { got: 65_537, max: 65_536 }));
     assert!(matches!(next(), Error::Cancelled));
@@ -245,7 +314,11 @@ fn fields_tell_what_was_expected_and_what_was_got() {
 type Operation<'a> = &'a dyn Fn(&mut RwTxn<'_>) -> Option<Error>;
 
 /// Checks that an operation fails and leaves every byte as it is.
-fn refused(store: &Store, wtxn: &mut RwTxn<'_>, operation: impl FnOnce(&mut RwTxn<'_>) -> Option<Error>) -> Error {
+fn refused(
+    store: &Store,
+    wtxn: &mut RwTxn<'_>,
+    operation: impl FnOnce(&mut RwTxn<'_>) -> Option<Error>,
+) -> Error {
     let raw = Raw::open(store);
     let before = raw.all(wtxn);
     let error = operation(wtxn).expect("the operation is refused");
@@ -257,14 +330,19 @@ fn refused(store: &Store, wtxn: &mut RwTxn<'_>, operation: impl FnOnce(&mut RwTx
 fn an_index_that_is_another_is_refused_and_not_touched() {
     let store = planted(Metric::Euclidean, 6);
     let mut wtxn = store.env.write_txn().unwrap();
-    for (dims, metric) in [1, 5, 6, 7].into_iter().flat_map(|dims| METRICS.map(|metric| (dims, metric))) {
-        let open =
-            |wtxn: &mut RwTxn<'_>| Writer::open_or_create(wtxn, store.db, 0, &IndexOptions::new(dims, metric)).err();
+    for (dims, metric) in
+        [1, 5, 6, 7].into_iter().flat_map(|dims| METRICS.map(|metric| (dims, metric)))
+    {
+        let open = |wtxn: &mut RwTxn<'_>| {
+            Writer::open_or_create(wtxn, store.db, 0, &IndexOptions::new(dims, metric)).err()
+        };
         match (dims, metric) {
             (6, Metric::Euclidean) => assert!(open(&mut wtxn).is_none()),
             (_, Metric::Euclidean) => {
                 let error = refused(&store, &mut wtxn, open);
-                assert!(matches!(error, Error::DimensionsMismatch { index: 0, expected: 6, got } if got == dims));
+                assert!(
+                    matches!(error, Error::DimensionsMismatch { index: 0, expected: 6, got } if got == dims)
+                );
             }
             _ => {
                 let error = refused(&store, &mut wtxn, open);
@@ -287,8 +365,11 @@ fn one_bad_vector_among_many_writes_nothing() {
             let mut rows = vec![1.0; 50 * 6];
             rows[6 * bad..6 * bad + 6].fill(value);
             let ids: Vec<u32> = (0..50).map(|row| 7 * row).collect();
-            let error = refused(&store, &mut wtxn, |wtxn| writer.add_items(wtxn, &ids, &rows).err());
-            let Error::Row { row, id, source } = error else { panic!("{error} does not name the row") };
+            let error =
+                refused(&store, &mut wtxn, |wtxn| writer.add_items(wtxn, &ids, &rows).err());
+            let Error::Row { row, id, source } = error else {
+                panic!("{error} does not name the row")
+            };
             assert_eq!((row, id, variant(&source)), (bad, 7 * bad as u32, name.to_owned()));
             if let Error::NonFinite { position, .. } = *source {
                 assert_eq!(position, 0, "in the row");
@@ -303,14 +384,19 @@ fn one_bad_vector_among_many_writes_nothing() {
     assert_eq!(ask(&[1.0; 5]), "Dimensions");
     drop(reader);
     // Queries that do not suit the index measure nothing.
-    let mut measure = |queries: &[f32]| refused(&store, &mut wtxn, |wtxn| writer.calibrate(wtxn, queries).err());
+    let mut measure =
+        |queries: &[f32]| refused(&store, &mut wtxn, |wtxn| writer.calibrate(wtxn, queries).err());
     for numbers in [1, 5, 7, 6 * 50 + 1] {
-        assert!(matches!(measure(&vec![1.0; numbers]), Error::QueriesShape { dims: 6, got } if got == numbers));
+        assert!(
+            matches!(measure(&vec![1.0; numbers]), Error::QueriesShape { dims: 6, got } if got == numbers)
+        );
     }
     for bad in [0, 17, 49, 2500] {
         let mut rows = vec![1.0; 2600 * 6];
         rows[6 * bad + 4] = f32::NAN;
-        assert!(matches!(measure(&rows), Error::NonFinite { position, .. } if position == 6 * bad + 4));
+        assert!(
+            matches!(measure(&rows), Error::NonFinite { position, .. } if position == 6 * bad + 4)
+        );
         rows[6 * bad..6 * bad + 6].fill(0.0);
         assert!(matches!(measure(&rows), Error::ZeroVector));
     }
@@ -327,7 +413,9 @@ fn a_writer_of_an_index_that_was_replaced_is_refused() {
             variant(&refused(&store, wtxn, |wtxn| stale.add_items(wtxn, &[1], &[1.0; 6]).err())),
             variant(&refused(&store, wtxn, |wtxn| stale.del_item(wtxn, 1).err())),
             variant(&refused(&store, wtxn, |wtxn| stale.clear(wtxn).err())),
-            variant(&refused(&store, wtxn, |wtxn| stale.build(wtxn, &BuildOptions::default()).err())),
+            variant(&refused(&store, wtxn, |wtxn| {
+                stale.build(wtxn, &BuildOptions::default()).err()
+            })),
             variant(&refused(&store, wtxn, |wtxn| stale.len(wtxn).err())),
             variant(&refused(&store, wtxn, |wtxn| stale.pending_len(wtxn).err())),
         ]
@@ -368,7 +456,10 @@ fn a_newer_format_is_refused_and_not_touched() {
     let operations: [Operation<'_>; 5] = [
         &|wtxn| Reader::open(wtxn, store.db, 0).err(),
         &|wtxn| Writer::open(wtxn, store.db, 0).err(),
-        &|wtxn| Writer::open_or_create(wtxn, store.db, 0, &IndexOptions::new(6, Metric::Euclidean)).err(),
+        &|wtxn| {
+            Writer::open_or_create(wtxn, store.db, 0, &IndexOptions::new(6, Metric::Euclidean))
+                .err()
+        },
         &|wtxn| stale.add_item(wtxn, 1, &[1.0; 6]).err(),
         &|wtxn| stale.build(wtxn, &BuildOptions::default()).err(),
     ];
@@ -395,7 +486,8 @@ fn changed(store: &Store) -> bool {
     }
 }
 
-/// Builds under maps of more and more pages: each fails and keeps the last commit, or gives what never failed gives.
+/// Builds under maps of more and more pages: each fails and keeps the last commit, or gives what
+/// never failed gives.
 #[test]
 fn a_full_map_keeps_the_last_commit_and_a_retry_in_a_larger_one_works() {
     let bytes = |store: &Store| Raw::open(store).all(&store.env.read_txn().unwrap());

@@ -1,5 +1,5 @@
-//! Laws of exhaustion: when the map, the disk or a table of LMDB is full, the error says what to do. The last commit stands,
-//! and what failed works once there is room.
+//! Laws of exhaustion: when the map, the disk or a table of LMDB is full, the error says what to
+//! do. The last commit stands, and what failed works once there is room.
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -20,19 +20,30 @@ fn options() -> IndexOptions {
     IndexOptions::new(DIMS, Metric::Euclidean)
 }
 
-/// Whatever fails for want of pages, the transaction cannot be committed, and the last commit stands.
+/// Whatever fails for want of pages, the transaction cannot be committed, and the last commit
+/// stands.
 #[test]
 fn no_transaction_in_which_the_map_was_full_can_be_committed() {
     let operations: [Operation<'_>; 9] = [
-        ("add_item", &|_, wtxn, writer| (3000..3400).try_for_each(|id| writer.add_item(wtxn, id, &[1.0; DIMS]))),
-        ("add_items", &|_, wtxn, writer| writer.add_items(wtxn, &Vec::from_iter(3000..3400), &[1.0; 400 * DIMS])),
-        ("del_item", &|_, wtxn, writer| (700..1000).try_for_each(|id| writer.del_item(wtxn, id).map(|_| ()))),
+        ("add_item", &|_, wtxn, writer| {
+            (3000..3400).try_for_each(|id| writer.add_item(wtxn, id, &[1.0; DIMS]))
+        }),
+        ("add_items", &|_, wtxn, writer| {
+            writer.add_items(wtxn, &Vec::from_iter(3000..3400), &[1.0; 400 * DIMS])
+        }),
+        ("del_item", &|_, wtxn, writer| {
+            (700..1000).try_for_each(|id| writer.del_item(wtxn, id).map(|_| ()))
+        }),
         ("clear", &|_, wtxn, writer| writer.clear(wtxn)),
-        ("build", &|_, wtxn, writer| writer.build(wtxn, &BuildOptions::default().rebuild(true)).map(|_| ())),
+        ("build", &|_, wtxn, writer| {
+            writer.build(wtxn, &BuildOptions::default().rebuild(true)).map(|_| ())
+        }),
         ("calibrate", &|_, wtxn, writer| writer.calibrate(wtxn, &[1.0; 20 * DIMS]).map(|_| ())),
         ("delete_index", &|store, wtxn, _| store.db.delete_index(wtxn, 0).map(|_| ())),
         ("open_or_create", &|store, wtxn, _| {
-            (1..40).try_for_each(|index| Writer::open_or_create(wtxn, store.db, index, &options()).map(|_| ()))
+            (1..40).try_for_each(|index| {
+                Writer::open_or_create(wtxn, store.db, index, &options()).map(|_| ())
+            })
         }),
         ("repair", &|store, wtxn, _| {
             Raw::open(store).0.delete(wtxn, &key(0, RECORD, 0, 0))?;
@@ -54,7 +65,10 @@ fn no_transaction_in_which_the_map_was_full_can_be_committed() {
             // Whatever is tried next in it, fails, too.
             assert!(writer.add_item(&mut wtxn, 1, &[1.0; DIMS]).is_err());
             assert!(wtxn.commit().is_err(), "{name}, {pages} pages: committed");
-            assert!(Raw::open(&store).all(&store.env.read_txn().unwrap()) == before, "{name}, {pages} pages");
+            assert!(
+                Raw::open(&store).all(&store.env.read_txn().unwrap()) == before,
+                "{name}, {pages} pages"
+            );
             let store = store.reopen(64 << 20);
             let mut wtxn = store.env.write_txn().unwrap();
             let writer = Writer::open(&wtxn, store.db, 0).unwrap();
@@ -74,7 +88,9 @@ fn too_many_databases_are_told() {
         for (i, opened) in names.iter().enumerate() {
             match opened {
                 Ok(_) => assert!(i < tables as usize),
-                Err(error) => assert!(i >= tables as usize && matches!(error, Error::DbsFull), "{i}: {error}"),
+                Err(error) => {
+                    assert!(i >= tables as usize && matches!(error, Error::DbsFull), "{i}: {error}")
+                }
             }
         }
         drop(names);
@@ -105,7 +121,8 @@ fn grow(path: &Path, bytes: usize) {
         let mut wtxn = env.write_txn().unwrap();
         let writer = Writer::open_or_create(&mut wtxn, db, 0, &options()).unwrap();
         let first = writer.len(&wtxn).unwrap() as u32;
-        (first..first + 1000).for_each(|id| writer.add_item(&mut wtxn, id, &[id as f32; DIMS]).unwrap());
+        (first..first + 1000)
+            .for_each(|id| writer.add_item(&mut wtxn, id, &[id as f32; DIMS]).unwrap());
         wtxn.commit().unwrap();
     }
 }
@@ -156,7 +173,10 @@ fn fill_disk(path: &Path) {
                     assert_eq!(reader.len(), committed);
                     assert_sound(&reader, "when the disk is full");
                 }
-                Err(error) => assert!(committed == 0 && matches!(error, Error::IndexNotFound { .. }), "{error}"),
+                Err(error) => assert!(
+                    committed == 0 && matches!(error, Error::IndexNotFound { .. }),
+                    "{error}"
+                ),
             }
             (error, committed)
         }
@@ -165,7 +185,8 @@ fn fill_disk(path: &Path) {
     say(&committed.to_string());
 }
 
-/// The greatest size of a file stands for that of the disk: it needs no rights, and fails in the same two ways.
+/// The greatest size of a file stands for that of the disk: it needs no rights, and fails in the
+/// same two ways.
 #[test]
 fn a_full_disk_is_told_and_keeps_the_last_commit() {
     let test = "a_full_disk_is_told_and_keeps_the_last_commit";
@@ -192,7 +213,10 @@ fn a_full_disk_is_told_and_keeps_the_last_commit() {
         writer.add_item(&mut wtxn, u32::MAX, &[1.0; DIMS]).unwrap();
         writer.build(&mut wtxn, &BuildOptions::default()).unwrap();
         wtxn.commit().unwrap();
-        assert_sound(&Reader::open(&env.read_txn().unwrap(), db, 0).unwrap(), "when there is room again");
+        assert_sound(
+            &Reader::open(&env.read_txn().unwrap(), db, 0).unwrap(),
+            "when there is room again",
+        );
     }
     assert!(most >= 300, "no more than {most} items were committed");
 }

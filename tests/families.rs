@@ -1,9 +1,16 @@
 //! Searches reach the recall they aim at on any data, by families of it.
 //!
-//! The table of what each family gets, for those whose names contain one of some words, under some metrics:
-//! `FAMILIES=clusters,twins METRICS=cosine cargo test --release --test families table -- --ignored --nocapture`
+//! The table of what each family gets, for those whose names contain one of some words, under some
+//! metrics: `FAMILIES=clusters,twins METRICS=cosine cargo test --release --test families table --
+//! --ignored --nocapture`
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_truncation)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation
+)]
 
 #[path = "families/dice.rs"]
 mod dice;
@@ -104,7 +111,10 @@ tests! { case of rows::CASES as every_case:
 #[test]
 fn exact_searches_agree_with_brute_force() {
     let seed = support::seed("exact_searches_agree_with_brute_force", 17);
-    generators::GROUPS.iter().flat_map(|(_, make)| make()).for_each(|family| measure::check_truth(&family, seed));
+    generators::GROUPS
+        .iter()
+        .flat_map(|(_, make)| make())
+        .for_each(|family| measure::check_truth(&family, seed));
 }
 
 /// Whether a name contains one of the words of a variable, if it is set.
@@ -119,7 +129,10 @@ fn table() {
     let seed = support::seed("table", 17);
     println!("{}", measure::header());
     for (group, make) in generators::GROUPS {
-        for family in make().into_iter().filter(|family| is_chosen("FAMILIES", &format!("{group}: {}", family.name))) {
+        for family in make()
+            .into_iter()
+            .filter(|family| is_chosen("FAMILIES", &format!("{group}: {}", family.name)))
+        {
             let metrics = |metric: Metric| is_chosen("METRICS", &metric.to_string());
             measure::measure(&family, seed, &metrics, &mut |measured| println!("{measured}"));
         }

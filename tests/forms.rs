@@ -1,4 +1,5 @@
-//! Laws of all forms of queries: whatever is asked, of an index in whatever state, agrees with a brute-force oracle.
+//! Laws of all forms of queries: whatever is asked, of an index in whatever state, agrees with a
+//! brute-force oracle.
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -28,9 +29,16 @@ use rand::seq::IndexedRandom;
 use spinney::Metric;
 use subject::*;
 
-const EFFORTS: [Effort; 6] =
-    [Effort::Usual, Effort::Least, Effort::Recall(70), Effort::Recall(100), Effort::Exact, Effort::Parallel];
-const PATIENCES: [Patience; 4] = [Patience::Endless, Patience::FarDeadline, Patience::Callback, Patience::Both];
+const EFFORTS: [Effort; 6] = [
+    Effort::Usual,
+    Effort::Least,
+    Effort::Recall(70),
+    Effort::Recall(100),
+    Effort::Exact,
+    Effort::Parallel,
+];
+const PATIENCES: [Patience; 4] =
+    [Patience::Endless, Patience::FarDeadline, Patience::Callback, Patience::Both];
 
 /// A question of all forms and options, at random.
 pub fn any_question(rng: &mut Rng, subject: &Subject<'_>) -> Question {
@@ -48,14 +56,18 @@ pub fn any_question(rng: &mut Rng, subject: &Subject<'_>) -> Question {
     }
     if rng.random_bool(0.3) {
         let groups = *[1, 2, 7, 100, u64::MAX].choose(rng).unwrap();
-        question.per_group = Some(PerGroup { most: *[1, 2, 5, usize::MAX].choose(rng).unwrap(), groups });
+        question.per_group =
+            Some(PerGroup { most: *[1, 2, 5, usize::MAX].choose(rng).unwrap(), groups });
     }
     if rng.random_bool(0.3) {
         let oracle = question.oracle(subject.metric, &subject.items);
         let rank = *[0, 1, 9, 70, n / 2, n].choose(rng).unwrap();
         let radius = oracle.radius(rank);
-        question.within = Some(*[radius, radius, radius, 0.0, -1.0, f32::INFINITY].choose(rng).unwrap());
-        if matches!(question.what, What::Mean(_) | What::Examples(..)) && question.within == Some(0.0) {
+        question.within =
+            Some(*[radius, radius, radius, 0.0, -1.0, f32::INFINITY].choose(rng).unwrap());
+        if matches!(question.what, What::Mean(_) | What::Examples(..))
+            && question.within == Some(0.0)
+        {
             question.within = Some(radius);
         }
     }
@@ -76,7 +88,11 @@ fn sweep(metric: Metric) {
             let oracle = question.oracle(metric, &subject.items);
             let hits = question.ask_with(&reader, patience);
             oracle.check(&question, &hits);
-            assert_eq!(question.ask(&reader), hits, "{metric}, {state:?}: asked twice, {question:?}");
+            assert_eq!(
+                question.ask(&reader),
+                hits,
+                "{metric}, {state:?}: asked twice, {question:?}"
+            );
         }
     }
 }
@@ -120,8 +136,13 @@ fn every_form_with_every_k_and_every_filter() {
             let ranked = Question::new(1, what.clone()).oracle(metric, &subject.items).matching;
             for set in sets(&mut rng, &ranked) {
                 let effort = *EFFORTS[..3].choose(&mut rng).unwrap();
-                let as_set = Question { filter: Some(set.clone()), effort, ..Question::new(0, what.clone()) };
-                let as_predicate = Question { admits: Some(set), effort, ..Question::new(0, what.clone()) };
+                let as_set = Question {
+                    filter: Some(set.clone()),
+                    effort,
+                    ..Question::new(0, what.clone())
+                };
+                let as_predicate =
+                    Question { admits: Some(set), effort, ..Question::new(0, what.clone()) };
                 for question in [as_set, as_predicate] {
                     let oracle = question.oracle(metric, &subject.items);
                     for k in ks(subject.items.len()) {
@@ -134,23 +155,30 @@ fn every_form_with_every_k_and_every_filter() {
     }
 }
 
-/// `nns(usize::MAX).per_group(m, g)` gives the sum over all groups of min(m, size), however little effort is asked for.
+/// `nns(usize::MAX).per_group(m, g)` gives the sum over all groups of min(m, size), however little
+/// effort is asked for.
 #[test]
 fn all_of_each_group_are_found_in_the_end() {
     let seed = Seed::new(103);
     let store = Store::new();
     for (m, metric) in METRICS.into_iter().enumerate() {
         let mut rng = seed.rng(m as u64);
-        for state in [State::Unbuilt, State::Bulk, State::Grove, State::Grown, State::Changed, State::Sprout] {
+        for state in
+            [State::Unbuilt, State::Bulk, State::Grove, State::Grown, State::Changed, State::Sprout]
+        {
             let subject = Subject::in_state(&store, metric, state, &mut rng);
             let reader = subject.reader();
             let form = rng.random_range(0..FORMS);
             let what = any_what(&mut rng, metric, &subject.items, form);
             for (most, groups) in [(1, 1), (1, 40), (3, 300), (2, u64::MAX), (usize::MAX, 7)] {
-                for (k, effort) in [(usize::MAX, Effort::Usual), (usize::MAX, Effort::Least), (25, Effort::Least)] {
+                for (k, effort) in
+                    [(usize::MAX, Effort::Usual), (usize::MAX, Effort::Least), (25, Effort::Least)]
+                {
                     let per_group = Some(PerGroup { most, groups });
                     let question = Question { per_group, effort, ..Question::new(k, what.clone()) };
-                    question.oracle(metric, &subject.items).check(&question, &question.ask(&reader));
+                    question
+                        .oracle(metric, &subject.items)
+                        .check(&question, &question.ask(&reader));
                 }
             }
         }

@@ -1,5 +1,5 @@
-//! Laws of builds after changes: the forest stays sound and the answers right, whatever is added, overwritten or deleted; and
-//! a build tells what it did.
+//! Laws of builds after changes: the forest stays sound and the answers right, whatever is added,
+//! overwritten or deleted; and a build tells what it did.
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "incremental/case.rs"]
@@ -16,7 +16,8 @@ fn small() -> BuildOptions<'static> {
     BuildOptions::default().leaf_size(32)
 }
 
-/// Builds of every size around those at which a leaf, and the next one, is full; and of one more item each.
+/// Builds of every size around those at which a leaf, and the next one, is full; and of one more
+/// item each.
 #[test]
 fn forests_of_every_small_size_are_sound() {
     let seed = Seed::new(17);
@@ -36,8 +37,8 @@ fn forests_of_every_small_size_are_sound() {
     }
 }
 
-/// Every further copy of a vector costs a build that touches a few leaves, and the forest is no larger than that of other
-/// vectors.
+/// Every further copy of a vector costs a build that touches a few leaves, and the forest is no
+/// larger than that of other vectors.
 #[test]
 fn copies_that_come_one_by_one_fill_leaves() {
     let seed = Seed::new(18);
@@ -54,9 +55,15 @@ fn copies_that_come_one_by_one_fill_leaves() {
             (split, rehomed) = (split + stats.leaves_split, rehomed + stats.items_rehomed);
         }
         case.check("copies");
-        eprintln!("{metric}: 500 copies: {leaves} leaves written, {split} split, {rehomed} items moved");
-        // 1,000 entries in leaves that are split when they have 24: a split makes room for 12 entries.
-        assert!(split < 1_000 / 8 && leaves < 500 * 6, "{metric}: {leaves} leaves written, {split} split");
+        eprintln!(
+            "{metric}: 500 copies: {leaves} leaves written, {split} split, {rehomed} items moved"
+        );
+        // 1,000 entries in leaves that are split when they have 24: a split makes room for 12
+        // entries.
+        assert!(
+            split < 1_000 / 8 && leaves < 500 * 6,
+            "{metric}: {leaves} leaves written, {split} split"
+        );
         for id in 10_000..10_400 {
             case.delete(id);
             case.build();
@@ -69,7 +76,8 @@ fn copies_that_come_one_by_one_fill_leaves() {
 fn single_changes_of_small_indexes_are_incremental() {
     let seed = Seed::new(19);
     let store = Store::new();
-    let mut case = Case::built(&store, Metric::Euclidean, seed.rng(0), 600, &BuildOptions::default());
+    let mut case =
+        Case::built(&store, Metric::Euclidean, seed.rng(0), 600, &BuildOptions::default());
     let mut bulk = Vec::new();
     for id in 600..2_200 {
         let row = case.vector();
@@ -126,7 +134,10 @@ fn growth_from_nothing_and_back() {
             let stats = case.build_with(&options);
             // Incremental once there are some leaves.
             let expected = if id < 32 { BuildMethod::Bulk } else { BuildMethod::Incremental };
-            assert!(stats.method == expected || (32..96).contains(&id), "{metric}, {id} items before: {stats:?}");
+            assert!(
+                stats.method == expected || (32..96).contains(&id),
+                "{metric}, {id} items before: {stats:?}"
+            );
             if id % 16 == 0 {
                 case.check(&format!("{id} items before"));
             }
@@ -143,14 +154,22 @@ fn growth_from_nothing_and_back() {
             }
         }
         assert!(incremental > 20, "{incremental} incremental builds while it shrank");
-        assert!(Reader::open(&case.wtxn, store.db, 3).unwrap().nns(3).by_vector(&[1.0; DIMS]).unwrap().is_empty());
+        assert!(
+            Reader::open(&case.wtxn, store.db, 3)
+                .unwrap()
+                .nns(3)
+                .by_vector(&[1.0; DIMS])
+                .unwrap()
+                .is_empty()
+        );
         case.put(5, vec![1.0; DIMS]);
         case.build();
         case.check("one item again");
     }
 }
 
-/// By a tenth at a time to many leaves, and back to few: branches split and merge, and the tree grows higher and shrinks.
+/// By a tenth at a time to many leaves, and back to few: branches split and merge, and the tree
+/// grows higher and shrinks.
 #[test]
 fn trees_grow_higher_and_shrink() {
     let seed = Seed::new(9);
@@ -170,8 +189,12 @@ fn trees_grow_higher_and_shrink() {
             }
             let stats = case.build();
             // Measured as soon as searches use the forest, and once more.
-            let is_measured = [1001, 2048].iter().any(|due| (before + 1..=case.items.len()).contains(due));
-            assert_eq!(stats.method, if is_measured { BuildMethod::Bulk } else { BuildMethod::Incremental });
+            let is_measured =
+                [1001, 2048].iter().any(|due| (before + 1..=case.items.len()).contains(due));
+            assert_eq!(
+                stats.method,
+                if is_measured { BuildMethod::Bulk } else { BuildMethod::Incremental }
+            );
             split += stats.leaves_split;
             heights.push(case.tree(&raw, 0)[1]);
             most_branches = most_branches.max(case.tree(&raw, 0)[5]);
@@ -189,14 +212,21 @@ fn trees_grow_higher_and_shrink() {
             heights.push(case.tree(&raw, 0)[1]);
         }
         case.check("shrunk");
-        // Every build reads the list of free leaf ids: it is no longer for what the forest once was.
+        // Every build reads the list of free leaf ids: it is no longer for what the forest once
+        // was.
         let free = raw.all(&case.wtxn).into_iter().filter(|(key, _)| key[2] == FREE);
-        assert!(merged > 256 && free.fold(0, |most, (_, ids)| ids.len().max(most)) == 16 + 4 * 256, "{merged} merged");
+        assert!(
+            merged > 256 && free.fold(0, |most, (_, ids)| ids.len().max(most)) == 16 + 4 * 256,
+            "{merged} merged"
+        );
         println!("{metric}: heights {heights:?}, {split} leaves split, {merged} merged");
         assert!(split > 50 && merged > 20, "{metric}: {split} leaves split, {merged} merged");
         assert!(heights.iter().any(|height| *height > heights[0]), "{metric}: {heights:?}");
         let [.., branches] = case.tree(&raw, 0);
-        assert!(branches < most_branches, "{metric}: {branches} branches are left of {most_branches}");
+        assert!(
+            branches < most_branches,
+            "{metric}: {branches} branches are left of {most_branches}"
+        );
     }
 }
 
@@ -234,14 +264,23 @@ fn overwriting_everything_with_itself() {
     let seed = Seed::new(11);
     for (part, metric) in (0..).zip(METRICS) {
         let store = Store::new();
-        let mut case = Case::built(&store, metric, seed.rng(part), 1200, &small().trees(2).spill(part % 2 == 0));
+        let mut case = Case::built(
+            &store,
+            metric,
+            seed.rng(part),
+            1200,
+            &small().trees(2).spill(part % 2 == 0),
+        );
         for batch in 0..12 {
             for id in 100 * batch..100 * batch + 100 {
                 let row = case.items[&id].clone();
                 case.put(id, row);
             }
             let stats = case.build();
-            assert_eq!((stats.method, stats.items_added, stats.items_removed), (BuildMethod::Incremental, 100, 100));
+            assert_eq!(
+                (stats.method, stats.items_added, stats.items_removed),
+                (BuildMethod::Incremental, 100, 100)
+            );
             case.check(&format!("batch {batch} overwritten by itself"));
         }
         for (id, row) in case.items.clone() {
@@ -257,9 +296,11 @@ fn everything_deleted_and_inserted_again() {
     let seed = Seed::new(12);
     for (part, metric) in (0..).zip(METRICS) {
         let store = Store::new();
-        let mut case = Case::built(&store, metric, seed.rng(part), 1500, &small().spill(part % 2 == 1));
+        let mut case =
+            Case::built(&store, metric, seed.rng(part), 1500, &small().spill(part % 2 == 1));
         let all = case.items.clone();
-        // By turns within one build, in some builds, and across builds with nothing left in between.
+        // By turns within one build, in some builds, and across builds with nothing left in
+        // between.
         for batch in 0..15 {
             (100 * batch..100 * batch + 100).for_each(|id| case.delete(id));
             if batch % 2 == 0 {
@@ -307,9 +348,17 @@ fn node_ids_are_bounded_under_churn() {
     case.check("after churn");
     for (tree, first) in first.into_iter().enumerate() {
         let [.., next_leaf, next_branch, leaves, branches] = case.tree(&raw, tree);
-        println!("tree {tree}: {first:?}, next ids {next_leaf} and {next_branch} for {leaves} and {branches} nodes");
-        assert!(next_leaf < most + most / 2, "{next_leaf} leaf ids were given out for {most} leaves at most");
-        assert!(next_branch < 2 * branches.max(first[5]) + 8, "{next_branch} branch ids for {branches} branches");
+        println!(
+            "tree {tree}: {first:?}, next ids {next_leaf} and {next_branch} for {leaves} and {branches} nodes"
+        );
+        assert!(
+            next_leaf < most + most / 2,
+            "{next_leaf} leaf ids were given out for {most} leaves at most"
+        );
+        assert!(
+            next_branch < 2 * branches.max(first[5]) + 8,
+            "{next_branch} branch ids for {branches} branches"
+        );
     }
     assert!(gone > u64::from(most), "{gone} leaves dissolved: more than there ever were at once");
 }
@@ -320,7 +369,8 @@ fn builds_tell_what_they_did() {
     let seed = Seed::new(14);
     let store = Store::new();
     for (part, metric) in (0..).zip(METRICS) {
-        let mut case = Case::built(&store, metric, seed.rng(part), 3000, &small().trees(2).spill(false));
+        let mut case =
+            Case::built(&store, metric, seed.rng(part), 3000, &small().trees(2).spill(false));
         assert_eq!(case.build().method, BuildMethod::Nothing);
         let total = Reader::open(&case.wtxn, store.db, 3).unwrap().stats().unwrap();
         for round in 0..10u32 {
@@ -338,13 +388,21 @@ fn builds_tell_what_they_did() {
             assert_eq!((stats.items, stats.trees), (3000, 2));
             assert_eq!((stats.items_added, stats.items_removed), (2, 2), "{metric}, round {round}");
             // Four leaves in each tree, or more where some split, dissolve or are mended.
-            let most = if stats.leaves_split + stats.leaves_merged + stats.items_rehomed == 0 { 10 } else { 120 };
+            let most = if stats.leaves_split + stats.leaves_merged + stats.items_rehomed == 0 {
+                10
+            } else {
+                120
+            };
             assert!((2..=most).contains(&stats.leaves), "{metric}, round {round}: {stats:?}");
             // Branches are told of great changes only.
             assert!(stats.branches <= total.branches + 8, "{stats:?}");
-            assert!(stats.bytes_written > 0 && stats.bytes_written < total.leaf_bytes + total.branch_bytes);
+            assert!(
+                stats.bytes_written > 0
+                    && stats.bytes_written < total.leaf_bytes + total.branch_bytes
+            );
         }
-        // So many items in one place that leaves split, and so many gone from another that leaves dissolve.
+        // So many items in one place that leaves split, and so many gone from another that leaves
+        // dissolve.
         let (full, empty) = (case.vector(), case.vector());
         let region = ranked(metric, &case.items, &empty);
         region[..120].iter().for_each(|near| case.delete(near.id));
@@ -353,7 +411,10 @@ fn builds_tell_what_they_did() {
             case.put(id, row);
         }
         let stats = case.build();
-        assert_eq!((stats.method, stats.items_added, stats.items_removed), (BuildMethod::Incremental, 120, 120));
+        assert_eq!(
+            (stats.method, stats.items_added, stats.items_removed),
+            (BuildMethod::Incremental, 120, 120)
+        );
         assert!(stats.leaves_split > 0 && stats.leaves_merged > 0, "{metric}: {stats:?}");
         case.check("after regions");
         case.wtxn.abort();
@@ -383,13 +444,20 @@ fn other_options_build_in_bulk() {
         (BuildOptions::default().leaf_size(40), BuildMethod::Bulk),
         (BuildOptions::default().sketch_bits(1), BuildMethod::Bulk),
         (BuildOptions::default().seed(4), BuildMethod::Bulk),
-        (BuildOptions::default().trees(3).spill(true).leaf_size(40).sketch_bits(1).seed(4), BuildMethod::Incremental),
+        (
+            BuildOptions::default().trees(3).spill(true).leaf_size(40).sketch_bits(1).seed(4),
+            BuildMethod::Incremental,
+        ),
     ] {
         change(&mut case);
         assert_eq!(case.build_with(&options).method, method, "{options:?}");
         case.check(&format!("{options:?}"));
     }
-    assert_eq!(case.build_with(&BuildOptions::default().rebuild(true)).method, BuildMethod::Bulk, "without changes");
+    assert_eq!(
+        case.build_with(&BuildOptions::default().rebuild(true)).method,
+        BuildMethod::Bulk,
+        "without changes"
+    );
     assert_eq!(case.build_with(&BuildOptions::default()).method, BuildMethod::Nothing);
     let before = raw.all(&case.wtxn);
     assert_eq!(case.build_with(&BuildOptions::default().rebuild(true)).method, BuildMethod::Bulk);
@@ -412,7 +480,8 @@ fn a_deleted_region_leaves_a_sound_forest() {
         writer.add_item(&mut wtxn, id, &row).unwrap();
     }
     writer.build(&mut wtxn, &BuildOptions::default().leaf_size(64)).unwrap();
-    // A leaf of the first region keeps an item or two, and dissolves; few enough changes at once to stay incremental.
+    // A leaf of the first region keeps an item or two, and dissolves; few enough changes at once to
+    // stay incremental.
     let mut incremental = 0;
     for part in 0..12 {
         for id in (0..20_000u32).filter(|id| id % 10 != 0 && id % 97 != 0 && id / 1_667 == part) {

@@ -1,5 +1,5 @@
-//! The law of all operations on a forest that is built incrementally: after every commit the store is sound, holds what a
-//! map holds, and answers what the oracle answers.
+//! The law of all operations on a forest that is built incrementally: after every commit the store
+//! is sound, holds what a map holds, and answers what the oracle answers.
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -73,10 +73,13 @@ impl<'a> World<'a> {
         let rows = vectors(&mut rng, metric, dims, n, spread);
         let items: Items = (0u32..).zip(rows).collect();
         let mut wtxn = store.env.write_txn().unwrap();
-        let writer = Writer::open_or_create(&mut wtxn, store.db, INDEX, &IndexOptions::new(dims, metric)).unwrap();
+        let writer =
+            Writer::open_or_create(&mut wtxn, store.db, INDEX, &IndexOptions::new(dims, metric))
+                .unwrap();
         add_all(&writer, &mut wtxn, &items);
         let (trees, spill) = (rng.random_range(1..=3), rng.random());
-        let options = BuildOptions::default().trees(trees).spill(spill).leaf_size(rng.random_range(32..=64));
+        let options =
+            BuildOptions::default().trees(trees).spill(spill).leaf_size(rng.random_range(32..=64));
         writer.build(&mut wtxn, &options.seed(rng.random())).unwrap();
         wtxn.commit().unwrap();
         let committed = Model { items, ..Model::default() };
@@ -123,7 +126,8 @@ impl<'a> World<'a> {
             30..38 => {
                 // Overwritten by a new vector or by itself.
                 let Some(id) = self.live(model) else { return };
-                let row = if self.rng.random() { model.items[&id].clone() } else { self.vector(model) };
+                let row =
+                    if self.rng.random() { model.items[&id].clone() } else { self.vector(model) };
                 model.put(writer, wtxn, id, row);
             }
             38..58 => {
@@ -163,7 +167,9 @@ impl<'a> World<'a> {
     fn vector(&mut self, model: &Model) -> Vec<f32> {
         match self.live(model) {
             Some(id) if self.rng.random_bool(0.1) => model.items[&id].clone(),
-            Some(id) if self.rng.random_bool(0.6) => near(&mut self.rng, self.metric, &model.items[&id]),
+            Some(id) if self.rng.random_bool(0.6) => {
+                near(&mut self.rng, self.metric, &model.items[&id])
+            }
             _ => uniform(&mut self.rng, self.metric, self.dims),
         }
     }
@@ -213,7 +219,13 @@ impl<'a> World<'a> {
         let reader = Reader::open(rtxn, self.store.db, INDEX).unwrap();
         assert_sound(&reader, "after a commit");
         assert_eq!(reader.len(), model.items.len() as u64);
-        assert!(reader.items().unwrap().map(Result::unwrap).eq(model.items.iter().map(|(id, row)| (*id, row.clone()))));
+        assert!(
+            reader
+                .items()
+                .unwrap()
+                .map(Result::unwrap)
+                .eq(model.items.iter().map(|(id, row)| (*id, row.clone())))
+        );
         let fresh = model.touched.iter().filter(|id| model.items.contains_key(id)).count() as u64;
         assert!((fresh..=model.touched.len() as u64).contains(&reader.pending_len()));
         self.ask(rtxn, &model.items);
@@ -300,7 +312,11 @@ fn any_operations_on_incremental_builds_leave_what_a_map_would_hold() {
         }
         world.release();
     });
-    let [incremental, bulk, cancelled] = [tally.incremental, tally.bulk, tally.cancelled].map(AtomicU64::into_inner);
+    let [incremental, bulk, cancelled] =
+        [tally.incremental, tally.bulk, tally.cancelled].map(AtomicU64::into_inner);
     println!("{incremental} incremental builds, {bulk} in bulk, {cancelled} cancelled");
-    assert!(incremental > 4 * bulk && cancelled * 20 > incremental, "{incremental}, {bulk}, {cancelled}");
+    assert!(
+        incremental > 4 * bulk && cancelled * 20 > incremental,
+        "{incremental}, {bulk}, {cancelled}"
+    );
 }

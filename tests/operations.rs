@@ -1,4 +1,5 @@
-//! Laws of change: after any operations, in any transactions, an index holds and answers what a plain map would.
+//! Laws of change: after any operations, in any transactions, an index holds and answers what a
+//! plain map would.
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -12,7 +13,9 @@ use rand::RngExt;
 use rand::seq::IndexedRandom;
 use spinney::heed::{RoTxn, RwTxn, WithoutTls};
 use spinney::roaring::RoaringBitmap;
-use spinney::{BuildMethod, BuildOptions, Database, Error, Hit, IndexOptions, Metric, Reader, Writer};
+use spinney::{
+    BuildMethod, BuildOptions, Database, Error, Hit, IndexOptions, Metric, Reader, Writer,
+};
 
 const MAP_SIZE: usize = 256 << 20;
 const INDEXES: [u16; 4] = [0, 1, 258, u16::MAX];
@@ -97,7 +100,11 @@ impl World {
         let mut answers = Vec::new();
         for (index, model) in &self.committed {
             let query = uniform(&mut self.rng, model.metric, model.dims);
-            let hits = Reader::open(&rtxn, self.store.db, *index).unwrap().nns(5).by_vector(&query).unwrap();
+            let hits = Reader::open(&rtxn, self.store.db, *index)
+                .unwrap()
+                .nns(5)
+                .by_vector(&query)
+                .unwrap();
             answers.push((*index, query, hits));
         }
         self.held.push(Held { rtxn, models: self.committed.clone(), answers });
@@ -109,7 +116,11 @@ impl World {
             check_all(&rtxn, self.store.db, &models, &mut self.rng);
             for (index, query, hits) in answers {
                 let reader = Reader::open(&rtxn, self.store.db, index).unwrap();
-                assert_eq!(reader.nns(5).by_vector(&query).unwrap(), hits, "a snapshot changed its answer");
+                assert_eq!(
+                    reader.nns(5).by_vector(&query).unwrap(),
+                    hits,
+                    "a snapshot changed its answer"
+                );
             }
         }
         if self.rng.random_bool(0.5) {
@@ -123,10 +134,15 @@ impl World {
         let rng = &mut self.rng;
         let index = *INDEXES.choose(rng).unwrap();
         let Some(model) = models.get_mut(&index) else {
-            assert!(matches!(Writer::open(wtxn, db, index), Err(Error::IndexNotFound { index: i }) if i == index));
+            assert!(
+                matches!(Writer::open(wtxn, db, index), Err(Error::IndexNotFound { index: i }) if i == index)
+            );
             let (dims, metric) = (rng.random_range(1..=20), *METRICS.choose(rng).unwrap());
             Writer::open_or_create(wtxn, db, index, &IndexOptions::new(dims, metric)).unwrap();
-            models.insert(index, Model { dims, metric, items: Items::new(), touched: BTreeSet::new() });
+            models.insert(
+                index,
+                Model { dims, metric, items: Items::new(), touched: BTreeSet::new() },
+            );
             return;
         };
         let writer = Writer::open(wtxn, db, index).unwrap();
@@ -163,7 +179,11 @@ impl Model {
 
     /// An id that may exist.
     fn id(&self, rng: &mut Rng, ids: u32) -> u32 {
-        if rng.random_bool(0.05) { u32::MAX - rng.random_range(0..3) } else { rng.random_range(0..ids) }
+        if rng.random_bool(0.05) {
+            u32::MAX - rng.random_range(0..3)
+        } else {
+            rng.random_range(0..ids)
+        }
     }
 
     fn put(&mut self, id: u32, row: Vec<f32>) {
@@ -234,17 +254,33 @@ impl Model {
         let reader = Reader::open(rtxn, db, index).unwrap();
         let writer = Writer::open(rtxn, db, index).unwrap();
         let n = self.items.len();
-        assert_eq!((reader.dims(), reader.metric(), reader.index()), (self.dims, self.metric, index));
-        assert_eq!((writer.dims(), writer.metric(), writer.index()), (self.dims, self.metric, index));
+        assert_eq!(
+            (reader.dims(), reader.metric(), reader.index()),
+            (self.dims, self.metric, index)
+        );
+        assert_eq!(
+            (writer.dims(), writer.metric(), writer.index()),
+            (self.dims, self.metric, index)
+        );
         assert_eq!((reader.len(), reader.is_empty()), (n as u64, n == 0));
         assert_eq!((writer.len(rtxn).unwrap(), writer.is_empty(rtxn).unwrap()), (n as u64, n == 0));
         let pending = reader.pending_len();
         let fresh = self.touched.iter().filter(|id| self.items.contains_key(id)).count() as u64;
-        assert!((fresh..=self.touched.len() as u64).contains(&pending), "{pending} pending, {:?}", self.touched);
+        assert!(
+            (fresh..=self.touched.len() as u64).contains(&pending),
+            "{pending} pending, {:?}",
+            self.touched
+        );
         assert_eq!(writer.pending_len(rtxn).unwrap(), pending);
         assert_eq!(reader.stats().unwrap().items, n as u64);
         assert!(reader.ids().unwrap().map(Result::unwrap).eq(self.items.keys().copied()));
-        assert!(reader.items().unwrap().map(Result::unwrap).eq(self.items.iter().map(|(id, row)| (*id, row.clone()))));
+        assert!(
+            reader
+                .items()
+                .unwrap()
+                .map(Result::unwrap)
+                .eq(self.items.iter().map(|(id, row)| (*id, row.clone())))
+        );
         for id in [self.id(rng, 100), self.id(rng, 1000), u32::MAX] {
             let expected = self.items.get(&id).cloned();
             assert_eq!(reader.contains_item(id).unwrap(), expected.is_some());
@@ -261,7 +297,8 @@ impl Model {
         let ranked = ranked(self.metric, &self.items, &query);
         let all = Ask::new(n);
         all.check_exact(self.metric, &ranked, &reader.nns(n).by_vector(&query).unwrap());
-        let filter: RoaringBitmap = (0..rng.random_range(0..3000)).filter(|_| rng.random_bool(0.7)).collect();
+        let filter: RoaringBitmap =
+            (0..rng.random_range(0..3000)).filter(|_| rng.random_bool(0.7)).collect();
         for filter in [None, Some(filter)] {
             let ask = Ask { filter, search_k: Some(rng.random_range(0..500)), ..Ask::new(5) };
             ask.check(self.metric, &ranked, &ask.apply(reader.nns(5)).by_vector(&query).unwrap());
@@ -271,7 +308,11 @@ impl Model {
         assert_eq!(like.is_some(), self.items.contains_key(&id));
         if let Some(hits) = like {
             let ask = Ask { exclude: Some(id), ..Ask::new(3) };
-            ask.check(self.metric, &common::ranked(self.metric, &self.items, &self.items[&id]), &hits);
+            ask.check(
+                self.metric,
+                &common::ranked(self.metric, &self.items, &self.items[&id]),
+                &hits,
+            );
         }
     }
 }
@@ -285,7 +326,9 @@ fn any_build(rng: &mut Rng) -> BuildOptions<'static> {
         options = options.spill(rng.random()).seed(rng.random());
     }
     if rng.random_bool(0.3) {
-        options = options.leaf_size(rng.random_range(32..=128)).sketch_bits(*[1, 2, 4].choose(rng).unwrap());
+        options = options
+            .leaf_size(rng.random_range(32..=128))
+            .sketch_bits(*[1, 2, 4].choose(rng).unwrap());
     }
     options
 }
@@ -321,7 +364,9 @@ fn any_operations_on_a_forest_leave_what_a_map_would_hold() {
         let items: Items = (0u32..).zip(rows).collect();
         let env = world.store.env.clone();
         let mut wtxn = env.write_txn().unwrap();
-        let writer = Writer::open_or_create(&mut wtxn, world.store.db, 0, &IndexOptions::new(dims, metric)).unwrap();
+        let writer =
+            Writer::open_or_create(&mut wtxn, world.store.db, 0, &IndexOptions::new(dims, metric))
+                .unwrap();
         add_all(&writer, &mut wtxn, &items);
         writer.build(&mut wtxn, &BuildOptions::default().leaf_size(64)).unwrap();
         wtxn.commit().unwrap();
@@ -334,7 +379,8 @@ fn any_operations_on_a_forest_leave_what_a_map_would_hold() {
     });
 }
 
-/// One writer replaces all items again and again; readers see all of one version and never an older one than before.
+/// One writer replaces all items again and again; readers see all of one version and never an older
+/// one than before.
 #[test]
 fn readers_see_one_version_whole_while_the_next_is_written() {
     const ITEMS: u32 = 1100;
@@ -386,7 +432,9 @@ fn readers_see_one_version_whole_while_the_next_is_written() {
 fn pending_is_counted_alike_everywhere() {
     let store = Store::with_map_size(MAP_SIZE);
     let mut wtxn = store.env.write_txn().unwrap();
-    let writer = Writer::open_or_create(&mut wtxn, store.db, 0, &IndexOptions::new(1, Metric::Euclidean)).unwrap();
+    let writer =
+        Writer::open_or_create(&mut wtxn, store.db, 0, &IndexOptions::new(1, Metric::Euclidean))
+            .unwrap();
     for build in [false, true] {
         if build {
             writer.build(&mut wtxn, &BuildOptions::default()).unwrap();

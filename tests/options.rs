@@ -1,4 +1,5 @@
-//! Laws of options: every value in its range works and keeps the contract of answers, the next one beyond is refused.
+//! Laws of options: every value in its range works and keeps the contract of answers, the next one
+//! beyond is refused.
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -21,7 +22,9 @@ impl<'e> Subject<'e> {
     fn new(store: &'e Store, metric: Metric, n: usize) -> Self {
         let rows = vectors(&mut Seed::new(50).rng(n as u64), metric, DIMS, n, Spread::Clusters);
         let mut wtxn = store.env.write_txn().unwrap();
-        let writer = Writer::open_or_create(&mut wtxn, store.db, 0, &IndexOptions::new(DIMS, metric)).unwrap();
+        let writer =
+            Writer::open_or_create(&mut wtxn, store.db, 0, &IndexOptions::new(DIMS, metric))
+                .unwrap();
         let items: Items = (0u32..).zip(rows).collect();
         add_all(&writer, &mut wtxn, &items);
         Self { wtxn, store, writer, items }
@@ -88,7 +91,10 @@ fn trees_from_1_to_16() {
         }
         assert_eq!(subject.reader().pending_len(), 1200, "a refused build leaves what is pending");
         for trees in [1, 2, 16] {
-            assert_ne!(subject.build(&BuildOptions::default().trees(trees)).unwrap(), BuildMethod::Nothing);
+            assert_ne!(
+                subject.build(&BuildOptions::default().trees(trees)).unwrap(),
+                BuildMethod::Nothing
+            );
             assert_eq!(subject.stats().trees, trees);
             assert!(subject.stats().leaves >= trees as u64);
             subject.check_answers();
@@ -102,15 +108,26 @@ fn leaf_sizes_from_32_to_4096() {
     for metric in METRICS {
         let mut subject = Subject::new(&store, metric, 5000);
         for size in [0, 1, 31, 4097, usize::MAX] {
-            assert_option(subject.build(&BuildOptions::default().leaf_size(size)), "leaf_size", size);
+            assert_option(
+                subject.build(&BuildOptions::default().leaf_size(size)),
+                "leaf_size",
+                size,
+            );
         }
         let mut leaves = u64::MAX;
         for size in [32, 33, 384, 4096] {
-            assert_ne!(subject.build(&BuildOptions::default().leaf_size(size)).unwrap(), BuildMethod::Nothing);
+            assert_ne!(
+                subject.build(&BuildOptions::default().leaf_size(size)).unwrap(),
+                BuildMethod::Nothing
+            );
             let stats = subject.stats();
             let least = (2 * subject.items.len()).div_ceil(size) as u64;
             assert_eq!(stats.leaf_size, size);
-            assert!((least..=leaves).contains(&stats.leaves), "{metric}: {} leaves of {size}", stats.leaves);
+            assert!(
+                (least..=leaves).contains(&stats.leaves),
+                "{metric}: {} leaves of {size}",
+                stats.leaves
+            );
             leaves = stats.leaves;
             subject.check_answers();
         }
@@ -134,7 +151,11 @@ fn sketch_bits_1_2_and_4() {
             if metric != Metric::Hamming {
                 assert_ne!(method, BuildMethod::Nothing);
                 assert_eq!(stats.sketch_bits, bits);
-                assert!(stats.leaf_bytes > bytes, "{metric}: {bits} bits take {} bytes", stats.leaf_bytes);
+                assert!(
+                    stats.leaf_bytes > bytes,
+                    "{metric}: {bits} bits take {} bytes",
+                    stats.leaf_bytes
+                );
             }
             bytes = stats.leaf_bytes;
             subject.check_answers();
@@ -154,7 +175,10 @@ fn spill_on_and_off() {
         let without = subject.stats();
         subject.check_answers();
         assert!(with.spill && !without.spill);
-        assert!(with.leaf_bytes * 2 > without.leaf_bytes * 3, "a second copy of each item takes its room");
+        assert!(
+            with.leaf_bytes * 2 > without.leaf_bytes * 3,
+            "a second copy of each item takes its room"
+        );
     }
 }
 
@@ -170,7 +194,11 @@ fn options_that_are_not_set_keep_what_was_built() {
     subject.touch();
     assert_ne!(subject.build(&BuildOptions::default()).unwrap(), BuildMethod::Nothing);
     assert_eq!(subject.shape(), expected, "a build without options");
-    assert_eq!(subject.build(&BuildOptions::default().seed(9)).unwrap(), BuildMethod::Nothing, "the seed stays too");
+    assert_eq!(
+        subject.build(&BuildOptions::default().seed(9)).unwrap(),
+        BuildMethod::Nothing,
+        "the seed stays too"
+    );
     let changes: [(BuildOptions<'_>, (usize, bool, usize, u8)); 4] = [
         (BuildOptions::default().trees(2), (2, false, 100, 2)),
         (BuildOptions::default().spill(true), (2, true, 100, 2)),
@@ -178,9 +206,17 @@ fn options_that_are_not_set_keep_what_was_built() {
         (BuildOptions::default().sketch_bits(4), (2, true, 64, 4)),
     ];
     for (options, shape) in changes {
-        assert_ne!(subject.build(&options).unwrap(), BuildMethod::Nothing, "another shape: {options:?}");
+        assert_ne!(
+            subject.build(&options).unwrap(),
+            BuildMethod::Nothing,
+            "another shape: {options:?}"
+        );
         assert_eq!(subject.shape(), shape);
-        assert_eq!(subject.build(&options).unwrap(), BuildMethod::Nothing, "the same shape again: {options:?}");
+        assert_eq!(
+            subject.build(&options).unwrap(),
+            BuildMethod::Nothing,
+            "the same shape again: {options:?}"
+        );
         subject.check_answers();
         expected = shape;
     }
@@ -190,18 +226,27 @@ fn options_that_are_not_set_keep_what_was_built() {
     assert_eq!(subject.shape(), expected);
 }
 
-/// A leaf size stays once it was given, though it is the one that there is, and nothing else is to be done.
+/// A leaf size stays once it was given, though it is the one that there is, and nothing else is to
+/// be done.
 #[test]
 fn a_leaf_size_that_is_the_default_is_chosen_all_the_same() {
     for has_items in [true, false] {
         let store = Store::new();
         let mut wtxn = store.env.write_txn().unwrap();
-        let writer = Writer::open_or_create(&mut wtxn, store.db, 0, &IndexOptions::new(2, Metric::Euclidean)).unwrap();
+        let writer = Writer::open_or_create(
+            &mut wtxn,
+            store.db,
+            0,
+            &IndexOptions::new(2, Metric::Euclidean),
+        )
+        .unwrap();
         let add = |wtxn: &mut RwTxn<'_>, ids: std::ops::Range<u32>| {
-            let rows: Vec<f32> = ids.clone().flat_map(|id| [(id % 611) as f32, (id % 499) as f32]).collect();
+            let rows: Vec<f32> =
+                ids.clone().flat_map(|id| [(id % 611) as f32, (id % 499) as f32]).collect();
             writer.add_items(wtxn, &ids.collect::<Vec<_>>(), &rows).unwrap();
         };
-        let size = |wtxn: &RwTxn<'_>| Reader::open(wtxn, store.db, 0).unwrap().stats().unwrap().leaf_size;
+        let size =
+            |wtxn: &RwTxn<'_>| Reader::open(wtxn, store.db, 0).unwrap().stats().unwrap().leaf_size;
         add(&mut wtxn, 0..2_000);
         writer.build(&mut wtxn, &BuildOptions::default()).unwrap();
         if !has_items {
@@ -221,7 +266,9 @@ fn a_leaf_size_that_is_the_default_is_chosen_all_the_same() {
 fn options_are_kept_while_an_index_is_empty() {
     let store = Store::new();
     let mut subject = Subject::new(&store, Metric::Euclidean, 200);
-    subject.build(&BuildOptions::default().trees(3).spill(false).leaf_size(100).sketch_bits(2)).unwrap();
+    subject
+        .build(&BuildOptions::default().trees(3).spill(false).leaf_size(100).sketch_bits(2))
+        .unwrap();
     let ids: Vec<u32> = subject.items.keys().copied().collect();
     for id in ids {
         assert!(subject.writer.del_item(&mut subject.wtxn, id).unwrap());
@@ -233,32 +280,45 @@ fn options_are_kept_while_an_index_is_empty() {
     assert_eq!(subject.shape(), (3, false, 100, 2));
 }
 
-/// Larger indexes have larger leaves, unless the user chose their size: at once, and as an index grows by incremental builds.
+/// Larger indexes have larger leaves, unless the user chose their size: at once, and as an index
+/// grows by incremental builds.
 #[test]
 fn the_leaf_size_follows_the_number_of_items() {
     const FEW: u32 = 199_000;
     let store = Store::new();
     for (asked, sizes) in [(None, [256, 304, 256]), (Some(300), [300, 300, 300])] {
         let mut wtxn = store.env.write_txn().unwrap();
-        let writer = Writer::open_or_create(&mut wtxn, store.db, 0, &IndexOptions::new(2, Metric::Euclidean)).unwrap();
+        let writer = Writer::open_or_create(
+            &mut wtxn,
+            store.db,
+            0,
+            &IndexOptions::new(2, Metric::Euclidean),
+        )
+        .unwrap();
         let mut rng = Seed::new(52).rng(0);
         let mut add = |wtxn: &mut RwTxn<'_>, ids: std::ops::Range<u32>| {
             let ids: Vec<u32> = ids.collect();
-            let rows: Vec<f32> = ids.iter().flat_map(|_| uniform(&mut rng, Metric::Euclidean, 2)).collect();
+            let rows: Vec<f32> =
+                ids.iter().flat_map(|_| uniform(&mut rng, Metric::Euclidean, 2)).collect();
             writer.add_items(wtxn, &ids, &rows).unwrap();
         };
-        let options = asked.map_or_else(BuildOptions::default, |size| BuildOptions::default().leaf_size(size));
-        let check = |wtxn: &mut RwTxn<'_>, options: &BuildOptions<'_>, method: BuildMethod, size: usize| {
-            assert_eq!(writer.build(wtxn, options).unwrap().method, method);
-            let reader = Reader::open(wtxn, store.db, 0).unwrap();
-            assert_eq!(reader.stats().unwrap().leaf_size, size);
-            assert_eq!(reader.verify().unwrap().violations, []);
-        };
+        let options = asked
+            .map_or_else(BuildOptions::default, |size| BuildOptions::default().leaf_size(size));
+        let check =
+            |wtxn: &mut RwTxn<'_>, options: &BuildOptions<'_>, method: BuildMethod, size: usize| {
+                assert_eq!(writer.build(wtxn, options).unwrap().method, method);
+                let reader = Reader::open(wtxn, store.db, 0).unwrap();
+                assert_eq!(reader.stats().unwrap().leaf_size, size);
+                assert_eq!(reader.verify().unwrap().violations, []);
+            };
         add(&mut wtxn, 0..FEW);
         check(&mut wtxn, &options, BuildMethod::Bulk, sizes[0]);
         add(&mut wtxn, FEW..FEW + 1_500);
         check(&mut wtxn, &BuildOptions::default(), BuildMethod::Incremental, sizes[1]);
-        assert_eq!(writer.build(&mut wtxn, &BuildOptions::default()).unwrap().method, BuildMethod::Nothing);
+        assert_eq!(
+            writer.build(&mut wtxn, &BuildOptions::default()).unwrap().method,
+            BuildMethod::Nothing
+        );
         // As items go, leaves stay as large as they may be, until all are made anew.
         for id in 0..1_500 {
             writer.del_item(&mut wtxn, id).unwrap();
@@ -274,7 +334,9 @@ fn clearing_forgets_the_options() {
     let mut subject = Subject::new(&store, Metric::Euclidean, 1200);
     subject.build(&BuildOptions::default()).unwrap();
     let default = subject.shape();
-    subject.build(&BuildOptions::default().trees(3).spill(false).leaf_size(100).sketch_bits(1)).unwrap();
+    subject
+        .build(&BuildOptions::default().trees(3).spill(false).leaf_size(100).sketch_bits(1))
+        .unwrap();
     subject.writer.clear(&mut subject.wtxn).unwrap();
     let items = subject.items.clone();
     add_all(&subject.writer, &mut subject.wtxn, &items);
@@ -292,7 +354,10 @@ fn any_thread_pool_builds_the_same_forest() {
         subject.build(&BuildOptions::default().trees(2).leaf_size(64).thread_pool(&pool)).unwrap();
         subject.check_answers();
         let query = &subject.items[&17];
-        answers.push((subject.stats(), subject.reader().nns(20).search_k(100).by_vector(query).unwrap()));
+        answers.push((
+            subject.stats(),
+            subject.reader().nns(20).search_k(100).by_vector(query).unwrap(),
+        ));
         // From inside the pool too.
         let (writer, wtxn) = (subject.writer, &mut subject.wtxn);
         let stats = pool.install(|| writer.build(wtxn, &BuildOptions::default().seed(1))).unwrap();
@@ -326,7 +391,11 @@ fn oversampling_from_1_up() {
         for good in [1.0, 1000.0, 1e30, f32::MAX] {
             for k in [1, 10, usize::MAX] {
                 let ask = Ask { oversampling: Some(good), ..Ask::new(k) };
-                ask.check(Metric::Euclidean, &ranked, &ask.apply(reader.nns(k)).by_vector(query).unwrap());
+                ask.check(
+                    Metric::Euclidean,
+                    &ranked,
+                    &ask.apply(reader.nns(k)).by_vector(query).unwrap(),
+                );
             }
         }
     }
@@ -341,9 +410,17 @@ fn small_indexes_build_and_a_second_build_does_nothing() {
         for options in [BuildOptions::default(), all, all.rebuild(true)] {
             // Without items there is no forest, whatever its shape would be.
             let expected = if n == 0 { BuildMethod::Nothing } else { BuildMethod::Bulk };
-            assert_eq!(subject.build(&options).unwrap(), expected, "{metric}, {n} items, {options:?}");
+            assert_eq!(
+                subject.build(&options).unwrap(),
+                expected,
+                "{metric}, {n} items, {options:?}"
+            );
             let options = options.rebuild(false);
-            assert_eq!(subject.build(&options).unwrap(), BuildMethod::Nothing, "{metric}, {n} items, {options:?}");
+            assert_eq!(
+                subject.build(&options).unwrap(),
+                BuildMethod::Nothing,
+                "{metric}, {n} items, {options:?}"
+            );
             assert_eq!(subject.build(&BuildOptions::default()).unwrap(), BuildMethod::Nothing);
             subject.check_answers();
         }
@@ -364,10 +441,16 @@ fn an_index_can_be_built_when_everything_was_deleted() {
         assert_eq!(subject.stats().pending, 1300);
         let built = subject.writer.build(&mut subject.wtxn, &BuildOptions::default()).unwrap();
         // The forest went, which is no nothing.
-        assert_eq!((built.method, built.items_added, built.items_removed), (BuildMethod::Bulk, 0, 1300));
+        assert_eq!(
+            (built.method, built.items_added, built.items_removed),
+            (BuildMethod::Bulk, 0, 1300)
+        );
         let stats = subject.stats();
         assert_eq!((stats.items, stats.pending, stats.leaves, stats.branches), (0, 0, 0, 0));
-        assert_eq!((stats.item_bytes, stats.pending_bytes, stats.leaf_bytes, stats.branch_bytes), (0, 0, 0, 0));
+        assert_eq!(
+            (stats.item_bytes, stats.pending_bytes, stats.leaf_bytes, stats.branch_bytes),
+            (0, 0, 0, 0)
+        );
         subject.check_answers();
         assert_eq!(subject.build(&BuildOptions::default()).unwrap(), BuildMethod::Nothing);
         add_all(&subject.writer, &mut subject.wtxn, &items);
@@ -383,13 +466,22 @@ fn dimensions_from_1_to_65536() {
     let store = Store::new();
     let mut wtxn = store.env.write_txn().unwrap();
     for dims in [0, 65_537, usize::MAX] {
-        let result = Writer::open_or_create(&mut wtxn, store.db, 0, &IndexOptions::new(dims, Metric::Cosine));
-        assert!(matches!(result, Err(Error::DimensionsOutOfRange { got, max: 65_536 }) if got == dims));
+        let result = Writer::open_or_create(
+            &mut wtxn,
+            store.db,
+            0,
+            &IndexOptions::new(dims, Metric::Cosine),
+        );
+        assert!(
+            matches!(result, Err(Error::DimensionsOutOfRange { got, max: 65_536 }) if got == dims)
+        );
     }
     for (index, dims) in [(1, 1), (2, 65_536)] {
         let options = IndexOptions::new(dims, Metric::Manhattan);
         let writer = Writer::open_or_create(&mut wtxn, store.db, index, &options).unwrap();
-        (0u8..3).for_each(|i| writer.add_item(&mut wtxn, u32::from(i), &vec![f32::from(i); dims]).unwrap());
+        (0u8..3).for_each(|i| {
+            writer.add_item(&mut wtxn, u32::from(i), &vec![f32::from(i); dims]).unwrap()
+        });
         writer.build(&mut wtxn, &BuildOptions::default()).unwrap();
         let reader = Reader::open(&wtxn, store.db, index).unwrap();
         let hits = reader.nns(2).by_vector(&vec![2.0; dims]).unwrap();
@@ -399,7 +491,9 @@ fn dimensions_from_1_to_65536() {
 
 #[test]
 fn metrics_are_written_and_read_by_name() {
-    for (metric, name) in METRICS.into_iter().zip(["euclidean", "cosine", "dot", "manhattan", "hamming"]) {
+    for (metric, name) in
+        METRICS.into_iter().zip(["euclidean", "cosine", "dot", "manhattan", "hamming"])
+    {
         assert_eq!((metric.to_string().as_str(), name.parse::<Metric>().unwrap()), (name, metric));
     }
     for bad in ["", "Cosine", "l2", "dot "] {

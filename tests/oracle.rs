@@ -1,4 +1,5 @@
-//! Laws of answers: whatever is stored, built and asked, the answer agrees with a brute-force oracle.
+//! Laws of answers: whatever is stored, built and asked, the answer agrees with a brute-force
+//! oracle.
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -12,7 +13,8 @@ use spinney::{BuildMethod, BuildOptions, IndexOptions, Metric, Reader, Writer};
 
 const DIMS: [usize; 15] = [1, 2, 3, 7, 31, 63, 64, 65, 100, 127, 129, 384, 513, 1000, 1600];
 const SIZES: [usize; 9] = [0, 1, 2, 5, 100, 999, 1001, 3000, 5000];
-/// Numbers of an index that the sweep goes up to, but for the smallest size that is not scanned exactly.
+/// Numbers of an index that the sweep goes up to, but for the smallest size that is not scanned
+/// exactly.
 const MOST_NUMBERS: usize = 120_000;
 
 /// An index under test in a write transaction, and what it should hold.
@@ -27,7 +29,9 @@ struct Subject<'e> {
 impl<'e> Subject<'e> {
     fn new(store: &'e Store, metric: Metric, dims: usize, items: Items) -> Self {
         let mut wtxn = store.env.write_txn().unwrap();
-        let writer = Writer::open_or_create(&mut wtxn, store.db, 0, &IndexOptions::new(dims, metric)).unwrap();
+        let writer =
+            Writer::open_or_create(&mut wtxn, store.db, 0, &IndexOptions::new(dims, metric))
+                .unwrap();
         add_all(&writer, &mut wtxn, &items);
         Self { wtxn, store, writer, metric, items }
     }
@@ -57,8 +61,10 @@ impl<'e> Subject<'e> {
         let reader = self.reader();
         let n = self.items.len();
         let mut ask = Ask::new(*ks(n).choose(rng).unwrap());
-        ask.search_k = *[None, None, Some(0), Some(1), Some(10), Some(usize::MAX)].choose(rng).unwrap();
-        ask.oversampling = *[None, None, Some(1.0), Some(3.5), Some(50.0), Some(1000.0)].choose(rng).unwrap();
+        ask.search_k =
+            *[None, None, Some(0), Some(1), Some(10), Some(usize::MAX)].choose(rng).unwrap();
+        ask.oversampling =
+            *[None, None, Some(1.0), Some(3.5), Some(50.0), Some(1000.0)].choose(rng).unwrap();
         ask.exact = rng.random_bool(0.25);
         if ask.exact {
             // Which are about sketches, and do not go together with it.
@@ -92,7 +98,8 @@ impl<'e> Subject<'e> {
                 self.items.remove(&id);
                 continue;
             }
-            let id = old.filter(|_| rng.random_bool(0.5)).unwrap_or_else(|| rng.random_range(0..10_000));
+            let id =
+                old.filter(|_| rng.random_bool(0.5)).unwrap_or_else(|| rng.random_range(0..10_000));
             let row = self.query(rng);
             self.writer.add_item(&mut self.wtxn, id, &row).unwrap();
             self.items.insert(id, row);
@@ -109,12 +116,22 @@ const FILTERS: usize = 8;
 /// None, empty, unknown ids only, 1%, 50%, the farthest 55%, all, all and unknown ids.
 fn filters(rng: &mut Rng, ranked: &[Ranked]) -> Vec<Option<RoaringBitmap>> {
     let known: RoaringBitmap = ranked.iter().map(|r| r.id).collect();
-    let unknown: RoaringBitmap = (0..500).map(|_| rng.random::<u32>()).filter(|id| !known.contains(*id)).collect();
+    let unknown: RoaringBitmap =
+        (0..500).map(|_| rng.random::<u32>()).filter(|id| !known.contains(*id)).collect();
     let mut share = |p: f64| known.iter().filter(|_| rng.random_bool(p)).collect::<RoaringBitmap>();
     let (few, half) = (share(0.01), share(0.5));
     let far = ranked.iter().skip(ranked.len() * 45 / 100).map(|r| r.id).collect();
     let more = &known | &unknown;
-    vec![None, Some(RoaringBitmap::new()), Some(unknown), Some(few), Some(half), Some(far), Some(known), Some(more)]
+    vec![
+        None,
+        Some(RoaringBitmap::new()),
+        Some(unknown),
+        Some(few),
+        Some(half),
+        Some(far),
+        Some(known),
+        Some(more),
+    ]
 }
 
 fn any_build(rng: &mut Rng) -> BuildOptions<'static> {
@@ -134,7 +151,9 @@ fn sweep(metric: Metric) {
     let seed = Seed::new(1);
     let store = Store::new();
     for (d, dims) in DIMS.into_iter().enumerate() {
-        for (s, n) in SIZES.into_iter().enumerate().filter(|(_, n)| n * dims <= MOST_NUMBERS || *n == 1001) {
+        for (s, n) in
+            SIZES.into_iter().enumerate().filter(|(_, n)| n * dims <= MOST_NUMBERS || *n == 1001)
+        {
             let mut rng = seed.rng((d * SIZES.len() + s) as u64);
             let spread = *SPREADS.choose(&mut rng).unwrap();
             let sparse = rng.random();
@@ -146,7 +165,10 @@ fn sweep(metric: Metric) {
             (0..3).for_each(|_| subject.ask(&mut rng));
             subject.change(&mut rng);
             (0..3).for_each(|_| subject.ask(&mut rng));
-            assert!(subject.reader().nns(3).by_item(12_345_678).unwrap().is_none(), "{metric}: an unknown item");
+            assert!(
+                subject.reader().nns(3).by_item(12_345_678).unwrap().is_none(),
+                "{metric}: an unknown item"
+            );
         }
     }
 }
@@ -189,7 +211,9 @@ fn every_k_with_every_filter_and_every_search_k() {
         let (reader, query) = (subject.reader(), subject.query(&mut rng));
         let ranked = ranked(metric, &subject.items, &query);
         for filter in filters(&mut rng, &ranked) {
-            for (k, search_k) in ks(2500).into_iter().flat_map(|k| [1, 10, usize::MAX].map(|s| (k, s))) {
+            for (k, search_k) in
+                ks(2500).into_iter().flat_map(|k| [1, 10, usize::MAX].map(|s| (k, s)))
+            {
                 let ask = Ask { search_k: Some(search_k), filter: filter.clone(), ..Ask::new(k) };
                 let hits = ask.apply(reader.nns(k)).by_vector(&query).unwrap();
                 ask.check(metric, &ranked, &hits);
@@ -209,7 +233,9 @@ fn the_whole_forest_gives_the_answer_of_the_oracle() {
     let seed = Seed::new(3);
     let store = Store::new();
     for (m, metric) in METRICS.into_iter().enumerate() {
-        for (c, (dims, n)) in [(2, 5000), (7, 5000), (64, 3000), (100, 2000), (384, 1500)].into_iter().enumerate() {
+        for (c, (dims, n)) in
+            [(2, 5000), (7, 5000), (64, 3000), (100, 2000), (384, 1500)].into_iter().enumerate()
+        {
             let mut rng = seed.rng((10 * m + c) as u64);
             let spread = [Spread::Clusters, Spread::Uniform, Spread::Duplicates][(m + c) % 3];
             let rows = vectors(&mut rng, metric, dims, n, spread);
@@ -220,7 +246,8 @@ fn the_whole_forest_gives_the_answer_of_the_oracle() {
             for _ in 0..10 {
                 let query = subject.query(&mut rng);
                 let ranked = ranked(metric, &subject.items, &query);
-                let ask = Ask { search_k: Some(usize::MAX), oversampling: Some(50.0), ..Ask::new(10) };
+                let ask =
+                    Ask { search_k: Some(usize::MAX), oversampling: Some(50.0), ..Ask::new(10) };
                 let hits = ask.apply(reader.nns(10)).by_vector(&query).unwrap();
                 ask.check_nearest(metric, &ranked, &hits);
             }
@@ -265,7 +292,9 @@ fn default_parameters_find_nine_of_ten() {
             let rows = vectors(&mut seed.rng(m as u64), metric, dims, 5100, Spread::Clusters);
             let (rows, queries) = rows.split_at(5000);
             let [usual, lean] = mean_recall(metric, rows, queries, &usual_and_lean());
-            eprintln!("{metric}, {dims} dims: recall@10 {usual:.4}, and {lean:.4} with little effort");
+            eprintln!(
+                "{metric}, {dims} dims: recall@10 {usual:.4}, and {lean:.4} with little effort"
+            );
             assert!(usual >= 0.9, "{metric}, {dims} dims: recall@10 {usual}");
         }
     }
@@ -274,8 +303,10 @@ fn default_parameters_find_nine_of_ten() {
 /// Recalls before and after changing all components, with usual and with little effort.
 fn before_and_after(metric: Metric, seed: &Seed, change: impl Fn(f32) -> f32) -> [[f64; 2]; 2] {
     let rows = vectors(&mut seed.rng(0), metric, 48, 3200, Spread::Clusters);
-    let changed: Vec<Vec<f32>> = rows.iter().map(|row| row.iter().map(|x| change(*x)).collect()).collect();
-    let found = [rows, changed].map(|rows| mean_recall(metric, &rows[..3000], &rows[3000..], &usual_and_lean()));
+    let changed: Vec<Vec<f32>> =
+        rows.iter().map(|row| row.iter().map(|x| change(*x)).collect()).collect();
+    let found = [rows, changed]
+        .map(|rows| mean_recall(metric, &rows[..3000], &rows[3000..], &usual_and_lean()));
     eprintln!("{metric}: recall@10 {:.4?}, and {:.4?} after the change", found[0], found[1]);
     found
 }
@@ -291,14 +322,18 @@ fn a_shift_of_all_vectors_loses_no_recall() {
     }
 }
 
-/// Scaling by a power of two is exact, so that it changes nothing but the exponents of the distances.
+/// Scaling by a power of two is exact, so that it changes nothing but the exponents of the
+/// distances.
 #[test]
 fn a_scale_of_all_vectors_changes_no_answer() {
     let seed = Seed::new(5);
     for metric in [Metric::Euclidean, Metric::Cosine, Metric::DotProduct, Metric::Manhattan] {
         for exponent in [-40, -13, 13, 40] {
             let [base, found] = before_and_after(metric, &seed, |x| x * 2f32.powi(exponent));
-            assert!(found == base, "{metric}: recall@10 {base:?}, and {found:?} after a scale by 2^{exponent}");
+            assert!(
+                found == base,
+                "{metric}: recall@10 {base:?}, and {found:?} after a scale by 2^{exponent}"
+            );
         }
     }
 }
@@ -309,7 +344,9 @@ fn vectors_of_extreme_lengths_keep_the_contract() {
     let seed = Seed::new(6);
     let store = Store::new();
     for (m, metric) in METRICS[..4].iter().copied().enumerate() {
-        for (c, exponents) in [(-149, -149), (-149, 50), (-60, 52), (52, 52), (0, 52)].into_iter().enumerate() {
+        for (c, exponents) in
+            [(-149, -149), (-149, 50), (-60, 52), (52, 52), (0, 52)].into_iter().enumerate()
+        {
             let mut rng = seed.rng((10 * m + c) as u64);
             let mut one = |n: usize| {
                 let mut rows = vectors(&mut rng, metric, 20, n, Spread::Uniform);
@@ -370,12 +407,21 @@ fn many_copies_of_one_vector_lose_no_recall_on_the_others() {
         rows.extend(vec![copy; 5000]);
         let [found, found_fixed] = mean_recall(metric, &rows, &queries, &asks);
         let among = "among 5,000 copies of one vector";
-        eprintln!("{metric}: recall@10 {alone:.4}, and {found:.4} {among}; fixed {alone_fixed:.4}, {found_fixed:.4}");
-        // The default aims at .95, and copies may cost .02 of that; what is found beyond it is luck.
+        eprintln!(
+            "{metric}: recall@10 {alone:.4}, and {found:.4} {among}; fixed {alone_fixed:.4}, {found_fixed:.4}"
+        );
+        // The default aims at .95, and copies may cost .02 of that; what is found beyond it is
+        // luck.
         assert!(alone >= 0.93, "{metric}: recall@10 {alone}");
-        assert!(found >= alone.min(0.95) - 0.02, "{metric}: recall@10 {alone}, and {found} {among}");
+        assert!(
+            found >= alone.min(0.95) - 0.02,
+            "{metric}: recall@10 {alone}, and {found} {among}"
+        );
         // The same effort finds the same.
-        assert!(found_fixed >= alone_fixed - 0.02, "{metric}: recall@10 {alone_fixed}, and {found_fixed} {among}");
+        assert!(
+            found_fixed >= alone_fixed - 0.02,
+            "{metric}: recall@10 {alone_fixed}, and {found_fixed} {among}"
+        );
     }
 }
 
@@ -402,7 +448,8 @@ fn one_vector_far_away_loses_no_recall() {
         for far in [1e3, 1e6, 1e12] {
             let mut rng = seed.rng(1);
             let rows = vectors(&mut rng, metric, 32, 5_000, SPREADS[0]);
-            let queries: Vec<Vec<f32>> = rows.iter().step_by(50).map(|row| near(&mut rng, metric, row)).collect();
+            let queries: Vec<Vec<f32>> =
+                rows.iter().step_by(50).map(|row| near(&mut rng, metric, row)).collect();
             let recall_with = |outlier: Option<f32>| {
                 let mut items: Items = (0..).zip(rows.iter().cloned()).collect();
                 items.extend(outlier.map(|far| (90_000, vec![far; 32])));
@@ -421,13 +468,17 @@ fn one_vector_far_away_loses_no_recall() {
                     queries.iter().map(one).sum::<f64>() / queries.len() as f64
                 })
             };
-            let ([without, without_fixed], [with, with_fixed]) = (recall_with(None), recall_with(Some(far)));
+            let ([without, without_fixed], [with, with_fixed]) =
+                (recall_with(None), recall_with(Some(far)));
             eprintln!(
                 "{metric}, one vector at {far:e}: recall {without:.4}, {with:.4}; fixed {without_fixed:.4}, {with_fixed:.4}"
             );
             // Of what is aimed at: more is luck.
             let least = without.min(0.95) - 0.02;
-            assert!(with >= least, "{metric}, one vector at {far:e}: recall {with}, without it {without}");
+            assert!(
+                with >= least,
+                "{metric}, one vector at {far:e}: recall {with}, without it {without}"
+            );
             assert!(
                 with_fixed >= without_fixed - 0.02,
                 "{metric}, one vector at {far:e}: recall {with_fixed} from a fixed effort, without it {without_fixed}"

@@ -1,4 +1,5 @@
-//! Several processes on one environment: snapshots are whole in each, and a killed writer leaves a committed prefix.
+//! Several processes on one environment: snapshots are whole in each, and a killed writer leaves a
+//! committed prefix.
 
 #![allow(
     missing_docs,
@@ -60,8 +61,13 @@ fn snapshots_are_whole_in_another_process() {
     let opened = Opened::new(dir.path(), MAP_BYTES);
     let writer = world::create(&opened.env, opened.db);
     let mut rng = rng(seed);
-    let mut others = [1, 2]
-        .map(|number| Child::start("snapshots_are_whole_in_another_process", dir.path(), seed.wrapping_add(number)));
+    let mut others = [1, 2].map(|number| {
+        Child::start(
+            "snapshots_are_whole_in_another_process",
+            dir.path(),
+            seed.wrapping_add(number),
+        )
+    });
     let (mut seen, mut builds, mut incremental) = (Vec::new(), 0, 0);
     for round in 0..40u32 {
         let before = world::version(&writer, &opened.env.read_txn().unwrap());
@@ -70,7 +76,8 @@ fn snapshots_are_whole_in_another_process() {
             world::advance(&writer, &mut wtxn, &mut rng);
             if rng.random_range(0..3) > 0 {
                 builds += 1;
-                incremental += u32::from(world::build(&writer, &mut wtxn) == BuildMethod::Incremental);
+                incremental +=
+                    u32::from(world::build(&writer, &mut wtxn) == BuildMethod::Incremental);
             }
             if rng.random_range(0..6) > 0 {
                 wtxn.commit().unwrap();
@@ -80,7 +87,10 @@ fn snapshots_are_whole_in_another_process() {
         let committed = world::version(&writer, &opened.env.read_txn().unwrap());
         // Each round goes on when what the last one wrote has been seen.
         let version = others[round as usize % 2].wait_for("saw", |version| {
-            assert!(version <= committed, "the other process saw version {version}, and {committed} is the last");
+            assert!(
+                version <= committed,
+                "the other process saw version {version}, and {committed} is the last"
+            );
             version >= before
         });
         seen.push(version);
@@ -92,12 +102,16 @@ fn snapshots_are_whole_in_another_process() {
         assert_eq!(other.join(), Some(committed), "the last snapshot is of the last version");
     }
     seen.dedup();
-    println!("{committed} versions, {} of them heard of while writing, {incremental} of {builds} builds", seen.len());
+    println!(
+        "{committed} versions, {} of them heard of while writing, {incremental} of {builds} builds",
+        seen.len()
+    );
     assert!(2 * incremental > builds, "{incremental} of {builds} builds were incremental");
     assert!(seen.len() > 10, "the other processes saw the world move: {seen:?}");
 }
 
-/// Moves the world on for ever. Says what it is about to do, with the last version that is committed.
+/// Moves the world on for ever. Says what it is about to do, with the last version that is
+/// committed.
 fn write_for_ever(dir: &Path) {
     let seed = support::seed("write_for_ever", 1);
     let mut rng = rng(seed);
@@ -105,7 +119,9 @@ fn write_for_ever(dir: &Path) {
     let writer = Writer::open(&opened.env.read_txn().unwrap(), opened.db, 0).unwrap();
     // Some are killed with a reader open: its slot must not outlive them.
     let rtxn = opened.env.read_txn().unwrap();
-    let reader = seed.is_multiple_of(2).then(|| Kept::new(Reader::open(&rtxn, opened.db, 0).unwrap(), &mut rng));
+    let reader = seed
+        .is_multiple_of(2)
+        .then(|| Kept::new(Reader::open(&rtxn, opened.db, 0).unwrap(), &mut rng));
     let mut version = world::version(&writer, &rtxn);
     say("ready", version);
     loop {
@@ -116,7 +132,9 @@ fn write_for_ever(dir: &Path) {
                 say("building", version);
                 ControlFlow::Continue(())
             };
-            writer.build(&mut wtxn, &BuildOptions::default().leaf_size(64).progress(&progress)).unwrap();
+            writer
+                .build(&mut wtxn, &BuildOptions::default().leaf_size(64).progress(&progress))
+                .unwrap();
         }
         say("committing", version);
         wtxn.commit().unwrap();
@@ -141,12 +159,18 @@ fn a_killed_writer_leaves_what_it_had_committed() {
     opened.close();
     let (mut before, mut moments) = (0, Vec::new());
     for round in 0..16 {
-        let mut other = Child::start("a_killed_writer_leaves_what_it_had_committed", dir.path(), rng.random());
+        let mut other =
+            Child::start("a_killed_writer_leaves_what_it_had_committed", dir.path(), rng.random());
         let start = other.wait_for("ready", |_| true);
         assert_eq!(start, before, "round {round}: it starts from what is there");
         // Killed at once, or while it builds or commits after some versions.
-        let (moment, versions) = (*["building", "committing", "committed"].choose(&mut rng).unwrap(), round % 4);
-        let heard = if versions > 0 { other.wait_for(moment, |version| version >= start + versions) } else { start };
+        let (moment, versions) =
+            (*["building", "committing", "committed"].choose(&mut rng).unwrap(), round % 4);
+        let heard = if versions > 0 {
+            other.wait_for(moment, |version| version >= start + versions)
+        } else {
+            start
+        };
         let acknowledged = other.kill().last().map_or(heard, |(_, version)| *version);
 
         let opened = Opened::new(dir.path(), MAP_BYTES);
@@ -155,7 +179,10 @@ fn a_killed_writer_leaves_what_it_had_committed() {
         // A view of one version: each commit is there whole or not at all.
         before = world::check(&reader, &mut rng);
         let is_prefix = (acknowledged..=acknowledged + 1).contains(&before);
-        assert!(is_prefix, "round {round}: version {before} is there, and {acknowledged} was acknowledged");
+        assert!(
+            is_prefix,
+            "round {round}: version {before} is there, and {acknowledged} was acknowledged"
+        );
         moments.push(before - start);
         drop(reader);
         drop(rtxn);

@@ -1,4 +1,5 @@
-//! Nobody builds an index without optimisation unawares: the profiles say so, here and for programs that use the crate.
+//! Nobody builds an index without optimisation unawares: the profiles say so, here and for programs
+//! that use the crate.
 #![allow(missing_docs)]
 
 const FOR_PROGRAMS: &str = "[profile.dev.package.\"*\"]\nopt-level = 3\n";
@@ -10,7 +11,10 @@ fn development_builds_are_optimised() {
     let (dev, _) = dev.split_once("\n[").unwrap_or((dev, ""));
     assert!(dev.contains("opt-level = 3"), "examples run as they are");
     // Laws are checked with assertions and overflow checks, which these profiles leave on.
-    assert!(!manifest.contains("debug-assertions = false") && !manifest.contains("overflow-checks = false"));
+    assert!(
+        !manifest.contains("debug-assertions = false")
+            && !manifest.contains("overflow-checks = false")
+    );
 }
 
 #[test]

@@ -1,9 +1,16 @@
-//! An index that is changed and built again and again stays about as good as a fresh one of the same items.
+//! An index that is changed and built again and again stays about as good as a fresh one of the
+//! same items.
 //!
-//! The scenarios of `benches/quality` at a small size. Asserted are recall at the default effort and, roughly, sketches
-//! at equal recall, which are printed.
+//! The scenarios of `benches/quality` at a small size. Asserted are recall at the default effort
+//! and, roughly, sketches at equal recall, which are printed.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_truncation)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation
+)]
 
 mod support;
 
@@ -27,18 +34,18 @@ const K: usize = 10;
 /// The recall at which costs are compared, and efforts around it.
 const TARGET: f64 = 0.95;
 const SEARCH_KS: [usize; 8] = [100, 150, 200, 275, 350, 500, 700, 1_000];
-/// Sketches that a maintained index may scan at equal recall for each one of a fresh index. Above the 1.15 of the bench:
-/// at this size a few small leaves are scanned, and one leaf more is much.
+/// Sketches that a maintained index may scan at equal recall for each one of a fresh index. Above
+/// the 1.15 of the bench: at this size a few small leaves are scanned, and one leaf more is much.
 const BOUND: f64 = 1.5;
-/// Recall that a maintained index may lose against a fresh one, at the default effort: under churn, under drift, and in the
-/// other scenarios.
+/// Recall that a maintained index may lose against a fresh one, at the default effort: under churn,
+/// under drift, and in the other scenarios.
 const LOST_TO_CHURN: f64 = 0.02;
 const LOST_TO_DRIFT: f64 = 0.03;
 const LOST: f64 = 0.04;
 /// Items that are asked for themselves.
 const SELF_QUERIES: usize = 1_000;
-/// Self-queries that may miss, in a thousand, and the recall that they aim at: an effort that lets one in a thousand be
-/// missed.
+/// Self-queries that may miss, in a thousand, and the recall that they aim at: an effort that lets
+/// one in a thousand be missed.
 const MISSED: usize = 2;
 const SELF_RECALL: f32 = 0.999;
 /// Directions in which rows vary around their centre, and how many centres there are.
@@ -85,7 +92,9 @@ impl Source {
 
 /// Nearly normal numbers: sums of uniform ones.
 fn normal(count: usize, rng: &mut Rng) -> Vec<f32> {
-    (0..count).map(|_| (0..6).map(|_| rng.random_range(-1.0..1.0f32)).sum::<f32>() / 2f32.sqrt()).collect()
+    (0..count)
+        .map(|_| (0..6).map(|_| rng.random_range(-1.0..1.0f32)).sum::<f32>() / 2f32.sqrt())
+        .collect()
 }
 
 /// An index under change, with its items in memory.
@@ -104,7 +113,9 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let opened = Opened::new(dir.path(), MAP_BYTES);
         let mut wtxn = opened.env.write_txn().unwrap();
-        let writer = Writer::open_or_create(&mut wtxn, opened.db, 0, &IndexOptions::new(dims, metric)).unwrap();
+        let writer =
+            Writer::open_or_create(&mut wtxn, opened.db, 0, &IndexOptions::new(dims, metric))
+                .unwrap();
         wtxn.commit().unwrap();
         Self { dir, opened, writer, metric, live: BTreeMap::new(), next: 0, incremental: 0 }
     }
@@ -133,7 +144,8 @@ impl World {
             self.writer.add_item(&mut wtxn, id, &row).unwrap();
             self.live.insert(id, row);
         }
-        let stats = self.writer.build(&mut wtxn, &BuildOptions::default().leaf_size(LEAF_SIZE)).unwrap();
+        let stats =
+            self.writer.build(&mut wtxn, &BuildOptions::default().leaf_size(LEAF_SIZE)).unwrap();
         self.incremental += usize::from(stats.method == BuildMethod::Incremental);
         wtxn.commit().unwrap();
     }
@@ -153,18 +165,25 @@ impl World {
         fresh
     }
 
-    /// Mean sketches that a recall of [`TARGET`] takes: on the straight line between the efforts below and above it.
+    /// Mean sketches that a recall of [`TARGET`] takes: on the straight line between the efforts
+    /// below and above it.
     fn sketches_at_target(&self, queries: &[Vec<f32>]) -> f64 {
         let rtxn = self.opened.env.read_txn().unwrap();
         let reader = Reader::open(&rtxn, self.opened.db, 0).unwrap();
-        let kth = |query: &Vec<f32>| reader.nns(K).exact().by_vector(query).unwrap()[K - 1].distance;
+        let kth =
+            |query: &Vec<f32>| reader.nns(K).exact().by_vector(query).unwrap()[K - 1].distance;
         let kth: Vec<f32> = queries.iter().map(kth).collect();
         let mut below = (0.0, 0.0);
         for search_k in SEARCH_KS {
             let (mut right, mut sketches) = (0, 0);
             for (query, kth) in queries.iter().zip(&kth) {
                 let mut searched = Searched::default();
-                let hits = reader.nns(K).search_k(search_k).report(&mut searched).by_vector(query).unwrap();
+                let hits = reader
+                    .nns(K)
+                    .search_k(search_k)
+                    .report(&mut searched)
+                    .by_vector(query)
+                    .unwrap();
                 right += hits.iter().filter(|hit| hit.distance <= *kth).count();
                 sketches += searched.sketches;
             }
@@ -189,13 +208,17 @@ impl World {
         queries.iter().map(right).sum::<usize>() as f64 / (K * queries.len()) as f64
     }
 
-    /// How many items that are asked for themselves are not found first, when a recall of [`SELF_RECALL`] is aimed at.
+    /// How many items that are asked for themselves are not found first, when a recall of
+    /// [`SELF_RECALL`] is aimed at.
     fn missed(&self) -> usize {
         let rtxn = self.opened.env.read_txn().unwrap();
         let reader = Reader::open(&rtxn, self.opened.db, 0).unwrap();
         let asked = self.live.iter().step_by(self.live.len().div_ceil(SELF_QUERIES));
-        let found =
-            asked.filter(|(id, row)| reader.nns(1).recall(SELF_RECALL).by_vector(row).unwrap()[0].id == **id).count();
+        let found = asked
+            .filter(|(id, row)| {
+                reader.nns(1).recall(SELF_RECALL).by_vector(row).unwrap()[0].id == **id
+            })
+            .count();
         self.live.len().div_ceil(self.live.len().div_ceil(SELF_QUERIES)) - found
     }
 
@@ -214,9 +237,18 @@ impl World {
         );
         assert!(old <= BOUND * new, "{name}: {old:.0} sketches scanned, fresh {new:.0}");
         let (recall, recall_fresh) = (self.recall(queries), fresh.recall(queries));
-        println!("{name}, {}: recall at the default {recall:.4}, fresh {recall_fresh:.4}", self.metric);
-        assert!(recall >= recall_fresh - lost, "{name}: recall {recall:.4}, fresh {recall_fresh:.4}");
-        assert!(missed * 1_000 <= MISSED * count.min(SELF_QUERIES), "{name}: {missed} items do not find themselves");
+        println!(
+            "{name}, {}: recall at the default {recall:.4}, fresh {recall_fresh:.4}",
+            self.metric
+        );
+        assert!(
+            recall >= recall_fresh - lost,
+            "{name}: recall {recall:.4}, fresh {recall_fresh:.4}"
+        );
+        assert!(
+            missed * 1_000 <= MISSED * count.min(SELF_QUERIES),
+            "{name}: {missed} items do not find themselves"
+        );
         let rtxn = self.opened.env.read_txn().unwrap();
         let found = Reader::open(&rtxn, self.opened.db, 0).unwrap().verify().unwrap();
         assert!(found.is_sound(), "{name}: {:?}", found.violations.first());
@@ -260,7 +292,8 @@ fn churn_keeps_the_quality() {
 fn drift_keeps_the_quality() {
     on_both("drift_keeps_the_quality", 3, |source, metric| {
         let mut queries = source.rows(QUERIES / 3);
-        let step: Vec<f32> = normal(source.dims, &mut source.rng).into_iter().map(|x| 0.05 * x).collect();
+        let step: Vec<f32> =
+            normal(source.dims, &mut source.rng).into_iter().map(|x| 0.05 * x).collect();
         let mut world = World::of(source.rows(ITEMS), metric);
         for cycle in 1..=20 {
             source.shift.iter_mut().zip(&step).for_each(|(shift, step)| *shift += step);
@@ -294,7 +327,8 @@ fn deletion_and_reinsertion_keep_the_quality() {
             rest = left;
         }
         assert!(world.incremental > 30, "{} incremental builds", world.incremental);
-        let near = source.rows(10 * QUERIES).into_iter().filter(|row| along(row) > end).take(QUERIES);
+        let near =
+            source.rows(10 * QUERIES).into_iter().filter(|row| along(row) > end).take(QUERIES);
         world.check("deletion", &near.collect::<Vec<_>>(), LOST);
         gone.shuffle(&mut source.rng);
         let mut rest = &*gone;
@@ -317,6 +351,9 @@ fn fifty_commits_keep_the_file_small() {
     drop(world.opened.env.copy_to_path(&copy, CompactionOption::Enabled).unwrap());
     let bytes = |path| fs::metadata(path).unwrap().len();
     let (file, compacted) = (bytes(world.dir.path().join("data.mdb")), bytes(copy));
-    println!("50 commits of 2 percent: file {file}, compacted {compacted}: {:.2}", file as f64 / compacted as f64);
+    println!(
+        "50 commits of 2 percent: file {file}, compacted {compacted}: {:.2}",
+        file as f64 / compacted as f64
+    );
     assert!(file <= 3 * compacted);
 }

@@ -1,13 +1,22 @@
-//! Searches reach the recall they aim at: that of held-out queries, compared by distance, so that ties count as found.
+//! Searches reach the recall they aim at: that of held-out queries, compared by distance, so that
+//! ties count as found.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_truncation)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation
+)]
 
 mod support;
 
 use rand::RngExt;
 use spinney::heed::RwTxn;
 use spinney::roaring::RoaringBitmap;
-use spinney::{BuildMethod, BuildOptions, Error, IndexOptions, Metric, Nns, Reader, Searched, Writer};
+use spinney::{
+    BuildMethod, BuildOptions, Error, IndexOptions, Metric, Nns, Reader, Searched, Writer,
+};
 use support::{METRICS, Opened, Rng, pool, rng};
 use tempfile::TempDir;
 
@@ -16,7 +25,8 @@ const ITEMS: usize = 12_000;
 /// Enough for a calibration, where it does not matter how good it is.
 const FEW_ITEMS: usize = 3_000;
 const QUERIES: usize = 400;
-const FLOATS: [Metric; 4] = [Metric::Euclidean, Metric::Cosine, Metric::DotProduct, Metric::Manhattan];
+const FLOATS: [Metric; 4] =
+    [Metric::Euclidean, Metric::Cosine, Metric::DotProduct, Metric::Manhattan];
 const KS: [usize; 3] = [1, 10, 100];
 /// How far a recall may be below its target.
 const TOLERANCE: f64 = 0.05;
@@ -26,7 +36,8 @@ const CENTRES: usize = 40;
 /// Where the calibration begins in the record: it goes on to its end.
 const CALIBRATION: usize = 576;
 
-/// Where rows come from: clusters of unequal size, each spread along few directions. Rows are one after the other.
+/// Where rows come from: clusters of unequal size, each spread along few directions. Rows are one
+/// after the other.
 struct Source {
     metric: Metric,
     centres: Vec<f32>,
@@ -37,7 +48,8 @@ struct Source {
 impl Source {
     fn new(metric: Metric, seed: u64) -> Self {
         let mut rng = rng(seed);
-        let (centres, bases) = (normal(CENTRES * DIMS, &mut rng), normal(4 * LATENT * DIMS, &mut rng));
+        let (centres, bases) =
+            (normal(CENTRES * DIMS, &mut rng), normal(4 * LATENT * DIMS, &mut rng));
         Self { metric, centres, bases, rng }
     }
 
@@ -67,7 +79,9 @@ impl Source {
 
 /// Nearly normal numbers: sums of uniform ones.
 fn normal(count: usize, rng: &mut Rng) -> Vec<f32> {
-    (0..count).map(|_| (0..6).map(|_| rng.random_range(-1.0..1.0f32)).sum::<f32>() / 2f32.sqrt()).collect()
+    (0..count)
+        .map(|_| (0..6).map(|_| rng.random_range(-1.0..1.0f32)).sum::<f32>() / 2f32.sqrt())
+        .collect()
 }
 
 /// A query with the distances of its true neighbours.
@@ -84,7 +98,9 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let opened = Opened::new(dir.path(), 256 << 20);
         let mut wtxn = opened.env.write_txn().unwrap();
-        let writer = Writer::open_or_create(&mut wtxn, opened.db, 0, &IndexOptions::new(DIMS, metric)).unwrap();
+        let writer =
+            Writer::open_or_create(&mut wtxn, opened.db, 0, &IndexOptions::new(DIMS, metric))
+                .unwrap();
         wtxn.commit().unwrap();
         Self { _dir: dir, opened, writer }
     }
@@ -93,7 +109,10 @@ impl World {
     fn of(source: &mut Source, count: usize) -> Self {
         let world = Self::empty(source.metric);
         world.add(0, &source.rows(count));
-        assert_eq!(world.build(), if count == 0 { BuildMethod::Nothing } else { BuildMethod::Bulk });
+        assert_eq!(
+            world.build(),
+            if count == 0 { BuildMethod::Nothing } else { BuildMethod::Bulk }
+        );
         world
     }
 
@@ -132,19 +151,40 @@ impl World {
         self.read(|reader| queries.chunks_exact(DIMS).map(|query| exact(reader, query)).collect())
     }
 
-    /// Recall of `k` neighbours when a recall is aimed at, and how many sketches a query scans for it.
-    fn recall(&self, asked: &[Asked], k: usize, target: f32, filter: Option<&RoaringBitmap>) -> (f64, f64) {
+    /// Recall of `k` neighbours when a recall is aimed at, and how many sketches a query scans for
+    /// it.
+    fn recall(
+        &self,
+        asked: &[Asked],
+        k: usize,
+        target: f32,
+        filter: Option<&RoaringBitmap>,
+    ) -> (f64, f64) {
         let sign = if self.writer.metric() == Metric::DotProduct { -1.0 } else { 1.0 };
         let (mut found, mut sketches) = (0, 0);
         self.read(|reader| {
             for (query, distances) in asked {
                 let mut searched = Searched::default();
-                let hits = admit(reader.nns(k), filter).recall(target).report(&mut searched).by_vector(query).unwrap();
-                assert!(filter.is_none_or(|filter| hits.iter().all(|hit| filter.contains(hit.id))), "filtered out");
-                assert!(searched.sketches > 0 || searched.is_out_of_reach, "the forest was not searched: {searched:?}");
-                found += hits.iter().filter(|hit| sign * hit.distance <= sign * distances[k - 1]).count();
+                let hits = admit(reader.nns(k), filter)
+                    .recall(target)
+                    .report(&mut searched)
+                    .by_vector(query)
+                    .unwrap();
+                assert!(
+                    filter.is_none_or(|filter| hits.iter().all(|hit| filter.contains(hit.id))),
+                    "filtered out"
+                );
+                assert!(
+                    searched.sketches > 0 || searched.is_out_of_reach,
+                    "the forest was not searched: {searched:?}"
+                );
+                found += hits
+                    .iter()
+                    .filter(|hit| sign * hit.distance <= sign * distances[k - 1])
+                    .count();
                 // Comparing all takes more than any scan.
-                sketches += if searched.sketches == 0 { 2 * ITEMS as u64 } else { searched.sketches };
+                sketches +=
+                    if searched.sketches == 0 { 2 * ITEMS as u64 } else { searched.sketches };
             }
         });
         (found as f64 / (k * asked.len()) as f64, sketches as f64 / asked.len() as f64)
@@ -162,7 +202,8 @@ fn assert_reached(what: &str, target: f32, (recall, sketches): (f64, f64), toler
     assert!(recall >= f64::from(target) - tolerance, "{what}: recall {recall:.4}, target {target}");
 }
 
-/// After a bulk build: for few and many neighbours, a higher target never scans less, and a filter costs little recall.
+/// After a bulk build: for few and many neighbours, a higher target never scans less, and a filter
+/// costs little recall.
 #[test]
 fn targets_are_reached() {
     let seed = support::seed("targets_are_reached", 1);
@@ -177,7 +218,10 @@ fn targets_are_reached() {
             for target in [0.8, 0.9, 0.95, 0.99] {
                 let reached = world.recall(&asked, k, target, None);
                 assert_reached(&format!("{metric}, k {k}"), target, reached, tolerance);
-                assert!(reached.1 >= before, "{metric}, k {k}, {target}: less is scanned than for less recall");
+                assert!(
+                    reached.1 >= before,
+                    "{metric}, k {k}, {target}: less is scanned than for less recall"
+                );
                 before = reached.1;
             }
         }
@@ -187,7 +231,8 @@ fn targets_are_reached() {
     }
 }
 
-/// The default is a recall of .95; that of 1 is exact; `exact` and `search_k` leave nothing to aim at.
+/// The default is a recall of .95; that of 1 is exact; `exact` and `search_k` leave nothing to aim
+/// at.
 #[test]
 fn recall_among_the_other_options() {
     let seed = support::seed("recall_among_the_other_options", 2);
@@ -199,7 +244,9 @@ fn recall_among_the_other_options() {
         for ((query, k), filter) in asked.flat_map(|asked| [(asked, None), (asked, Some(&odd))]) {
             let ask = |with: &dyn for<'n> Fn(Nns<'n>) -> Nns<'n>| {
                 let mut searched = Searched::default();
-                let search = |r: &Reader<'_>| with(admit(r.nns(k), filter).report(&mut searched)).by_vector(query);
+                let search = |r: &Reader<'_>| {
+                    with(admit(r.nns(k), filter).report(&mut searched)).by_vector(query)
+                };
                 let hits = world.read(search).unwrap();
                 // Times differ from run to run.
                 (searched.preparing, searched.scanning, searched.comparing) = Default::default();
@@ -221,14 +268,20 @@ fn recall_among_the_other_options() {
 /// Whether there is a forest or not.
 #[test]
 fn recalls_out_of_range_are_refused() {
-    let mut source = Source::new(Metric::Cosine, support::seed("recalls_out_of_range_are_refused", 3));
+    let mut source =
+        Source::new(Metric::Cosine, support::seed("recalls_out_of_range_are_refused", 3));
     for count in [0, 10, FEW_ITEMS] {
         let (world, query) = (World::of(&mut source, count), source.rows(1));
-        for recall in [0.0, -0.0, -0.5, 1.0 + f32::EPSILON, 2.0, f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        for recall in
+            [0.0, -0.0, -0.5, 1.0 + f32::EPSILON, 2.0, f32::NAN, f32::INFINITY, f32::NEG_INFINITY]
+        {
             world.read(|reader| {
                 let nns = || reader.nns(10).recall(recall);
-                for refused in [nns(), nns().exact(), nns().search_k(50)].map(|nns| nns.by_vector(&query)) {
-                    let is_named = matches!(&refused, Err(Error::InvalidOption { name: "recall", .. }));
+                for refused in
+                    [nns(), nns().exact(), nns().search_k(50)].map(|nns| nns.by_vector(&query))
+                {
+                    let is_named =
+                        matches!(&refused, Err(Error::InvalidOption { name: "recall", .. }));
                     assert!(is_named, "{count} items, recall {recall}: {refused:?}");
                 }
             });
@@ -255,7 +308,8 @@ fn growth_keeps_the_recall() {
 /// An inner product ranks the same for queries of every length, and so do its estimates.
 #[test]
 fn the_length_of_a_query_does_not_change_the_recall_of_a_dot_product() {
-    let seed = support::seed("the_length_of_a_query_does_not_change_the_recall_of_a_dot_product", 12);
+    let seed =
+        support::seed("the_length_of_a_query_does_not_change_the_recall_of_a_dot_product", 12);
     let mut source = Source::new(Metric::DotProduct, seed);
     let (world, queries) = (World::of(&mut source, ITEMS), source.rows(QUERIES));
     let reached = [1.0, 1e-6, 0.03, 30.0, 1e6].map(|length: f32| {
@@ -264,11 +318,15 @@ fn the_length_of_a_query_does_not_change_the_recall_of_a_dot_product() {
     });
     assert_reached("dot product", 0.95, reached[0], TOLERANCE);
     for (recall, sketches) in reached {
-        assert!((recall - reached[0].0).abs() < 0.005 && (sketches / reached[0].1 - 1.0).abs() < 0.01, "{reached:?}");
+        assert!(
+            (recall - reached[0].0).abs() < 0.005 && (sketches / reached[0].1 - 1.0).abs() < 0.01,
+            "{reached:?}"
+        );
     }
 }
 
-/// Once it is measured on some of them, queries that are distributed unlike the items reach their targets, too.
+/// Once it is measured on some of them, queries that are distributed unlike the items reach their
+/// targets, too.
 #[test]
 fn calibrated_queries_reach_their_targets() {
     let seed = support::seed("calibrated_queries_reach_their_targets", 5);
@@ -286,8 +344,9 @@ fn calibrated_queries_reach_their_targets() {
     }
 }
 
-/// On the very queries it was measured on, a calibration says what recall they get: not less, and more by no more than their
-/// standard error, since that is paid for. No chance is in it, so that any other difference is a bias.
+/// On the very queries it was measured on, a calibration says what recall they get: not less, and
+/// more by no more than their standard error, since that is paid for. No chance is in it, so that
+/// any other difference is a bias.
 #[test]
 fn calibrations_reproduce_what_they_measured() {
     let seed = support::seed("calibrations_reproduce_what_they_measured", 10);
@@ -302,9 +361,12 @@ fn calibrations_reproduce_what_they_measured() {
             let measured: Vec<_> = asked.iter().step_by(every).cloned().collect();
             for target in [0.8, 0.9, 0.95, 0.99] {
                 let (recall, sketches) = world.recall(&measured, k, target, None);
-                println!("{metric}, k {k}, measured on these: {target} -> {recall:.4} ({sketches:.0} sketches)");
+                println!(
+                    "{metric}, k {k}, measured on these: {target} -> {recall:.4} ({sketches:.0} sketches)"
+                );
                 let target = f64::from(target);
-                let error = (target * (1.0 - target) / (measured.len() as f64 * (k as f64).sqrt())).sqrt();
+                let error =
+                    (target * (1.0 - target) / (measured.len() as f64 * (k as f64).sqrt())).sqrt();
                 assert!(
                     (-0.02..=0.02 + error).contains(&(recall - target)),
                     "{metric}, k {k}: recall {recall:.4}, target {target}"
@@ -314,8 +376,8 @@ fn calibrations_reproduce_what_they_measured() {
     }
 }
 
-/// Queries that do not suit the index are refused, and nothing is measured where searches do not go by measurements;
-/// nothing is written then.
+/// Queries that do not suit the index are refused, and nothing is measured where searches do not go
+/// by measurements; nothing is written then.
 #[test]
 fn calibrations_that_change_nothing() {
     let seed = support::seed("calibrations_that_change_nothing", 6);
@@ -341,16 +403,25 @@ fn calibrations_that_change_nothing() {
             }
             for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
                 let refused = world.calibrate(&[&queries[1..], &[value]].concat());
-                assert!(matches!(refused, Err(Error::NonFinite { .. })), "{metric}, {name}: {refused:?}");
+                assert!(
+                    matches!(refused, Err(Error::NonFinite { .. })),
+                    "{metric}, {name}: {refused:?}"
+                );
             }
             world.opened.content().assert_same(&before, &format!("{metric}, {name}, refused"));
-            let (done, is_written) = (world.calibrate(suitable).unwrap(), world.opened.content() != before);
-            assert_eq!((done, is_written), (expected, expected), "{metric}, {name}: measured and written");
+            let (done, is_written) =
+                (world.calibrate(suitable).unwrap(), world.opened.content() != before);
+            assert_eq!(
+                (done, is_written),
+                (expected, expected),
+                "{metric}, {name}: measured and written"
+            );
         }
     }
 }
 
-/// With items that wait for a build, the same queries give the same bytes at any number of threads, those of the record.
+/// With items that wait for a build, the same queries give the same bytes at any number of threads,
+/// those of the record.
 #[test]
 fn pending_items_and_threads() {
     let (seed, pools) = (support::seed("pending_items_and_threads", 8), [pool(1), pool(2)]);
@@ -362,7 +433,10 @@ fn pending_items_and_threads() {
         let before = world.opened.content();
         let calibrated = pools.each_ref().map(|pool| {
             let mut wtxn = world.opened.env.write_txn().unwrap();
-            assert!(pool.install(|| world.writer.calibrate(&mut wtxn, &queries)).unwrap(), "{metric}");
+            assert!(
+                pool.install(|| world.writer.calibrate(&mut wtxn, &queries)).unwrap(),
+                "{metric}"
+            );
             world.opened.raw.content(&wtxn)
         });
         calibrated[1].assert_same(&calibrated[0], &format!("{metric}, 2 threads"));
@@ -371,8 +445,14 @@ fn pending_items_and_threads() {
         let after = world.opened.content();
         after.assert_same(&calibrated[0], &format!("{metric}, the global pool"));
         let [old, new] = [&before, &after].map(|content| content.values(0, 0)[0]);
-        assert!(old != new && old[..CALIBRATION] == new[..CALIBRATION], "{metric}: {old:?} became {new:?}");
-        assert!(before.0[1..] == after.0[1..], "{metric}: something else than the record was written");
+        assert!(
+            old != new && old[..CALIBRATION] == new[..CALIBRATION],
+            "{metric}: {old:?} became {new:?}"
+        );
+        assert!(
+            before.0[1..] == after.0[1..],
+            "{metric}: something else than the record was written"
+        );
         assert!(world.read(|reader| reader.verify().unwrap()).is_sound(), "{metric}");
         let reached = world.recall(&world.ask(&source.rows(QUERIES), None), 10, 0.95, None);
         assert_reached(&format!("{metric}, pending items"), 0.95, reached, TOLERANCE);
@@ -388,7 +468,10 @@ fn threads_do_not_show() {
         world.add(0, &Source::new(metric, seed).rows(ITEMS));
         let built = pools.each_ref().map(|pool| {
             let mut wtxn = world.opened.env.write_txn().unwrap();
-            world.writer.build(&mut wtxn, &BuildOptions::default().seed(seed).thread_pool(pool)).unwrap();
+            world
+                .writer
+                .build(&mut wtxn, &BuildOptions::default().seed(seed).thread_pool(pool))
+                .unwrap();
             world.opened.raw.content(&wtxn)
         });
         built[1].assert_same(&built[0], &format!("{metric}, 2 threads"));
@@ -400,7 +483,8 @@ fn threads_do_not_show() {
 /// Builds that ask items now and then do not lower what queries unlike them need.
 #[test]
 fn calibrated_queries_keep_their_recall_under_churn() {
-    let mut source = Source::new(Metric::Euclidean, support::seed("calibrated_queries_under_churn", 108));
+    let mut source =
+        Source::new(Metric::Euclidean, support::seed("calibrated_queries_under_churn", 108));
     let world = World::of(&mut source, ITEMS);
     assert!(world.calibrate(&source.between(1_000)).unwrap());
     let queries = source.between(QUERIES / 2);
@@ -410,14 +494,17 @@ fn calibrated_queries_keep_their_recall_under_churn() {
         assert_eq!(world.build(), BuildMethod::Incremental);
     }
     let (after, sketches) = world.recall(&world.ask(&queries, None), 10, 0.95, None);
-    println!("between clusters: {before:.4}, after 8,000 overwrites {after:.4} ({sketches:.0} sketches)");
+    println!(
+        "between clusters: {before:.4}, after 8,000 overwrites {after:.4} ({sketches:.0} sketches)"
+    );
     assert!(after >= before - 0.04, "recall fell from {before:.4} to {after:.4}");
 }
 
 /// One build does not move the effort by much, however many items it asks.
 #[test]
 fn one_build_moves_the_effort_by_little() {
-    let mut source = Source::new(Metric::Euclidean, support::seed("one_build_moves_the_effort_by_little", 109));
+    let mut source =
+        Source::new(Metric::Euclidean, support::seed("one_build_moves_the_effort_by_little", 109));
     let world = World::of(&mut source, ITEMS);
     let queries = source.rows(QUERIES / 2);
     let (_, before) = world.recall(&world.ask(&queries, None), 10, 0.95, None);

@@ -1,4 +1,5 @@
-//! Readers never block, never see half a commit, and answer the same for as long as they live, while a writer commits.
+//! Readers never block, never see half a commit, and answer the same for as long as they live,
+//! while a writer commits.
 
 #![allow(
     missing_docs,
@@ -23,7 +24,8 @@ use support::{Opened, Rng, rng};
 const MAP_BYTES: usize = 1 << 30;
 /// Versions that the writer writes, at least.
 const VERSIONS: u32 = 60;
-/// A kept reader outlives so many versions before it is closed. Each thread that reads keeps one so long, so often at least.
+/// A kept reader outlives so many versions before it is closed. Each thread that reads keeps one so
+/// long, so often at least.
 const KEPT_FOR: u32 = 8;
 const KEPT: u32 = 4;
 
@@ -78,7 +80,8 @@ fn step(opened: &Opened, writer: &Writer, shared: &Shared, rng: &mut Rng) {
     shared.committed.store(version, Ordering::SeqCst);
 }
 
-/// Opens snapshot after snapshot until the writer is done. Keeps one open over many commits, time and again.
+/// Opens snapshot after snapshot until the writer is done. Keeps one open over many commits, time
+/// and again.
 ///
 /// Returns how many snapshots it has seen.
 fn read(opened: &Opened, shared: &Shared, kept_to_the_end: &AtomicU32, mut rng: Rng) -> u32 {
@@ -92,8 +95,14 @@ fn read(opened: &Opened, shared: &Shared, kept_to_the_end: &AtomicU32, mut rng: 
             let committed = shared.committed.load(Ordering::SeqCst);
             let rtxn = opened.env.read_txn().unwrap();
             let version = world::check(&Reader::open(&rtxn, opened.db, 0).unwrap(), &mut rng);
-            assert!(version >= committed, "a snapshot of version {version} was opened after the commit of {committed}");
-            assert!(version >= last && version >= kept.version, "version {version} was seen after {last}");
+            assert!(
+                version >= committed,
+                "a snapshot of version {version} was opened after the commit of {committed}"
+            );
+            assert!(
+                version >= last && version >= kept.version,
+                "version {version} was seen after {last}"
+            );
             (last, seen) = (version, seen + 1);
             kept.check(&kept_txn, opened.db);
             if version >= kept.version + KEPT_FOR {
@@ -151,8 +160,8 @@ fn snapshots_are_whole_and_stay_as_they_are() {
     assert!(2 * incremental > builds, "{incremental} of {builds} builds were incremental");
 }
 
-/// One thread, so that it is certain what happens in between: a reader outlives many builds, a clear and the end of its
-/// index.
+/// One thread, so that it is certain what happens in between: a reader outlives many builds, a
+/// clear and the end of its index.
 #[test]
 fn a_kept_reader_outlives_everything() {
     let seed = support::seed("a_kept_reader_outlives_everything", 111);
@@ -166,7 +175,10 @@ fn a_kept_reader_outlives_everything() {
             opened.env.read_txn().unwrap()
         })
         .collect();
-    let kept: Vec<_> = txns.iter().map(|txn| Kept::new(Reader::open(txn, opened.db, 0).unwrap(), &mut rng)).collect();
+    let kept: Vec<_> = txns
+        .iter()
+        .map(|txn| Kept::new(Reader::open(txn, opened.db, 0).unwrap(), &mut rng))
+        .collect();
     assert!(kept.is_sorted_by_key(|kept| kept.version));
     let check = || kept.iter().zip(&txns).for_each(|(kept, txn)| kept.check(txn, opened.db));
     (0..10).for_each(|_| step(&opened, &writer, &shared, &mut rng));

@@ -1,5 +1,6 @@
-//! Laws of damage to a forest under change: whatever bytes are stored, an incremental build, a verification and a repair give
-//! an error or an answer. No panic, no endless loop; and a repair that succeeds leaves a sound store.
+//! Laws of damage to a forest under change: whatever bytes are stored, an incremental build, a
+//! verification and a repair give an error or an answer. No panic, no endless loop; and a repair
+//! that succeeds leaves a sound store.
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -28,15 +29,23 @@ struct Outcomes {
     panics: Vec<String>,
 }
 
-/// A few changes and a build; then a verification, and a repair of whatever is left. Tells what each did.
-fn live_on(subject: &Subject, wtxn: &mut RwTxn<'_>, rng: &mut Rng) -> (Result<BuildMethod, Error>, bool, bool) {
+/// A few changes and a build; then a verification, and a repair of whatever is left. Tells what
+/// each did.
+fn live_on(
+    subject: &Subject,
+    wtxn: &mut RwTxn<'_>,
+    rng: &mut Rng,
+) -> (Result<BuildMethod, Error>, bool, bool) {
     let db = subject.store.db;
     let built = Writer::open(wtxn, db, 0).and_then(|writer| {
         // In one place, so that a leaf splits, and in others.
         let centre = uniform(rng, subject.metric, writer.dims().min(100));
         for i in 0..40 {
-            let row =
-                if i < 30 { near(rng, subject.metric, &centre) } else { uniform(rng, subject.metric, centre.len()) };
+            let row = if i < 30 {
+                near(rng, subject.metric, &centre)
+            } else {
+                uniform(rng, subject.metric, centre.len())
+            };
             writer.add_item(wtxn, rng.random_range(0..1600), &row)?;
             writer.del_item(wtxn, rng.random_range(0..1600))?;
         }
@@ -55,7 +64,11 @@ fn live_on(subject: &Subject, wtxn: &mut RwTxn<'_>, rng: &mut Rng) -> (Result<Bu
 }
 
 /// Plants one damage after another, each in the same sound store.
-fn suffer(subject: &Subject, trials: impl Iterator<Item = (String, Vec<Plant>)>, rng: &mut Rng) -> Outcomes {
+fn suffer(
+    subject: &Subject,
+    trials: impl Iterator<Item = (String, Vec<Plant>)>,
+    rng: &mut Rng,
+) -> Outcomes {
     let mut outcomes = Outcomes::default();
     for (what, plants) in trials {
         let Patient { mut wtxn, .. } = subject.patient();
@@ -72,14 +85,21 @@ fn suffer(subject: &Subject, trials: impl Iterator<Item = (String, Vec<Plant>)>,
             }
             Err(panic) => {
                 let text = panic.downcast_ref::<String>().cloned();
-                let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+                let text =
+                    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
                 outcomes.panics.push(format!("{what}: {}", text.unwrap_or_default()));
             }
         }
     }
     println!("{}: {outcomes:?}", subject.metric);
     let panics = &outcomes.panics;
-    assert!(panics.is_empty(), "{}: {} panics:\n{}", subject.metric, panics.len(), panics.join("\n"));
+    assert!(
+        panics.is_empty(),
+        "{}: {} panics:\n{}",
+        subject.metric,
+        panics.len(),
+        panics.join("\n")
+    );
     outcomes
 }
 
@@ -91,8 +111,9 @@ fn flip(metric: Metric, part: u64) {
     let mut rng = seed.rng(part);
     let subject = Subject::new(metric);
     let all = subject.raw.all(&subject.store.env.read_txn().unwrap());
-    let kinds: Vec<Entries> =
-        (0..7).map(|kind| all.iter().filter(|(key, _)| key[2] == kind).cloned().collect()).collect();
+    let kinds: Vec<Entries> = (0..7)
+        .map(|kind| all.iter().filter(|(key, _)| key[2] == kind).cloned().collect())
+        .collect();
     let mut dice = seed.rng(100 + part);
     let trials = (0..if is_long() { 2000 } else { 42 }).map(|trial| {
         let mut plant = || {
@@ -102,11 +123,15 @@ fn flip(metric: Metric, part: u64) {
             (key, value)
         };
         // Structure is damaged in several places: a single leaf is rarely met by a few changes.
-        let plants: Vec<Plant> = (0..if (2..6).contains(&(trial % 7)) { 12 } else { 1 }).map(|_| plant()).collect();
+        let plants: Vec<Plant> =
+            (0..if (2..6).contains(&(trial % 7)) { 12 } else { 1 }).map(|_| plant()).collect();
         (format!("trial {trial}, {:?}", plants[0].0), plants)
     });
     let outcomes = suffer(&subject, trials, &mut rng);
-    assert!(outcomes.incremental > 2 && outcomes.refused > 5 && outcomes.repaired > 30, "{outcomes:?}");
+    assert!(
+        outcomes.incremental > 2 && outcomes.refused > 5 && outcomes.repaired > 30,
+        "{outcomes:?}"
+    );
 }
 
 #[test]
@@ -144,7 +169,8 @@ fn flipped_bytes_survive_a_build_and_a_repair_under_hamming() {
     });
 }
 
-/// Records that say anything at all of a tree: an incremental build believes them as little as it can.
+/// Records that say anything at all of a tree: an incremental build believes them as little as it
+/// can.
 #[test]
 fn records_that_lie_about_trees() {
     confined("records_that_lie_about_trees", 120, || {
@@ -190,7 +216,10 @@ fn branches_that_lie_about_children() {
                 let mut lie = node.clone();
                 lie.weights.fill(u32::MAX);
                 trials.push((format!("great weights in {key:?}"), vec![(key, lie.bytes())]));
-                trials.push((format!("the root in place of {key:?}"), vec![(key, patient.get(root))]));
+                trials.push((
+                    format!("the root in place of {key:?}"),
+                    vec![(key, patient.get(root))],
+                ));
                 let mut lie = node.clone();
                 (lie.ids, lie.weights, lie.norms) = (Vec::new(), Vec::new(), Vec::new());
                 trials.push((format!("no children in {key:?}"), vec![(key, lie.bytes())]));

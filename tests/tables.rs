@@ -1,7 +1,16 @@
-//! Whose an LMDB table is: those of others are refused and stay as they are, ours open, and a handle writes in its own alone.
-#![allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::unwrap_used, clippy::panic)]
+//! Whose an LMDB table is: those of others are refused and stay as they are, ours open, and a
+//! handle writes in its own alone.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::unwrap_used,
+    clippy::panic
+)]
 #![allow(clippy::expect_used)]
-#![allow(deprecated, reason = "flags that heed sets by comparators; tables of other programs have them")]
+#![allow(
+    deprecated,
+    reason = "flags that heed sets by comparators; tables of other programs have them"
+)]
 
 mod common;
 
@@ -10,7 +19,9 @@ use std::path::Path;
 use common::*;
 use rand::RngExt;
 use spinney::heed::types::Bytes;
-use spinney::heed::{self, CommitOrAbort, DatabaseFlags, EnvFlags, EnvOpenOptions, RoTxn, RwTxn, WithTls};
+use spinney::heed::{
+    self, CommitOrAbort, DatabaseFlags, EnvFlags, EnvOpenOptions, RoTxn, RwTxn, WithTls,
+};
 use spinney::{BuildOptions, Database, Error, IndexOptions, Metric, Reader, Writer};
 
 const MAP_SIZE: usize = 16 << 20;
@@ -87,7 +98,8 @@ fn tables_of_others_are_refused_and_unchanged() {
     let keys: [&[u8]; 4] = [&[0; 8], &[0, 0, 6, 0, 0, 0, 0, 7], b"a record", &[0xFF; 8]];
     for flags in orders {
         for keys in [&keys[..], &keys[..1], &[]] {
-            let entries: Vec<(&[u8], &[u8])> = keys.iter().map(|key| (*key, &b"theirs\0\0"[..])).collect();
+            let entries: Vec<(&[u8], &[u8])> =
+                keys.iter().map(|key| (*key, &b"theirs\0\0"[..])).collect();
             if flags.is_empty() && entries.is_empty() {
                 continue;
             }
@@ -97,8 +109,7 @@ fn tables_of_others_are_refused_and_unchanged() {
             fill(&env, theirs, &entries);
             let before = content(&env.read_txn().unwrap(), theirs);
             for opened in [Database::open(&env), Database::open_or_create(&env).map(Some)] {
-                let is_refused =
-                    matches!(&opened, Err(Error::ForeignTable { name, what }) if name == "spinney" && !what.is_empty());
+                let is_refused = matches!(&opened, Err(Error::ForeignTable { name, what }) if name == "spinney" && !what.is_empty());
                 assert!(is_refused, "{flags:?}, {} entries: {opened:?}", entries.len());
             }
             assert_eq!(content(&env.read_txn().unwrap(), theirs), before, "{flags:?}");
@@ -118,17 +129,24 @@ fn keys_of_any_length_are_those_of_others() {
     let env = environment(dir.path(), 1, EnvFlags::NO_SYNC);
     let theirs = table(&env, Some("spinney"), DatabaseFlags::empty());
     for _ in 0..200 {
-        let mut keys: Vec<Vec<u8>> = (0..rng.random_range(1..20)).map(|_| vec![0; rng.random_range(1..30)]).collect();
-        keys.iter_mut().flatten().for_each(|byte| *byte = rng.random_range(0..4) * rng.random_range(0..64));
+        let mut keys: Vec<Vec<u8>> =
+            (0..rng.random_range(1..20)).map(|_| vec![0; rng.random_range(1..30)]).collect();
+        keys.iter_mut()
+            .flatten()
+            .for_each(|byte| *byte = rng.random_range(0..4) * rng.random_range(0..64));
         let values: [&[u8]; 3] = [b"spinney\0", b"", b"spinney"];
-        let entries: Vec<(&[u8], &[u8])> = keys.iter().map(|key| (&key[..], values[rng.random_range(0..3)])).collect();
+        let entries: Vec<(&[u8], &[u8])> =
+            keys.iter().map(|key| (&key[..], values[rng.random_range(0..3)])).collect();
         let mut wtxn = env.write_txn().unwrap();
         theirs.clear(&mut wtxn).unwrap();
         wtxn.commit().unwrap();
         fill(&env, theirs, &entries);
         let before = content(&env.read_txn().unwrap(), theirs);
         assert!(matches!(Database::open(&env), Err(Error::ForeignTable { .. })), "{before:?}");
-        assert!(matches!(Database::open_or_create(&env), Err(Error::ForeignTable { .. })), "{before:?}");
+        assert!(
+            matches!(Database::open_or_create(&env), Err(Error::ForeignTable { .. })),
+            "{before:?}"
+        );
         assert_eq!(content(&env.read_txn().unwrap(), theirs), before);
     }
 }
@@ -144,7 +162,10 @@ fn an_entry_of_the_unnamed_database_is_no_table() {
     assert!(matches!(Database::open_or_create(&env), Err(Error::ForeignTable { .. })));
     let ours = Database::open_or_create_named(&env, "ours").unwrap();
     index(&env, ours, 0, 3);
-    assert_eq!(unnamed.get(&env.read_txn().unwrap(), b"spinney").unwrap(), Some(&b"an entry of the host"[..]));
+    assert_eq!(
+        unnamed.get(&env.read_txn().unwrap(), b"spinney").unwrap(),
+        Some(&b"an entry of the host"[..])
+    );
     // Where its keys are numbers or have many values, it can hold no names.
     for flags in [DatabaseFlags::INTEGER_KEY, DatabaseFlags::DUP_SORT] {
         let dir = tempfile::tempdir().unwrap();
@@ -161,9 +182,15 @@ fn names_that_lmdb_cannot_have_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let env = environment(dir.path(), 2, EnvFlags::empty());
     for name in ["", "spin\0ney", &"n".repeat(512)] {
-        let refused = [Database::open_named(&env, name), Database::open_or_create_named(&env, name).map(Some)];
+        let refused = [
+            Database::open_named(&env, name),
+            Database::open_or_create_named(&env, name).map(Some),
+        ];
         for refused in refused {
-            assert!(matches!(refused, Err(Error::InvalidOption { name: "name", .. })), "{name:?}: {refused:?}");
+            assert!(
+                matches!(refused, Err(Error::InvalidOption { name: "name", .. })),
+                "{name:?}: {refused:?}"
+            );
         }
     }
     Database::open_or_create_named(&env, &"n".repeat(511)).unwrap();
@@ -178,7 +205,10 @@ fn an_empty_table_is_taken_over_when_one_is_to_be_created() {
     let db = Database::open_or_create(&env).unwrap();
     let marked = content(&env.read_txn().unwrap(), raw);
     assert_eq!(marked.len(), 1);
-    assert_eq!((&marked[0].0[..], &marked[0].1[..8], marked[0].1.len()), (&MARK[..], &b"spinney\0"[..], 22));
+    assert_eq!(
+        (&marked[0].0[..], &marked[0].1[..8], marked[0].1.len()),
+        (&MARK[..], &b"spinney\0"[..], 22)
+    );
     index(&env, db, 0, 3);
     index(&env, db, u16::MAX, 3);
     assert_eq!(db.indexes(&env.read_txn().unwrap()).unwrap(), [0, u16::MAX]);
@@ -188,7 +218,9 @@ fn an_empty_table_is_taken_over_when_one_is_to_be_created() {
     assert!(again.delete_index(&mut wtxn, 0).unwrap());
     Writer::repair(&mut wtxn, db, u16::MAX, &options(), &BuildOptions::default()).unwrap();
     Writer::repair(&mut wtxn, db, 0, &options(), &BuildOptions::default()).unwrap();
-    assert!(db.delete_index(&mut wtxn, 0).unwrap() && db.delete_index(&mut wtxn, u16::MAX).unwrap());
+    assert!(
+        db.delete_index(&mut wtxn, 0).unwrap() && db.delete_index(&mut wtxn, u16::MAX).unwrap()
+    );
     wtxn.commit().unwrap();
     assert_eq!(content(&env.read_txn().unwrap(), raw), marked);
 }
@@ -202,7 +234,9 @@ fn values_lie_where_numbers_may() {
     index(&env, db, 0, 500);
     let raw = table(&env, Some("spinney"), DatabaseFlags::empty());
     let rtxn = env.read_txn().unwrap();
-    for (key, value) in raw.iter(&rtxn).unwrap().map(Result::unwrap).filter(|(key, _)| key.len() == 8) {
+    for (key, value) in
+        raw.iter(&rtxn).unwrap().map(Result::unwrap).filter(|(key, _)| key.len() == 8)
+    {
         assert_eq!(value.as_ptr().addr() % 8, 0, "{key:02x?}");
     }
 }
@@ -240,7 +274,10 @@ fn older_tables_open_and_are_marked_when_they_may_be_written() {
     let marked = Database::open_or_create(&env).unwrap();
     index(&env, marked, 8, 20);
     for db in [old, marked] {
-        assert_eq!((nearest(&env, db, 7, 3.0), nearest(&env, db, 8, 4.0), nearest(&env, db, 5, 299.0)), (3, 4, 299));
+        assert_eq!(
+            (nearest(&env, db, 7, 3.0), nearest(&env, db, 8, 4.0), nearest(&env, db, 5, 299.0)),
+            (3, 4, 299)
+        );
     }
     let after = content(&env.read_txn().unwrap(), raw);
     assert_eq!((&after[0].0[..], &after[0].1[..8]), (&MARK[..], &b"spinney\0"[..]));
@@ -263,8 +300,12 @@ fn a_damaged_mark_is_written_anew() {
     let env = environment(dir.path(), 1, EnvFlags::empty());
     index(&env, Database::open_or_create(&env).unwrap(), 0, 30);
     let raw = table(&env, Some("spinney"), DatabaseFlags::empty());
-    for damaged in [&b""[..], b"spinney\0", b"Spinney\x000123456789abcd", b"spinney\x000123456789abcd0123456789abcdef"]
-    {
+    for damaged in [
+        &b""[..],
+        b"spinney\0",
+        b"Spinney\x000123456789abcd",
+        b"spinney\x000123456789abcd0123456789abcdef",
+    ] {
         fill(&env, raw, &[(&MARK, damaged)]);
         assert_eq!(nearest(&env, Database::open(&env).unwrap().unwrap(), 0, 4.0), 4);
         assert_eq!(nearest(&env, Database::open_or_create(&env).unwrap(), 0, 4.0), 4);
@@ -386,7 +427,8 @@ fn environments_with_thread_local_readers_open_too() {
     let dir = tempfile::tempdir().unwrap();
     let mut options = EnvOpenOptions::new();
     // SAFETY: as in `environment`.
-    let env: heed::Env<WithTls> = unsafe { options.map_size(MAP_SIZE).max_dbs(1).open(dir.path()).unwrap() };
+    let env: heed::Env<WithTls> =
+        unsafe { options.map_size(MAP_SIZE).max_dbs(1).open(dir.path()).unwrap() };
     let db = Database::open_or_create(&env).unwrap();
     assert!(Database::open(&env).unwrap().is_some());
     assert!(db.indexes(&env.read_txn().unwrap()).unwrap().is_empty());

@@ -1,5 +1,10 @@
 //! A file that was cut is refused before a missing page is read. No sound file is refused.
-#![allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::unwrap_used, clippy::panic)]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::unwrap_used,
+    clippy::panic
+)]
 #![allow(clippy::expect_used)]
 
 mod common;
@@ -26,8 +31,13 @@ fn open(path: &Path, flags: EnvFlags) -> Env<WithoutTls> {
 /// Adds vectors and deletes them again in one transaction, which then need not write their pages.
 fn add_and_clear(env: &Env<WithoutTls>, db: Database, dims: usize, items: u32) {
     let mut wtxn = env.write_txn().unwrap();
-    let writer =
-        Writer::open_or_create(&mut wtxn, db, dims as u16, &IndexOptions::new(dims, Metric::Euclidean)).unwrap();
+    let writer = Writer::open_or_create(
+        &mut wtxn,
+        db,
+        dims as u16,
+        &IndexOptions::new(dims, Metric::Euclidean),
+    )
+    .unwrap();
     (0..items).for_each(|id| writer.add_item(&mut wtxn, id, &vec![1.0; dims]).unwrap());
     writer.clear(&mut wtxn).unwrap();
     wtxn.commit().unwrap();
@@ -39,12 +49,16 @@ fn lengths(env: &Env<WithoutTls>) -> (u64, u64) {
     (env.real_disk_size().unwrap(), (env.info().last_page_number as u64 + 1) * page)
 }
 
-/// Opens what is in the folder, reads all of it and writes, and says how it went. A signal ends the process.
+/// Opens what is in the folder, reads all of it and writes, and says how it went. A signal ends the
+/// process.
 fn try_folder(path: &Path) {
     let env = open(path, EnvFlags::empty());
     let db = match Database::open_or_create(&env) {
         Err(Error::Truncated { have, need }) => {
-            assert!(have < need && have == fs::metadata(path.join("data.mdb")).unwrap().len(), "{have}, {need}");
+            assert!(
+                have < need && have == fs::metadata(path.join("data.mdb")).unwrap().len(),
+                "{have}, {need}"
+            );
             let again = Database::open(&env);
             assert!(matches!(again, Err(Error::Truncated { .. })), "{again:?}");
             return say("refused");
@@ -93,7 +107,9 @@ fn cuts_are_refused_and_kill_nobody() {
     let db = Database::open_or_create(&env).unwrap();
     for round in 0..3 {
         let mut wtxn = env.write_txn().unwrap();
-        let writer = Writer::open_or_create(&mut wtxn, db, 0, &IndexOptions::new(DIMS, Metric::Euclidean)).unwrap();
+        let writer =
+            Writer::open_or_create(&mut wtxn, db, 0, &IndexOptions::new(DIMS, Metric::Euclidean))
+                .unwrap();
         let rows = vectors(&mut rng, Metric::Euclidean, DIMS, 2000, Spread::Clusters);
         add_all(&writer, &mut wtxn, &(2000 * round..).zip(rows).collect());
         writer.build(&mut wtxn, &BuildOptions::default()).unwrap();
@@ -125,7 +141,9 @@ fn cuts_that_take_only_free_pages_are_no_cuts() {
         let env = open(dir.path(), EnvFlags::empty());
         let db = Database::open_or_create(&env).unwrap();
         let mut wtxn = env.write_txn().unwrap();
-        let writer = Writer::open_or_create(&mut wtxn, db, 0, &IndexOptions::new(DIMS, Metric::Euclidean)).unwrap();
+        let writer =
+            Writer::open_or_create(&mut wtxn, db, 0, &IndexOptions::new(DIMS, Metric::Euclidean))
+                .unwrap();
         (0..300).for_each(|id| writer.add_item(&mut wtxn, id, &[id as f32; DIMS]).unwrap());
         wtxn.commit().unwrap();
         // Once there are free pages, the pages of long vectors become free at once.
@@ -136,19 +154,28 @@ fn cuts_that_take_only_free_pages_are_no_cuts() {
         assert!(have < need, "all of {need} bytes are there");
         env.prepare_for_closing().wait();
         let pages = have / 4096;
-        let lengths = (2..pages).step_by(pages as usize / 20).chain([pages - 1, pages]).map(|pages| pages * 4096);
+        let lengths = (2..pages)
+            .step_by(pages as usize / 20)
+            .chain([pages - 1, pages])
+            .map(|pages| pages * 4096);
         let test = "cuts_that_take_only_free_pages_are_no_cuts";
-        let outcomes: Vec<String> = lengths.map(|length| outcome(test, &dir.path().join("data.mdb"), length)).collect();
+        let outcomes: Vec<String> =
+            lengths.map(|length| outcome(test, &dir.path().join("data.mdb"), length)).collect();
         println!("{many}: {outcomes:?}");
         let refused = outcomes.iter().take_while(|outcome| *outcome == "refused").count();
-        assert!(refused > 0 && outcomes[refused..].iter().all(|outcome| outcome == "whole"), "{outcomes:?}");
+        assert!(
+            refused > 0 && outcomes[refused..].iter().all(|outcome| outcome == "whole"),
+            "{outcomes:?}"
+        );
     }
 }
 
 /// Any commits leave a file that opens, though many are shorter than their last page.
 #[test]
 fn sound_files_are_never_refused() {
-    for (part, flags) in [EnvFlags::NO_SYNC, EnvFlags::NO_SYNC | EnvFlags::WRITE_MAP].into_iter().enumerate() {
+    for (part, flags) in
+        [EnvFlags::NO_SYNC, EnvFlags::NO_SYNC | EnvFlags::WRITE_MAP].into_iter().enumerate()
+    {
         let seed = Seed::new(99);
         let mut rng = seed.rng(part as u64);
         let (mut shorter, mut commits) = (0, 0);
@@ -168,9 +195,13 @@ fn sound_files_are_never_refused() {
                     let some = &ids[..rng.random_range(0..200)];
                     match rng.random_range(0..5) {
                         0 => writer.clear(&mut wtxn).unwrap(),
-                        1 => some.iter().for_each(|id| _ = writer.del_item(&mut wtxn, *id).unwrap()),
+                        1 => {
+                            some.iter().for_each(|id| _ = writer.del_item(&mut wtxn, *id).unwrap())
+                        }
                         2 => _ = writer.build(&mut wtxn, &BuildOptions::default()).unwrap(),
-                        _ => some.iter().for_each(|id| writer.add_item(&mut wtxn, *id, &vec![1.0; dims]).unwrap()),
+                        _ => some.iter().for_each(|id| {
+                            writer.add_item(&mut wtxn, *id, &vec![1.0; dims]).unwrap()
+                        }),
                     }
                 }
                 wtxn.commit().unwrap();
@@ -197,8 +228,13 @@ fn files_that_are_being_written_are_not_refused() {
                 add_and_clear(&env, db, DIMS, 10 * (round % 40));
                 add_and_clear(&env, db, LONG_DIMS, round % 20);
                 let mut wtxn = env.write_txn().unwrap();
-                let writer =
-                    Writer::open_or_create(&mut wtxn, db, 2, &IndexOptions::new(LONG_DIMS, Metric::Euclidean)).unwrap();
+                let writer = Writer::open_or_create(
+                    &mut wtxn,
+                    db,
+                    2,
+                    &IndexOptions::new(LONG_DIMS, Metric::Euclidean),
+                )
+                .unwrap();
                 writer.add_item(&mut wtxn, round, &[1.0; LONG_DIMS]).unwrap();
                 wtxn.commit().unwrap();
             }

@@ -31,7 +31,12 @@ impl Set {
         let (metric, ending) = match name {
             "sift" => (Metric::Euclidean, "u8bin"),
             "minilm" => (Metric::Cosine, "npy"),
-            _ => return Err(format!("expected one of the sets sift, minilm, synthetic, got {name}").into()),
+            _ => {
+                return Err(format!(
+                    "expected one of the sets sift, minilm, synthetic, got {name}"
+                )
+                .into());
+            }
         };
         let file = |part| VectorFile::open(&folder.join(name).join(part).with_extension(ending));
         let (mut train, mut test) = (file("train")?, file("test")?);
@@ -84,7 +89,11 @@ impl Set {
 }
 
 /// Number `part` (from 0 to 1) of `count`.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of a small count")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a part of a small count"
+)]
 pub fn share(count: usize, part: f32) -> usize {
     ((count as f32 * part) as usize).min(count.saturating_sub(1))
 }
@@ -102,5 +111,7 @@ pub fn length(row: &[f32]) -> f32 {
 
 /// Nearly normal numbers: sums of uniform ones.
 pub fn gaussian(count: usize, rng: &mut Rng) -> Vec<f32> {
-    (0..count).map(|_| (0..6).map(|_| rng.random_range(-1.0..1.0f32)).sum::<f32>() / 2f32.sqrt()).collect()
+    (0..count)
+        .map(|_| (0..6).map(|_| rng.random_range(-1.0..1.0f32)).sum::<f32>() / 2f32.sqrt())
+        .collect()
 }

@@ -1,15 +1,16 @@
 //! Whether an index that is changed and built again and again stays as good as a fresh one.
 //!
-//! Each scenario changes an index in steps with an incremental build after each, then compares it with a bulk build of
-//! the same items: how many sketches a search scans for a recall@10 of .95, which may be at most 1.15 times those of the
-//! fresh index, recall at the default effort, leaves and how full they are, and items that do not find themselves.
+//! Each scenario changes an index in steps with an incremental build after each, then compares it
+//! with a bulk build of the same items: how many sketches a search scans for a recall@10 of .95,
+//! which may be at most 1.15 times those of the fresh index, recall at the default effort, leaves
+//! and how full they are, and items that do not find themselves.
 //!
 //! ```text
 //! cargo bench --bench quality -- [--data DIR] [--set NAME] [--items N] [--only NAME] [--full]
 //! ```
-//! `--data` (or `SPINNEY_DATA`) names the folder with the sets `sift` and `minilm`; without it, clusters are drawn.
-//! `--items` is the size (20,000); `--full` takes 100,000, and 200,000 for growth. `--set` and `--only` pick a set, and
-//! scenarios by a part of their names.
+//! `--data` (or `SPINNEY_DATA`) names the folder with the sets `sift` and `minilm`; without it,
+//! clusters are drawn. `--items` is the size (20,000); `--full` takes 100,000, and 200,000 for
+//! growth. `--set` and `--only` pick a set, and scenarios by a part of their names.
 
 // Without a test harness, its tests are compiled here and not run.
 #[cfg_attr(test, allow(dead_code, unused_imports, clippy::cast_possible_truncation))]
@@ -43,7 +44,10 @@ struct Args {
 
 fn main() -> Result<()> {
     let args = args()?;
-    println!("sketches scanned at recall@10 {:.2}, maintained against fresh; bound {BOUND}", measure::TARGET);
+    println!(
+        "sketches scanned at recall@10 {:.2}, maintained against fresh; bound {BOUND}",
+        measure::TARGET
+    );
     println!(
         "{:<10}{:<16}{:>8} {:>6} {:>15}  {:>13} {:>13} {:>11} {:>11} {:>11}  {:>9} {:>7}",
         "set",
@@ -93,7 +97,11 @@ fn args() -> Result<Args> {
 fn sets(args: &Args) -> Result<Vec<Set>> {
     let is_chosen = |name: &&'static str| args.set.as_ref().is_none_or(|set| set == name);
     match &args.data {
-        Some(folder) => ["sift", "minilm"].into_iter().filter(is_chosen).map(|name| Set::read(folder, name)).collect(),
+        Some(folder) => ["sift", "minilm"]
+            .into_iter()
+            .filter(is_chosen)
+            .map(|name| Set::read(folder, name))
+            .collect(),
         None => Ok(vec![Set::synthetic(96, args.items, 1_000)]),
     }
 }
@@ -105,7 +113,10 @@ fn run(set: &Set, args: &Args) -> Result<usize> {
     let mut scenarios: Vec<Scenario<'_>> = Vec::new();
     let large = if args.growth >= 200_000 { 10_000 } else { args.growth / 20 };
     for step in [1, 100, large] {
-        scenarios.push((format!("growth by {step}"), Box::new(move || scenarios::growth(set, args.growth, step))));
+        scenarios.push((
+            format!("growth by {step}"),
+            Box::new(move || scenarios::growth(set, args.growth, step)),
+        ));
     }
     scenarios.push(("churn".into(), Box::new(|| scenarios::churn(set, n, false))));
     scenarios.push(("drift".into(), Box::new(|| scenarios::churn(set, n, true))));

@@ -52,21 +52,29 @@ impl Truth {
     }
 
     /// Recall and cost of all queries.
-    fn run(&self, world: &World, tune: impl for<'a> Fn(Nns<'a>) -> Nns<'a> + Sync) -> Result<Point> {
-        let numbered: Vec<(usize, &[f32])> = self.queries.iter().map(Vec::as_slice).enumerate().collect();
+    fn run(
+        &self,
+        world: &World,
+        tune: impl for<'a> Fn(Nns<'a>) -> Nns<'a> + Sync,
+    ) -> Result<Point> {
+        let numbered: Vec<(usize, &[f32])> =
+            self.queries.iter().map(Vec::as_slice).enumerate().collect();
         let found = each(world, &numbered, |reader, (i, query)| {
             let mut searched = Searched::default();
             let hits = tune(reader.nns(K)).report(&mut searched).by_vector(query)?;
             let kth = self.kth[*i];
-            let right = hits.iter().filter(|hit| hit.distance <= kth + TIE * kth.abs()).count().min(K);
+            let right =
+                hits.iter().filter(|hit| hit.distance <= kth + TIE * kth.abs()).count().min(K);
             Ok((right as f64 / K as f64, searched.sketches as f64))
         })?;
         let count = found.len().max(1) as f64;
-        let (recall, sketches) = found.iter().fold((0.0, 0.0), |sum, point| (sum.0 + point.0, sum.1 + point.1));
+        let (recall, sketches) =
+            found.iter().fold((0.0, 0.0), |sum, point| (sum.0 + point.0, sum.1 + point.1));
         Ok(Point { recall: recall / count, sketches: sketches / count })
     }
 
-    /// Sketches scanned at the recall that is aimed at: bisection, then a straight line between the last two points.
+    /// Sketches scanned at the recall that is aimed at: bisection, then a straight line between the
+    /// last two points.
     fn at_target(&self, world: &World) -> Result<f64> {
         let run = |search_k: usize| self.run(world, move |nns| nns.search_k(search_k));
         let (mut low, mut high) = (8, 16);
@@ -82,7 +90,11 @@ impl Truth {
         while high - low > 1 + high / 64 {
             let middle = usize::midpoint(low, high);
             let point = run(middle)?;
-            if point.recall < TARGET { (low, below) = (middle, point) } else { (high, above) = (middle, point) }
+            if point.recall < TARGET {
+                (low, below) = (middle, point)
+            } else {
+                (high, above) = (middle, point)
+            }
         }
         let part = (TARGET - below.recall) / (above.recall - below.recall).max(1e-9);
         Ok(below.sketches + part.clamp(0.0, 1.0) * (above.sketches - below.sketches))

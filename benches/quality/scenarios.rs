@@ -18,7 +18,8 @@ const REGIONS: usize = 200;
 const KEPT: usize = 2_500;
 /// Queries after deletions, at least.
 const QUERIES: usize = 1_000;
-/// Deletions and re-insertions of one step, as a part of what lives: few enough for incremental builds.
+/// Deletions and re-insertions of one step, as a part of what lives: few enough for incremental
+/// builds.
 const STEP: f32 = 0.05;
 
 /// An index after its changes, and the queries that suit what lives in it.
@@ -59,12 +60,14 @@ pub fn growth(set: &Set, items: usize, step: usize) -> Result<Outcome> {
     Ok(Outcome { world, queries: set.queries() })
 }
 
-/// Cycles in which some items go and as many come; with drift, each cycle's come a little further away.
+/// Cycles in which some items go and as many come; with drift, each cycle's come a little further
+/// away.
 pub fn churn(set: &Set, items: usize, is_drifting: bool) -> Result<Outcome> {
     let mut rng = Rng::seed_from_u64(21);
     let (mut world, mut source) = start(set, items)?;
     let direction = gaussian(set.dims, &mut rng);
-    let step = if is_drifting { DRIFT * set.length() / length(&direction) / CYCLES as f32 } else { 0.0 };
+    let step =
+        if is_drifting { DRIFT * set.length() / length(&direction) / CYCLES as f32 } else { 0.0 };
     let shift = |row: &mut [f32], cycle: usize| {
         row.iter_mut().zip(&direction).for_each(|(x, y)| *x += step * cycle as f32 * y);
     };
@@ -89,7 +92,8 @@ pub fn deletion(set: &Set, items: usize) -> Result<Outcome> {
     let mut rng = Rng::seed_from_u64(22);
     let (mut world, _) = start(set, items)?;
     let pivots: Vec<Vec<f32>> = (0..REGIONS).map(|_| set.row(rng.random_range(0..items))).collect();
-    let mut order: Vec<(usize, u32)> = world.live.iter().map(|(id, row)| (region(&pivots, row), *id)).collect();
+    let mut order: Vec<(usize, u32)> =
+        world.live.iter().map(|(id, row)| (region(&pivots, row), *id)).collect();
     order.sort_unstable();
     let deleted = &order[..items.saturating_sub(KEPT.max(items / 10))];
     let mut rest: Vec<u32> = deleted.iter().map(|(_, id)| *id).collect();
@@ -113,7 +117,8 @@ pub fn deletion(set: &Set, items: usize) -> Result<Outcome> {
 pub fn reinsertion(set: &Set, items: usize) -> Result<Outcome> {
     let mut rng = Rng::seed_from_u64(23);
     let Outcome { mut world, .. } = deletion(set, items)?;
-    let mut gone: Vec<u32> = (0..u32::try_from(items)?).filter(|id| !world.live.contains_key(id)).collect();
+    let mut gone: Vec<u32> =
+        (0..u32::try_from(items)?).filter(|id| !world.live.contains_key(id)).collect();
     gone.shuffle(&mut rng);
     while !gone.is_empty() {
         let count = share(world.live.len(), STEP).clamp(1, gone.len());
@@ -152,7 +157,8 @@ pub fn commits(set: &Set, items: usize) -> Result<World> {
 
 /// The number of the nearest pivot.
 fn region(pivots: &[Vec<f32>], row: &[f32]) -> usize {
-    let distance = |pivot: &[f32]| -> f32 { pivot.iter().zip(row).map(|(x, y)| (x - y) * (x - y)).sum() };
+    let distance =
+        |pivot: &[f32]| -> f32 { pivot.iter().zip(row).map(|(x, y)| (x - y) * (x - y)).sum() };
     let nearer = |best: (f32, usize), (i, pivot): (usize, &Vec<f32>)| {
         let distance = distance(pivot);
         if distance < best.0 { (distance, i) } else { best }

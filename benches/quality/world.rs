@@ -42,7 +42,8 @@ impl World {
         let dir = TempDir::new()?;
         let mut options = EnvOpenOptions::new().read_txn_without_tls();
         options.map_size(MAP_BYTES).max_dbs(1).max_readers(256);
-        // SAFETY: without syncing, a crash of the machine may lose the folder, which goes with the process anyway.
+        // SAFETY: without syncing, a crash of the machine may lose the folder, which goes with the
+        // process anyway.
         unsafe { options.flags(EnvFlags::NO_SYNC) };
         // SAFETY: the folder is this world's alone.
         let env = unsafe { options.open(dir.path())? };
@@ -89,7 +90,8 @@ impl World {
     pub fn file_bytes(&self) -> Result<(u64, u64)> {
         let copy = self.dir.path().join("copy.mdb");
         drop(self.env.copy_to_path(&copy, CompactionOption::Enabled)?);
-        let bytes = (fs::metadata(self.dir.path().join("data.mdb"))?.len(), fs::metadata(&copy)?.len());
+        let bytes =
+            (fs::metadata(self.dir.path().join("data.mdb"))?.len(), fs::metadata(&copy)?.len());
         fs::remove_file(copy)?;
         Ok(bytes)
     }

@@ -81,11 +81,13 @@ pub fn parse(words: impl Iterator<Item = String>) -> Result<Option<Args>> {
         temp: None,
         is_quick: false,
     };
-    // Cargo says `--bench` when it measures; when it only tests that benchmarks run, a small one is enough.
+    // Cargo says `--bench` when it measures; when it only tests that benchmarks run, a small one is
+    // enough.
     let mut is_bench = false;
     let mut words = words.peekable();
     while let Some(word) = words.next() {
-        let mut value = || words.next().ok_or_else(|| format!("{word}: expected a value\n\n{USAGE}"));
+        let mut value =
+            || words.next().ok_or_else(|| format!("{word}: expected a value\n\n{USAGE}"));
         match word.as_str() {
             "--bench" => is_bench = true,
             "--help" => return Ok(None),
@@ -93,12 +95,15 @@ pub fn parse(words: impl Iterator<Item = String>) -> Result<Option<Args>> {
             "--data" => args.data = Some(PathBuf::from(value()?)),
             "--temp" => args.temp = Some(PathBuf::from(value()?)),
             "--sets" => args.sets = value()?.split(',').map(str::to_owned).collect(),
-            "--sections" => args.sections = value()?.split(',').map(section).collect::<Result<_>>()?,
+            "--sections" => {
+                args.sections = value()?.split(',').map(section).collect::<Result<_>>()?
+            }
             "--items" => {
                 let sizes = value()?;
                 let sizes = sizes.split(',').map(|size| size.replace('_', "").parse());
-                args.items =
-                    sizes.collect::<std::result::Result<_, _>>().map_err(|error| format!("--items: {error}"))?;
+                args.items = sizes
+                    .collect::<std::result::Result<_, _>>()
+                    .map_err(|error| format!("--items: {error}"))?;
             }
             _ => return Err(format!("{word}: no such option\n\n{USAGE}").into()),
         }
@@ -112,5 +117,7 @@ pub fn parse(words: impl Iterator<Item = String>) -> Result<Option<Args>> {
 
 fn section(name: &str) -> Result<Section> {
     let found = SECTIONS.iter().find(|(known, _)| *known == name);
-    found.map(|(_, section)| *section).ok_or_else(|| format!("{name}: no such section\n\n{USAGE}").into())
+    found
+        .map(|(_, section)| *section)
+        .ok_or_else(|| format!("{name}: no such section\n\n{USAGE}").into())
 }

@@ -34,8 +34,10 @@ pub fn measure(args: &Args, store: &Store, living: &Reader<'_>, queries: &Querie
             of_living.push(us(start));
         }
     }
-    // What a reader remembers moves to a larger place now and then, so that the times do not just fall.
-    let medians: Vec<String> = searching.iter_mut().map(|times| format!("{:.1}", median(times))).collect();
+    // What a reader remembers moves to a larger place now and then, so that the times do not just
+    // fall.
+    let medians: Vec<String> =
+        searching.iter_mut().map(|times| format!("{:.1}", median(times))).collect();
     println!(
         "a new reader, k = 10: opened in {:.1} us, its first {SEARCHES} searches take {} us; one that lives takes {:.1} us",
         median(&mut opening),

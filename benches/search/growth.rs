@@ -22,9 +22,14 @@ pub struct Growth {
     found: Measured,
 }
 
-/// Calibrates with half of the queries, and looks for the least target with which .95 of the ten nearest are found for the
-/// others.
-pub fn measure(args: &Args, (set, items): (&str, u32), store: &Store, queries: &Queries) -> Result<Growth> {
+/// Calibrates with half of the queries, and looks for the least target with which .95 of the ten
+/// nearest are found for the others.
+pub fn measure(
+    args: &Args,
+    (set, items): (&str, u32),
+    store: &Store,
+    queries: &Queries,
+) -> Result<Growth> {
     let (queries, _) = calibrate_with_half(store, queries, 0)?;
     let rtxn = store.env.read_txn()?;
     let (reader, queries) = (&Reader::open(&rtxn, store.db, INDEX)?, &queries);

@@ -5,19 +5,22 @@
 //!                               [--quick] [--temp DIR]
 //! ```
 //!
-//! For each set and size, a store is built once in bulk, in the page cache; queries are rows of another source. Sections:
+//! For each set and size, a store is built once in bulk, in the page cache; queries are rows of
+//! another source. Sections:
 //!
-//! - `targets`: for each k and recall target, the recall achieved and what it took: of rows of the items' own source, if the
-//!   set has more than the items (`--items 99000`); of queries; and of each half of these after the index was calibrated with
-//!   the other half (the means of both, as one half may be harder than the other, and how far each is off).
+//! - `targets`: for each k and recall target, the recall achieved and what it took: of rows of the
+//!   items' own source, if the set has more than the items (`--items 99000`); of queries; and of
+//!   each half of these after the index was calibrated with the other half (the means of both, as
+//!   one half may be harder than the other, and how far each is off).
 //! - `memory`: the time of a query beside that of reading as many bytes in a row from memory.
 //! - `threads`: queries per second of one thread and of two.
 //! - `fresh`: the first searches of a new reader beside those of one that lives.
-//! - `growth`: from size to size, the time of a search that finds .95 of the ten nearest, calibrated with other queries.
+//! - `growth`: from size to size, the time of a search that finds .95 of the ten nearest,
+//!   calibrated with other queries.
 //!
-//! Times are medians of several passes, but of one for `targets`, each by a reader that has answered many searches for other
-//! vectors (`threads` asks the same batch again and again); by one thread unless it says otherwise. Only ratios within one run
-//! mean much.
+//! Times are medians of several passes, but of one for `targets`, each by a reader that has
+//! answered many searches for other vectors (`threads` asks the same batch again and again); by one
+//! thread unless it says otherwise. Only ratios within one run mean much.
 
 #[cfg_attr(
     test,
@@ -56,7 +59,8 @@ use crate::shared::store::{INDEX, Store};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// An error for a person: `main` prints errors by `Debug`, which would quote and escape the message.
+/// An error for a person: `main` prints errors by `Debug`, which would quote and escape the
+/// message.
 struct Message(String);
 
 impl fmt::Debug for Message {
@@ -87,14 +91,24 @@ fn run() -> Result<()> {
 }
 
 /// All sections of one set and size.
-fn measure(args: &Args, set: &str, rows: &Rows, held_out: &[f32], items: u32) -> Result<Option<Growth>> {
+fn measure(
+    args: &Args,
+    set: &str,
+    rows: &Rows,
+    held_out: &[f32],
+    items: u32,
+) -> Result<Option<Growth>> {
     let folder = match &args.temp {
         Some(temp) => tempfile::tempdir_in(temp)?,
         None => tempfile::tempdir()?,
     };
     let start = Instant::now();
     let store = Store::fill(folder.path(), rows, items)?;
-    println!("\n== {set}, {items} items: {}, in {:.1} s", store.shape()?, start.elapsed().as_secs_f64());
+    println!(
+        "\n== {set}, {items} items: {}, in {:.1} s",
+        store.shape()?,
+        start.elapsed().as_secs_f64()
+    );
     let queries = Queries::new(&store, held_out, args.queries(items))?;
     {
         let rtxn = store.env.read_txn()?;
@@ -110,9 +124,14 @@ fn measure(args: &Args, set: &str, rows: &Rows, held_out: &[f32], items: u32) ->
     }
     // Last, since they leave the index calibrated otherwise.
     if args.sections.contains(&Section::Targets) {
-        let beyond = items..u32::try_from(rows.len())?.min(items.saturating_add(u32::try_from(queries.len())?));
+        let beyond = items
+            ..u32::try_from(rows.len())?.min(items.saturating_add(u32::try_from(queries.len())?));
         let alike: Vec<f32> = beyond.flat_map(|id| rows.row(id)).collect();
-        let alike = if alike.is_empty() { None } else { Some(Queries::new(&store, &alike, queries.len())?) };
+        let alike = if alike.is_empty() {
+            None
+        } else {
+            Some(Queries::new(&store, &alike, queries.len())?)
+        };
         targets::measure(args, &store, alike.as_ref(), &queries)?;
     }
     let has_growth = args.sections.contains(&Section::Growth);

@@ -35,20 +35,28 @@ impl Queries {
         let dims = snapshot.dims();
         let values = rows[..rows.len().min(most * dims)].to_vec();
         let answers = snapshot.nns(NEIGHBOURS).exact().by_vectors(&values)?;
-        let distances = answers.iter().map(|hits| hits.iter().map(|hit| hit.distance).collect()).collect();
+        let distances =
+            answers.iter().map(|hits| hits.iter().map(|hit| hit.distance).collect()).collect();
         let metric = snapshot.metric();
         drop(snapshot);
         let rtxn = store.env.read_txn()?;
         let reader = Reader::open(&rtxn, store.db, INDEX)?;
         let step = usize::try_from(reader.len())?.div_ceil(OTHERS).max(1);
         let ids = reader.ids()?.step_by(step).collect::<spinney::Result<Vec<_>>>()?;
-        let vectors = ids.iter().map(|id| reader.item_vector(*id)).collect::<spinney::Result<Vec<_>>>()?;
+        let vectors =
+            ids.iter().map(|id| reader.item_vector(*id)).collect::<spinney::Result<Vec<_>>>()?;
         let others = vectors.into_iter().flatten().flatten().collect();
         Ok(Self { dims, metric, values, distances, others })
     }
 
-    /// A reader that has answered many other searches: it knows where nodes are, and most of the items if they are few.
-    pub fn reader<'t>(&self, store: &Store, rtxn: &'t RoTxn<'_>, setting: Setting) -> Result<Reader<'t>> {
+    /// A reader that has answered many other searches: it knows where nodes are, and most of the
+    /// items if they are few.
+    pub fn reader<'t>(
+        &self,
+        store: &Store,
+        rtxn: &'t RoTxn<'_>,
+        setting: Setting,
+    ) -> Result<Reader<'t>> {
         let reader = Reader::open(rtxn, store.db, INDEX)?;
         for other in self.others.chunks_exact(self.dims) {
             std::hint::black_box(reader.nns(setting.k).recall(setting.recall).by_vector(other)?);
@@ -76,7 +84,9 @@ impl Queries {
         let distances = &self.distances[i];
         let Some(last) = distances.get(k.min(distances.len()).wrapping_sub(1)) else { return 1.0 };
         let right = match self.metric {
-            Metric::DotProduct => hits.iter().filter(|hit| hit.distance >= last - TIE * last.abs()).count(),
+            Metric::DotProduct => {
+                hits.iter().filter(|hit| hit.distance >= last - TIE * last.abs()).count()
+            }
             _ => hits.iter().filter(|hit| hit.distance <= last + TIE * last.abs()).count(),
         };
         right as f64 / k.min(distances.len()) as f64
@@ -108,7 +118,8 @@ impl Measured {
     /// The mean of each figure.
     pub fn mean<'m>(all: impl Iterator<Item = &'m Self> + Clone) -> Self {
         let of = |figure: fn(&Self) -> f64| {
-            let (sum, count) = all.clone().fold((0.0, 0.0), |(sum, count), one| (sum + figure(one), count + 1.0));
+            let (sum, count) =
+                all.clone().fold((0.0, 0.0), |(sum, count), one| (sum + figure(one), count + 1.0));
             sum / count
         };
         Self {
@@ -119,7 +130,11 @@ impl Measured {
             sketches: of(|one| one.sketches),
             reranked: of(|one| one.reranked),
             bytes: of(|one| one.bytes),
-            phases_us: [of(|one| one.phases_us[0]), of(|one| one.phases_us[1]), of(|one| one.phases_us[2])],
+            phases_us: [
+                of(|one| one.phases_us[0]),
+                of(|one| one.phases_us[1]),
+                of(|one| one.phases_us[2]),
+            ],
         }
     }
 }
@@ -128,16 +143,25 @@ impl Measured {
 pub fn recall(reader: &Reader<'_>, queries: &Queries, setting: Setting) -> Result<f64> {
     let mut sum = 0.0;
     for (i, row) in queries.rows().enumerate() {
-        sum += queries.recall(i, setting.k, &reader.nns(setting.k).recall(setting.recall).by_vector(row)?);
+        sum += queries.recall(
+            i,
+            setting.k,
+            &reader.nns(setting.k).recall(setting.recall).by_vector(row)?,
+        );
     }
     Ok(sum / queries.len() as f64)
 }
 
-/// Asks all queries, `passes` times, one after the other, each time of a reader that has answered many other searches, so that
-/// none is timed that the reader has seen (its process has, and knows the pages of what it found, as of most items by then).
-/// The time of each is the median of its passes; what it did is told by one more pass, as the clock within a search takes time,
-/// too.
-pub fn measure(store: &Store, queries: &Queries, setting: Setting, passes: usize) -> Result<Measured> {
+/// Asks all queries, `passes` times, one after the other, each time of a reader that has answered
+/// many other searches, so that none is timed that the reader has seen (its process has, and knows
+/// the pages of what it found, as of most items by then). The time of each is the median of its
+/// passes; what it did is told by one more pass, as the clock within a search takes time, too.
+pub fn measure(
+    store: &Store,
+    queries: &Queries,
+    setting: Setting,
+    passes: usize,
+) -> Result<Measured> {
     let Setting { k, recall: target } = setting;
     let rtxn = store.env.read_txn()?;
     let mut reader = Reader::open(&rtxn, store.db, INDEX)?;
@@ -164,7 +188,8 @@ pub fn measure(store: &Store, queries: &Queries, setting: Setting, passes: usize
         sketches: each(all.sketches as f64),
         reranked: each((all.reranked + all.scanned_exactly) as f64),
         bytes: each(all.bytes as f64),
-        phases_us: [all.preparing, all.scanning, all.comparing].map(|phase| each(phase.as_secs_f64() * 1e6)),
+        phases_us: [all.preparing, all.scanning, all.comparing]
+            .map(|phase| each(phase.as_secs_f64() * 1e6)),
     })
 }
 

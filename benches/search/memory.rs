@@ -10,7 +10,8 @@ use crate::shared::store::Store;
 
 /// A search may take this many times as long.
 const MOST: f64 = 2.0;
-/// Words that are added up side by side: enough for any vector unit, and for several additions at a time.
+/// Words that are added up side by side: enough for any vector unit, and for several additions at a
+/// time.
 const LANES: usize = 32;
 
 pub fn measure(args: &Args, store: &Store, queries: &Queries) -> Result<()> {

@@ -11,14 +11,23 @@ const NEAR: f64 = 0.02;
 /// What each pair of k and target came to.
 type Cells = Vec<(Setting, Measured)>;
 
-/// Tables by the calibration of the build, on rows of the items' source and on all queries, and one by calibrations with
-/// half of these on the other half.
-pub fn measure(args: &Args, store: &Store, alike: Option<&Queries>, queries: &Queries) -> Result<()> {
+/// Tables by the calibration of the build, on rows of the items' source and on all queries, and one
+/// by calibrations with half of these on the other half.
+pub fn measure(
+    args: &Args,
+    store: &Store,
+    alike: Option<&Queries>,
+    queries: &Queries,
+) -> Result<()> {
     if let Some(alike) = alike {
         let title = "targets, calibrated by the build, rows of the same source that are no items";
         print(title, alike.len(), &sweep(args, store, alike)?);
     }
-    print("targets, calibrated by the build, rows of another source", queries.len(), &sweep(args, store, queries)?);
+    print(
+        "targets, calibrated by the build, rows of another source",
+        queries.len(),
+        &sweep(args, store, queries)?,
+    );
     let mut halves = Vec::new();
     let mut how = "by each half of the queries after a calibration with the other";
     for known in 0..2 {
@@ -30,14 +39,20 @@ pub fn measure(args: &Args, store: &Store, alike: Option<&Queries>, queries: &Qu
     // What one is short of and the other has too much does not show in their mean.
     for (cells, which) in halves.iter().zip(["second", "first"]) {
         let (missed, worst) = misses(cells);
-        println!("the {which} half alone: {missed} off by more than {NEAR}; the farthest by {worst:+.4}");
+        println!(
+            "the {which} half alone: {missed} off by more than {NEAR}; the farthest by {worst:+.4}"
+        );
     }
     Ok(())
 }
 
-/// Calibrates the index with every second query, from the first or the second on; returns the others, and whether searches go
-/// by it.
-pub fn calibrate_with_half(store: &Store, queries: &Queries, known: usize) -> Result<(Queries, bool)> {
+/// Calibrates the index with every second query, from the first or the second on; returns the
+/// others, and whether searches go by it.
+pub fn calibrate_with_half(
+    store: &Store,
+    queries: &Queries,
+    known: usize,
+) -> Result<(Queries, bool)> {
     let (known, asked) = (queries.half(known), queries.half(1 - known));
     let mut wtxn = store.env.write_txn()?;
     let is_calibrated = store.writer.calibrate(&mut wtxn, &known.values)?;
@@ -46,15 +61,19 @@ pub fn calibrate_with_half(store: &Store, queries: &Queries, known: usize) -> Re
 }
 
 fn sweep(args: &Args, store: &Store, queries: &Queries) -> Result<Cells> {
-    let settings =
-        args.ks().iter().flat_map(|k| args.targets().iter().map(|recall| Setting { k: *k, recall: *recall }));
+    let settings = args
+        .ks()
+        .iter()
+        .flat_map(|k| args.targets().iter().map(|recall| Setting { k: *k, recall: *recall }));
     settings.map(|setting| Ok((setting, measure_one(store, queries, setting, 1)?))).collect()
 }
 
 /// The means of several sweeps over as many queries each.
 fn mean(sweeps: &[Cells]) -> Cells {
     let Some(first) = sweeps.first() else { return Vec::new() };
-    let of = |i: usize| Measured::mean(sweeps.iter().filter_map(|cells| cells.get(i)).map(|(_, measured)| measured));
+    let of = |i: usize| {
+        Measured::mean(sweeps.iter().filter_map(|cells| cells.get(i)).map(|(_, measured)| measured))
+    };
     first.iter().enumerate().map(|(i, (setting, _))| (*setting, of(i))).collect()
 }
 

@@ -21,20 +21,22 @@ pub fn measure(args: &Args, store: &Store, queries: &Queries) -> Result<()> {
     let pools = [1, 2].map(|threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build());
     let [one, two] = pools;
     let (one, two) = (one?, two?);
-    let mut snapshots = [&one, &two].map(|pool| Snapshot::open_in(&store.env, store.db, INDEX, pool));
+    let mut snapshots =
+        [&one, &two].map(|pool| Snapshot::open_in(&store.env, store.db, INDEX, pool));
     let rtxn = store.env.read_txn()?;
     let reader = Reader::open(&rtxn, store.db, INDEX)?;
     let mut rates = [const { Vec::new() }; 3];
     // Once more than is counted, so that all is warm.
     for pass in 0..=args.passes() {
-        let mut time = |slot: usize, work: &mut dyn FnMut() -> spinney::Result<Vec<Vec<Hit>>>| -> Result<()> {
-            let start = Instant::now();
-            std::hint::black_box(work()?);
-            if pass > 0 {
-                rates[slot].push(count / start.elapsed().as_secs_f64());
-            }
-            Ok(())
-        };
+        let mut time =
+            |slot: usize, work: &mut dyn FnMut() -> spinney::Result<Vec<Vec<Hit>>>| -> Result<()> {
+                let start = Instant::now();
+                std::hint::black_box(work()?);
+                if pass > 0 {
+                    rates[slot].push(count / start.elapsed().as_secs_f64());
+                }
+                Ok(())
+            };
         for (slot, snapshot) in snapshots.iter_mut().enumerate() {
             let snapshot = snapshot.as_mut().map_err(|error| error.to_string())?;
             time(slot, &mut || snapshot.nns(10).by_vectors(&batch))?;

@@ -9,8 +9,8 @@ use spinney::Metric;
 use crate::Result;
 use crate::common::datasets::VectorFile;
 
-/// What is added to the components of a copy, as a part of their standard deviation over all rows. Near enough to the
-/// original to be of its cluster, and far enough not to be its duplicate.
+/// What is added to the components of a copy, as a part of their standard deviation over all rows.
+/// Near enough to the original to be of its cluster, and far enough not to be its duplicate.
 const NOISE: f32 = 0.2;
 /// Rows and clusters of a made-up set, and rows of it that count as those of another source.
 const MADE_UP: (usize, usize) = (20_000, 400);
@@ -26,15 +26,16 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// The set of this name in `folder`, or one that is made up if it is not there. Rows of another source than those
-    /// trained on come last, as new ones often are.
+    /// The set of this name in `folder`, or one that is made up if it is not there. Rows of another
+    /// source than those trained on come last, as new ones often are.
     pub fn open(folder: Option<&Path>, name: &str) -> Result<Self> {
         let (mut rows, held_out) = Self::open_for_queries(folder, name)?;
         rows.values.extend(held_out);
         Ok(rows.count())
     }
 
-    /// As [`Rows::open`], but with the rows of the other source apart: none of the rows is a copy of them.
+    /// As [`Rows::open`], but with the rows of the other source apart: none of the rows is a copy
+    /// of them.
     pub fn open_for_queries(folder: Option<&Path>, name: &str) -> Result<(Self, Vec<f32>)> {
         let (dims, metric) = match name {
             "sift" => (128, Metric::Euclidean),
@@ -81,20 +82,28 @@ impl Rows {
         let mut random = Xoshiro256PlusPlus::seed_from_u64(u64::from(i));
         let at = random.random_range(0..self.values.len() / self.dims) * self.dims;
         let noise = NOISE * self.deviation;
-        self.values[at..at + self.dims].iter().map(|value| value + noise * normal(&mut random)).collect()
+        self.values[at..at + self.dims]
+            .iter()
+            .map(|value| value + noise * normal(&mut random))
+            .collect()
     }
 }
 
 /// A file of vectors, whatever its ending.
 fn find(folder: &Path, part: &str) -> Option<PathBuf> {
     let endings = ["fbin", "u8bin", "i8bin", "npy"];
-    endings.into_iter().map(|ending| folder.join(format!("{part}.{ending}"))).find(|path| path.is_file())
+    endings
+        .into_iter()
+        .map(|ending| folder.join(format!("{part}.{ending}")))
+        .find(|path| path.is_file())
 }
 
 fn read(path: &Path, dims: usize) -> Result<Vec<f32>> {
     let mut file = VectorFile::open(path)?;
     if file.dims() != dims {
-        return Err(format!("{}: expected {dims} dimensions, got {}", path.display(), file.dims()).into());
+        return Err(
+            format!("{}: expected {dims} dimensions, got {}", path.display(), file.dims()).into()
+        );
     }
     file.read(file.rows())
 }
@@ -112,7 +121,8 @@ fn made_up(dims: usize) -> Vec<f32> {
     values
 }
 
-/// About a normal deviate: the sum of four uniform ones, which is quick to make and close enough for noise.
+/// About a normal deviate: the sum of four uniform ones, which is quick to make and close enough
+/// for noise.
 fn normal(random: &mut Xoshiro256PlusPlus) -> f32 {
     let bits = random.next_u64();
     let sum: u64 = (0..4).map(|i| bits >> (16 * i) & 0xffff).sum();

@@ -31,7 +31,12 @@ impl Store {
         let db = Database::open_or_create(&env)?;
 
         let mut wtxn = env.write_txn()?;
-        let writer = Writer::open_or_create(&mut wtxn, db, INDEX, &IndexOptions::new(rows.dims, rows.metric))?;
+        let writer = Writer::open_or_create(
+            &mut wtxn,
+            db,
+            INDEX,
+            &IndexOptions::new(rows.dims, rows.metric),
+        )?;
         let mut first = 0;
         while first < items {
             let ids: Vec<u32> = (first..items.min(first + BLOCK)).collect();
@@ -44,7 +49,8 @@ impl Store {
         Ok(Self { env, db, writer })
     }
 
-    /// What the forest is like. Reads all of it, so that what is measured next does not wait for pages to be mapped.
+    /// What the forest is like. Reads all of it, so that what is measured next does not wait for
+    /// pages to be mapped.
     pub fn shape(&self) -> Result<String> {
         let rtxn = self.env.read_txn()?;
         let stats = Reader::open(&rtxn, self.db, INDEX)?.stats()?;

@@ -48,10 +48,15 @@ pub struct Live {
 impl Live {
     /// An index that holds the ids, and rows, from 0 to `items`.
     pub fn new(items: u32) -> Self {
-        Self { ids: (0..items).collect(), next: items, random: Xoshiro256PlusPlus::seed_from_u64(1) }
+        Self {
+            ids: (0..items).collect(),
+            next: items,
+            random: Xoshiro256PlusPlus::seed_from_u64(1),
+        }
     }
 
-    /// The next batch; no item occurs twice in it. A mixture begins with another kind at every `turn`.
+    /// The next batch; no item occurs twice in it. A mixture begins with another kind at every
+    /// `turn`.
     pub fn changes(&mut self, rows: &Rows, kind: Kind, count: usize, turn: usize) -> Vec<Change> {
         // Ids that this batch has used are at the end of the list.
         let mut used = 0;

@@ -4,10 +4,11 @@
 //! cargo bench --bench update -- [--data DIR] [--sets sift,minilm] [--items 100000,1000000] [--quick] [--temp DIR]
 //! ```
 //!
-//! For each set and size, a store is built once in bulk. Then transactions of 1 to 10,000 changes each follow, all on that
-//! store, so that its size stays about the same: first inserts, then as many deletes, then overwrites, then all three
-//! mixed. Each cell of the table is the median and the mean of a few transactions. In the end, the criteria that an
-//! incremental build has to meet are printed with the figures.
+//! For each set and size, a store is built once in bulk. Then transactions of 1 to 10,000 changes
+//! each follow, all on that store, so that its size stays about the same: first inserts, then as
+//! many deletes, then overwrites, then all three mixed. Each cell of the table is the median and
+//! the mean of a few transactions. In the end, the criteria that an incremental build has to meet
+//! are printed with the figures.
 
 #[cfg_attr(
     test,
@@ -42,7 +43,8 @@ use crate::shared::store::Store;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// An error for a person: `main` prints errors by `Debug`, which would quote and escape the message.
+/// An error for a person: `main` prints errors by `Debug`, which would quote and escape the
+/// message.
 struct Message(String);
 
 impl fmt::Debug for Message {
@@ -80,7 +82,11 @@ fn measure(args: &Args, set: &str, rows: &Rows, items: u32, cells: &mut Vec<Cell
     };
     let start = Instant::now();
     let store = Store::fill(folder.path(), rows, items)?;
-    println!("{items} items: {}, in {:.1} s with the commit", store.shape()?, start.elapsed().as_secs_f64());
+    println!(
+        "{items} items: {}, in {:.1} s with the commit",
+        store.shape()?,
+        start.elapsed().as_secs_f64()
+    );
     let mut live = Live::new(items);
     report::head();
     for kind in Kind::ALL {

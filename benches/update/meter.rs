@@ -18,13 +18,15 @@ pub fn timed<T>(work: impl FnOnce() -> T) -> (T, Span) {
     let start = Instant::now();
     let result = work();
     let wall = start.elapsed().as_secs_f64();
-    let cpu = cpu_nanoseconds().zip(cpu).map(|(after, before)| after.saturating_sub(before) as f64 / 1e9);
+    let cpu =
+        cpu_nanoseconds().zip(cpu).map(|(after, before)| after.saturating_sub(before) as f64 / 1e9);
     (result, Span { wall, cpu })
 }
 
 /// Processor time of all living threads of this process. Those of a pool do not end in between.
 fn cpu_nanoseconds() -> Option<u64> {
-    // The scheduler accounts for a running thread at ticks only, milliseconds apart, and whenever it is asked to choose.
+    // The scheduler accounts for a running thread at ticks only, milliseconds apart, and whenever
+    // it is asked to choose.
     thread::yield_now();
     let mut sum = 0u64;
     for task in fs::read_dir("/proc/self/task").ok()? {
@@ -34,8 +36,8 @@ fn cpu_nanoseconds() -> Option<u64> {
     Some(sum)
 }
 
-/// Bytes that this process has handed to write calls so far. What the system writes to the disk would be whole folios of
-/// its cache.
+/// Bytes that this process has handed to write calls so far. What the system writes to the disk
+/// would be whole folios of its cache.
 pub fn written_bytes() -> Option<u64> {
     let lines = fs::read_to_string("/proc/self/io").ok()?;
     lines.lines().find_map(|line| line.strip_prefix("wchar:"))?.trim().parse().ok()

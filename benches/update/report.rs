@@ -60,7 +60,11 @@ pub struct Cell {
 }
 
 impl Cell {
-    pub fn new((set, items): (&str, u32), (kind, count): (Kind, usize), samples: &[Sample]) -> Self {
+    pub fn new(
+        (set, items): (&str, u32),
+        (kind, count): (Kind, usize),
+        samples: &[Sample],
+    ) -> Self {
         let ms = |seconds: f64| 1e3 * seconds;
         let kib = |bytes: u64| bytes as f64 / 1024.0;
         let spread = |of: &dyn Fn(&Sample) -> Option<f64>| Spread::new(samples.iter().map(of));
@@ -154,14 +158,27 @@ pub fn head() {
 /// What is demanded of an incremental build, with the figures.
 pub fn criteria(cells: &[Cell]) {
     println!("criteria (by the median and by the mean of the transactions)");
-    let of = |kind, count| cells.iter().filter(move |cell| cell.kind == kind && cell.count == count);
+    let of =
+        |kind, count| cells.iter().filter(move |cell| cell.kind == kind && cell.count == count);
     for cell in of(Kind::Insert, 1) {
         let Some(first) = of(Kind::Insert, 1).find(|first| first.set == cell.set) else { continue };
         if first.items < cell.items {
-            let what = |time: &str| format!("{time} of one insert, {} to {} items", first.items, cell.items);
-            line(&cell.set, &what("time"), ratio(cell.call_ms, first.call_ms), ("times", MOST_GROWTH));
+            let what = |time: &str| {
+                format!("{time} of one insert, {} to {} items", first.items, cell.items)
+            };
+            line(
+                &cell.set,
+                &what("time"),
+                ratio(cell.call_ms, first.call_ms),
+                ("times", MOST_GROWTH),
+            );
             // The same without the time that the processor spent on other processes, or nobody.
-            line(&cell.set, &what("processor"), ratio(cell.cpu_ms, first.cpu_ms), ("times", MOST_GROWTH));
+            line(
+                &cell.set,
+                &what("processor"),
+                ratio(cell.cpu_ms, first.cpu_ms),
+                ("times", MOST_GROWTH),
+            );
         }
     }
     for cell in of(Kind::Insert, 1) {
@@ -178,7 +195,12 @@ pub fn criteria(cells: &[Cell]) {
     }
     for cell in of(Kind::Insert, 1_000) {
         let each = cell.call_ms.map(|call| call.scaled(1e-3));
-        line(&cell.set, &format!("{}: each of 1,000 inserts", cell.items), each, ("ms", MOST_MS_OF_1000));
+        line(
+            &cell.set,
+            &format!("{}: each of 1,000 inserts", cell.items),
+            each,
+            ("ms", MOST_MS_OF_1000),
+        );
     }
 }
 

@@ -35,7 +35,8 @@ impl Store {
         });
         let (committed, commit) = timed(|| wtxn.commit());
         committed?;
-        let written = written_bytes().zip(before).map(|(after, before)| after.saturating_sub(before));
+        let written =
+            written_bytes().zip(before).map(|(after, before)| after.saturating_sub(before));
         Ok(Sample { call, commit, written, built: built? })
     }
 }

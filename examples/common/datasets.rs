@@ -7,7 +7,8 @@
 //! | `.i8bin` | u32 n, u32 d, then n rows of one f32 scale and d i8; a component is scale x i8 |
 //! | `.npy` | NumPy's format, two dimensions in C order: `<f2`, `<f4`, `<f8`, `\|u1` or `\|i1` |
 //!
-//! Reading in blocks keeps the memory that an example measures the library's, not that of its input.
+//! Reading in blocks keeps the memory that an example measures the library's, not that of its
+//! input.
 
 use std::error::Error;
 use std::fs::File;
@@ -75,7 +76,8 @@ pub struct VectorFile {
 }
 
 impl VectorFile {
-    /// Opens `path`, whose ending names its format, and checks that its size is what its header promises.
+    /// Opens `path`, whose ending names its format, and checks that its size is what its header
+    /// promises.
     pub fn open(path: &Path) -> Result<Self> {
         Self::open_checked(path).map_err(|error| format!("{}: {error}", path.display()).into())
     }
@@ -116,7 +118,9 @@ impl VectorFile {
     pub fn read(&mut self, count: usize) -> Result<Vec<f32>> {
         let count = count.min(self.rows - self.next_row);
         let mut bytes = vec![0; count * self.row_bytes];
-        self.input.read_exact(&mut bytes).map_err(|error| format!("{}: {error}", self.path.display()))?;
+        self.input
+            .read_exact(&mut bytes)
+            .map_err(|error| format!("{}: {error}", self.path.display()))?;
         self.next_row += count;
 
         let mut values = Vec::with_capacity(count * self.dims);
@@ -206,7 +210,11 @@ fn f16_to_f32(half: u16) -> f32 {
 }
 
 #[cfg(test)]
-#[allow(dead_code, unused_imports, reason = "benches without a test harness include this file, too")]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "benches without a test harness include this file, too"
+)]
 mod tests {
     use super::*;
 

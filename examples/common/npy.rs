@@ -1,7 +1,8 @@
 //! The header of NumPy's `.npy` files, versions 1 to 3.
 //!
-//! Six magic bytes, two version bytes, the length of the description (u16 in version 1, u32 since) and the
-//! description itself: a Python dictionary such as `{'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }`.
+//! Six magic bytes, two version bytes, the length of the description (u16 in version 1, u32 since)
+//! and the description itself: a Python dictionary such as `{'descr': '<f4', 'fortran_order':
+//! False, 'shape': (3, 4), }`.
 
 use std::io::Read;
 
@@ -44,13 +45,17 @@ fn parse(description: &str) -> Result<(Encoding, [u64; 2])> {
         Some("|u1") => Encoding::U8,
         Some("|i1") => Encoding::I8,
         Some(other) => {
-            return Err(format!("expected components <f2, <f4, <f8, |u1 or |i1, got {other}").into());
+            return Err(
+                format!("expected components <f2, <f4, <f8, |u1 or |i1, got {other}").into()
+            );
         }
         None => return Err("expected components of one plain type, got a structured type".into()),
     };
     let order = value_of(description, "fortran_order")?;
     if !order.starts_with("False") {
-        return Err("expected rows one after the other (C order), got columns (Fortran order)".into());
+        return Err(
+            "expected rows one after the other (C order), got columns (Fortran order)".into()
+        );
     }
     let shape = value_of(description, "shape")?
         .strip_prefix('(')
@@ -66,7 +71,9 @@ fn parse(description: &str) -> Result<(Encoding, [u64; 2])> {
         .map_err(|_| format!("the header's shape ({shape}) is not made of whole numbers"))?;
     match sizes[..] {
         [rows, dims] => Ok((encoding, [rows, dims])),
-        _ => Err(format!("expected an array of 2 dimensions, got {}: ({shape})", sizes.len()).into()),
+        _ => {
+            Err(format!("expected an array of 2 dimensions, got {}: ({shape})", sizes.len()).into())
+        }
     }
 }
 
@@ -89,7 +96,11 @@ fn quoted(value: &str) -> Option<&str> {
 }
 
 #[cfg(test)]
-#[allow(dead_code, unused_imports, reason = "benches without a test harness include this file, too")]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "benches without a test harness include this file, too"
+)]
 mod tests {
     use super::*;
 
@@ -110,8 +121,12 @@ mod tests {
         let description = "{'descr': '<f2', 'fortran_order': False, 'shape': (7, 384), }   \n";
         for (major, bytes) in [(1, 10), (2, 12), (3, 12)] {
             let file = file(major, description);
-            let expected =
-                Header { bytes: bytes + description.len() as u64, rows: 7, dims: 384, encoding: Encoding::F16 };
+            let expected = Header {
+                bytes: bytes + description.len() as u64,
+                rows: 7,
+                dims: 384,
+                encoding: Encoding::F16,
+            };
             assert_eq!(header(&mut &file[..], 9999).ok(), Some(expected));
         }
     }

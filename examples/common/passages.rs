@@ -34,14 +34,16 @@ impl Passages {
     }
 }
 
-/// Opens an LMDB environment: a folder with one data file, which may hold databases of yours beside spinney's.
+/// Opens an LMDB environment: a folder with one data file, which may hold databases of yours beside
+/// spinney's.
 #[expect(unsafe_code, reason = "opening a memory map is the one promise that the caller makes")]
 pub fn open_env(folder: &Path, databases: u32) -> Result<Env<WithoutTls>> {
     fs::create_dir_all(folder)?;
     let mut options = EnvOpenOptions::new().read_txn_without_tls();
     // The map size is the most that the file may grow to. It costs address space, not memory.
     options.map_size(1 << 30).max_dbs(databases);
-    // SAFETY: LMDB maps the file into memory; nothing else writes to it, and it is opened once in this process.
+    // SAFETY: LMDB maps the file into memory; nothing else writes to it, and it is opened once in
+    // this process.
     Ok(unsafe { options.open(folder)? })
 }
 

@@ -99,7 +99,9 @@ pub fn parse(mut words: impl Iterator<Item = OsString>) -> Result<Option<Args>> 
             _ if OPTIONS_WITH_VALUE.contains(&name.as_str()) => {}
             _ => return Err(format!("unknown option \"{name}\"; --help lists them").into()),
         }
-        let value = words.next().ok_or_else(|| format!("{name}: expected a value, got the end of the command line"))?;
+        let value = words
+            .next()
+            .ok_or_else(|| format!("{name}: expected a value, got the end of the command line"))?;
         match name.as_str() {
             "--train" => train = Some(PathBuf::from(value)),
             "--test" => test = Some(PathBuf::from(value)),
@@ -130,7 +132,8 @@ const OPTIONS_WITH_VALUE: [&str; 12] = [
     "--store",
 ];
 
-/// Sets one of [`OPTIONS_WITH_VALUE`]. Ranges are checked here, so that a slip does not surface after the inserts.
+/// Sets one of [`OPTIONS_WITH_VALUE`]. Ranges are checked here, so that a slip does not surface
+/// after the inserts.
 fn set(options: &mut Options, name: &str, value: OsString) -> Result<()> {
     match name {
         "--truth" => options.truth = Some(PathBuf::from(value)),
@@ -156,7 +159,9 @@ fn set(options: &mut Options, name: &str, value: OsString) -> Result<()> {
 }
 
 fn text(name: &str, value: OsString) -> Result<String> {
-    value.into_string().map_err(|value| format!("{name}: expected UTF-8, got {}", value.display()).into())
+    value
+        .into_string()
+        .map_err(|value| format!("{name}: expected UTF-8, got {}", value.display()).into())
 }
 
 fn wrong<T>(name: &str, expected: &str, got: &str) -> Result<T> {
@@ -218,7 +223,8 @@ mod tests {
 
     #[test]
     fn options_are_read() -> Result<()> {
-        let line = "--train a.fbin --test b.npy --metric dot --k 7 --spill off --json --sketch-bits 4";
+        let line =
+            "--train a.fbin --test b.npy --metric dot --k 7 --spill off --json --sketch-bits 4";
         let args = parsed(line)?.ok_or("help")?;
         assert_eq!(args.metric, Metric::DotProduct);
         assert_eq!(args.options.k, Some(7));

@@ -5,9 +5,10 @@
 //! cargo run --release --example evaluate -- --help
 //! ```
 //!
-//! Inserts the train vectors into a new store, builds and commits, each timed. Then searches with the test vectors
-//! on one thread, aiming at a few recalls and at a sweep of `search_k`, and compares the answers with the exact
-//! ones: recall, time per query, and how much was scanned for it. Last, what a recall of 0.90, 0.95 and 0.99 costs.
+//! Inserts the train vectors into a new store, builds and commits, each timed. Then searches with
+//! the test vectors on one thread, aiming at a few recalls and at a sweep of `search_k`, and
+//! compares the answers with the exact ones: recall, time per query, and how much was scanned for
+//! it. Last, what a recall of 0.90, 0.95 and 0.99 costs.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -43,7 +44,8 @@ const RECALLS: [f32; 4] = [0.8, 0.9, 0.95, 0.99];
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// An error for a person: `main` prints errors by `Debug`, which would quote and escape the message.
+/// An error for a person: `main` prints errors by `Debug`, which would quote and escape the
+/// message.
 struct Message(String);
 
 impl fmt::Debug for Message {
@@ -103,7 +105,11 @@ fn run() -> Result<()> {
         }
     };
     let copies = if filled.index.spill { 2 } else { 1 };
-    let plan = Plan { oversampling: options.oversampling, most: rows * filled.index.trees * copies, source };
+    let plan = Plan {
+        oversampling: options.oversampling,
+        most: rows * filled.index.trees * copies,
+        source,
+    };
     // A pool of one thread, so that nothing a search calls spreads over more.
     let one_thread = ThreadPoolBuilder::new().num_threads(1).build()?;
     let searched = one_thread.install(|| search(&store, &queries, &truth, &plan, &mut report));
@@ -126,8 +132,12 @@ fn search(
     report: &mut Report,
 ) -> std::result::Result<(), Box<dyn Error + Send + Sync>> {
     let rtxn = store.env.read_txn()?;
-    let session =
-        Session { reader: &Reader::open(&rtxn, store.db, INDEX)?, queries, truth, oversampling: plan.oversampling };
+    let session = Session {
+        reader: &Reader::open(&rtxn, store.db, INDEX)?,
+        queries,
+        truth,
+        oversampling: plan.oversampling,
+    };
     session.warm_up(plan.most)?;
     let exact = session.measure_exact()?;
     report.exact(&exact, &plan.source)?;
@@ -148,14 +158,23 @@ fn search(
 fn check(args: &Args, train: &VectorFile, queries: &Queries, rows: usize) -> Result<()> {
     if queries.dims() != train.dims() {
         let (train, test) = (train.dims(), queries.dims());
-        return Err(format!("expected test vectors of {train} dimensions like the train vectors, got {test}").into());
+        return Err(format!(
+            "expected test vectors of {train} dimensions like the train vectors, got {test}"
+        )
+        .into());
     }
     let k = args.options.k.unwrap_or(10);
     if k > rows {
-        return Err(format!("--k: expected at most the number of train vectors, {rows}, got {k}").into());
+        return Err(
+            format!("--k: expected at most the number of train vectors, {rows}, got {k}").into()
+        );
     }
     if u32::try_from(rows).is_err() {
-        return Err(format!("expected at most {} train vectors, the number of ids, got {rows}", u32::MAX).into());
+        return Err(format!(
+            "expected at most {} train vectors, the number of ids, got {rows}",
+            u32::MAX
+        )
+        .into());
     }
     if args.metric == Metric::Hamming {
         store::check_bits(queries.values(), queries.dims(), 0)
@@ -164,8 +183,14 @@ fn check(args: &Args, train: &VectorFile, queries: &Queries, rows: usize) -> Res
     Ok(())
 }
 
-/// The truth from its file; `None` without one, or where it does not fit because only a part of the rows is inserted.
-fn read_truth(args: &Args, train: &VectorFile, queries: &Queries, rows: usize) -> Result<Option<Truth>> {
+/// The truth from its file; `None` without one, or where it does not fit because only a part of the
+/// rows is inserted.
+fn read_truth(
+    args: &Args,
+    train: &VectorFile,
+    queries: &Queries,
+    rows: usize,
+) -> Result<Option<Truth>> {
     let Some(path) = args.options.truth.as_ref().filter(|_| rows == train.rows()) else {
         return Ok(None);
     };

@@ -12,7 +12,8 @@ pub fn peak_bytes() -> Option<u64> {
     status_bytes("VmHWM")
 }
 
-/// Runs `work`; beside its result, by how much the process's own memory (pages of mapped files excluded) grew at most.
+/// Runs `work`; beside its result, by how much the process's own memory (pages of mapped files
+/// excluded) grew at most.
 pub fn watch<T>(work: impl FnOnce() -> T) -> (T, Option<u64>) {
     let Some(before) = anonymous_bytes() else {
         return (work(), None);

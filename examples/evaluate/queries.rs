@@ -16,7 +16,11 @@ impl Queries {
     /// Reads the first `limit` vectors of `path`, or all.
     pub fn read(path: &Path, limit: Option<usize>) -> Result<Self, Box<dyn Error>> {
         let mut file = VectorFile::open(path)?;
-        Ok(Self { values: file.read(limit.unwrap_or(usize::MAX))?, dims: file.dims(), rows_in_file: file.rows() })
+        Ok(Self {
+            values: file.read(limit.unwrap_or(usize::MAX))?,
+            dims: file.dims(),
+            rows_in_file: file.rows(),
+        })
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &[f32]> {

@@ -74,7 +74,11 @@ impl Report {
         )?;
         writeln!(out, "commit {:9.3} s", filled.commit.as_secs_f64())?;
         if let Some(peak) = filled.peak_bytes {
-            writeln!(out, "memory {:9.1} MiB at most so far (VmHWM: with the pages of mapped files)", mebibytes(peak))?;
+            writeln!(
+                out,
+                "memory {:9.1} MiB at most so far (VmHWM: with the pages of mapped files)",
+                mebibytes(peak)
+            )?;
         }
         if let Some(grown) = filled.build_memory_bytes {
             writeln!(
@@ -166,7 +170,10 @@ impl Report {
             exact.mean_us, exact.recall, exact.queries
         )?;
         if exact.recall < 0.999 {
-            writeln!(self.out, "       CAUTION: exact search and truth disagree; is this the truth's metric?")?;
+            writeln!(
+                self.out,
+                "       CAUTION: exact search and truth disagree; is this the truth's metric?"
+            )?;
         }
         Ok(())
     }
@@ -193,18 +200,19 @@ impl Report {
 
     pub fn point(&mut self, point: &Point) -> io::Result<()> {
         if self.json {
-            let object = Object::new(if point.knob.search_k().is_some() { "point" } else { "aimed" })
-                .count("search_k", point.knob.search_k().map(|search_k| search_k as u64))
-                .number("aim", point.knob.recall().map(f64::from))
-                .number("recall", point.recall)
-                .number("mean_us", point.mean_us)
-                .number("p50_us", point.p50_us)
-                .number("p99_us", point.p99_us)
-                .number("sketches", point.sketches)
-                .number("sketches_percent", self.percent(point.sketches))
-                .number("branch_sketches", point.branch_sketches)
-                .number("reranked", point.reranked)
-                .number("scanned_exactly", point.scanned_exactly);
+            let object =
+                Object::new(if point.knob.search_k().is_some() { "point" } else { "aimed" })
+                    .count("search_k", point.knob.search_k().map(|search_k| search_k as u64))
+                    .number("aim", point.knob.recall().map(f64::from))
+                    .number("recall", point.recall)
+                    .number("mean_us", point.mean_us)
+                    .number("p50_us", point.p50_us)
+                    .number("p99_us", point.p99_us)
+                    .number("sketches", point.sketches)
+                    .number("sketches_percent", self.percent(point.sketches))
+                    .number("branch_sketches", point.branch_sketches)
+                    .number("reranked", point.reranked)
+                    .number("scanned_exactly", point.scanned_exactly);
             return writeln!(self.out, "{object}");
         }
         let knob = match point.knob {
@@ -236,13 +244,17 @@ impl Report {
             let targets = costs.map(|(target, cost)| self.cost_object(target, cost, exact));
             return writeln!(self.out, "{}", Object::new("summary").list("targets", targets));
         }
-        writeln!(self.out, "\ninterpolated between the points of the sweep, linearly in log(search_k):")?;
+        writeln!(
+            self.out,
+            "\ninterpolated between the points of the sweep, linearly in log(search_k):"
+        )?;
         for (target, cost) in costs {
             let Some(cost) = cost else {
                 writeln!(self.out, "at recall {target:.2}: not reached")?;
                 continue;
             };
-            let note = if cost.is_interpolated { "" } else { "   (the first point, recall above that)" };
+            let note =
+                if cost.is_interpolated { "" } else { "   (the first point, recall above that)" };
             writeln!(
                 self.out,
                 "at recall {target:.2}: scanned {:6.2} %, mean {:.1} us, median {:.1} us, \

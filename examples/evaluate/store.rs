@@ -36,8 +36,8 @@ pub struct Filled {
     pub index: IndexStats,
 }
 
-/// Opens the store in `folder`, large enough for `rows` vectors. One that holds items already is refused: it would
-/// be overwritten, and the measurements would not be those of these vectors.
+/// Opens the store in `folder`, large enough for `rows` vectors. One that holds items already is
+/// refused: it would be overwritten, and the measurements would not be those of these vectors.
 #[expect(unsafe_code, reason = "opening a memory map is the one promise that the caller makes")]
 pub fn open(folder: &Path, rows: usize, args: &Args, dims: usize) -> Result<Store> {
     fs::create_dir_all(folder)?;
@@ -53,9 +53,10 @@ pub fn open(folder: &Path, rows: usize, args: &Args, dims: usize) -> Result<Stor
             let items = Reader::open(&rtxn, db, index)?.len();
             if items > 0 {
                 let folder = folder.display();
-                return Err(
-                    format!("--store {folder}: expected a store without items, got {items} in index {index}").into()
-                );
+                return Err(format!(
+                    "--store {folder}: expected a store without items, got {items} in index {index}"
+                )
+                .into());
             }
         }
     }
@@ -65,7 +66,8 @@ pub fn open(folder: &Path, rows: usize, args: &Args, dims: usize) -> Result<Stor
 
 /// Room for everything several times over. Unused map costs address space only.
 fn map_bytes(rows: usize, dims: usize, trees: usize) -> usize {
-    // A vector may take up to a page more than its bytes; its copies in pending records and the leaves less.
+    // A vector may take up to a page more than its bytes; its copies in pending records and the
+    // leaves less.
     let per_vector = dims.saturating_mul(4).saturating_add(4096);
     let copies = trees.saturating_mul(2).saturating_add(6);
     let bytes = rows.saturating_mul(per_vector).saturating_mul(copies);
@@ -73,8 +75,15 @@ fn map_bytes(rows: usize, dims: usize, trees: usize) -> usize {
     bytes.saturating_add(1 << 30).min(1 << 46).next_multiple_of(1 << 20)
 }
 
-/// Inserts the first `rows` vectors of `train`, row number as id, builds and commits, all in one transaction.
-pub fn fill(store: &Store, train: &mut VectorFile, rows: usize, args: &Args, pool: &ThreadPool) -> Result<Filled> {
+/// Inserts the first `rows` vectors of `train`, row number as id, builds and commits, all in one
+/// transaction.
+pub fn fill(
+    store: &Store,
+    train: &mut VectorFile,
+    rows: usize,
+    args: &Args,
+    pool: &ThreadPool,
+) -> Result<Filled> {
     let Store { env, db } = store;
     let mut wtxn = env.write_txn()?;
     let options = IndexOptions::new(train.dims(), args.metric);
@@ -87,7 +96,8 @@ pub fn fill(store: &Store, train: &mut VectorFile, rows: usize, args: &Args, poo
     while inserted < rows {
         let block = train.read(block_rows.min(rows - inserted))?;
         if args.metric == Metric::Hamming {
-            check_bits(&block, train.dims(), inserted).map_err(|error| format!("{file}: {error}"))?;
+            check_bits(&block, train.dims(), inserted)
+                .map_err(|error| format!("{file}: {error}"))?;
         }
         let end = inserted + block.len() / train.dims();
         let ids = (u32::try_from(inserted)?..u32::try_from(end)?).collect::<Vec<_>>();

@@ -11,11 +11,13 @@ pub struct Cost {
     pub sketches: f64,
     pub mean_us: f64,
     pub p50_us: f64,
-    /// False if the first point of the sweep is above the target already: the cost is then that point's.
+    /// False if the first point of the sweep is above the target already: the cost is then that
+    /// point's.
     pub is_interpolated: bool,
 }
 
-/// Where the curve first reaches `target`, by linear interpolation in log(`search_k`); `None` if it never does.
+/// Where the curve first reaches `target`, by linear interpolation in log(`search_k`); `None` if it
+/// never does.
 pub fn cost_at(points: &[Point], target: f64) -> Option<Cost> {
     let above = points.iter().position(|point| point.recall >= target)?;
     let upper = &points[above];
@@ -54,7 +56,9 @@ mod tests {
     #[test]
     fn costs_lie_between_the_points() {
         let points = [point(100, 0.5, 10.0), point(400, 0.9, 20.0), point(1600, 1.0, 60.0)];
-        let cost = |target| cost_at(&points, target).map(|cost| (cost.search_k.round(), cost.mean_us.round()));
+        let cost = |target| {
+            cost_at(&points, target).map(|cost| (cost.search_k.round(), cost.mean_us.round()))
+        };
         assert_eq!(cost(0.4), Some((100.0, 10.0)));
         assert_eq!(cost(0.7), Some((200.0, 15.0)));
         assert_eq!(cost(0.9), Some((400.0, 20.0)));

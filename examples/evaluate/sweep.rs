@@ -128,7 +128,8 @@ impl Session<'_> {
         Ok(point)
     }
 
-    /// A few of the queries by exact search: what a scan of all vectors takes, and whether the truth agrees with it.
+    /// A few of the queries by exact search: what a scan of all vectors takes, and whether the
+    /// truth agrees with it.
     pub fn measure_exact(&self) -> Result<Exact> {
         let mut times = Vec::new();
         let mut right = 0;
@@ -150,14 +151,16 @@ impl Session<'_> {
     }
 }
 
-/// The budgets to try: from `10 k` to `most` sketches, each larger than the one before by the same factor.
+/// The budgets to try: from `10 k` to `most` sketches, each larger than the one before by the same
+/// factor.
 #[expect(clippy::cast_possible_truncation, reason = "the budgets lie between two usize")]
 pub fn budgets(k: usize, most: usize) -> Vec<usize> {
     let most = most.max(1);
     let least = k.saturating_mul(10).clamp(1, most);
     let factor = (most as f64 / least as f64).powf(1.0 / (POINTS - 1) as f64);
-    let mut budgets: Vec<usize> =
-        (0..POINTS).map(|step| (least as f64 * factor.powf(step as f64)).round() as usize).collect();
+    let mut budgets: Vec<usize> = (0..POINTS)
+        .map(|step| (least as f64 * factor.powf(step as f64)).round() as usize)
+        .collect();
     budgets[POINTS - 1] = most;
     budgets.dedup();
     budgets

@@ -60,12 +60,18 @@ impl Truth {
             .into());
         }
         if rows != expected.test_rows {
-            return Err(
-                format!("expected a row for each of the {} test vectors, got {rows}", expected.test_rows).into()
-            );
+            return Err(format!(
+                "expected a row for each of the {} test vectors, got {rows}",
+                expected.test_rows
+            )
+            .into());
         }
         if row_len < expected.k {
-            return Err(format!("expected at least k = {} neighbours a row, got {row_len}", expected.k).into());
+            return Err(format!(
+                "expected at least k = {} neighbours a row, got {row_len}",
+                expected.k
+            )
+            .into());
         }
 
         let (ids, distances) = words.split_at(cells);
@@ -76,16 +82,31 @@ impl Truth {
         let ids: Vec<u32> = first_k(ids).into_iter().map(u32::from_le_bytes).collect();
         let distances: Vec<f32> = first_k(distances).into_iter().map(f32::from_le_bytes).collect();
         if let Some(id) = ids.iter().find(|&&id| id as usize >= expected.train_rows) {
-            return Err(format!("expected ids below {} (the train vectors), got {id}", expected.train_rows).into());
+            return Err(format!(
+                "expected ids below {} (the train vectors), got {id}",
+                expected.train_rows
+            )
+            .into());
         }
         if let Some(distance) = distances.iter().find(|distance| !distance.is_finite()) {
             return Err(format!("expected finite distances, got {distance}").into());
         }
-        Ok(Self { k: expected.k, larger_is_nearer: expected.metric == Metric::DotProduct, ids, distances })
+        Ok(Self {
+            k: expected.k,
+            larger_is_nearer: expected.metric == Metric::DotProduct,
+            ids,
+            distances,
+        })
     }
 
-    /// Finds the answers by the library's exact search, a share of the queries on each thread of `pool`.
-    pub fn compute(store: &Store, queries: &Queries, k: usize, pool: &ThreadPool) -> spinney::Result<Self> {
+    /// Finds the answers by the library's exact search, a share of the queries on each thread of
+    /// `pool`.
+    pub fn compute(
+        store: &Store,
+        queries: &Queries,
+        k: usize,
+        pool: &ThreadPool,
+    ) -> spinney::Result<Self> {
         let Store { env, db } = store;
         let answer = |share: &[f32]| -> spinney::Result<Vec<Hit>> {
             // A read transaction of its own: one cannot be used from several threads at once.
@@ -112,7 +133,8 @@ impl Truth {
         })
     }
 
-    /// Hits that are among the first k true neighbours of query number `query`, or as near as the k-th of them.
+    /// Hits that are among the first k true neighbours of query number `query`, or as near as the
+    /// k-th of them.
     pub fn right(&self, query: usize, hits: &[Hit]) -> usize {
         let row = query * self.k..(query + 1) * self.k;
         let (ids, distances) = (&self.ids[row.clone()], &self.distances[row]);
@@ -163,8 +185,13 @@ mod tests {
             .chain([0.5f32, 1.0, 1.5, 0.25, 0.5, 0.75].map(f32::to_bits))
             .flat_map(u32::to_le_bytes)
             .collect();
-        let expected =
-            |train_rows, test_rows, k| Expected { train_rows, test_rows, queries: 2, k, metric: Metric::Euclidean };
+        let expected = |train_rows, test_rows, k| Expected {
+            train_rows,
+            test_rows,
+            queries: 2,
+            k,
+            metric: Metric::Euclidean,
+        };
         let truth = Truth::parse(&file, &expected(6, 2, 2));
         assert_eq!(
             truth.ok().map(|truth| (truth.ids, truth.distances)),

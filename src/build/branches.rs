@@ -1,4 +1,5 @@
-//! Bringing branches up to date with the leaves below them, as in a B-tree: split, merge, grow and shrink.
+//! Bringing branches up to date with the leaves below them, as in a B-tree: split, merge, grow and
+//! shrink.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -75,14 +76,22 @@ impl<'e, 'a> Branches<'e, 'a> {
         for path in edit.paths.values() {
             parents.extend(path.windows(2).map(|pair| (pair[0], pair[1])));
         }
-        Self { edit, open: BTreeMap::new(), gone: BTreeSet::new(), moved: BTreeSet::new(), parents, born: 0 }
+        Self {
+            edit,
+            open: BTreeMap::new(),
+            gone: BTreeSet::new(),
+            moved: BTreeSet::new(),
+            parents,
+            born: 0,
+        }
     }
 
     /// Carries the changes of the leaves up to the root.
     pub(crate) fn update(mut self) -> Result<Upkeep> {
         let mut changes = self.leaf_changes()?;
         let mut tops = vec![self.edit.stored.root];
-        let at_once = (ENCODED_BYTES / (4 * self.edit.site.space.width * MAX_CHILDREN)).clamp(1, ENCODED);
+        let at_once =
+            (ENCODED_BYTES / (4 * self.edit.site.space.width * MAX_CHILDREN)).clamp(1, ENCODED);
         for height in 1..=self.edit.stored.height {
             let level = u8::try_from(height).unwrap_or(u8::MAX);
             let is_top = height == self.edit.stored.height;
@@ -108,10 +117,13 @@ impl<'e, 'a> Branches<'e, 'a> {
             if !is_top {
                 self.merge_small(level, &mut next)?;
             }
-            changes = next.into_iter().fold(BTreeMap::new(), |mut by_parent, ((parent, child), change)| {
-                by_parent.entry(parent).or_insert_with(BTreeMap::new).insert(child, change);
-                by_parent
-            });
+            changes = next.into_iter().fold(
+                BTreeMap::new(),
+                |mut by_parent, ((parent, child), change)| {
+                    by_parent.entry(parent).or_insert_with(BTreeMap::new).insert(child, change);
+                    by_parent
+                },
+            );
         }
         self.finish(&tops)
     }
@@ -128,7 +140,11 @@ impl<'e, 'a> Branches<'e, 'a> {
         };
         for (id, leaf) in edit.leaves.iter().filter(|(_, leaf)| leaf.is_changed) {
             let weight = leaf.len() as u64;
-            let change = if edit.moved.contains(id) { Change::Moved(weight) } else { Change::Weight(weight) };
+            let change = if edit.moved.contains(id) {
+                Change::Moved(weight)
+            } else {
+                Change::Weight(weight)
+            };
             changes.entry(parent(*id)?).or_default().insert(*id, change);
         }
         for leaf in edit.gone.iter().filter(|leaf| !edit.born.contains_key(leaf)) {
@@ -144,7 +160,8 @@ impl<'e, 'a> Branches<'e, 'a> {
     /// Takes a branch out of its value, if that has not been done yet.
     fn open(&mut self, id: u32, level: u8) -> Result<()> {
         let (key, site) = (self.key(id), self.edit.site);
-        let misplaced = || Err(Error::corrupted(key, "a branch at another height than its parent says"));
+        let misplaced =
+            || Err(Error::corrupted(key, "a branch at another height than its parent says"));
         if let Some((at, _)) = self.open.get(&id) {
             return if *at == level { Ok(()) } else { misplaced() };
         }
@@ -180,14 +197,17 @@ impl<'e, 'a> Branches<'e, 'a> {
             match change {
                 Change::Weight(weight) => {
                     let known = branch.children.get_mut(child);
-                    let known = known.ok_or_else(|| Error::corrupted(key, "a node's parent does not name it"))?;
+                    let known = known
+                        .ok_or_else(|| Error::corrupted(key, "a node's parent does not name it"))?;
                     if !is_near_weight(known.weight, *weight) {
                         known.weight = *weight;
                         branch.is_changed = true;
                     }
                 }
                 Change::Moved(weight) => {
-                    branch.children.insert(*child, Child { id: *child, weight: *weight, norm: 0.0 });
+                    branch
+                        .children
+                        .insert(*child, Child { id: *child, weight: *weight, norm: 0.0 });
                     (branch.is_changed, branch.packed) = (true, None);
                 }
                 Change::Gone => {
@@ -199,9 +219,10 @@ impl<'e, 'a> Branches<'e, 'a> {
         Ok(())
     }
 
-    /// Hands the children of a branch that changed to the siblings they are nearer to: half a round of k-means. Without it
-    /// searches open the wrong branches first as leaves move. Measured after drift on sift, 40,000 items: 2,101 sketches for a
-    /// recall of .95 without, and 1,592 with branches grouped anew.
+    /// Hands the children of a branch that changed to the siblings they are nearer to: half a round
+    /// of k-means. Without it searches open the wrong branches first as leaves move. Measured after
+    /// drift on sift, 40,000 items: 2,101 sketches for a recall of .95 without, and 1,592 with
+    /// branches grouped anew.
     fn rehome(&mut self, id: u32, level: u8, touched: &mut BTreeSet<u32>) -> Result<()> {
         let (site, parent) = (self.edit.site, self.parents.get(&id).copied());
         let (Some(parent), Some((_, branch))) = (parent, self.open.get(&id)) else { return Ok(()) };
@@ -231,16 +252,29 @@ impl<'e, 'a> Branches<'e, 'a> {
     }
 
     /// Moves a child from one branch to another with the same parent, if there is room.
-    fn hand_over(&mut self, child: u32, (from, to): (u32, u32), parent: u32, level: u8) -> Result<()> {
+    fn hand_over(
+        &mut self,
+        child: u32,
+        (from, to): (u32, u32),
+        parent: u32,
+        level: u8,
+    ) -> Result<()> {
         self.open(to, level)?;
         self.parents.insert(to, parent);
-        let Some((_, heir)) = self.open.get(&to).filter(|(_, heir)| heir.children.len() < MAX_CHILDREN) else {
+        let Some((_, heir)) =
+            self.open.get(&to).filter(|(_, heir)| heir.children.len() < MAX_CHILDREN)
+        else {
             return Ok(());
         };
         if heir.children.contains_key(&child) {
-            return Err(Error::corrupted(self.key(to), "another branch names a child of this one, too"));
+            return Err(Error::corrupted(
+                self.key(to),
+                "another branch names a child of this one, too",
+            ));
         }
-        let Some(moved) = self.open.get_mut(&from).and_then(|(_, branch)| branch.children.remove(&child)) else {
+        let Some(moved) =
+            self.open.get_mut(&from).and_then(|(_, branch)| branch.children.remove(&child))
+        else {
             return Ok(());
         };
         if let Some((_, heir)) = self.open.get_mut(&to) {
@@ -267,8 +301,9 @@ impl<'e, 'a> Branches<'e, 'a> {
         Ok(points)
     }
 
-    /// Moves the centroids of branches of one level to the medians of their children's and encodes these anew, where they
-    /// changed; returns each branch with those that were split off because there were too many.
+    /// Moves the centroids of branches of one level to the medians of their children's and encodes
+    /// these anew, where they changed; returns each branch with those that were split off because
+    /// there were too many.
     fn encode(&mut self, branches: &[u32], level: u8) -> Result<Vec<(u32, Vec<u32>)>> {
         let mut families = Vec::with_capacity(branches.len());
         for id in branches {
@@ -276,14 +311,21 @@ impl<'e, 'a> Branches<'e, 'a> {
         }
         let (site, seed) = (self.edit.site, |id: u32| u64::from(id) << 8 | u64::from(level));
         let groups = |(id, family): (&u32, &Family)| grouped(&site, family, seed(*id));
-        let groups: Vec<Vec<BranchEdit>> = branches.par_iter().zip(&families).with_min_len(2).map(groups).collect();
-        branches.iter().zip(groups).map(|(id, groups)| Ok((*id, self.replace(*id, level, groups)?))).collect()
+        let groups: Vec<Vec<BranchEdit>> =
+            branches.par_iter().zip(&families).with_min_len(2).map(groups).collect();
+        branches
+            .iter()
+            .zip(groups)
+            .map(|(id, groups)| Ok((*id, self.replace(*id, level, groups)?)))
+            .collect()
     }
 
     /// The children of a branch, if they changed, with their centroids.
     fn family(&self, id: u32, level: u8) -> Result<Family> {
         let children: Vec<Child> = match self.open.get(&id) {
-            Some((_, branch)) if branch.packed.is_none() => branch.children.values().copied().collect(),
+            Some((_, branch)) if branch.packed.is_none() => {
+                branch.children.values().copied().collect()
+            }
             _ => Vec::new(),
         };
         let points = self.centroids(children.iter().map(|child| child.id), level - 1)?;
@@ -319,7 +361,11 @@ impl<'e, 'a> Branches<'e, 'a> {
             if let Some(leaf) = self.edit.leaves.get(&id) {
                 return Ok(leaf.centroid().to_vec());
             }
-            return Ok(site.leaf(rtxn, Key::leaf(site.of.index, self.edit.tree, id))?.node.centroid.to_vec());
+            return Ok(site
+                .leaf(rtxn, Key::leaf(site.of.index, self.edit.tree, id))?
+                .node
+                .centroid
+                .to_vec());
         }
         if let Some((_, branch)) = self.open.get(&id) {
             return Ok(branch.centroid.clone());
@@ -332,7 +378,10 @@ impl<'e, 'a> Branches<'e, 'a> {
     fn report(&self, id: u32, grown: &[u32], next: &mut BTreeMap<(u32, u32), Change>) {
         let Some(parent) = self.parents.get(&id).copied() else { return };
         for id in std::iter::once(&id).chain(grown) {
-            let Some((_, branch)) = self.open.get(id).filter(|(_, branch)| branch.is_changed) else { continue };
+            let Some((_, branch)) = self.open.get(id).filter(|(_, branch)| branch.is_changed)
+            else {
+                continue;
+            };
             let weight = branch.children.values().map(|child| child.weight).sum();
             let is_moved = self.moved.contains(id);
             let change = match branch.children.is_empty() {
@@ -344,7 +393,8 @@ impl<'e, 'a> Branches<'e, 'a> {
         }
     }
 
-    /// Gives the children of branches that have too few to the nearest branch under the same parent.
+    /// Gives the children of branches that have too few to the nearest branch under the same
+    /// parent.
     fn merge_small(&mut self, level: u8, next: &mut BTreeMap<(u32, u32), Change>) -> Result<()> {
         let small = |(id, (at, branch)): (&u32, &(u8, BranchEdit))| {
             (*at == level && branch.children.len() < MIN_CHILDREN).then_some(*id)
@@ -353,7 +403,9 @@ impl<'e, 'a> Branches<'e, 'a> {
         for id in small {
             let Some(parent) = self.parents.get(&id).copied() else { continue };
             let centroid = self.centroid(id, level)?;
-            let Some(heir) = self.nearest_sibling(id, parent, level, &centroid, next)? else { continue };
+            let Some(heir) = self.nearest_sibling(id, parent, level, &centroid, next)? else {
+                continue;
+            };
             self.open(heir, level)?;
             self.parents.insert(heir, parent);
             let Some((_, branch)) = self.open.remove(&id) else { continue };
@@ -383,7 +435,9 @@ impl<'e, 'a> Branches<'e, 'a> {
         let new = next.range((parent, 0)..=(parent, u32::MAX)).map(|((_, child), _)| *child);
         let siblings: BTreeSet<u32> = stored.into_iter().chain(new).collect();
         let mut best: Option<(f32, u32)> = None;
-        for sibling in siblings.into_iter().filter(|sibling| *sibling != id && !self.gone.contains(sibling)) {
+        for sibling in
+            siblings.into_iter().filter(|sibling| *sibling != id && !self.gone.contains(sibling))
+        {
             if next.get(&(parent, sibling)) == Some(&Change::Gone) {
                 continue;
             }
@@ -395,7 +449,8 @@ impl<'e, 'a> Branches<'e, 'a> {
         Ok(best.map(|(_, sibling)| sibling))
     }
 
-    /// Puts a new root over what the old one was split into, or takes roots with a single child away.
+    /// Puts a new root over what the old one was split into, or takes roots with a single child
+    /// away.
     fn finish(mut self, tops: &[u32]) -> Result<Upkeep> {
         let (mut root, mut height) = (self.edit.stored.root, self.edit.stored.height);
         if tops.len() > 1 {
@@ -410,23 +465,41 @@ impl<'e, 'a> Branches<'e, 'a> {
             root = self.edit.branch_ids.take(self.key(root))?;
             self.gone.remove(&root);
             self.born += 1;
-            let weight = |id: &u32| self.open.get(id).map_or(0, |(_, b)| b.children.values().map(|c| c.weight).sum());
-            let children = tops.iter().map(|id| (*id, Child { id: *id, weight: weight(id), norm: 0.0 })).collect();
-            self.open
-                .insert(root, (level, BranchEdit { is_changed: true, children, centroid: Vec::new(), packed: None }));
+            let weight = |id: &u32| {
+                self.open.get(id).map_or(0, |(_, b)| b.children.values().map(|c| c.weight).sum())
+            };
+            let children = tops
+                .iter()
+                .map(|id| (*id, Child { id: *id, weight: weight(id), norm: 0.0 }))
+                .collect();
+            self.open.insert(
+                root,
+                (
+                    level,
+                    BranchEdit { is_changed: true, children, centroid: Vec::new(), packed: None },
+                ),
+            );
             self.encode(&[root], level)?;
         }
         while height > 1 {
             let level = u8::try_from(height).unwrap_or(u8::MAX);
             self.open(root, level)?;
             let only = self.open.get(&root).filter(|(_, branch)| branch.children.len() == 1);
-            let Some(child) = only.and_then(|(_, branch)| branch.children.keys().next().copied()) else { break };
+            let Some(child) = only.and_then(|(_, branch)| branch.children.keys().next().copied())
+            else {
+                break;
+            };
             self.open.remove(&root);
             self.gone.insert(root);
             (root, height) = (child, height - 1);
         }
         // Branches without children were reported as gone.
-        let empty: Vec<u32> = self.open.iter().filter(|(_, (_, b))| b.children.is_empty()).map(|(id, _)| *id).collect();
+        let empty: Vec<u32> = self
+            .open
+            .iter()
+            .filter(|(_, (_, b))| b.children.is_empty())
+            .map(|(id, _)| *id)
+            .collect();
         for id in empty {
             self.open.remove(&id);
             self.gone.insert(id);
@@ -434,9 +507,17 @@ impl<'e, 'a> Branches<'e, 'a> {
         let metric = self.edit.site.of.metric;
         let value = |(id, (level, branch)): (&u32, &(u8, BranchEdit))| {
             let children: Vec<Child> = branch.children.values().copied().collect();
-            branch.packed.as_ref().map(|packed| (self.key(*id), branch_value(*level, packed, &children, metric)))
+            branch
+                .packed
+                .as_ref()
+                .map(|packed| (self.key(*id), branch_value(*level, packed, &children, metric)))
         };
-        let puts = self.open.iter().filter(|(_, (_, branch))| branch.is_changed).filter_map(value).collect();
+        let puts = self
+            .open
+            .iter()
+            .filter(|(_, (_, branch))| branch.is_changed)
+            .filter_map(value)
+            .collect();
         let deletes = self.gone.iter().map(|id| self.key(*id)).collect();
         let gone = u32::try_from(self.gone.len()).unwrap_or(u32::MAX);
         self.gone.iter().for_each(|id| self.edit.branch_ids.give(*id));
@@ -456,7 +537,9 @@ fn grouped(site: &Site<'_>, family: &Family, seed: u64) -> Vec<BranchEdit> {
     let edit = |group: Vec<u32>| {
         let part = points.gather(&group);
         let centroid = part.median();
-        let packed = Some(Sketches::of_points(site.space, site.branch, centroid.clone(), &part.values).pack());
+        let packed = Some(
+            Sketches::of_points(site.space, site.branch, centroid.clone(), &part.values).pack(),
+        );
         let children = group.iter().enumerate().map(|(row, at)| {
             let child = children[*at as usize];
             (child.id, Child { norm: site.space.norm(part.row(row)), ..child })

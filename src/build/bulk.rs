@@ -26,8 +26,8 @@ use crate::tree::hierarchy::{Group, levels};
 use crate::tree::plant::plant;
 use crate::tree::route::NO_LEAF;
 
-/// Memory for the rows that centroids are computed from. More rows than fit do not place centroids better: at a million
-/// items this is a quarter of them, some 40 rows for each leaf.
+/// Memory for the rows that centroids are computed from. More rows than fit do not place centroids
+/// better: at a million items this is a quarter of them, some 40 rows for each leaf.
 const SAMPLE_BYTES: usize = 128 << 20;
 /// Rows whose median is the origin: it has to be among the items, not at their very centre.
 const ORIGIN_ROWS: usize = 1024;
@@ -123,7 +123,9 @@ fn read_sample(db: Database, workers: &mut Workers<'_>, of: ItemOf, ids: &[u32])
         let chosen: Vec<u32> = places.iter().map(|place| ids[*place as usize]).collect();
         let mut rows = vec![0.0; chosen.len() * width];
         let mut slots = rows.chunks_exact_mut(width);
-        let put = |item: &ItemRef<'_>| slots.next().into_iter().for_each(|row| plain(of.metric, item, row));
+        let put = |item: &ItemRef<'_>| {
+            slots.next().into_iter().for_each(|row| plain(of.metric, item, row))
+        };
         db.visit_items(rtxn, of, &chosen, put)?;
         Ok(rows)
     })?;
@@ -138,8 +140,14 @@ fn chunk(len: usize, task: usize) -> Range<usize> {
 
 impl Bulk<'_> {
     /// Adds the nodes of one tree.
-    fn tree(&self, workers: &mut Workers<'_>, tree: u8, nodes: &mut Vec<(Key, Vec<u8>)>) -> Result<TreeRecord> {
-        let seed = self.shape.seed.wrapping_add(u64::from(tree) + 1).wrapping_mul(0xD6E8_FEB8_6659_FD93);
+    fn tree(
+        &self,
+        workers: &mut Workers<'_>,
+        tree: u8,
+        nodes: &mut Vec<(Key, Vec<u8>)>,
+    ) -> Result<TreeRecord> {
+        let seed =
+            self.shape.seed.wrapping_add(u64::from(tree) + 1).wrapping_mul(0xD6E8_FEB8_6659_FD93);
         let mut leaves = self.leaves(workers, seed)?;
         let centroids = Matrix {
             values: leaves.iter().flat_map(|leaf| leaf.centroid.iter().copied()).collect(),
@@ -151,14 +159,21 @@ impl Bulk<'_> {
             let mut slots: Vec<Option<Leaf>> = leaves.into_iter().map(Some).collect();
             leaves = order.iter().filter_map(|i| slots[*i as usize].take()).collect();
         }
-        let encoded = workers.map(BuildPhase::Encoding, leaves.len(), |rtxn, i| self.encode_leaf(rtxn, &leaves[i]))?;
+        let encoded = workers.map(BuildPhase::Encoding, leaves.len(), |rtxn, i| {
+            self.encode_leaf(rtxn, &leaves[i])
+        })?;
         let below: Vec<(Vec<f32>, u64)> =
             leaves.into_iter().map(|leaf| (leaf.centroid, leaf.entries.len() as u64)).collect();
         let (next_leaf, height) = (below.len(), levels.len());
         let next_branch = self.branches(tree, &levels, &orders, below, nodes);
-        nodes.extend((0u32..).zip(encoded).map(|(id, value)| (Key::leaf(self.site.of.index, tree, id), value)));
+        nodes.extend(
+            (0u32..)
+                .zip(encoded)
+                .map(|(id, value)| (Key::leaf(self.site.of.index, tree, id), value)),
+        );
         let count = |n: usize| {
-            u32::try_from(n).map_err(|_| Error::corrupted(Key::record(self.site.of.index), "too many nodes"))
+            u32::try_from(n)
+                .map_err(|_| Error::corrupted(Key::record(self.site.of.index), "too many nodes"))
         };
         let mut record = TreeRecord::default();
         record.height = count(height)?;
@@ -176,7 +191,14 @@ impl Bulk<'_> {
         let target = if n <= leaf_size { 1 } else { (n * copies).div_ceil(leaf_size / 2) };
         let reports = &workers.reports;
         let report = |done, total| reports.make(BuildPhase::Clustering, done, total);
-        let router = plant(self.site.space.level, self.site.of.metric, &self.sample.rows, target, seed, &report)?;
+        let router = plant(
+            self.site.space.level,
+            self.site.of.metric,
+            &self.sample.rows,
+            target,
+            seed,
+            &report,
+        )?;
         let routes = workers.map(BuildPhase::Routing, n.div_ceil(CHUNK), |rtxn, task| {
             let points = self.points.within(rtxn, chunk(n, task))?;
             Ok(router.route(&points, self.shape.spill))
@@ -187,7 +209,8 @@ impl Bulk<'_> {
                 entries[leaf as usize].push(place);
             }
         }
-        // Rows that all coincide have one centroid, and the second copy has no leaf of its own yet: see `spill_in_circle`.
+        // Rows that all coincide have one centroid, and the second copy has no leaf of its own yet:
+        // see `spill_in_circle`.
         let is_circle = self.shape.spill && router.leaves.len() == 1 && n > leaf_size;
         let max = if n <= leaf_size {
             // One leaf has no other one for second copies, and cut in two it would have had.
@@ -211,7 +234,8 @@ impl Bulk<'_> {
             };
             Ok(groups.into_iter().map(cut).collect())
         })?;
-        let mut leaves: Vec<Leaf> = parts.into_iter().flatten().filter(|leaf| !leaf.entries.is_empty()).collect();
+        let mut leaves: Vec<Leaf> =
+            parts.into_iter().flatten().filter(|leaf| !leaf.entries.is_empty()).collect();
         if is_circle {
             spill_in_circle(&mut leaves);
         }
@@ -224,7 +248,8 @@ impl Bulk<'_> {
         Ok(LeafEdit::new(&self.site, rtxn, ids, leaf.centroid.clone(), &points)?.value())
     }
 
-    /// Encodes all branches, the root first, each level's ids after those above it. Returns how many there are.
+    /// Encodes all branches, the root first, each level's ids after those above it. Returns how
+    /// many there are.
     ///
     /// `below` has the centroid and weight of each leaf, in order of id.
     fn branches(
@@ -246,12 +271,19 @@ impl Bulk<'_> {
             for (id, i) in (start..end).zip(order) {
                 let group = &groups[*i as usize];
                 let children = &below[first_child..first_child + group.children.len()];
-                let points: Vec<f32> = children.iter().flat_map(|(centroid, _)| centroid.iter().copied()).collect();
-                let sketches = Sketches::of_points(self.site.space, layout, group.centroid.clone(), &points);
-                let named: Vec<Child> =
-                    (child_base + first_child..).zip(children).map(|(id, child)| self.child(id, child)).collect();
+                let points: Vec<f32> =
+                    children.iter().flat_map(|(centroid, _)| centroid.iter().copied()).collect();
+                let sketches =
+                    Sketches::of_points(self.site.space, layout, group.centroid.clone(), &points);
+                let named: Vec<Child> = (child_base + first_child..)
+                    .zip(children)
+                    .map(|(id, child)| self.child(id, child))
+                    .collect();
                 let value = branch_value(height, &sketches.pack(), &named, self.site.of.metric);
-                #[expect(clippy::cast_possible_truncation, reason = "node ids are counted in 32 bits by the caller")]
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    reason = "node ids are counted in 32 bits by the caller"
+                )]
                 nodes.push((Key::branch(self.site.of.index, tree, id as u32), value));
                 level.push((group.centroid.clone(), named.iter().map(|child| child.weight).sum()));
                 first_child += group.children.len();
@@ -261,7 +293,10 @@ impl Bulk<'_> {
         total
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "node ids are counted in 32 bits by the caller")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "node ids are counted in 32 bits by the caller"
+    )]
     fn child(&self, id: usize, (centroid, weight): &(Vec<f32>, u64)) -> Child {
         Child { id: id as u32, weight: *weight, norm: self.site.space.norm(centroid) }
     }
@@ -277,13 +312,15 @@ fn spill_in_circle(leaves: &mut [Leaf]) {
     }
 }
 
-/// For each level from the root down to the leaves, the numbers of its nodes in the order in which they get their ids:
-/// children of one branch next to each other.
+/// For each level from the root down to the leaves, the numbers of its nodes in the order in which
+/// they get their ids: children of one branch next to each other.
 fn orders(levels: &[Vec<Group>]) -> Vec<Vec<u32>> {
     let mut orders = if levels.is_empty() { Vec::new() } else { vec![vec![0]] };
     for groups in levels.iter().rev() {
         let above: &[u32] = orders.last().map_or(&[], Vec::as_slice);
-        orders.push(above.iter().flat_map(|i| groups[*i as usize].children.iter().copied()).collect());
+        orders.push(
+            above.iter().flat_map(|i| groups[*i as usize].children.iter().copied()).collect(),
+        );
     }
     orders
 }
@@ -295,7 +332,8 @@ mod tests {
     #[test]
     fn children_of_one_branch_are_next_to_each_other() {
         let group = |children: &[u32]| Group { centroid: Vec::new(), children: children.to_vec() };
-        let levels = vec![vec![group(&[1, 3]), group(&[0]), group(&[2, 4])], vec![group(&[2, 0, 1])]];
+        let levels =
+            vec![vec![group(&[1, 3]), group(&[0]), group(&[2, 4])], vec![group(&[2, 0, 1])]];
         assert_eq!(orders(&levels), [vec![0], vec![2, 0, 1], vec![2, 4, 1, 3, 0]]);
         assert!(orders(&[]).is_empty());
     }

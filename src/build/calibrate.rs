@@ -35,10 +35,16 @@ pub(crate) fn measure(
     let forest = Forest::read(db, workers.own(), of, record)?;
     let own = wtxn.nested_read_txn()?;
     let items = Items::new(db, &own, of, 0);
-    let queries = truth.queries.iter().map(|id| items.get(*id)).collect::<Result<Vec<ItemRef<'_>>>>()?;
+    let queries =
+        truth.queries.iter().map(|id| items.get(*id)).collect::<Result<Vec<ItemRef<'_>>>>()?;
     let asked = queries.iter().zip(&truth.queries).zip(&truth.neighbours);
     let asked: Vec<Asked<'_>> = asked
-        .map(|((query, own), near)| Asked { query: *query, own: Some(*own), near, hidden: &near.hidden })
+        .map(|((query, own), near)| Asked {
+            query: *query,
+            own: Some(*own),
+            near,
+            hidden: &near.hidden,
+        })
         .collect();
     ask((&mut workers, db, of), (record, &forest), &asked, false)
 }
@@ -55,7 +61,8 @@ pub(crate) fn measure_on(
     let own = wtxn.nested_read_txn()?;
     let forest = Forest::read(db, &own, of, record)?;
     let site = Site::new(db, of, &forest, record.leaf_size as usize);
-    let mut points = Matrix { values: vec![0.0; queries.len() * forest.space.width], width: forest.space.width };
+    let mut points =
+        Matrix { values: vec![0.0; queries.len() * forest.space.width], width: forest.space.width };
     for (query, point) in queries.iter().zip(points.values.chunks_exact_mut(points.width)) {
         forest.space.map_query(query, point);
     }

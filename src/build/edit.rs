@@ -1,4 +1,5 @@
-//! One tree under change: the leaves that have been taken out of it, and those that were born or dissolved.
+//! One tree under change: the leaves that have been taken out of it, and those that were born or
+//! dissolved.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,10 +17,12 @@ use crate::tree::route::{SHORTLIST, by_score, second_leaf};
 /// Items of a dissolved leaf for which one task finds another.
 const SHARE: usize = 8;
 
-/// Node ids of one kind in one tree: some of those given back, and the first that was never given out.
+/// Node ids of one kind in one tree: some of those given back, and the first that was never given
+/// out.
 ///
-/// Every build reads the list, and writes it if it changes. It is short, so that a forest that has shrunk much does not pay for
-/// its former size; ids that find no place in it are not used again before a bulk build, and there are 2^32.
+/// Every build reads the list, and writes it if it changes. It is short, so that a forest that has
+/// shrunk much does not pay for its former size; ids that find no place in it are not used again
+/// before a bulk build, and there are 2^32.
 #[derive(Debug)]
 pub(crate) struct Ids {
     free: BTreeSet<u32>,
@@ -32,16 +35,20 @@ impl Ids {
         let Some(bytes) = site.db.get(rtxn, key)? else {
             return Ok(Self { free: BTreeSet::new(), next, is_changed: false });
         };
-        let numbers: &[u32] =
-            bytemuck::try_cast_slice(bytes).map_err(|_| Error::corrupted(key, "free ids that are not aligned"))?;
+        let numbers: &[u32] = bytemuck::try_cast_slice(bytes)
+            .map_err(|_| Error::corrupted(key, "free ids that are not aligned"))?;
         let count = numbers.first().map_or(0, |count| *count as usize);
         let listed = if count == 0 { Some(&[][..]) } else { numbers.get(4..4 + count) };
         let listed = listed.filter(|listed| listed.len() <= MOST_FREE);
-        let listed =
-            listed.ok_or_else(|| Error::corrupted(key, "fewer free ids than it says, or more than are kept"))?;
+        let listed = listed.ok_or_else(|| {
+            Error::corrupted(key, "fewer free ids than it says, or more than are kept")
+        })?;
         let free: BTreeSet<u32> = listed.iter().copied().collect();
         if free.len() != count || free.last().is_some_and(|last| *last >= next) {
-            return Err(Error::corrupted(key, "free ids that are listed twice or were never given out"));
+            return Err(Error::corrupted(
+                key,
+                "free ids that are listed twice or were never given out",
+            ));
         }
         Ok(Self { free, next, is_changed: false })
     }
@@ -57,7 +64,9 @@ impl Ids {
             return Ok(id);
         }
         let id = self.next;
-        self.next = id.checked_add(1).ok_or_else(|| Error::corrupted(tree, "all node ids of this tree are taken"))?;
+        self.next = id
+            .checked_add(1)
+            .ok_or_else(|| Error::corrupted(tree, "all node ids of this tree are taken"))?;
         Ok(id)
     }
 
@@ -72,7 +81,8 @@ impl Ids {
     /// The value to be stored, if it is another than before.
     fn value(&self) -> Option<Vec<u8>> {
         let count = u32::try_from(self.free.len()).unwrap_or(u32::MAX);
-        let numbers: Vec<u32> = [count, 0, 0, 0].into_iter().chain(self.free.iter().copied()).collect();
+        let numbers: Vec<u32> =
+            [count, 0, 0, 0].into_iter().chain(self.free.iter().copied()).collect();
         let mut value: Vec<u8> = bytemuck::cast_slice(&numbers).to_vec();
         value.resize(pad(value.len()), 0);
         self.is_changed.then_some(value)
@@ -126,7 +136,8 @@ impl<'a> TreeEdit<'a> {
         stored: TreeRecord,
         copies: usize,
     ) -> Result<Self> {
-        let free = |which, next| Ids::load(&site, rtxn, Key::free(site.of.index, tree, which), next);
+        let free =
+            |which, next| Ids::load(&site, rtxn, Key::free(site.of.index, tree, which), next);
         let (leaf_ids, branch_ids) = (free(0, stored.next_leaf)?, free(1, stored.next_branch)?);
         Ok(Self {
             site,
@@ -166,7 +177,8 @@ impl<'a> TreeEdit<'a> {
         }
     }
 
-    /// Finds the branches above a stored leaf by descending towards its centroid; `false` if that does not lead to it.
+    /// Finds the branches above a stored leaf by descending towards its centroid; `false` if that
+    /// does not lead to it.
     pub(crate) fn find_path(&mut self, leaf: u32) -> Result<bool> {
         let centroid = self.site.leaf(self.rtxn, self.key(leaf))?.node.centroid.to_vec();
         let near = self.view().finder(self.rtxn).nearest(&centroid, NEAR, &BTreeSet::new())?;
@@ -209,7 +221,9 @@ impl<'a> TreeEdit<'a> {
             part.iter().map(|id| view.new_home(&mut finder, rtxn, *id)).collect::<Result<Vec<_>>>()
         })?;
         for (id, home) in ids.iter().zip(homes.into_iter().flatten()) {
-            let Some((point, home)) = home else { return Err(Error::corrupted(key, "no other leaf is near this one")) };
+            let Some((point, home)) = home else {
+                return Err(Error::corrupted(key, "no other leaf is near this one"));
+            };
             if !home.path.is_empty() {
                 self.paths.insert(home.leaf, home.path);
             }
@@ -222,7 +236,8 @@ impl<'a> TreeEdit<'a> {
 
     /// Takes leaves away that have lost all their items.
     pub(crate) fn drop_empty(&mut self) {
-        let empty: Vec<u32> = self.leaves.iter().filter(|(_, leaf)| leaf.len() == 0).map(|(id, _)| *id).collect();
+        let empty: Vec<u32> =
+            self.leaves.iter().filter(|(_, leaf)| leaf.len() == 0).map(|(id, _)| *id).collect();
         for leaf in empty {
             self.leaves.remove(&leaf);
             self.moved.remove(&leaf);
@@ -266,7 +281,12 @@ impl<'a> View<'a> {
         // Where a whole region was deleted, all leaves of the neighbourhood may be gone.
         let mut near = finder.nearest(point, NEAR, self.gone)?;
         let born = self.born.keys().filter(|leaf| !self.gone.contains(leaf));
-        near.extend(born.map(|leaf| NearLeaf { distance: 0.0, leaf: *leaf, centroid: Vec::new(), path: Vec::new() }));
+        near.extend(born.map(|leaf| NearLeaf {
+            distance: 0.0,
+            leaf: *leaf,
+            centroid: Vec::new(),
+            path: Vec::new(),
+        }));
         for near in &mut near {
             // Centroids may have moved since they were stored.
             if let Some(leaf) = self.leaves.get(&near.leaf) {
@@ -287,17 +307,28 @@ impl<'a> View<'a> {
     }
 
     /// The point of an item that lost a copy, and the leaf for another one.
-    fn new_home(&self, finder: &mut Finder<'_>, rtxn: &RoTxn<'_>, id: u32) -> Result<Option<(Vec<f32>, NearLeaf)>> {
+    fn new_home(
+        &self,
+        finder: &mut Finder<'_>,
+        rtxn: &RoTxn<'_>,
+        id: u32,
+    ) -> Result<Option<(Vec<f32>, NearLeaf)>> {
         let point = self.site.point(rtxn, id)?;
         let (mut open, mut other) = (Vec::with_capacity(NEAR), None);
         for near in self.near(finder, &point)? {
             if self.holds(finder, near.leaf, id)? { other = Some(near) } else { open.push(near) }
         }
         // The other copy stays where it is: this one complements it if it is the nearer one.
-        let second = other.filter(|other| open.first().is_some_and(|first| other.distance <= first.distance));
+        let second = other
+            .filter(|other| open.first().is_some_and(|first| other.distance <= first.distance));
         let home = second.map(|other| {
             let centroids = open.iter().map(|near| (near.leaf, &near.centroid[..]));
-            second_leaf(self.site.space.level, &point, &other.centroid, centroids.take(SHORTLIST - 1))
+            second_leaf(
+                self.site.space.level,
+                &point,
+                &other.centroid,
+                centroids.take(SHORTLIST - 1),
+            )
         });
         let home = open.into_iter().find(|near| home.is_none_or(|home| near.leaf == home));
         Ok(home.map(|home| (point, home)))

@@ -1,11 +1,12 @@
 //! A build whose cost is that of what changed.
 //!
-//! In each tree: every pending change finds its leaves by routing; each leaf it touches is taken out of its value once,
-//! changed, and written once (one that is split, or whose centroid moves, gets new sketches of all its entries). Underfull
-//! leaves dissolve into their neighbours, overfull ones are split and exchange items with the leaves around them (LIRE), and
-//! a few leaves are mended where centroids have drifted. Branches follow as in a B-tree. Nothing here reads all items, all
-//! nodes or all bitmaps, but for one case: an item that is not found near its old vector makes the build read the bitmaps of
-//! its tree once.
+//! In each tree: every pending change finds its leaves by routing; each leaf it touches is taken
+//! out of its value once, changed, and written once (one that is split, or whose centroid moves,
+//! gets new sketches of all its entries). Underfull leaves dissolve into their neighbours, overfull
+//! ones are split and exchange items with the leaves around them (LIRE), and a few leaves are
+//! mended where centroids have drifted. Branches follow as in a B-tree. Nothing here reads all
+//! items, all nodes or all bitmaps, but for one case: an item that is not found near its old vector
+//! makes the build read the bitmaps of its tree once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,16 +33,19 @@ use crate::metric::Metric;
 use crate::options::{BuildPhase, ProgressCallback};
 use crate::search::Forest;
 
-/// Changes that one task locates, and leaves that it encodes: to wake another thread for less is not worth it.
+/// Changes that one task locates, and leaves that it encodes: to wake another thread for less is
+/// not worth it.
 const CHUNK: usize = 16;
-/// Items that are asked for their neighbours at most, to see whether the calibration still holds: one for each mended leaf.
+/// Items that are asked for their neighbours at most, to see whether the calibration still holds:
+/// one for each mended leaf.
 const MOST_PROBES: usize = 64;
 /// Leaves with less than this part of the leaf size dissolve when they have shrunk.
 ///
-/// Measured (`bench quality -- --full`, sketches for a recall of .95 against a fresh forest, bound 1.15; and the time of each
-/// of 1,000 deletions among 1,000,000 embeddings, `bench update`): with 8 and 4 for [`SPARSE`], deletion came to 1.23 and
-/// growth by 100 to 1.22, at 0.5 ms; with 5 and 4, re-insertion to 1.18 and drift to 1.16, at 1.0 ms; with 4 and 3 nothing to
-/// more than 1.14, at 1.4 ms (1.1 since one [`Finder`] serves all items of a task). The same scenario differs by some
+/// Measured (`bench quality -- --full`, sketches for a recall of .95 against a fresh forest, bound
+/// 1.15; and the time of each of 1,000 deletions among 1,000,000 embeddings, `bench update`): with
+/// 8 and 4 for [`SPARSE`], deletion came to 1.23 and growth by 100 to 1.22, at 0.5 ms; with 5 and
+/// 4, re-insertion to 1.18 and drift to 1.16, at 1.0 ms; with 4 and 3 nothing to more than 1.14, at
+/// 1.4 ms (1.1 since one [`Finder`] serves all items of a task). The same scenario differs by some
 /// hundredths with every change of the build.
 const UNDERFULL: usize = 4;
 /// Leaves with less than this part of the leaf size dissolve when it is their turn to be mended.
@@ -68,7 +72,8 @@ struct TreePlan {
     tally: Tally,
 }
 
-/// Computes the forest after all pending changes; `None` if it has become so small that a bulk build is due.
+/// Computes the forest after all pending changes; `None` if it has become so small that a bulk
+/// build is due.
 pub(crate) fn plan(
     db: Database,
     wtxn: &RwTxn<'_>,
@@ -91,17 +96,26 @@ pub(crate) fn plan(
     let mut new = *record;
     (new.indexed, new.pending) = (record.items, 0);
     shape.write_leaf_size(&mut new);
-    // A build mends as many leaves as its own changes call for, and what single changes left over before it.
+    // A build mends as many leaves as its own changes call for, and what single changes left over
+    // before it.
     let unmended = u64::from(record.unmended) + changes.len() as u64;
     let mends = unmended / u64::from(CHANGES_PER_MENDED);
     new.unmended = u32::try_from(unmended % u64::from(CHANGES_PER_MENDED)).unwrap_or(0);
-    let mut plan =
-        Plan { record: new, origin: None, is_anew: false, puts: Vec::new(), deletes: Vec::new(), truth: None };
+    let mut plan = Plan {
+        record: new,
+        origin: None,
+        is_anew: false,
+        puts: Vec::new(),
+        deletes: Vec::new(),
+        truth: None,
+    };
     for (tree, stored) in record.trees() {
         let copies = 1 + usize::from(shape.spill);
         let edit = TreeEdit::new(site, &own, tree, *stored, copies)?;
         let seed = shape.seed ^ record.items ^ u64::from(tree) << 56;
-        let Some(done) = tree_plan(&mut workers, edit, &changes, (mends, seed))? else { return Ok(None) };
+        let Some(done) = tree_plan(&mut workers, edit, &changes, (mends, seed))? else {
+            return Ok(None);
+        };
         plan.record.tree[usize::from(tree)] = done.record;
         plan.puts.extend(done.puts);
         plan.deletes.extend(done.deletes);
@@ -113,15 +127,21 @@ pub(crate) fn plan(
     }
     let probes = usize::try_from(mends).unwrap_or(usize::MAX).min(MOST_PROBES);
     let changed = changes.iter().map(|change| change.id);
-    plan.record.calibration.correction =
-        corrected(&mut workers, (&site, &forest), record, changed, (probes, record.items ^ shape.seed))?;
+    plan.record.calibration.correction = corrected(
+        &mut workers,
+        (&site, &forest),
+        record,
+        changed,
+        (probes, record.items ^ shape.seed),
+    )?;
     plan.deletes.extend(changes.iter().map(|change| Key::pending(of.index, change.id)));
     plan.puts.sort_unstable_by_key(|(key, _)| key.to_bytes());
     Ok(Some((plan, counts)))
 }
 
-/// Counts changes, and tells whether so many have come since searches were measured that they are measured again. So the
-/// work for each change does not grow with the index. Now and then one build does that of many.
+/// Counts changes, and tells whether so many have come since searches were measured that they are
+/// measured again. So the work for each change does not grow with the index. Now and then one build
+/// does that of many.
 fn is_to_be_measured(record: &mut Record, changes: usize) -> bool {
     let measured = &mut record.calibration;
     measured.changes = measured.changes.saturating_add(u32::try_from(changes).unwrap_or(u32::MAX));
@@ -140,7 +160,11 @@ fn tree_plan(
         return Ok(None);
     }
     let edits = find_leaves(workers, &mut edit, changes)?;
-    let shrunk = edits.iter().filter(|(_, change)| !change.removals.is_empty()).map(|(leaf, _)| *leaf).collect();
+    let shrunk = edits
+        .iter()
+        .filter(|(_, change)| !change.removals.is_empty())
+        .map(|(leaf, _)| *leaf)
+        .collect();
     change_leaves(workers, &mut edit, edits)?;
     if !rebalance(workers, &mut edit, shrunk, (mends, seed))? {
         return Ok(None);
@@ -166,11 +190,17 @@ fn find_leaves(
     let located = workers.map(BuildPhase::Locating, tasks, |rtxn, task| {
         let part = &changes[task * CHUNK..changes.len().min((task + 1) * CHUNK)];
         let mut finder = Finder::new(site, rtxn, tree);
-        part.iter().map(|change| locate(&mut finder, rtxn, change, copies)).collect::<Result<Vec<Located>>>()
+        part.iter()
+            .map(|change| locate(&mut finder, rtxn, change, copies))
+            .collect::<Result<Vec<Located>>>()
     })?;
     let located: Vec<Located> = located.into_iter().flatten().collect();
-    let lost: BTreeSet<u32> =
-        changes.iter().zip(&located).filter(|(_, located)| located.is_lost).map(|(change, _)| change.id).collect();
+    let lost: BTreeSet<u32> = changes
+        .iter()
+        .zip(&located)
+        .filter(|(_, located)| located.is_lost)
+        .map(|(change, _)| change.id)
+        .collect();
     let mut found = BTreeMap::new();
     if !lost.is_empty() {
         found = scan_for(&site, edit.rtxn, edit.tree, &lost)?;
@@ -192,7 +222,11 @@ fn find_leaves(
 }
 
 /// Takes the leaves out of their values and changes them.
-fn change_leaves(workers: &mut Workers<'_>, edit: &mut TreeEdit<'_>, edits: BTreeMap<u32, LeafChange>) -> Result<()> {
+fn change_leaves(
+    workers: &mut Workers<'_>,
+    edit: &mut TreeEdit<'_>,
+    edits: BTreeMap<u32, LeafChange>,
+) -> Result<()> {
     let edits: Vec<(u32, LeafChange)> = edits.into_iter().collect();
     let (site, tree) = (edit.site, edit.tree);
     let changed = workers.map(BuildPhase::Changing, edits.len(), |rtxn, task| {
@@ -217,15 +251,17 @@ fn change_leaves(workers: &mut Workers<'_>, edit: &mut TreeEdit<'_>, edits: BTre
     Ok(())
 }
 
-/// How many entries make a group of their own. They lie so many times farther from the centroid than from each other.
+/// How many entries make a group of their own. They lie so many times farther from the centroid
+/// than from each other.
 const GROUP: usize = 8;
 const APART: f32 = 4.0;
 
 /// The middle of a tight group far from the centroid of a leaf that took in items, if any.
 ///
-/// Sketches around that centroid cannot tell its members apart. So they get a leaf of their own before this one is full.
-/// They are looked for among the items that came, the farthest of which is this far from the centroid. If that is far, they
-/// are looked for among the entries that lie as far, too.
+/// Sketches around that centroid cannot tell its members apart. So they get a leaf of their own
+/// before this one is full. They are looked for among the items that came, the farthest of which is
+/// this far from the centroid. If that is far, they are looked for among the entries that lie as
+/// far, too.
 fn group_apart(
     site: &Site<'_>,
     rtxn: &RoTxn<'_>,
@@ -250,7 +286,8 @@ fn group_apart(
         group.truncate(2 * GROUP);
         let points = site.points(rtxn, group)?;
         let middle = points.median();
-        let mut within: Vec<f32> = (0..points.len()).map(|row| site.distance(points.row(row), &middle)).collect();
+        let mut within: Vec<f32> =
+            (0..points.len()).map(|row| site.distance(points.row(row), &middle)).collect();
         let (_, within, _) = within.select_nth_unstable_by(group.len() / 2, f32::total_cmp);
         if apart * *within < site.distance(&middle, edit.centroid()) {
             return Ok(Some(middle));
@@ -289,9 +326,14 @@ fn rebalance(
     Ok(edit.leaf_count() >= LEAST_LEAVES)
 }
 
-/// Splits the leaves that hold more than `most` entries. Leaves that take in items meanwhile have room for them, so that one
-/// pass is enough.
-fn split_over(workers: &mut Workers<'_>, edit: &mut TreeEdit<'_>, most: usize, seed: u64) -> Result<()> {
+/// Splits the leaves that hold more than `most` entries. Leaves that take in items meanwhile have
+/// room for them, so that one pass is enough.
+fn split_over(
+    workers: &mut Workers<'_>,
+    edit: &mut TreeEdit<'_>,
+    most: usize,
+    seed: u64,
+) -> Result<()> {
     let stretched = &edit.stretched;
     let is_over = |(id, leaf): &(&u32, &LeafEdit)| leaf.len() > most || stretched.contains_key(id);
     let over: Vec<u32> = edit.leaves.iter().filter(is_over).map(|(id, _)| *id).collect();
@@ -305,10 +347,14 @@ fn split_over(workers: &mut Workers<'_>, edit: &mut TreeEdit<'_>, most: usize, s
 /// Moves the centroid of the next leaf in turn to the mean of its items, and lets them change over.
 fn mend(workers: &mut Workers<'_>, edit: &mut TreeEdit<'_>, seed: u64) -> Result<()> {
     let site = edit.site;
-    let mut entries = site.db.iter_from(edit.rtxn, Key::leaf(site.of.index, edit.tree, edit.stored.mend_next))?;
+    let mut entries =
+        site.db.iter_from(edit.rtxn, Key::leaf(site.of.index, edit.tree, edit.stored.mend_next))?;
     let next = entries.find_map(|entry| match entry {
         Ok((key, _)) if key.kind() != Some(Kind::Leaf) || key.tree() != edit.tree => Some(Ok(None)),
-        Ok((key, _)) if edit.gone.contains(&key.id()) || edit.leaves.get(&key.id()).is_some_and(|l| l.len() == 0) => {
+        Ok((key, _))
+            if edit.gone.contains(&key.id())
+                || edit.leaves.get(&key.id()).is_some_and(|l| l.len() == 0) =>
+        {
             None
         }
         Ok((key, _)) => Some(Ok(Some(key.id()))),
@@ -326,7 +372,8 @@ fn mend(workers: &mut Workers<'_>, edit: &mut TreeEdit<'_>, seed: u64) -> Result
     if len < leaf_size / SPARSE && edit.leaf_count() > LEAST_LEAVES {
         return edit.dissolve(workers, leaf);
     }
-    // Leaves that would be full soon are split now, so that they are as full on average as after a bulk build.
+    // Leaves that would be full soon are split now, so that they are as full on average as after a
+    // bulk build.
     edit.regroup(workers, leaf, split_above(split_above(leaf_size)), seed)
 }
 
@@ -335,12 +382,18 @@ fn finish(workers: &mut Workers<'_>, mut edit: TreeEdit<'_>) -> Result<TreePlan>
     let (index, tree) = (edit.site.of.index, edit.tree);
     let Upkeep { root, height, branches, puts, deletes } = Branches::new(&mut edit).update()?;
     let mut done = TreePlan { puts, deletes, tally: edit.tally, ..TreePlan::default() };
-    let changed: Vec<(&u32, &LeafEdit)> = edit.leaves.iter().filter(|(_, leaf)| leaf.is_changed).collect();
+    let changed: Vec<(&u32, &LeafEdit)> =
+        edit.leaves.iter().filter(|(_, leaf)| leaf.is_changed).collect();
     let values = workers.share(changed.len().div_ceil(CHUNK), |_, task| {
         let part = &changed[task * CHUNK..changed.len().min((task + 1) * CHUNK)];
         Ok(part.iter().map(|(_, leaf)| leaf.value()).collect::<Vec<_>>())
     })?;
-    done.puts.extend(changed.iter().map(|(id, _)| Key::leaf(index, tree, **id)).zip(values.into_iter().flatten()));
+    done.puts.extend(
+        changed
+            .iter()
+            .map(|(id, _)| Key::leaf(index, tree, **id))
+            .zip(values.into_iter().flatten()),
+    );
     workers.poll(BuildPhase::Encoding, changed.len() as u64, changed.len() as u64)?;
     let gone: Vec<u32> = edit.gone.iter().copied().collect();
     done.deletes.extend(gone.iter().map(|leaf| Key::leaf(index, tree, *leaf)));

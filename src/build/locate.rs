@@ -18,14 +18,15 @@ use crate::tree::route::{NO_LEAF, SHORTLIST, by_score, second_leaf};
 
 /// Leaves, nearest by their sketches, whose centroids are compared exactly.
 pub(crate) const NEAR: usize = 24;
-/// Leaves after which the search for an old item opens more branches: one that is not among the nearest leaves is likelier
-/// under a branch that was passed over than far down the list.
+/// Leaves after which the search for an old item opens more branches: one that is not among the
+/// nearest leaves is likelier under a branch that was passed over than far down the list.
 const WIDENED_AFTER: [usize; 3] = [16, 48, 96];
 /// Leaves in which an old item is looked for before all bitmaps are read.
 const SEARCHED: usize = 256;
 /// Leaves, and branches, whose places a [`Finder`] remembers: more than most tasks meet.
 const MOST_KNOWN: usize = 1 << 12;
-/// How far descents reach, in full leaves; 16 times as many entries hang under the branches that are opened.
+/// How far descents reach, in full leaves; 16 times as many entries hang under the branches that
+/// are opened.
 const REACH: usize = 16;
 
 /// One pending mark.
@@ -44,7 +45,8 @@ pub(crate) fn changes<'t>(site: &Site<'_>, rtxn: &'t RoTxn<'_>) -> Result<Vec<Ch
         .map(|entry| {
             let (key, bytes) = entry?;
             let mark = PendingRef::parse(key, bytes, dims, metric)?;
-            let old = mark.indexed.map(|bytes| ItemRef::parse(key, bytes, dims, metric)).transpose()?;
+            let old =
+                mark.indexed.map(|bytes| ItemRef::parse(key, bytes, dims, metric)).transpose()?;
             Ok(Change { id: key.id(), is_live: mark.is_live, old })
         })
         .collect()
@@ -64,7 +66,12 @@ pub(crate) struct Located {
 }
 
 /// Finds the leaves of a change in one tree as it is stored.
-pub(crate) fn locate(finder: &mut Finder<'_>, rtxn: &RoTxn<'_>, change: &Change<'_>, copies: usize) -> Result<Located> {
+pub(crate) fn locate(
+    finder: &mut Finder<'_>,
+    rtxn: &RoTxn<'_>,
+    change: &Change<'_>,
+    copies: usize,
+) -> Result<Located> {
     let mut located = Located::default();
     let site = finder.site;
     if let Some(old) = &change.old {
@@ -97,8 +104,8 @@ pub(crate) fn locate(finder: &mut Finder<'_>, rtxn: &RoTxn<'_>, change: &Change<
     Ok(located)
 }
 
-/// The first and, if there are to be two copies, the second leaf of a point, among near leaves with their centroids,
-/// sorted by distance.
+/// The first and, if there are to be two copies, the second leaf of a point, among near leaves with
+/// their centroids, sorted by distance.
 pub(crate) fn choose<'a>(
     site: &Site<'_>,
     point: &[f32],
@@ -107,7 +114,8 @@ pub(crate) fn choose<'a>(
 ) -> Vec<u32> {
     let Some((first, centroid)) = near.next() else { return Vec::new() };
     let others = near.take(SHORTLIST - 1);
-    let second = if copies == 2 { second_leaf(site.space.level, point, centroid, others) } else { NO_LEAF };
+    let second =
+        if copies == 2 { second_leaf(site.space.level, point, centroid, others) } else { NO_LEAF };
     [first, second].into_iter().filter(|leaf| *leaf != NO_LEAF).collect()
 }
 
@@ -120,9 +128,10 @@ pub(crate) struct NearLeaf {
     pub(crate) path: Vec<u32>,
 }
 
-/// Looks for the stored leaves of one tree near points, one point after the other. What it has looked up in LMDB serves the
-/// next point, too, and so do its buffers. With this and with encoding on all threads, each of 1,000 inserts among 1,000,000
-/// embeddings takes .27 to .30 ms; it took .34 (`bench update`).
+/// Looks for the stored leaves of one tree near points, one point after the other. What it has
+/// looked up in LMDB serves the next point, too, and so do its buffers. With this and with encoding
+/// on all threads, each of 1,000 inserts among 1,000,000 embeddings takes .27 to .30 ms; it took
+/// .34 (`bench update`).
 pub(crate) struct Finder<'a> {
     site: Site<'a>,
     nodes: Nodes<'a>,
@@ -140,7 +149,8 @@ impl<'a> Finder<'a> {
         Self { site, nodes, tree, prepared, point: Vec::new(), descent, reach: 0 }
     }
 
-    /// Begins at the root, for leaves in order of their distance from a point, by the sketches of their centroids.
+    /// Begins at the root, for leaves in order of their distance from a point, by the sketches of
+    /// their centroids.
     pub(crate) fn begin(&mut self, point: &[f32]) -> Result<()> {
         self.point.clear();
         self.point.extend_from_slice(point);
@@ -166,7 +176,12 @@ impl<'a> Finder<'a> {
     }
 
     /// The first `count` leaves by sketches that are not `gone`, sorted by exact distance.
-    pub(crate) fn nearest(&mut self, point: &[f32], count: usize, gone: &BTreeSet<u32>) -> Result<Vec<NearLeaf>> {
+    pub(crate) fn nearest(
+        &mut self,
+        point: &[f32],
+        count: usize,
+        gone: &BTreeSet<u32>,
+    ) -> Result<Vec<NearLeaf>> {
         self.begin(point)?;
         let mut near = Vec::with_capacity(count);
         while near.len() < count {
@@ -176,7 +191,12 @@ impl<'a> Finder<'a> {
             }
             let centroid = self.leaf(met.id)?.node.centroid;
             let distance = self.site.distance(&self.point, centroid);
-            near.push(NearLeaf { distance, leaf: met.id, centroid: centroid.to_vec(), path: self.descent.path(&met) });
+            near.push(NearLeaf {
+                distance,
+                leaf: met.id,
+                centroid: centroid.to_vec(),
+                path: self.descent.path(&met),
+            });
         }
         near.sort_unstable_by(|a, b| by_score(&(a.distance, a.leaf), &(b.distance, b.leaf)));
         Ok(near)

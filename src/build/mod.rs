@@ -1,8 +1,9 @@
 //! Building the forest: the plan first, the writing last.
 //!
-//! All computing reads through transactions nested in the write transaction, so it sees what is not committed yet and
-//! changes nothing. Only a finished [`Plan`] is written. So a build that fails, is cancelled or panics leaves the
-//! transaction as it was, pending marks included; and an error of LMDB while writing makes LMDB refuse the commit.
+//! All computing reads through transactions nested in the write transaction, so it sees what is not
+//! committed yet and changes nothing. Only a finished [`Plan`] is written. So a build that fails,
+//! is cancelled or panics leaves the transaction as it was, pending marks included; and an error of
+//! LMDB while writing makes LMDB refuse the commit.
 
 mod branches;
 mod bulk;
@@ -30,14 +31,17 @@ use crate::sketch::{default_branch_bits, default_leaf_bits};
 use incremental::Counts;
 use truth::Truth;
 
-/// Entries a leaf holds at most, unless the user says otherwise: with so many items or fewer, and for each doubling beyond.
+/// Entries a leaf holds at most, unless the user says otherwise: with so many items or fewer, and
+/// for each doubling beyond.
 ///
-/// Larger leaves cost more sketches for the same recall, and fewer branches and look-ups; the more leaves there are, the more
-/// these weigh. Searches of 1,000,000 vectors of sift took 47 us for a recall of .951 with 384 and 46 us for .950 with 512,
-/// where 256 found .943 in 55 us, 1,024 found .962 in 55, and 128 found .939 in 69; among 250,000 of minilm 79 us for .961
-/// with 384 and 75 for .951 with 512, where 256 took 82 for .951; among 100,000, 192 to 512 took the same within the noise (one
-/// seed). But a change writes its leaves: with 640 each of 1,000 inserts into 1,000,000 of sift took .40 ms, with 384 .23 and with
-/// 256 .19 (`bench update -- --quick`). All are of trials with these sizes; 1,000,000 items get 400.
+/// Larger leaves cost more sketches for the same recall, and fewer branches and look-ups; the more
+/// leaves there are, the more these weigh. Searches of 1,000,000 vectors of sift took 47 us for a
+/// recall of .951 with 384 and 46 us for .950 with 512, where 256 found .943 in 55 us, 1,024 found
+/// .962 in 55, and 128 found .939 in 69; among 250,000 of minilm 79 us for .961 with 384 and 75 for
+/// .951 with 512, where 256 took 82 for .951; among 100,000, 192 to 512 took the same within the
+/// noise (one seed). But a change writes its leaves: with 640 each of 1,000 inserts into 1,000,000
+/// of sift took .40 ms, with 384 .23 and with 256 .19 (`bench update -- --quick`). All are of
+/// trials with these sizes; 1,000,000 items get 400.
 const LEAF_SIZE: usize = 256;
 const FEW_ITEMS: u64 = 100_000;
 const MORE_PER_DOUBLING: usize = 48;
@@ -46,8 +50,8 @@ fn default_leaf_size(items: u64) -> usize {
     LEAF_SIZE + MORE_PER_DOUBLING * (items / FEW_ITEMS).max(1).ilog2() as usize
 }
 
-/// Entries above which a leaf is split by builds that reach it. The rest of its size is room for items that change over
-/// while its neighbours are split.
+/// Entries above which a leaf is split by builds that reach it. The rest of its size is room for
+/// items that change over while its neighbours are split.
 pub(crate) fn split_above(leaf_size: usize) -> usize {
     leaf_size * 3 / 4
 }
@@ -71,13 +75,17 @@ impl Shape {
     fn new(options: &BuildOptions<'_>, record: &Record, metric: Metric) -> Self {
         let width = width(record.dims());
         let built = (record.shape_trees > 0).then_some(record);
-        let asked_before = built.filter(|r| r.is_leaf_size_asked == 1).map(|r| r.leaf_size as usize);
+        let asked_before =
+            built.filter(|r| r.is_leaf_size_asked == 1).map(|r| r.leaf_size as usize);
         let leaf_size = options.leaf_size.or(asked_before);
-        // Leaves may become larger as items come, step by step, as those that are small for the size dissolve. None may be larger
-        // than the size, so that this does not shrink as items go.
+        // Leaves may become larger as items come, step by step, as those that are small for the
+        // size dissolve. None may be larger than the size, so that this does not shrink as items
+        // go.
         let default = || {
             let default = default_leaf_size(record.items);
-            built.map_or(default, |r| default.clamp(r.leaf_size as usize, r.leaf_size as usize + MORE_PER_DOUBLING))
+            built.map_or(default, |r| {
+                default.clamp(r.leaf_size as usize, r.leaf_size as usize + MORE_PER_DOUBLING)
+            })
         };
         let sketch_bits = built.map_or(default_leaf_bits(metric, width), |r| r.sketch_bits);
         // The sketches of bits are the bits: there is nothing to choose.
@@ -100,9 +108,11 @@ impl Shape {
         record.shape_trees > 0 && self.is_that_of(&of_this_shape)
     }
 
-    /// What a bulk build of so many items makes of it, which need not keep to the leaves that there are.
+    /// What a bulk build of so many items makes of it, which need not keep to the leaves that there
+    /// are.
     fn afresh(self, items: u64) -> Self {
-        let leaf_size = if self.is_leaf_size_asked { self.leaf_size } else { default_leaf_size(items) };
+        let leaf_size =
+            if self.is_leaf_size_asked { self.leaf_size } else { default_leaf_size(items) };
         Self { leaf_size, ..self }
     }
 
@@ -138,8 +148,9 @@ pub(crate) struct Plan {
 
 /// An incremental build costs about as much for one change as a bulk build for this many items.
 const ITEMS_PER_CHANGE: u64 = 8;
-/// An index that was measured with fewer items than this, or than fill so many leaves, is built in bulk and measured once more
-/// when it has grown beyond: what few items need says little about what many do.
+/// An index that was measured with fewer items than this, or than fill so many leaves, is built in
+/// bulk and measured once more when it has grown beyond: what few items need says little about what
+/// many do.
 const SMALL: u64 = 2048;
 const SMALL_LEAVES: u64 = 8;
 
@@ -147,7 +158,12 @@ const SMALL_LEAVES: u64 = 8;
 const FEW_CHANGES: u64 = 8;
 
 /// Brings the forest up to date with the items.
-pub(crate) fn build(db: Database, wtxn: &mut RwTxn<'_>, of: ItemOf, options: &BuildOptions<'_>) -> Result<BuildStats> {
+pub(crate) fn build(
+    db: Database,
+    wtxn: &mut RwTxn<'_>,
+    of: ItemOf,
+    options: &BuildOptions<'_>,
+) -> Result<BuildStats> {
     options.check()?;
     let (record, metric) = db.record(wtxn, of.index)?;
     let shape = Shape::new(options, &record, metric);
@@ -175,12 +191,16 @@ pub(crate) fn build(db: Database, wtxn: &mut RwTxn<'_>, of: ItemOf, options: &Bu
         }
         return Ok(stats);
     }
-    let is_bulk =
-        !is_same || record.pending.saturating_mul(ITEMS_PER_CHANGE) >= record.items || is_to_be_measured(&record);
-    // The write transaction may be lent to one thread of the pool at a time, and it comes back before anything is written.
+    let is_bulk = !is_same
+        || record.pending.saturating_mul(ITEMS_PER_CHANGE) >= record.items
+        || is_to_be_measured(&record);
+    // The write transaction may be lent to one thread of the pool at a time, and it comes back
+    // before anything is written.
     let (lent, progress) = (&mut *wtxn, options.progress);
     let compute = move || -> Result<(Plan, Option<Counts>)> {
-        if !is_bulk && let Some((plan, counts)) = incremental::plan(db, lent, of, &record, shape, progress)? {
+        if !is_bulk
+            && let Some((plan, counts)) = incremental::plan(db, lent, of, &record, shape, progress)?
+        {
             return Ok((plan, Some(counts)));
         }
         bulk::plan(db, lent, of, &record, shape, progress).map(|plan| (plan, None))
@@ -197,7 +217,11 @@ pub(crate) fn build(db: Database, wtxn: &mut RwTxn<'_>, of: ItemOf, options: &Bu
         None if record.items == 0 && record.indexed == 0 => BuildMethod::Nothing,
         None => BuildMethod::Bulk,
     };
-    let counts = counts.unwrap_or(Counts { added: record.items, removed: record.indexed, ..Counts::default() });
+    let counts = counts.unwrap_or(Counts {
+        added: record.items,
+        removed: record.indexed,
+        ..Counts::default()
+    });
     (stats.items_added, stats.items_removed) = (counts.added, counts.removed);
     (stats.leaves_split, stats.leaves_merged) = (counts.tally.split, counts.tally.merged);
     stats.items_rehomed = counts.tally.rehomed;
@@ -214,14 +238,18 @@ pub(crate) fn build(db: Database, wtxn: &mut RwTxn<'_>, of: ItemOf, options: &Bu
     Ok(stats)
 }
 
-/// Whether a bulk build is due because searches go by no measurement, or by one of a forest that was much smaller.
+/// Whether a bulk build is due because searches go by no measurement, or by one of a forest that
+/// was much smaller.
 fn is_to_be_measured(record: &Record) -> bool {
-    let (measured, small) = (record.calibration.items, SMALL.max(SMALL_LEAVES * u64::from(record.leaf_size)));
-    calibrate::is_of_use(record.items) && (measured == 0 || measured < small && small <= record.items)
+    let (measured, small) =
+        (record.calibration.items, SMALL.max(SMALL_LEAVES * u64::from(record.leaf_size)));
+    calibrate::is_of_use(record.items)
+        && (measured == 0 || measured < small && small <= record.items)
 }
 
-/// Measures the forest that has just been written. Everything a build promises is done by then, so that a search that
-/// fails here leaves the index without a calibration rather than the caller with an error.
+/// Measures the forest that has just been written. Everything a build promises is done by then, so
+/// that a search that fails here leaves the index without a calibration rather than the caller with
+/// an error.
 fn calibrate(
     db: Database,
     wtxn: &mut RwTxn<'_>,

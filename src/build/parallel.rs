@@ -10,8 +10,8 @@ use crate::error::{Error, Result};
 use crate::options::{BuildPhase, Progress, ProgressCallback};
 use crate::tasks;
 
-/// Read transactions nested in a write transaction, one for each worker: LMDB lets none be used by two at once. They
-/// take no reader slots, and nothing can be written while they live.
+/// Read transactions nested in a write transaction, one for each worker: LMDB lets none be used by
+/// two at once. They take no reader slots, and nothing can be written while they live.
 pub(crate) struct Workers<'t> {
     own: RoTxn<'t, WithoutTls>,
     txns: Vec<RoTxn<'t, WithoutTls>>,
@@ -20,7 +20,9 @@ pub(crate) struct Workers<'t> {
 
 impl<'t> Workers<'t> {
     pub(crate) fn new(wtxn: &'t RwTxn<'_>, progress: Option<ProgressCallback<'t>>) -> Result<Self> {
-        let txns = (0..rayon::current_num_threads()).map(|_| wtxn.nested_read_txn()).collect::<heed::Result<_>>()?;
+        let txns = (0..rayon::current_num_threads())
+            .map(|_| wtxn.nested_read_txn())
+            .collect::<heed::Result<_>>()?;
         Ok(Self { own: wtxn.nested_read_txn()?, txns, reports: Reports::new(progress) })
     }
 
@@ -34,8 +36,8 @@ impl<'t> Workers<'t> {
         self.reports.make(phase, done, total)
     }
 
-    /// Runs `work` for each of `0..tasks` and returns the results in order. Reports progress after each task, but for those
-    /// that end while a report is being made, and when all are done.
+    /// Runs `work` for each of `0..tasks` and returns the results in order. Reports progress after
+    /// each task, but for those that end while a report is being made, and when all are done.
     ///
     /// The order in which tasks run depends on the threads; the results do not.
     pub(crate) fn map<R: Send>(
@@ -48,8 +50,9 @@ impl<'t> Workers<'t> {
         let reports = &self.reports;
         reports.begin(phase);
         let poll = || reports.make(phase, done.fetch_add(1, Ordering::SeqCst) + 1, total);
-        let results =
-            run(&mut self.txns, tasks, |txn, task| work(txn, task).and_then(|result| poll().map(|()| result)))?;
+        let results = run(&mut self.txns, tasks, |txn, task| {
+            work(txn, task).and_then(|result| poll().map(|()| result))
+        })?;
         // The last task may have ended while another report was being made.
         if tasks > 0 {
             self.poll(phase, total, total)?;
@@ -103,9 +106,10 @@ impl<'a> Reports<'a> {
         }
     }
 
-    /// Who finds another report going on leaves his out instead of waiting: he may be called from within it, if the
-    /// callback uses the same rayon pool. A report that comes late is left out, too. Once the callback has cancelled or
-    /// panicked, every thread is told so at its next report.
+    /// Who finds another report going on leaves his out instead of waiting: he may be called from
+    /// within it, if the callback uses the same rayon pool. A report that comes late is left out,
+    /// too. Once the callback has cancelled or panicked, every thread is told so at its next
+    /// report.
     pub(crate) fn make(&self, phase: BuildPhase, done: u64, total: u64) -> Result<()> {
         let Some(callback) = self.progress else { return Ok(()) };
         let mut made = match self.made.try_lock() {

@@ -1,4 +1,5 @@
-//! Where a bulk build finds the points of its items: in its sample, which is in memory, else in LMDB.
+//! Where a bulk build finds the points of its items: in its sample, which is in memory, else in
+//! LMDB.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -21,9 +22,10 @@ pub(crate) struct Sample {
 
 /// All items of an index, by their places in the list of all ids.
 ///
-/// The point of each is needed four times: to find its leaves, to be encoded in both, and to be compared with the queries of the
-/// calibration. Where all items are in the sample (up to 262,144 of 128 dimensions), none is read and rotated again: with one
-/// look-up less for each copy that took 18 percent off a build of 100,000 vectors of sift, and 14 percent off one of minilm, of
+/// The point of each is needed four times: to find its leaves, to be encoded in both, and to be
+/// compared with the queries of the calibration. Where all items are in the sample (up to 262,144
+/// of 128 dimensions), none is read and rotated again: with one look-up less for each copy that
+/// took 18 percent off a build of 100,000 vectors of sift, and 14 percent off one of minilm, of
 /// whose 100,000 vectors 87,381 are in the sample (trials, four seeds).
 #[derive(Copy, Clone)]
 pub(crate) struct Points<'a> {
@@ -54,7 +56,9 @@ impl<'a> Points<'a> {
             }
         }
         let mut slots = slots.into_iter();
-        let put = |item: &ItemRef<'_>| slots.next().into_iter().for_each(|row| self.site.space.map(item, row));
+        let put = |item: &ItemRef<'_>| {
+            slots.next().into_iter().for_each(|row| self.site.space.map(item, row))
+        };
         self.site.db.visit_items(rtxn, self.site.of, &unsampled, put)?;
         Ok(rows)
     }
@@ -63,15 +67,17 @@ impl<'a> Points<'a> {
     pub(crate) fn within(&self, rtxn: &RoTxn<'_>, places: Range<usize>) -> Result<Cow<'a, [f32]>> {
         if let Some(sample) = self.sample.filter(|sample| sample.places.len() == self.ids.len()) {
             let width = sample.rows.width;
-            return Ok(Cow::Borrowed(&sample.rows.values[places.start * width..places.end * width]));
+            return Ok(Cow::Borrowed(
+                &sample.rows.values[places.start * width..places.end * width],
+            ));
         }
         // Places are those of ids, which are `u32`.
         let places: Vec<u32> = places.filter_map(|place| u32::try_from(place).ok()).collect();
         Ok(Cow::Owned(self.at(rtxn, &places)?.values))
     }
 
-    /// The row of a place in the sample. `after`: how many of the sample come before the place that was looked for last, or
-    /// fewer.
+    /// The row of a place in the sample. `after`: how many of the sample come before the place that
+    /// was looked for last, or fewer.
     fn sampled(&self, place: u32, after: &mut usize) -> Option<&'a [f32]> {
         let sample = self.sample?;
         let rest = &sample.places[*after..];
@@ -94,7 +100,9 @@ mod tests {
         let (_folder, env) = temporary(1);
         let db = Database::open_or_create(&env).unwrap();
         let mut wtxn = env.write_txn().unwrap();
-        let writer = Writer::open_or_create(&mut wtxn, db, 0, &IndexOptions::new(70, Metric::Cosine)).unwrap();
+        let writer =
+            Writer::open_or_create(&mut wtxn, db, 0, &IndexOptions::new(70, Metric::Cosine))
+                .unwrap();
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(4);
         // Neighbouring places are of distant ids now and then.
         let ids: Vec<u32> = (0..200u32).map(|i| i + i / 50 * 10_000).collect();
@@ -108,7 +116,8 @@ mod tests {
         let site = Site::new(db, of, &forest, 256);
         let rtxn = wtxn.nested_read_txn().unwrap();
         let expected = |places: &[u32]| {
-            site.points(&rtxn, &places.iter().map(|place| ids[*place as usize]).collect::<Vec<_>>()).unwrap()
+            site.points(&rtxn, &places.iter().map(|place| ids[*place as usize]).collect::<Vec<_>>())
+                .unwrap()
         };
         let sample_of = |places: Vec<u32>| Sample { rows: expected(&places), places };
         let all: Vec<u32> = (0..200).collect();
@@ -125,7 +134,10 @@ mod tests {
                 assert_eq!(points.at(&rtxn, places).unwrap(), expected(places));
             }
             for range in [0..200, 20..60, 199..200, 7..7] {
-                assert_eq!(points.within(&rtxn, range.clone()).unwrap()[..], expected(&all[range]).values[..]);
+                assert_eq!(
+                    points.within(&rtxn, range.clone()).unwrap()[..],
+                    expected(&all[range]).values[..]
+                );
             }
         }
         // What is not in the sample has to be among the items.

@@ -44,9 +44,11 @@ impl<'a> Site<'a> {
 
     /// The points of items in work space.
     pub(crate) fn points(&self, rtxn: &RoTxn<'_>, ids: &[u32]) -> Result<Matrix> {
-        let mut rows = Matrix { values: vec![0.0; ids.len() * self.space.width], width: self.space.width };
+        let mut rows =
+            Matrix { values: vec![0.0; ids.len() * self.space.width], width: self.space.width };
         let mut slots = rows.values.chunks_exact_mut(rows.width);
-        let put = |item: &ItemRef<'_>| slots.next().into_iter().for_each(|row| self.space.map(item, row));
+        let put =
+            |item: &ItemRef<'_>| slots.next().into_iter().for_each(|row| self.space.map(item, row));
         self.db.visit_items(rtxn, self.of, ids, put)?;
         Ok(rows)
     }
@@ -86,7 +88,11 @@ impl<'a> Site<'a> {
         check_seal(key, known_node(self.db, rtxn, key)?)?;
         let edit = LeafEdit::load(&self.leaf(rtxn, key)?);
         // Changes find their place among the ids by that order.
-        if edit.ids.is_sorted_by(|a, b| a < b) { Ok(edit) } else { Err(Error::corrupted(key, UNORDERED)) }
+        if edit.ids.is_sorted_by(|a, b| a < b) {
+            Ok(edit)
+        } else {
+            Err(Error::corrupted(key, UNORDERED))
+        }
     }
 
     /// Reads a branch that is to be written anew.
@@ -108,7 +114,11 @@ pub(crate) struct LeafEdit {
 
 impl LeafEdit {
     pub(crate) fn load(leaf: &LeafRef<'_>) -> Self {
-        Self { ids: leaf.set.iter().collect(), sketches: Sketches::unpack(&leaf.node), is_changed: false }
+        Self {
+            ids: leaf.set.iter().collect(),
+            sketches: Sketches::unpack(&leaf.node),
+            is_changed: false,
+        }
     }
 
     /// A new leaf of these items, ascending, around a centroid; `points` are theirs.
@@ -119,7 +129,8 @@ impl LeafEdit {
         centroid: Vec<f32>,
         points: &Matrix,
     ) -> Result<Self> {
-        let mut sketches = Sketches::new(Frame::new(site.space, site.leaf, centroid, &points.values));
+        let mut sketches =
+            Sketches::new(Frame::new(site.space, site.leaf, centroid, &points.values));
         for (i, id) in ids.iter().enumerate() {
             sketches.insert(i, site.space, points.row(i), site.bits_of(rtxn, *id)?.as_ref());
         }
@@ -139,7 +150,13 @@ impl LeafEdit {
     }
 
     /// Adds an item at its point, unless it is here already.
-    pub(crate) fn insert(&mut self, site: &Site<'_>, rtxn: &RoTxn<'_>, id: u32, point: &[f32]) -> Result<()> {
+    pub(crate) fn insert(
+        &mut self,
+        site: &Site<'_>,
+        rtxn: &RoTxn<'_>,
+        id: u32,
+        point: &[f32],
+    ) -> Result<()> {
         if let Err(position) = self.ids.binary_search(&id) {
             self.sketches.insert(position, site.space, point, site.bits_of(rtxn, id)?.as_ref());
             self.ids.insert(position, id);

@@ -18,19 +18,23 @@ use crate::options::BuildPhase;
 use crate::search::calibration::{Cut, Neighbours, asked_ks};
 use crate::tree::route::by_score;
 
-/// Multiplications for all comparisons of a calibration, about: some seconds of one thread at most for a million items.
+/// Multiplications for all comparisons of a calibration, about: some seconds of one thread at most
+/// for a million items.
 const WORK: usize = 25_000_000_000;
 /// Queries, whatever the work: fewer are too few to tell .95 from .97, more do not tell more.
 const QUERIES: std::ops::RangeInclusive<usize> = 128..=1000;
-/// Items for each query, at least: small indexes are built in milliseconds and should be measured in as many.
+/// Items for each query, at least: small indexes are built in milliseconds and should be measured
+/// in as many.
 const ITEMS_PER_QUERY: usize = 10;
-/// Items that are looked at for each query, so that enough are left where most are copies of one another.
+/// Items that are looked at for each query, so that enough are left where most are copies of one
+/// another.
 const OFFERED: usize = 4;
 /// Items that are compared with all queries at once.
 const CHUNK: usize = 256;
 /// Parts of the items, each for one task.
 const PARTS: usize = 16;
-/// Neighbours that are kept for each that a query is asked for, and at least: those that are as near as the last one count.
+/// Neighbours that are kept for each that a query is asked for, and at least: those that are as
+/// near as the last one count.
 const KEPT: usize = 2;
 const LEAST_KEPT: usize = 64;
 /// By what part distances may differ that count as equal: they are computed in single precision.
@@ -45,9 +49,11 @@ pub(crate) struct Truth {
 /// Finds the true neighbours of some items, all other items compared.
 pub(crate) fn truth(workers: &mut Workers<'_>, all: Points<'_>) -> Result<Truth> {
     let (site, ids) = (all.site, all.ids);
-    let affordable = (WORK / (ids.len() * site.space.width).max(1)).min(ids.len() / ITEMS_PER_QUERY);
+    let affordable =
+        (WORK / (ids.len() * site.space.width).max(1)).min(ids.len() / ITEMS_PER_QUERY);
     let count = affordable.clamp(*QUERIES.start(), *QUERIES.end());
-    let mut queries: Vec<u32> = sample(ids.len(), OFFERED * count, 2).into_iter().map(|i| ids[i as usize]).collect();
+    let mut queries: Vec<u32> =
+        sample(ids.len(), OFFERED * count, 2).into_iter().map(|i| ids[i as usize]).collect();
     let points = site.points(workers.own(), &queries)?;
     keep_distinct(&mut queries, &points);
     // Any part of them would do, but for the first ids: these may all be of one kind.
@@ -57,12 +63,13 @@ pub(crate) fn truth(workers: &mut Workers<'_>, all: Points<'_>) -> Result<Truth>
     site.space.move_back(&mut points.values);
     let near = neighbours(workers, all, &points)?;
     let all = near.into_iter().zip(&queries).enumerate();
-    let neighbours = all.map(|(i, (near, own))| cut(near, Some(*own), asked(i, ids.len()))).collect();
+    let neighbours =
+        all.map(|(i, (near, own))| cut(near, Some(*own), asked(i, ids.len()))).collect();
     Ok(Truth { queries, neighbours })
 }
 
-/// Drops what has the very point of a query before it. Thousands of copies of one vector are found at once. They would make
-/// up for the neighbours that the rest misses.
+/// Drops what has the very point of a query before it. Thousands of copies of one vector are found
+/// at once. They would make up for the neighbours that the rest misses.
 fn keep_distinct(queries: &mut Vec<u32>, points: &Matrix) {
     let mut seen = HashSet::new();
     let mut rows = points.values.chunks_exact(points.width).map(bytemuck::cast_slice::<f32, u8>);
@@ -113,10 +120,15 @@ struct Best {
 }
 
 impl Best {
-    /// Of the `i`-th of some queries one more is wanted than it is asked for: it may be among them itself.
+    /// Of the `i`-th of some queries one more is wanted than it is asked for: it may be among them
+    /// itself.
     fn of(i: usize, items: usize) -> Self {
         let most = asked(i, items).into_iter().max().unwrap_or(1);
-        Self { near: Vec::new(), wanted: (KEPT * most).max(LEAST_KEPT) + 1, farthest: f32::INFINITY }
+        Self {
+            near: Vec::new(),
+            wanted: (KEPT * most).max(LEAST_KEPT) + 1,
+            farthest: f32::INFINITY,
+        }
     }
 
     fn offer(&mut self, score: f32, id: u32) {
@@ -153,7 +165,11 @@ impl Best {
 
 /// The nearest items of each query, nearest first: all pairs are compared. For the queries see
 /// [`Space::map_query`](crate::sketch::space::Space::map_query).
-pub(crate) fn neighbours(workers: &mut Workers<'_>, all: Points<'_>, queries: &Matrix) -> Result<Vec<Vec<(f32, u32)>>> {
+pub(crate) fn neighbours(
+    workers: &mut Workers<'_>,
+    all: Points<'_>,
+    queries: &Matrix,
+) -> Result<Vec<Vec<(f32, u32)>>> {
     let items = all.ids.len();
     let part = items.div_ceil(PARTS).max(CHUNK);
     let parts = items.div_ceil(part);
@@ -168,7 +184,12 @@ pub(crate) fn neighbours(workers: &mut Workers<'_>, all: Points<'_>, queries: &M
 }
 
 /// The nearest of the items at some places to each query.
-fn nearest_of(all: Points<'_>, rtxn: &RoTxn<'_>, part: Range<usize>, queries: &Matrix) -> Result<Vec<Best>> {
+fn nearest_of(
+    all: Points<'_>,
+    rtxn: &RoTxn<'_>,
+    part: Range<usize>,
+    queries: &Matrix,
+) -> Result<Vec<Best>> {
     let site = all.site;
     let (level, width, metric) = (site.space.level, site.space.width, site.of.metric);
     let mut best: Vec<Best> = (0..queries.len()).map(|i| Best::of(i, all.ids.len())).collect();
@@ -182,7 +203,8 @@ fn nearest_of(all: Points<'_>, rtxn: &RoTxn<'_>, part: Range<usize>, queries: &M
         let ids = &all.ids[places];
         let panels = Panels::new(&points, width);
         products.resize(queries.len() * ids.len(), 0.0);
-        // Differences are squared one by one: squares of lengths would cancel where items lie close together.
+        // Differences are squared one by one: squares of lengths would cancel where items lie close
+        // together.
         match metric {
             Metric::Manhattan => matrix::manhattans(level, &rows, &panels, &mut products),
             Metric::DotProduct => matrix::dots(level, &rows, &panels, &mut products),

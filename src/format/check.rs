@@ -1,5 +1,5 @@
-//! Checks: numbers by which bytes that were changed are told. FNV-1a (Fowler, Noll, Vo) over words of 64 bits: no other
-//! value of any one word has the same.
+//! Checks: numbers by which bytes that were changed are told. FNV-1a (Fowler, Noll, Vo) over words
+//! of 64 bits: no other value of any one word has the same.
 
 const BASIS: u64 = 0xCBF2_9CE4_8422_2325;
 const PRIME: u64 = 0x0000_0100_0000_01B3;
@@ -17,7 +17,8 @@ pub(crate) fn check_of(bytes: &[u8]) -> u64 {
     words(bytes).fold(BASIS, step)
 }
 
-/// The check of long values, in four lanes: a processor then need not wait for one product before it begins the next.
+/// The check of long values, in four lanes: a processor then need not wait for one product before
+/// it begins the next.
 #[derive(Clone, Debug)]
 pub(crate) struct Lanes([u64; Self::COUNT]);
 

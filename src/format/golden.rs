@@ -1,4 +1,5 @@
-//! Golden bytes: every kind of value, written out. If this test fails, stored indexes have become unreadable.
+//! Golden bytes: every kind of value, written out. If this test fails, stored indexes have become
+//! unreadable.
 
 use super::item::{Components, PendingRef, write_item, write_pending};
 use super::mark::{MARK_KEY, Mark};
@@ -45,7 +46,8 @@ fn record() {
     let mut record = Record::new(384, Metric::Cosine);
     (record.items, record.pending, record.indexed, record.seed) = (1000, 3, 999, 42);
     (record.unmended, record.shape_trees, record.is_leaf_size_asked) = (31, 2, 1);
-    (record.trees, record.spill, record.sketch_bits, record.branch_bits, record.leaf_size) = (2, 1, 1, 4, 384);
+    (record.trees, record.spill, record.sketch_bits, record.branch_bits, record.leaf_size) =
+        (2, 1, 1, 4, 384);
     record.tree[1].root = 5;
     (record.tree[1].height, record.tree[1].next_leaf, record.tree[1].next_branch) = (2, 77, 6);
     (record.tree[1].leaves, record.tree[1].branches, record.tree[1].mend_next) = (70, 4, 9);
@@ -89,7 +91,15 @@ fn packed(layout: Layout) -> Packed {
     blocks.push((0..layout.positions()).map(|_| 5), [1.0, 2.0].map(bfloat16));
     blocks.push((0u8..16).cycle().take(layout.positions()), [-1.0, -2.0].map(bfloat16));
     let steps = if layout.code == Code::Grid { vec![0.5; 64] } else { Vec::new() };
-    Packed { layout, is_local: false, spread: 0.0, len: 2, centroid: vec![1.0; 64], steps, blocks: blocks.into_bytes() }
+    Packed {
+        layout,
+        is_local: false,
+        spread: 0.0,
+        len: 2,
+        centroid: vec![1.0; 64],
+        steps,
+        blocks: blocks.into_bytes(),
+    }
 }
 
 fn nibbles() -> String {
@@ -99,7 +109,8 @@ fn nibbles() -> String {
 
 #[test]
 fn leaf() {
-    let value = leaf_value(&packed(Layout { code: Code::Rotated, bits: 1, width: 64 }), &[3, 65_541]);
+    let value =
+        leaf_value(&packed(Layout { code: Code::Rotated, bits: 1, width: 64 }), &[3, 65_541]);
     let factors = "803f 80bf 00*60 0040 00c0 00*60";
     let set = "3a300000 02000000 0000 0000 0100 0000 18000000 1a000000 0300 0500 00*4";
     let expected = hex(&format!(
@@ -127,7 +138,13 @@ fn branch() {
     ));
     assert_eq!(value, expected);
     let buffer = aligned(&value);
-    let branch = BranchRef::parse(Key::branch(0, 0, 0), bytemuck::cast_slice(&buffer), 64, Metric::Manhattan).unwrap();
+    let branch = BranchRef::parse(
+        Key::branch(0, 0, 0),
+        bytemuck::cast_slice(&buffer),
+        64,
+        Metric::Manhattan,
+    )
+    .unwrap();
     assert_eq!((branch.children, branch.weights), (&[7, 9][..], &[100, u32::MAX][..]));
 }
 
@@ -137,8 +154,12 @@ fn children(last: u64) -> [Child; 2] {
 
 #[test]
 fn branch_of_the_dot_product() {
-    let value =
-        branch_value(1, &packed(Layout { code: Code::Rotated, bits: 1, width: 64 }), &children(1), Metric::DotProduct);
+    let value = branch_value(
+        1,
+        &packed(Layout { code: Code::Rotated, bits: 1, width: 64 }),
+        &children(1),
+        Metric::DotProduct,
+    );
     let factors = "803f 80bf 00*60 0040 00c0 00*60";
     let expected = hex(&format!(
         "01 00 01 00 02000000 40000000 00000000 6500000000000000 fc8ad766b1705911 00*32 0000803f*64 \
@@ -147,7 +168,13 @@ fn branch_of_the_dot_product() {
     ));
     assert_eq!(value, expected);
     let buffer = aligned(&value);
-    let branch = BranchRef::parse(Key::branch(0, 0, 0), bytemuck::cast_slice(&buffer), 64, Metric::DotProduct).unwrap();
+    let branch = BranchRef::parse(
+        Key::branch(0, 0, 0),
+        bytemuck::cast_slice(&buffer),
+        64,
+        Metric::DotProduct,
+    )
+    .unwrap();
     assert_eq!(branch.norms, [1.0, -2.0]);
 }
 
@@ -159,9 +186,14 @@ fn aligned(bytes: &[u8]) -> Vec<u128> {
 
 #[test]
 fn no_bytes_make_a_node_panic() {
-    let leaf = leaf_value(&packed(Layout { code: Code::Rotated, bits: 2, width: 64 }), &[3, 65_541]);
-    let branch =
-        branch_value(1, &packed(Layout { code: Code::Grid, bits: 1, width: 64 }), &children(1), Metric::Manhattan);
+    let leaf =
+        leaf_value(&packed(Layout { code: Code::Rotated, bits: 2, width: 64 }), &[3, 65_541]);
+    let branch = branch_value(
+        1,
+        &packed(Layout { code: Code::Grid, bits: 1, width: 64 }),
+        &children(1),
+        Metric::Manhattan,
+    );
     for value in [leaf, branch] {
         let mut buffer = aligned(&value);
         for position in 0..value.len() {

@@ -47,22 +47,31 @@ impl<'t> ItemRef<'t> {
     }
 
     /// Checks all but the norm.
-    pub(crate) fn parse_components(key: Key, bytes: &'t [u8], dims: usize, metric: Metric) -> Result<Self> {
+    pub(crate) fn parse_components(
+        key: Key,
+        bytes: &'t [u8],
+        dims: usize,
+        metric: Metric,
+    ) -> Result<Self> {
         let bad = |what| Error::corrupted(key, what);
         if bytes.len() != item_bytes(dims, metric) {
             return Err(bad("the length of an item does not fit the dimensions of its index"));
         }
-        let (header, rest) = bytes.split_at_checked(HEADER).ok_or_else(|| bad("an item without a header"))?;
+        let (header, rest) =
+            bytes.split_at_checked(HEADER).ok_or_else(|| bad("an item without a header"))?;
         let squared_norm = bytemuck::pod_read_unaligned::<f64>(header.get(..8).unwrap_or(&[0; 8]));
         let components = if metric == Metric::Hamming {
-            let words = bytemuck::try_cast_slice(rest).ok().and_then(|all: &[u64]| all.get(..words(dims)));
+            let words =
+                bytemuck::try_cast_slice(rest).ok().and_then(|all: &[u64]| all.get(..words(dims)));
             let words = words.ok_or_else(|| bad("an item is not aligned in the map"))?;
-            if !dims.is_multiple_of(64) && words.last().is_some_and(|last| last >> (dims % 64) != 0) {
+            if !dims.is_multiple_of(64) && words.last().is_some_and(|last| last >> (dims % 64) != 0)
+            {
                 return Err(bad("an item has bits beyond its dimensions"));
             }
             Components::Bits(words)
         } else {
-            let floats = bytemuck::try_cast_slice(rest).ok().and_then(|all: &[f32]| all.get(..dims));
+            let floats =
+                bytemuck::try_cast_slice(rest).ok().and_then(|all: &[f32]| all.get(..dims));
             Components::Floats(floats.ok_or_else(|| bad("an item is not aligned in the map"))?)
         };
         Ok(Self { squared_norm, components })
@@ -72,7 +81,9 @@ impl<'t> ItemRef<'t> {
     pub(crate) fn to_vector(self, dims: usize) -> Vec<f32> {
         match self.components {
             Components::Floats(floats) => floats.to_vec(),
-            Components::Bits(words) => bits(words).take(dims).map(|bit| if bit { 1.0 } else { 0.0 }).collect(),
+            Components::Bits(words) => {
+                bits(words).take(dims).map(|bit| if bit { 1.0 } else { 0.0 }).collect()
+            }
         }
     }
 }
@@ -96,7 +107,11 @@ impl OwnedItem {
     }
 
     pub(crate) fn as_item(&self) -> ItemRef<'_> {
-        let components = if self.is_bits { Components::Bits(&self.bits) } else { Components::Floats(&self.floats) };
+        let components = if self.is_bits {
+            Components::Bits(&self.bits)
+        } else {
+            Components::Floats(&self.floats)
+        };
         ItemRef { squared_norm: self.squared_norm, components }
     }
 }
@@ -130,9 +145,12 @@ pub(crate) struct PendingRef<'t> {
 impl<'t> PendingRef<'t> {
     pub(crate) fn parse(key: Key, bytes: &'t [u8], dims: usize, metric: Metric) -> Result<Self> {
         let bad = |what| Error::corrupted(key, what);
-        let (header, old) = bytes.split_at_checked(HEADER).ok_or_else(|| bad("a pending mark without a header"))?;
+        let (header, old) =
+            bytes.split_at_checked(HEADER).ok_or_else(|| bad("a pending mark without a header"))?;
         match header {
-            [0 | 1, 0, ..] if !old.is_empty() => Err(bad("a pending mark of a new item with an old vector")),
+            [0 | 1, 0, ..] if !old.is_empty() => {
+                Err(bad("a pending mark of a new item with an old vector"))
+            }
             [live, 0, ..] if *live <= 1 => Ok(Self { is_live: *live == 1, indexed: None }),
             [live, 1, ..] if *live <= 1 => {
                 ItemRef::parse(key, old, dims, metric)?;
@@ -173,7 +191,8 @@ mod tests {
             write_item(&mut out, 2.5, Components::Floats(&floats));
             assert_eq!(out.len(), item_bytes(dims, Metric::Cosine));
             let buffer = aligned(&out);
-            let item = ItemRef::parse(KEY, bytemuck::cast_slice(&buffer), dims, Metric::Cosine).unwrap();
+            let item =
+                ItemRef::parse(KEY, bytemuck::cast_slice(&buffer), dims, Metric::Cosine).unwrap();
             assert_eq!((item.to_vector(dims), item.squared_norm), (floats, 2.5));
 
             let mut packed = vec![0u64; words(dims)];
@@ -181,8 +200,10 @@ mod tests {
             write_item(&mut out, 1.0, Components::Bits(&packed));
             assert_eq!(out.len(), item_bytes(dims, Metric::Hamming));
             let buffer = aligned(&out);
-            let item = ItemRef::parse(KEY, bytemuck::cast_slice(&buffer), dims, Metric::Hamming).unwrap();
-            let expected: Vec<f32> = (0..dims).map(|i| if i % 3 == 0 { 1.0 } else { 0.0 }).collect();
+            let item =
+                ItemRef::parse(KEY, bytemuck::cast_slice(&buffer), dims, Metric::Hamming).unwrap();
+            let expected: Vec<f32> =
+                (0..dims).map(|i| if i % 3 == 0 { 1.0 } else { 0.0 }).collect();
             assert_eq!(item.to_vector(dims), expected);
         }
     }

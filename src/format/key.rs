@@ -17,8 +17,15 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Record, Self::Origin, Self::Pending, Self::Branch, Self::Leaf, Self::Free, Self::Item];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Record,
+        Self::Origin,
+        Self::Pending,
+        Self::Branch,
+        Self::Leaf,
+        Self::Free,
+        Self::Item,
+    ];
 
     /// Whether the keys of this kind name a tree.
     pub(crate) const fn is_of_trees(self) -> bool {
@@ -72,7 +79,8 @@ impl Key {
         (Self::new(index, kind, 0, 0), Self::new(index, kind, last_tree, u32::MAX))
     }
 
-    /// The first and the last key of this kind in this index. Keys that name a tree where no entry has one are within.
+    /// The first and the last key of this kind in this index. Keys that name a tree where no entry
+    /// has one are within.
     pub(crate) const fn whole_range(index: u16, kind: Kind) -> (Self, Self) {
         (Self::new(index, kind, 0, 0), Self::new(index, kind, u8::MAX, u32::MAX))
     }
@@ -138,7 +146,10 @@ mod tests {
     #[test]
     fn fields_come_back() {
         let key = Key::leaf(0xABCD, 3, 0x0102_0304);
-        assert_eq!((key.index(), key.kind(), key.tree(), key.id()), (0xABCD, Some(Kind::Leaf), 3, 0x0102_0304));
+        assert_eq!(
+            (key.index(), key.kind(), key.tree(), key.id()),
+            (0xABCD, Some(Kind::Leaf), 3, 0x0102_0304)
+        );
         assert_eq!(Key::from_bytes([0, 0, 99, 0, 0, 0, 0, 0]).kind(), None);
     }
 }

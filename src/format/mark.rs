@@ -5,13 +5,15 @@ use std::hash::{BuildHasher, RandomState};
 use super::ALIGN;
 use super::record::MAGIC;
 
-/// The key of the mark. It is shorter than the keys of indexes, so that it is none of them and comes first.
+/// The key of the mark. It is shorter than the keys of indexes, so that it is none of them and
+/// comes first.
 pub(crate) const MARK_KEY: [u8; 2] = [0; 2];
 
 const ID: usize = 14;
 const LEN: usize = MAGIC.len() + ID;
 
-/// What LMDB puts before each key. The nodes of a page follow each other, so that one of another length would shift all.
+/// What LMDB puts before each key. The nodes of a page follow each other, so that one of another
+/// length would shift all.
 const NODE_HEADER: usize = 8;
 const _: () = assert!((NODE_HEADER + MARK_KEY.len() + LEN).is_multiple_of(ALIGN));
 

@@ -1,9 +1,10 @@
 //! The bytes in LMDB: this module is the specification.
 //!
-//! One LMDB database holds many indexes. Numbers are little-endian, except in keys, which are big-endian so that LMDB's byte
-//! order is the numeric order. Every key of an index has 8 bytes and every value is a multiple of 16 bytes long. So LMDB
-//! places every value at an address that is a multiple of 8. Arrays are read in place through checked [`bytemuck`] views.
-//! Nothing is decoded, and no bytes whatever make a view panic: a value that does not follow the specification is
+//! One LMDB database holds many indexes. Numbers are little-endian, except in keys, which are
+//! big-endian so that LMDB's byte order is the numeric order. Every key of an index has 8 bytes and
+//! every value is a multiple of 16 bytes long. So LMDB places every value at an address that is a
+//! multiple of 8. Arrays are read in place through checked [`bytemuck`] views. Nothing is decoded,
+//! and no bytes whatever make a view panic: a value that does not follow the specification is
 //! [`Error::Corrupted`](crate::Error::Corrupted).
 //!
 //! Unused bytes ("zero" below) are written as zero.
@@ -14,9 +15,9 @@
 //! | 0 | 8 | magic `spinney\0` |
 //! | 8 | 14 | id: chosen at random, so that no other database has it |
 //!
-//! LMDB's header of 8 bytes, this key and this value are 32 bytes together. So what follows stays aligned. A table without a
-//! mark is one of this crate's if one of its records has their magic: earlier versions wrote no marks. Tables are created
-//! without flags.
+//! LMDB's header of 8 bytes, this key and this value are 32 bytes together. So what follows stays
+//! aligned. A table without a mark is one of this crate's if one of its records has their magic:
+//! earlier versions wrote no marks. Tables are created without flags.
 //!
 //! # Key ([`key`])
 //! | offset | size | field |
@@ -58,21 +59,24 @@
 //! | 1016 | 8 | check of the bytes before it |
 //!
 //! # Check: by which bytes that were changed are told
-//! Of the words w, `u64` each: c = 0xCBF29CE484222325, then c = (c ^ w) * 0x100000001B3 mod 2^64 for each; it is stored as `u64`.
-//! Origins and nodes have one *in lanes*: of four words, which are the checks of the words whose number is 0, 1, 2 and 3
-//! modulo 4.
+//! Of the words w, `u64` each: c = 0xCBF29CE484222325, then c = (c ^ w) * 0x100000001B3 mod 2^64
+//! for each; it is stored as `u64`. Origins and nodes have one *in lanes*: of four words, which are
+//! the checks of the words whose number is 0, 1, 2 and 3 modulo 4.
 //!
 //! # Confidence
-//! The confidence of a search is e (1 + (D - D_1) / (d_k + D_1 / 32))^4. D is the squared distance of the nearest leaf left,
-//! and d_k that of the k-th candidate. Sketches tell both, none less than zero; centroids tell D of small leaves. D_1 is the
-//! squared distance of the first leaf scanned that is no nearer than d_k / 4. The entries of that leaf and of those after it are e. Let t be the squared
-//! distance of the very first leaf that has entries, divided by 1.5 times its spread. If t is above 1 and the spread not 0,
-//! t^3 divides the confidence, or 64 if that is less. It is 0 where no leaf scanned is so far as d_k / 4. For the dot
-//! product, it is the entries of all leaves scanned.
+//! The confidence of a search is e (1 + (D - D_1) / (d_k + D_1 / 32))^4. D is the squared distance
+//! of the nearest leaf left, and d_k that of the k-th candidate. Sketches tell both, none less than
+//! zero; centroids tell D of small leaves. D_1 is the squared distance of the first leaf scanned
+//! that is no nearer than d_k / 4. The entries of that leaf and of those after it are e. Let t be
+//! the squared distance of the very first leaf that has entries, divided by 1.5 times its spread.
+//! If t is above 1 and the spread not 0, t^3 divides the confidence, or 64 if that is less. It is 0
+//! where no leaf scanned is so far as d_k / 4. For the dot product, it is the entries of all leaves
+//! scanned.
 //!
 //! # Version 1
-//! It had other numbers from offset 592 of the record on. Origins and nodes had no checks, and nodes 0 at offset 3. An index
-//! of version 1 is read as one without a forest: searches compare all its items, and the next build makes a forest.
+//! It had other numbers from offset 592 of the record on. Origins and nodes had no checks, and
+//! nodes 0 at offset 3. An index of version 1 is read as one without a forest: searches compare all
+//! its items, and the next build makes a forest.
 //!
 //! # Item ([`item`])
 //! | offset | size | field |
@@ -104,9 +108,9 @@
 //! | 4 | 12 | zero |
 //! | 16 | | `u32` ids, ascending, zero up to a multiple of 16 |
 //!
-//! The forest lives in *work space*: y = P(x - origin), with x divided by its norm under the cosine metric, P the
-//! random rotation of the [`sketch`](crate::sketch) module (the identity for Manhattan), padded with zeros to
-//! `width` = dims rounded up to a multiple of 64.
+//! The forest lives in *work space*: y = P(x - origin), with x divided by its norm under the cosine
+//! metric, P the random rotation of the [`sketch`](crate::sketch) module (the identity for
+//! Manhattan), padded with zeros to `width` = dims rounded up to a multiple of 64.
 //!
 //! # Node: branch and leaf ([`node`])
 //! | offset | size | field |
@@ -128,11 +132,12 @@
 //! | | | branch: child node ids, ascending, `u32` x len, padded to 16; then child weights, saturating `u32` x len, padded to 16, each within a quarter of the child's own; then, for the dot product only, child norms \|y\|^2 + 2 <y, P origin>, `f32` x len, padded to 16 |
 //! | | | blocks of 32 entries, the last filled up with zeros |
 //!
-//! A block holds, for each position p in 0..(width b / 4), 16 bytes of nibbles: byte 2j has entry j in its low half and
-//! entry j + 16 in its high half, byte 2j + 1 has entries j + 8 and j + 24 (j in 0..8). A nibble holds the codes of
-//! 4 / b consecutive dimensions, the first in its lowest bits. For code 0 follow the factors `a[32]` and `b[32]`, each the
-//! upper half of an `f32` (bfloat16).
-//! Children of a branch are sorted by id. How codes and factors are computed is said in [`sketch`](crate::sketch).
+//! A block holds, for each position p in 0..(width b / 4), 16 bytes of nibbles: byte 2j has entry j
+//! in its low half and entry j + 16 in its high half, byte 2j + 1 has entries j + 8 and j + 24 (j
+//! in 0..8). A nibble holds the codes of 4 / b consecutive dimensions, the first in its lowest
+//! bits. For code 0 follow the factors `a[32]` and `b[32]`, each the upper half of an `f32`
+//! (bfloat16). Children of a branch are sorted by id. How codes and factors are computed is said in
+//! [`sketch`](crate::sketch).
 
 mod check;
 pub(crate) mod item;
@@ -168,7 +173,8 @@ pub(crate) const LEAF_SIZES: std::ops::RangeInclusive<u32> = 32..=4096;
 /// Children that a branch has at most.
 pub(crate) const MAX_CHILDREN: usize = 128;
 
-/// Changes that call for the mending of one leaf in each tree. Fewer wait in the record until they are so many.
+/// Changes that call for the mending of one leaf in each tree. Fewer wait in the record until they
+/// are so many.
 pub(crate) const CHANGES_PER_MENDED: u32 = 32;
 /// Free node ids of one kind that a tree remembers, at most.
 pub(crate) const MOST_FREE: usize = 256;

@@ -73,7 +73,8 @@ fn seal(value: &mut [u8]) {
     value[CHECK].copy_from_slice(&check);
 }
 
-/// Fails if the bytes of a node are not as they were written. Searches leave that out: it costs a pass over all of them.
+/// Fails if the bytes of a node are not as they were written. Searches leave that out: it costs a
+/// pass over all of them.
 pub(crate) fn check_seal(key: Key, bytes: &[u8]) -> Result<()> {
     if bytes.get(CHECK) == Some(&check_of(bytes)) {
         return Ok(());
@@ -111,9 +112,11 @@ impl Layout {
 pub(crate) struct NodeRef<'t> {
     pub(crate) level: u8,
     pub(crate) layout: Layout,
-    /// Whether factors are relative to the centroid alone, and tables are made for the node: see [`sketch`](crate::sketch).
+    /// Whether factors are relative to the centroid alone, and tables are made for the node: see
+    /// [`sketch`](crate::sketch).
     pub(crate) is_local: bool,
-    /// The squared distance of the middle entry from the centroid when that was set; 0 if it is not told.
+    /// The squared distance of the middle entry from the centroid when that was set; 0 if it is not
+    /// told.
     pub(crate) spread: f32,
     pub(crate) len: usize,
     pub(crate) weight: u64,
@@ -148,7 +151,9 @@ impl LeafRef<'_> {
     /// Bytes that a search reads, less the blocks in which none of so many entries is.
     pub(crate) fn bytes_of(&self, entries: usize) -> usize {
         let blocks = self.node.layout.block_bytes() * entries.div_ceil(BLOCK);
-        self.node.bytes() - self.node.blocks.len() + blocks.min(self.node.blocks.len()) + pad(self.set.bytes())
+        self.node.bytes() - self.node.blocks.len()
+            + blocks.min(self.node.blocks.len())
+            + pad(self.set.bytes())
     }
 }
 
@@ -165,14 +170,16 @@ pub(crate) struct BranchRef<'t> {
 impl BranchRef<'_> {
     /// Bytes that a search reads.
     pub(crate) fn bytes(&self) -> usize {
-        let lists = [size_of_val(self.children), size_of_val(self.weights), size_of_val(self.norms)];
+        let lists =
+            [size_of_val(self.children), size_of_val(self.weights), size_of_val(self.norms)];
         self.node.bytes() + lists.into_iter().map(pad).sum::<usize>()
     }
 }
 
 /// Takes the front of a slice, or tells what is wrong.
 fn take<'t>(rest: &mut &'t [u8], bytes: usize) -> Result<&'t [u8], &'static str> {
-    let (front, back) = rest.split_at_checked(bytes).ok_or("a node is shorter than its header says")?;
+    let (front, back) =
+        rest.split_at_checked(bytes).ok_or("a node is shorter than its header says")?;
     *rest = back;
     Ok(front)
 }
@@ -187,8 +194,12 @@ fn list<'t, T: Pod>(rest: &mut &'t [u8], len: usize) -> Result<&'t [T], &'static
     all.get(..len).ok_or("a branch is shorter than its header says")
 }
 
-/// Reads the parts that branches and leaves share; `rest` is left at the part between steps and blocks.
-fn parse_front<'t>(rest: &mut &'t [u8], dims: usize) -> Result<(Header, NodeRef<'t>), &'static str> {
+/// Reads the parts that branches and leaves share; `rest` is left at the part between steps and
+/// blocks.
+fn parse_front<'t>(
+    rest: &mut &'t [u8],
+    dims: usize,
+) -> Result<(Header, NodeRef<'t>), &'static str> {
     let header: Header = bytemuck::pod_read_unaligned(take(rest, HEADER)?);
     let code = Code::from_byte(header.code).ok_or("a node of an unknown code")?;
     if !matches!(header.bits, 1 | 2 | 4) || (code == Code::Bits && header.bits != 1) {
@@ -251,7 +262,11 @@ impl<'t> BranchRef<'t> {
         Self::parse_checked(bytes, dims, metric).map_err(|what| Error::corrupted(key, what))
     }
 
-    fn parse_checked(mut rest: &'t [u8], dims: usize, metric: Metric) -> Result<Self, &'static str> {
+    fn parse_checked(
+        mut rest: &'t [u8],
+        dims: usize,
+        metric: Metric,
+    ) -> Result<Self, &'static str> {
         let (header, mut node) = parse_front(&mut rest, dims)?;
         if header.level == 0 || header.set_bytes != 0 || node.layout.code == Code::Bits {
             return Err("a branch with the header of a leaf");
@@ -264,7 +279,8 @@ impl<'t> BranchRef<'t> {
         if !children.is_sorted_by(|a, b| a < b) {
             return Err("the children of a branch are not in order");
         }
-        // Sums of 32-bit weights cannot overflow; a weight beyond them would make a search believe that it has seen all.
+        // Sums of 32-bit weights cannot overflow; a weight beyond them would make a search believe
+        // that it has seen all.
         if node.weight != weights.iter().map(|weight: &u32| u64::from(*weight)).sum::<u64>() {
             return Err("the weight of a branch is not the sum of its children's");
         }
@@ -291,12 +307,25 @@ impl Packed {
     pub(crate) fn view(&self) -> NodeRef<'_> {
         let Self { layout, is_local, spread, len, centroid, steps, blocks } = self;
         let (layout, is_local, spread, len) = (*layout, *is_local, *spread, *len);
-        NodeRef { level: 0, layout, is_local, spread, len, weight: len as u64, centroid, steps, blocks }
+        NodeRef {
+            level: 0,
+            layout,
+            is_local,
+            spread,
+            len,
+            weight: len as u64,
+            centroid,
+            steps,
+            blocks,
+        }
     }
 }
 
 /// Entries are item ids or node ids and sets hold item ids, so that every length fits 32 bits.
-#[expect(clippy::cast_possible_truncation, reason = "entries, widths and sets are bounded far below 2^32")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "entries, widths and sets are bounded far below 2^32"
+)]
 fn write_front(level: u8, packed: &Packed, set_bytes: usize, weight: u64) -> Vec<u8> {
     let header = Header {
         level,
@@ -312,7 +341,8 @@ fn write_front(level: u8, packed: &Packed, set_bytes: usize, weight: u64) -> Vec
         check: 0,
         reserved: [0; 3],
     };
-    let mut out = Vec::with_capacity(HEADER + 8 * packed.layout.width + pad(set_bytes) + packed.blocks.len());
+    let mut out =
+        Vec::with_capacity(HEADER + 8 * packed.layout.width + pad(set_bytes) + packed.blocks.len());
     out.extend_from_slice(bytemuck::bytes_of(&header));
     out.extend_from_slice(bytemuck::cast_slice(&packed.centroid));
     out.extend_from_slice(bytemuck::cast_slice(&packed.steps));
@@ -331,8 +361,9 @@ pub(crate) fn leaf_value(packed: &Packed, ids: &[u32]) -> Vec<u8> {
     out
 }
 
-/// Whether a branch may keep this weight of a child that has another now. Weights only plan how far a search descends;
-/// a branch that followed each of them would be written with every change below it.
+/// Whether a branch may keep this weight of a child that has another now. Weights only plan how far
+/// a search descends; a branch that followed each of them would be written with every change below
+/// it.
 pub(crate) fn is_near_weight(kept: u64, now: u64) -> bool {
     kept.abs_diff(now) <= now / 4
 }
@@ -347,7 +378,12 @@ pub(crate) struct Child {
 }
 
 /// The value of a branch with these children, sorted by id, in the order of the sketches.
-pub(crate) fn branch_value(level: u8, packed: &Packed, children: &[Child], metric: Metric) -> Vec<u8> {
+pub(crate) fn branch_value(
+    level: u8,
+    packed: &Packed,
+    children: &[Child],
+    metric: Metric,
+) -> Vec<u8> {
     let saturated = |child: &Child| u32::try_from(child.weight).unwrap_or(u32::MAX);
     let weight = children.iter().map(|child| u64::from(saturated(child))).sum();
     let mut out = write_front(level, packed, 0, weight);

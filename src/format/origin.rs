@@ -16,7 +16,8 @@ pub(crate) fn origin_value(origin: &[f32]) -> Vec<u8> {
 
 /// Reads the origin of an index of `dims` dimensions.
 ///
-/// Nothing that is stored tells what it should be, and every search depends on it: so it has a check.
+/// Nothing that is stored tells what it should be, and every search depends on it: so it has a
+/// check.
 pub(crate) fn parse_origin(key: Key, bytes: &[u8], dims: usize) -> Result<&[f32]> {
     let bad = |what| Error::corrupted(key, what);
     if bytes.len() != pad(4 * dims) + ALIGN {
@@ -26,6 +27,7 @@ pub(crate) fn parse_origin(key: Key, bytes: &[u8], dims: usize) -> Result<&[f32]
     if check.get(..8) != Some(&Lanes::new().add(floats).check().to_le_bytes()) {
         return Err(bad("the check of the origin is not that of its bytes"));
     }
-    let floats: Option<&[f32]> = bytemuck::try_cast_slice(floats).ok().and_then(|all: &[f32]| all.get(..dims));
+    let floats: Option<&[f32]> =
+        bytemuck::try_cast_slice(floats).ok().and_then(|all: &[f32]| all.get(..dims));
     floats.ok_or_else(|| bad("the origin is not aligned in the map"))
 }

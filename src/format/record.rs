@@ -58,8 +58,9 @@ pub(crate) struct Record {
     check: u64,
 }
 
-/// What reaches a recall: the confidence with which searches end (see [`format`](super)), and vectors to compare exactly.
-/// Then the entries that searches have looked at by then on average. An infinite confidence: the forest does not reach it.
+/// What reaches a recall: the confidence with which searches end (see [`format`](super)), and
+/// vectors to compare exactly. Then the entries that searches have looked at by then on average. An
+/// infinite confidence: the forest does not reach it.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct OperatingPoint {
@@ -70,10 +71,12 @@ pub(crate) struct OperatingPoint {
 
 impl OperatingPoint {
     /// What the forest does not reach.
-    pub(crate) const OUT_OF_REACH: Self = Self { confidence: f32::INFINITY, rerank: u32::MAX, entries: u32::MAX };
+    pub(crate) const OUT_OF_REACH: Self =
+        Self { confidence: f32::INFINITY, rerank: u32::MAX, entries: u32::MAX };
 }
 
-/// Numbers of neighbours that calibration measures, and the most that it does: one in so many items.
+/// Numbers of neighbours that calibration measures, and the most that it does: one in so many
+/// items.
 const CALIBRATED_KS: [usize; 4] = [1, 10, 100, 1000];
 const ITEMS_PER_NEIGHBOUR: u64 = 8;
 /// Recalls that calibration measures.
@@ -90,7 +93,8 @@ pub(crate) struct Calibration {
     pub(crate) queries: u32,
     /// 1 if the user's own queries were asked, 0 for items.
     pub(crate) is_of_queries: u32,
-    /// What the confidence is multiplied with since later builds looked again, in 1,024ths; 0 if none did.
+    /// What the confidence is multiplied with since later builds looked again, in 1,024ths; 0 if
+    /// none did.
     pub(crate) correction: u32,
     /// Changes that builds have followed since it was measured.
     pub(crate) changes: u32,
@@ -119,7 +123,8 @@ impl Calibration {
     }
 
     fn is_valid(&self) -> bool {
-        self.items <= ALL_IDS && self.points.as_flattened().iter().all(|point| point.confidence >= 0.0)
+        self.items <= ALL_IDS
+            && self.points.as_flattened().iter().all(|point| point.confidence >= 0.0)
     }
 
     /// What the confidence is multiplied with, in 1,024ths.
@@ -179,15 +184,18 @@ impl Record {
         if version > FORMAT_VERSION {
             return Err(Error::FormatTooNew { found: version, supported: FORMAT_VERSION });
         }
-        let bytes: &[u8; RECORD_BYTES] = bytes.try_into().map_err(|_| bad("an index record is 1024 bytes long"))?;
+        let bytes: &[u8; RECORD_BYTES] =
+            bytes.try_into().map_err(|_| bad("an index record is 1024 bytes long"))?;
         let record: Self = bytemuck::pod_read_unaligned(bytes);
         if record.check != check_of(&bytes[..CHECK]) {
             return Err(bad("the check of an index record is not that of its bytes"));
         }
         let mut record = Self { check: 0, ..record };
         if version < FOREST_SINCE {
-            // Its forest has no checks, and what it measured says nothing to this version. The items are all there.
-            (record.version, record.trees, record.indexed, record.pending) = (FORMAT_VERSION, 0, 0, 0);
+            // Its forest has no checks, and what it measured says nothing to this version. The
+            // items are all there.
+            (record.version, record.trees, record.indexed, record.pending) =
+                (FORMAT_VERSION, 0, 0, 0);
             (record.tree, record.unmended, record.calibration) = Default::default();
         }
         let metric = Metric::from_byte(record.metric).ok_or_else(|| bad("unknown metric"))?;
@@ -197,14 +205,26 @@ impl Record {
             ((1..=MAX_DIMS).contains(&record.dims()), "dims out of range"),
             (record.items.max(record.indexed) <= ALL_IDS, "more items than there are ids"),
             (record.pending <= ALL_IDS, "more pending marks than there are ids"),
-            (usize::from(record.trees.max(record.shape_trees)) <= MAX_TREES, "more trees than a forest can have"),
-            (record.tree.iter().all(|tree| tree.height <= MAX_HEIGHT), "a tree is higher than a tree can be"),
+            (
+                usize::from(record.trees.max(record.shape_trees)) <= MAX_TREES,
+                "more trees than a forest can have",
+            ),
+            (
+                record.tree.iter().all(|tree| tree.height <= MAX_HEIGHT),
+                "a tree is higher than a tree can be",
+            ),
             (record.trees > 0 || record.indexed == 0, "items are in a forest without trees"),
             (record.trees > 0 || record.pending == 0, "there are pending marks without a forest"),
-            (record.unmended < CHANGES_PER_MENDED, "more changes wait for mending than a build leaves"),
+            (
+                record.unmended < CHANGES_PER_MENDED,
+                "more changes wait for mending than a build leaves",
+            ),
             (record.trees == 0 || record.trees == record.shape_trees, "two numbers of trees"),
             (record.calibration.is_valid(), "the calibration of the forest is out of range"),
-            (record.shape_trees == 0 || record.has_valid_shape(), "the shape of the forest is out of range"),
+            (
+                record.shape_trees == 0 || record.has_valid_shape(),
+                "the shape of the forest is out of range",
+            ),
         ];
         match checks.into_iter().find(|(holds, _)| !holds) {
             Some((_, what)) => Err(bad(what)),
@@ -259,10 +279,14 @@ mod tests {
     fn an_earlier_version_is_one_without_a_forest() {
         let mut old = Record::new(384, Metric::Cosine);
         (old.version, old.items, old.indexed, old.pending) = (1, 10, 9, 1);
-        (old.trees, old.shape_trees, old.sketch_bits, old.branch_bits, old.leaf_size) = (1, 1, 1, 2, 256);
+        (old.trees, old.shape_trees, old.sketch_bits, old.branch_bits, old.leaf_size) =
+            (1, 1, 1, 2, 256);
         old.calibration.items = 9;
         let (read, _) = Record::parse(KEY, &old.to_bytes()).unwrap();
-        assert_eq!((read.version, read.items, read.pending_len(), read.shape_trees), (FORMAT_VERSION, 10, 10, 1));
+        assert_eq!(
+            (read.version, read.items, read.pending_len(), read.shape_trees),
+            (FORMAT_VERSION, 10, 10, 1)
+        );
         assert_eq!((read.trees, read.indexed, read.calibration), (0, 0, Calibration::default()));
     }
 
@@ -282,6 +306,9 @@ mod tests {
         let mut newer = good.to_vec();
         newer[8] = 3;
         newer.extend([0; 32]);
-        assert!(matches!(Record::parse(KEY, &newer), Err(Error::FormatTooNew { found: 3, supported: 2 })));
+        assert!(matches!(
+            Record::parse(KEY, &newer),
+            Err(Error::FormatTooNew { found: 3, supported: 2 })
+        ));
     }
 }

@@ -1,8 +1,10 @@
 //! The ids of a leaf: a view over a serialised Roaring bitmap, read in place.
 //!
-//! The bytes follow the [Roaring format specification](https://github.com/RoaringBitmap/RoaringFormatSpec), restricted to
-//! bitmaps without run containers (cookie 12346), and any Roaring library reads them. Deserialising would allocate per
-//! container; a leaf's few hundred ids are spread over many small array containers, so the search reads them as they lie.
+//! The bytes follow the [Roaring format
+//! specification](https://github.com/RoaringBitmap/RoaringFormatSpec), restricted to bitmaps
+//! without run containers (cookie 12346), and any Roaring library reads them. Deserialising would
+//! allocate per container; a leaf's few hundred ids are spread over many small array containers, so
+//! the search reads them as they lie.
 
 use roaring::RoaringBitmap;
 
@@ -30,8 +32,8 @@ pub(crate) struct Containers<'t> {
 }
 
 impl<'t> Containers<'t> {
-    /// Checks the structure; `None` if these are not the bytes of a bitmap. Costs O(containers): what is in them is not
-    /// looked at.
+    /// Checks the structure; `None` if these are not the bytes of a bitmap. Costs O(containers):
+    /// what is in them is not looked at.
     pub(crate) fn parse(bytes: &'t [u8]) -> Option<Self> {
         let (cookie, size) = (read_u32(bytes, 0)?, read_u32(bytes, 4)? as usize);
         if cookie != COOKIE || size > 1 << 16 {
@@ -64,8 +66,8 @@ impl<'t> Containers<'t> {
         (0..self.descriptors.len() / 4).map_while(move |i| self.container(i))
     }
 
-    /// Sets the bit of each id, less `first`, which is a multiple of 64 and not above any of them. Ids beyond the end are left
-    /// out.
+    /// Sets the bit of each id, less `first`, which is a multiple of 64 and not above any of them.
+    /// Ids beyond the end are left out.
     pub(crate) fn write_bits(self, first: u32, bits: &mut [u64]) {
         for container in self.iter() {
             let start = u64::from(container.high) << 16;
@@ -81,7 +83,9 @@ impl<'t> Containers<'t> {
             for value in container.array() {
                 let at = start + u64::from(u16::from_le_bytes(*value));
                 let at = at.wrapping_sub(u64::from(first));
-                if let Some(word) = usize::try_from(at / 64).ok().and_then(|word| bits.get_mut(word)) {
+                if let Some(word) =
+                    usize::try_from(at / 64).ok().and_then(|word| bits.get_mut(word))
+                {
                     *word |= 1 << (at % 64);
                 }
             }
@@ -91,13 +95,14 @@ impl<'t> Containers<'t> {
 
 /// A checked view over the ids of a leaf. The sketch at position `i` belongs to the `i`-th id.
 ///
-/// A leaf has so few ids that each container is an array, whose length is how many it holds: no bytes whatever make these two
-/// differ. That the ids ascend is not looked at.
+/// A leaf has so few ids that each container is an array, whose length is how many it holds: no
+/// bytes whatever make these two differ. That the ids ascend is not looked at.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct SetRef<'t>(Containers<'t>);
 
 impl<'t> SetRef<'t> {
-    /// Checks the structure; `None` if these are not the bytes of a leaf's ids. Costs O(containers).
+    /// Checks the structure; `None` if these are not the bytes of a leaf's ids. Costs
+    /// O(containers).
     pub(crate) fn parse(bytes: &'t [u8]) -> Option<Self> {
         Containers::parse(bytes).filter(|containers| containers.len <= MOST_IDS).map(Self)
     }
@@ -118,7 +123,9 @@ impl<'t> SetRef<'t> {
 
     /// The ids.
     pub(crate) fn iter(self) -> impl Iterator<Item = u32> + 't {
-        self.0.iter().flat_map(|container| container.array().iter().map(move |value| container.id(*value)))
+        self.0
+            .iter()
+            .flat_map(|container| container.array().iter().map(move |value| container.id(*value)))
     }
 
     /// Calls `visit` with every position and its id, in order; faster than [`SetRef::iter`].
@@ -136,11 +143,13 @@ impl<'t> SetRef<'t> {
     /// Whether this id is in the set: O(containers), and a binary search within one.
     pub(crate) fn contains(self, id: u32) -> bool {
         let container = self.0.iter().find(|container| container.high == id >> 16);
-        container
-            .is_some_and(|container| container.array().binary_search_by_key(&id, |value| container.id(*value)).is_ok())
+        container.is_some_and(|container| {
+            container.array().binary_search_by_key(&id, |value| container.id(*value)).is_ok()
+        })
     }
 
-    /// Calls `visit` with the id at each of `positions`, which ascend; ends early if a position has no id.
+    /// Calls `visit` with the id at each of `positions`, which ascend; ends early if a position has
+    /// no id.
     ///
     /// One walk over the containers serves all positions: O(containers + positions).
     pub(crate) fn select<P: Copy>(
@@ -218,7 +227,8 @@ mod tests {
         set.for_each(|position, id| visited.push((position, id)));
         assert!(visited.into_iter().eq(ids.iter().copied().enumerate()));
         let mut picked = Vec::new();
-        set.select((0..ids.len()).step_by(3).map(|p| (p, ())), |id, ()| picked.push(id)).expect("positions in range");
+        set.select((0..ids.len()).step_by(3).map(|p| (p, ())), |id, ()| picked.push(id))
+            .expect("positions in range");
         assert!(picked.into_iter().eq(ids.iter().copied().step_by(3)));
         for id in ids.iter().copied().step_by(7) {
             assert!(set.contains(id));
@@ -251,16 +261,21 @@ mod tests {
 
     #[test]
     fn bits_are_those_of_the_ids() {
-        for ids in
-            [(65_000..75_000).collect::<Vec<u32>>(), (0..20_000).map(|i| i * 7).collect(), vec![7, 70_000], vec![]]
-        {
+        for ids in [
+            (65_000..75_000).collect::<Vec<u32>>(),
+            (0..20_000).map(|i| i * 7).collect(),
+            vec![7, 70_000],
+            vec![],
+        ] {
             let mut bytes = Vec::new();
             write_set(&mut bytes, &ids);
             let first = ids.first().map_or(0, |id| id / 64 * 64);
             // Fewer words than the ids take.
             let mut bits = vec![0; 2_000];
             Containers::parse(&bytes).unwrap().write_bits(first, &mut bits);
-            let set = (0..64 * 2_000).filter(|at| bits[*at as usize / 64] >> (at % 64) & 1 == 1).map(|at| at + first);
+            let set = (0..64 * 2_000)
+                .filter(|at| bits[*at as usize / 64] >> (at % 64) & 1 == 1)
+                .map(|at| at + first);
             assert!(set.eq(ids.iter().copied().filter(|id| id - first < 64 * 2_000)));
         }
     }

@@ -1,19 +1,22 @@
 //! Products between the rows of two matrices, for clustering and routing.
 //!
-//! Rows are `width` floats, a multiple of 64. Products of matrices take 16 or 32 rows of one side by side ([`Panels`]), a few
-//! rows of the other at a time. A pair of rows gives the same bits wherever it stands.
+//! Rows are `width` floats, a multiple of 64. Products of matrices take 16 or 32 rows of one side
+//! by side ([`Panels`]), a few rows of the other at a time. A pair of rows gives the same bits
+//! wherever it stands.
 
 use fearless_simd::{Simd, dispatch, f32x16, prelude::*};
 use fearless_simd_macros::simd;
 
 use super::Level;
 
-/// Writes the inner product of row `i` of `rows` and row `j` of `panels` to `out[i * len + j]`, in which the panels have `len`.
+/// Writes the inner product of row `i` of `rows` and row `j` of `panels` to `out[i * len + j]`, in
+/// which the panels have `len`.
 pub(crate) fn dots(level: Level, rows: &[&[f32]], panels: &Panels, out: &mut [f32]) {
     dispatch!(level, simd => products_with(simd, Multiply, rows, panels, out));
 }
 
-/// Writes the Manhattan distance of row `i` of `rows` and row `j` of `panels` to `out[i * len + j]`, as [`dots`] does.
+/// Writes the Manhattan distance of row `i` of `rows` and row `j` of `panels` to `out[i * len +
+/// j]`, as [`dots`] does.
 pub(crate) fn manhattans(level: Level, rows: &[&[f32]], panels: &Panels, out: &mut [f32]) {
     dispatch!(level, simd => products_with(simd, AbsoluteDifference, rows, panels, out));
 }
@@ -28,8 +31,8 @@ pub(crate) fn dot(level: Level, a: &[f32], b: &[f32]) -> f32 {
     dispatch!(level, simd => pair_with(simd, Multiply, a, b))
 }
 
-/// `sum a_i b_i` in single precision without fused operations: the same bits at every level. Factors of sketches are
-/// computed with it, so that any machine can check them.
+/// `sum a_i b_i` in single precision without fused operations: the same bits at every level.
+/// Factors of sketches are computed with it, so that any machine can check them.
 pub(crate) fn plain_dot(level: Level, a: &[f32], b: &[f32]) -> f32 {
     dispatch!(level, simd => pair_with(simd, PlainMultiply, a, b))
 }
@@ -96,11 +99,12 @@ const LANES: usize = 16;
 /// Rows of a panel; a last one of at most [`LANES`] is half as wide.
 const PANEL: usize = 2 * LANES;
 
-/// Rows that many others are multiplied with, made ready once: they stand in the lanes, 32 side by side, so that sums need not
-/// be added across lanes in the end.
+/// Rows that many others are multiplied with, made ready once: they stand in the lanes, 32 side by
+/// side, so that sums need not be added across lanes in the end.
 #[derive(Clone, Debug)]
 pub(crate) struct Panels {
-    /// Panel after panel, each component after component. What is left of the last one's lanes is zero.
+    /// Panel after panel, each component after component. What is left of the last one's lanes is
+    /// zero.
     values: Vec<f32>,
     width: usize,
     len: usize,
@@ -126,14 +130,22 @@ impl Panels {
     }
 }
 
-/// Panel by panel, as many sums at a time as AVX-512 and AVX2 have registers for, so that few loads feed them.
+/// Panel by panel, as many sums at a time as AVX-512 and AVX2 have registers for, so that few loads
+/// feed them.
 ///
-/// On an Intel Xeon (trials, one thread, products of 256 or 1,228 rows with 40, and of 256 with 1,000, of 128 and of 384
-/// floats) 12 rows with 32 lanes reach 107 to 156 GFlop/s with AVX-512, where four rows reached 95 to 150; and 6 rows with 16
-/// lanes 80 to 101 with AVX2, where four with 32 reached 50 to 57. With 40 rows in the panels a second one of half the
-/// width takes a quarter off.
+/// On an Intel Xeon (trials, one thread, products of 256 or 1,228 rows with 40, and of 256 with
+/// 1,000, of 128 and of 384 floats) 12 rows with 32 lanes reach 107 to 156 GFlop/s with AVX-512,
+/// where four rows reached 95 to 150; and 6 rows with 16 lanes 80 to 101 with AVX2, where four with
+/// 32 reached 50 to 57. With 40 rows in the panels a second one of half the width takes a quarter
+/// off.
 #[simd]
-fn products_with<S: Simd, A: Accumulate>(simd: S, op: A, rows: &[&[f32]], panels: &Panels, out: &mut [f32]) {
+fn products_with<S: Simd, A: Accumulate>(
+    simd: S,
+    op: A,
+    rows: &[&[f32]],
+    panels: &Panels,
+    out: &mut [f32],
+) {
     let has_wide_registers = <S::f32s as SimdBase<S>>::LEN >= LANES;
     let (width, len) = (panels.width, panels.len);
     for (index, panel) in panels.values.chunks(PANEL * width).enumerate() {
@@ -162,9 +174,16 @@ struct Part<'a> {
 }
 
 impl Part<'_> {
-    /// All rows against so many vectors of a panel that has `STRIDE` lanes, `ROWS` of them at a time.
+    /// All rows against so many vectors of a panel that has `STRIDE` lanes, `ROWS` of them at a
+    /// time.
     #[inline(always)]
-    fn fill<const ROWS: usize, const VECTORS: usize, const STRIDE: usize, S: Simd, A: Accumulate>(
+    fn fill<
+        const ROWS: usize,
+        const VECTORS: usize,
+        const STRIDE: usize,
+        S: Simd,
+        A: Accumulate,
+    >(
         self,
         simd: S,
         op: A,
@@ -199,7 +218,13 @@ fn store<const VECTORS: usize, S: Simd>(sums: &[f32x16<S>; VECTORS], out: &mut [
 
 /// A few rows against some lanes of a panel.
 #[inline(always)]
-fn panel_sums<const ROWS: usize, const VECTORS: usize, const STRIDE: usize, S: Simd, A: Accumulate>(
+fn panel_sums<
+    const ROWS: usize,
+    const VECTORS: usize,
+    const STRIDE: usize,
+    S: Simd,
+    A: Accumulate,
+>(
     simd: S,
     op: A,
     rows: &[&[f32]; ROWS],
@@ -210,8 +235,9 @@ fn panel_sums<const ROWS: usize, const VECTORS: usize, const STRIDE: usize, S: S
     // Of one length that is known, rows need no look at their ends in the loop.
     let rows: [&[f32]; ROWS] = std::array::from_fn(|i| &rows[i][..steps.len()]);
     for (at, step) in steps.iter().enumerate() {
-        let vectors: [f32x16<S>; VECTORS] =
-            std::array::from_fn(|i| f32x16::from_slice(simd, &step[first + i * LANES..first + (i + 1) * LANES]));
+        let vectors: [f32x16<S>; VECTORS] = std::array::from_fn(|i| {
+            f32x16::from_slice(simd, &step[first + i * LANES..first + (i + 1) * LANES])
+        });
         for (sums, row) in sums.iter_mut().zip(rows) {
             let x = f32x16::splat(simd, row[at]);
             sums.iter_mut().zip(vectors).for_each(|(sum, vector)| *sum = op.add(x, vector, *sum));
@@ -270,20 +296,30 @@ mod tests {
     #[test]
     fn blocks_agree_with_pairs_and_with_double_precision() {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
-        for (m, n, width) in
-            [(1, 1, 64), (3, 5, 64), (13, 33, 128), (9, 7, 192), (41, 16, 64), (13, 23, 64), (25, 55, 64)]
-        {
-            let mut random = |rows: usize| (0..rows * width).map(|_| rng.random_range(-1.0..1.0)).collect::<Vec<f32>>();
+        for (m, n, width) in [
+            (1, 1, 64),
+            (3, 5, 64),
+            (13, 33, 128),
+            (9, 7, 192),
+            (41, 16, 64),
+            (13, 23, 64),
+            (25, 55, 64),
+        ] {
+            let mut random = |rows: usize| {
+                (0..rows * width).map(|_| rng.random_range(-1.0..1.0)).collect::<Vec<f32>>()
+            };
             let (a, b) = (random(m), random(n));
             for level in levels() {
                 let (mut dot_out, mut l1_out) = (vec![f32::NAN; m * n], vec![f32::NAN; m * n]);
-                let (rows, panels): (Vec<&[f32]>, _) = (a.chunks(width).collect(), Panels::new(&b, width));
+                let (rows, panels): (Vec<&[f32]>, _) =
+                    (a.chunks(width).collect(), Panels::new(&b, width));
                 dots(level, &rows, &panels, &mut dot_out);
                 manhattans(level, &rows, &panels, &mut l1_out);
                 for i in 0..m {
                     for j in 0..n {
                         let (x, y) = (&a[i * width..][..width], &b[j * width..][..width]);
-                        let exact: f64 = x.iter().zip(y).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum();
+                        let exact: f64 =
+                            x.iter().zip(y).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum();
                         let l1: f64 = x.iter().zip(y).map(|(x, y)| f64::from((x - y).abs())).sum();
                         let mut alone = [f32::NAN];
                         dots(level, &[x], &Panels::new(y, width), &mut alone);
@@ -291,7 +327,8 @@ mod tests {
                         assert!((f64::from(dot(level, x, y)) - exact).abs() < 1e-4);
                         assert!((f64::from(dot_out[i * n + j]) - exact).abs() < 1e-4);
                         assert!((f64::from(l1_out[i * n + j]) - l1).abs() < 1e-3);
-                        let l2: f64 = x.iter().zip(y).map(|(x, y)| f64::from((x - y) * (x - y))).sum();
+                        let l2: f64 =
+                            x.iter().zip(y).map(|(x, y)| f64::from((x - y) * (x - y))).sum();
                         assert!((f64::from(squared_euclidean(level, x, y)) - l2).abs() < 1e-4);
                     }
                 }

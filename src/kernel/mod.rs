@@ -1,7 +1,8 @@
-//! The only SIMD of the crate. Each kernel is written once, generic over the level of the machine, and has a plain
-//! scalar twin that its tests compare it with, at every level the test machine has.
+//! The only SIMD of the crate. Each kernel is written once, generic over the level of the machine,
+//! and has a plain scalar twin that its tests compare it with, at every level the test machine has.
 //!
-//! - [`distance`]: exact distances between stored vectors, in double precision, the same bits at every level.
+//! - [`distance`]: exact distances between stored vectors, in double precision, the same bits at
+//!   every level.
 //! - [`scan`]: estimates from packed sketches, the same bits at every level.
 //! - [`tables`]: the look-up tables of a query, the same bits at every level.
 //! - [`quantize`]: the codes of a vector, the same bits at every level.

@@ -5,10 +5,11 @@ const LINE: usize = 64;
 
 /// Asks for the cache lines of these values, without waiting for them.
 ///
-/// Reading a byte of each line instead, which needs no unsafe code, holds the processor up once the instructions after the
-/// first one that is far away have filled its queue. The lines go to the second level of caches: a leaf and the next one are
-/// more than the first level holds beside tables and queues, and on an AMD EPYC a search among 100,000 vectors of 384
-/// dimensions took 12 percent longer when it asked for the first level.
+/// Reading a byte of each line instead, which needs no unsafe code, holds the processor up once the
+/// instructions after the first one that is far away have filled its queue. The lines go to the
+/// second level of caches: a leaf and the next one are more than the first level holds beside
+/// tables and queues, and on an AMD EPYC a search among 100,000 vectors of 384 dimensions took 12
+/// percent longer when it asked for the first level.
 #[inline(always)]
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
@@ -16,7 +17,8 @@ pub(crate) fn prefetch<T: Copy>(values: &[T]) {
     use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
     let start = values.as_ptr().cast::<i8>();
     for at in (0..size_of_val(values)).step_by(LINE) {
-        // SAFETY: the instruction is a hint that cannot fault, and the address is that of a byte of a live slice.
+        // SAFETY: the instruction is a hint that cannot fault, and the address is that of a byte of
+        // a live slice.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(start.wrapping_add(at)) };
     }
 }

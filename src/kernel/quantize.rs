@@ -16,7 +16,8 @@ pub(crate) struct Fit {
 
 /// Writes the codes of `r` for this step, `0..2^bits`, as floats, and tells how well they fit.
 ///
-/// Code k stands for the level `k - (2^bits - 1) / 2`. `inverse` is 1 / step per dimension, or one for all.
+/// Code k stands for the level `k - (2^bits - 1) / 2`. `inverse` is 1 / step per dimension, or one
+/// for all.
 pub(crate) fn quantize(level: Level, r: &[f32], inverse: f32, bits: u8, codes: &mut [f32]) -> Fit {
     dispatch!(level, simd => quantize_with(simd, r, inverse, bits, codes))
 }

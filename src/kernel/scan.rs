@@ -1,17 +1,19 @@
 //! Estimates from packed sketches: 32 entries per step, by table look-ups in registers.
 //!
-//! This is the FastScan scheme (Andre, Kermarrec, Le Scouarnec: Cache locality is not enough, VLDB 2015; Quicker ADC,
-//! 2019; FAISS). A block holds one nibble per entry and position; a position's table maps the nibble to a byte, and the
-//! bytes of all positions are summed per entry. The estimate is `(along a + base) + b (delta * sum + bias)`, with a = 0 and
-//! b = 1 for codes without factors.
+//! This is the FastScan scheme (Andre, Kermarrec, Le Scouarnec: Cache locality is not enough, VLDB
+//! 2015; Quicker ADC, 2019; FAISS). A block holds one nibble per entry and position; a position's
+//! table maps the nibble to a byte, and the bytes of all positions are summed per entry. The
+//! estimate is `(along a + base) + b (delta * sum + bias)`, with a = 0 and b = 1 for codes without
+//! factors.
 //!
 //! # What was tried
-//! Searches for 10 of 100,000 vectors of 128 dimensions (2 bits) and of 384 (1 bit) on an AMD EPYC with AVX-512, one run,
-//! the time of a whole search: one branch for a block instead of one per half, and sums that stay in registers, took 3 and
-//! 2 percent off; bytes of seven bits that are added in pairs (see [`TOP`]) 4 and 3 percent; sending for the next leaf
-//! along with the blocks of this one, instead of all at once before it, 7 and 3 percent. A fifth of what is left of the
-//! kernel's time is waiting for codes to arrive. Tables that begin with a cache line, and sending for the leaf after the next
-//! one, made no difference, nor did the latter among 1,000,000 vectors.
+//! Searches for 10 of 100,000 vectors of 128 dimensions (2 bits) and of 384 (1 bit) on an AMD EPYC
+//! with AVX-512, one run, the time of a whole search: one branch for a block instead of one per
+//! half, and sums that stay in registers, took 3 and 2 percent off; bytes of seven bits that are
+//! added in pairs (see [`TOP`]) 4 and 3 percent; sending for the next leaf along with the blocks of
+//! this one, instead of all at once before it, 7 and 3 percent. A fifth of what is left of the
+//! kernel's time is waiting for codes to arrive. Tables that begin with a cache line, and sending
+//! for the leaf after the next one, made no difference, nor did the latter among 1,000,000 vectors.
 
 use fearless_simd::{Simd, dispatch, f32x16, prelude::*, u8x64, u16x16, u16x32, u32x16};
 use fearless_simd_macros::simd;
@@ -24,7 +26,9 @@ use crate::format::node::{Code, Layout};
 
 /// Positions whose bytes fit 16-bit sums. More are summed in groups.
 const GROUP_POSITIONS: usize = 512;
-const _: () = assert!(GROUP_POSITIONS * TOP as usize <= u16::MAX as usize && 2 * TOP as usize <= u8::MAX as usize);
+const _: () = assert!(
+    GROUP_POSITIONS * TOP as usize <= u16::MAX as usize && 2 * TOP as usize <= u8::MAX as usize
+);
 
 /// Packed sketches and the tables they are looked up in.
 #[derive(Copy, Clone, Debug)]
@@ -53,12 +57,24 @@ pub(crate) struct Estimate {
 /// Appends the entries whose estimate is not above `threshold`, in order of position.
 ///
 /// `allowed` has one bit per entry, 32 to a word; blocks without a bit are not touched.
-pub(crate) fn scan(level: Level, scan: &Scan<'_>, allowed: Option<&[u32]>, threshold: f32, out: &mut Vec<Estimate>) {
+pub(crate) fn scan(
+    level: Level,
+    scan: &Scan<'_>,
+    allowed: Option<&[u32]>,
+    threshold: f32,
+    out: &mut Vec<Estimate>,
+) {
     dispatch!(level, simd => scan_with(simd, scan, allowed, threshold, out));
 }
 
 #[simd]
-fn scan_with<S: Simd>(simd: S, scan: &Scan<'_>, allowed: Option<&[u32]>, threshold: f32, out: &mut Vec<Estimate>) {
+fn scan_with<S: Simd>(
+    simd: S,
+    scan: &Scan<'_>,
+    allowed: Option<&[u32]>,
+    threshold: f32,
+    out: &mut Vec<Estimate>,
+) {
     let limit = f32x16::splat(simd, threshold);
     let (delta, bias) = (f32x16::splat(simd, scan.delta), f32x16::splat(simd, scan.bias));
     let (base, along) = (f32x16::splat(simd, scan.base), f32x16::splat(simd, scan.along));
@@ -70,7 +86,8 @@ fn scan_with<S: Simd>(simd: S, scan: &Scan<'_>, allowed: Option<&[u32]>, thresho
         let (next, after) = ahead.split_at(block_bytes.min(ahead.len()));
         ahead = after;
         prefetch(next);
-        let wanted = wanted(scan.len, first) & allowed.map_or(u32::MAX, |words| words.get(index).copied().unwrap_or(0));
+        let wanted = wanted(scan.len, first)
+            & allowed.map_or(u32::MAX, |words| words.get(index).copied().unwrap_or(0));
         if wanted == 0 {
             continue;
         }
@@ -90,7 +107,8 @@ fn scan_with<S: Simd>(simd: S, scan: &Scan<'_>, allowed: Option<&[u32]>, thresho
         let above = low.simd_gt(limit).to_bitmask() | high.simd_gt(limit).to_bitmask() << 16;
         #[expect(clippy::cast_possible_truncation, reason = "32 entries")]
         let keep = !(above as u32) & wanted;
-        // Few blocks have an entry that is near enough, once some leaves have been scanned: one branch for all 32.
+        // Few blocks have an entry that is near enough, once some leaves have been scanned: one
+        // branch for all 32.
         if keep != 0 {
             let mut estimates = [0.0; BLOCK];
             low.store_slice(&mut estimates[..16]);
@@ -123,8 +141,8 @@ fn floats<S: Simd>(simd: S, factors: &[u8]) -> (f32x16<S>, f32x16<S>) {
     ((low << 16).bitcast(), (high << 16).bitcast())
 }
 
-/// The sum of the looked-up bytes of each entry. What is longer than a group takes a loop of its own, so that the usual
-/// sketch goes without.
+/// The sum of the looked-up bytes of each entry. What is longer than a group takes a loop of its
+/// own, so that the usual sketch goes without.
 #[inline(always)]
 fn sums<S: Simd>(simd: S, codes: &[u8], tables: &[u8]) -> (u32x16<S>, u32x16<S>) {
     const GROUP: usize = 16 * GROUP_POSITIONS;
@@ -144,17 +162,20 @@ fn sums<S: Simd>(simd: S, codes: &[u8], tables: &[u8]) -> (u32x16<S>, u32x16<S>)
 fn group_sums<S: Simd>(simd: S, codes: &[u8], tables: &[u8]) -> (u32x16<S>, u32x16<S>) {
     let nibble = u8x64::splat(simd, 0x0F);
     let zero = u16x32::splat(simd, 0);
-    // Byte pairs are added as 16-bit numbers; the sums of the odd bytes tell what spilled from the even ones.
+    // Byte pairs are added as 16-bit numbers; the sums of the odd bytes tell what spilled from the
+    // even ones.
     let (mut low, mut low_odd, mut high, mut high_odd) = (zero, zero, zero, zero);
     for (codes, tables) in codes.chunks_exact(128).zip(tables.chunks_exact(128)) {
         let ((c0, c1), (t0, t1)) = (codes.split_at(64), tables.split_at(64));
         let (c0, c1) = (u8x64::from_slice(simd, c0), u8x64::from_slice(simd, c1));
         let (t0, t1) = (u8x64::from_slice(simd, t0), u8x64::from_slice(simd, t1));
         // No byte overflows: see `TOP`.
-        let a = t0.swizzle_dyn_within_blocks(c0 & nibble) + t1.swizzle_dyn_within_blocks(c1 & nibble);
+        let a =
+            t0.swizzle_dyn_within_blocks(c0 & nibble) + t1.swizzle_dyn_within_blocks(c1 & nibble);
         let (c0, c1): (u16x32<S>, u16x32<S>) = (c0.bitcast(), c1.bitcast());
         let (c0, c1): (u8x64<S>, u8x64<S>) = ((c0 >> 4).bitcast(), (c1 >> 4).bitcast());
-        let b = t0.swizzle_dyn_within_blocks(c0 & nibble) + t1.swizzle_dyn_within_blocks(c1 & nibble);
+        let b =
+            t0.swizzle_dyn_within_blocks(c0 & nibble) + t1.swizzle_dyn_within_blocks(c1 & nibble);
         let (a, b): (u16x32<S>, u16x32<S>) = (a.bitcast(), b.bitcast());
         low += a;
         low_odd += a >> 8;
@@ -203,7 +224,8 @@ mod tests {
         let mut out = Vec::new();
         for entry in 0..scan.len {
             let (index, j) = (entry / BLOCK, entry % BLOCK);
-            let block = &scan.blocks[index * scan.layout.block_bytes()..][..scan.layout.block_bytes()];
+            let block =
+                &scan.blocks[index * scan.layout.block_bytes()..][..scan.layout.block_bytes()];
             let sum: u32 = (0..scan.layout.positions())
                 .map(|p| u32::from(scan.tables[16 * p + usize::from(nibble(block, p, j))]))
                 .sum();

@@ -22,17 +22,28 @@ impl Scores<'_> {
     }
 }
 
-/// Tells `found` of each score that is not at or above `limit`, by its place, in order; it returns the limit from there on. A
-/// score that is no number is told of, and every score while the limit is none.
+/// Tells `found` of each score that is not at or above `limit`, by its place, in order; it returns
+/// the limit from there on. A score that is no number is told of, and every score while the limit
+/// is none.
 ///
-/// Most scores are above the limit, so that 16 take one comparison. A limit that falls within 16 scores holds for the next 16:
-/// who is told of a score has to compare it himself.
-pub(crate) fn below(level: Level, scores: Scores<'_>, limit: f32, found: impl FnMut(usize, f32) -> f32) {
+/// Most scores are above the limit, so that 16 take one comparison. A limit that falls within 16
+/// scores holds for the next 16: who is told of a score has to compare it himself.
+pub(crate) fn below(
+    level: Level,
+    scores: Scores<'_>,
+    limit: f32,
+    found: impl FnMut(usize, f32) -> f32,
+) {
     dispatch!(level, simd => below_with(simd, scores, limit, found));
 }
 
 #[simd]
-fn below_with<S: Simd, F: FnMut(usize, f32) -> f32>(simd: S, scores: Scores<'_>, mut limit: f32, mut found: F) {
+fn below_with<S: Simd, F: FnMut(usize, f32) -> f32>(
+    simd: S,
+    scores: Scores<'_>,
+    mut limit: f32,
+    mut found: F,
+) {
     let (norms, rest_of_norms) = scores.norms.as_chunks::<LANES>();
     let (products, rest_of_products) = scores.products.as_chunks::<LANES>();
     let sign = f32x16::splat(simd, scores.sign);

@@ -18,8 +18,9 @@ use crate::snapshot::Snapshot;
 
 /// Searches under construction, to be shared among the threads of a pool: see [`Snapshot::nns`].
 ///
-/// Each query is answered as [`Nns`] answers it with the same options, whatever the number of threads. All have these options;
-/// [`Snapshot::each`] does any searches, each with options of its own, such as a filter, a deadline or several examples.
+/// Each query is answered as [`Nns`] answers it with the same options, whatever the number of
+/// threads. All have these options; [`Snapshot::each`] does any searches, each with options of its
+/// own, such as a filter, a deadline or several examples.
 #[must_use = "a search does nothing until it is told what to search for"]
 pub struct BatchNns<'a, 'e> {
     snapshot: &'a mut Snapshot<'e>,
@@ -59,13 +60,14 @@ impl<'a, 'e> BatchNns<'a, 'e> {
         self
     }
 
-    /// Only items of which `admits` says so are found, as [`Nns::filter_fn`]. It is asked by several threads at once.
+    /// Only items of which `admits` says so are found, as [`Nns::filter_fn`]. It is asked by
+    /// several threads at once.
     pub fn filter_fn(self, admits: impl Fn(u32) -> bool + Sync + 'a) -> Self {
         self.try_filter_fn(move |id| Ok::<_, Infallible>(admits(id)))
     }
 
-    /// Only items of which `admits` says so are found, as [`Nns::try_filter_fn`]. It is asked by several threads at once. So it may
-    /// be asked by others after it has failed.
+    /// Only items of which `admits` says so are found, as [`Nns::try_filter_fn`]. It is asked by
+    /// several threads at once. So it may be asked by others after it has failed.
     pub fn try_filter_fn<E>(mut self, admits: impl Fn(u32) -> Result<bool, E> + Sync + 'a) -> Self
     where
         E: Into<Box<dyn std::error::Error + Send + Sync>> + 'a,
@@ -101,16 +103,17 @@ impl BatchNns<'_, '_> {
     /// `vectors`: rows of `dims` numbers, one after the other; there may be none.
     ///
     /// # Errors
-    /// [`Error::QueriesShape`](crate::Error::QueriesShape) if the rows are not whole; else as [`Nns::by_vector`], for the
-    /// first vector that fails. All vectors are checked before the first search, and a position in an error is one in
-    /// `vectors`.
+    /// [`Error::QueriesShape`](crate::Error::QueriesShape) if the rows are not whole; else as
+    /// [`Nns::by_vector`], for the first vector that fails. All vectors are checked before the
+    /// first search, and a position in an error is one in `vectors`.
     pub fn by_vectors(self, vectors: &[f32]) -> Result<Vec<Vec<Hit>>> {
         self.request.check()?;
         let checked = check_rows(vectors, self.snapshot.of())?;
         self.answer(checked.len(), |nns, _, i| nns.run(checked[i].as_item(), &[]))
     }
 
-    /// Finds the items nearest to each of some items, itself excluded, in their order; `None` for each that is no item.
+    /// Finds the items nearest to each of some items, itself excluded, in their order; `None` for
+    /// each that is no item.
     ///
     /// # Errors
     /// As [`Nns::by_item`], for the first item that fails.

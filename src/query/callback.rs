@@ -7,10 +7,13 @@ pub(super) type Callback<'a, T> = Box<dyn Fn(u32) -> Result<T, BoxedError> + 'a>
 /// One that several threads may ask at once.
 pub(super) type SharedCallback<'a, T> = Box<dyn Fn(u32) -> Result<T, BoxedError> + Sync + 'a>;
 
-/// What two predicates admit. The first may be missing. The second is not asked about what the first refuses.
+/// What two predicates admit. The first may be missing. The second is not asked about what the
+/// first refuses.
 pub(super) fn both<E: Into<BoxedError>>(
     first: Option<impl Fn(u32) -> Result<bool, BoxedError>>,
     second: impl Fn(u32) -> Result<bool, E>,
 ) -> impl Fn(u32) -> Result<bool, BoxedError> {
-    move |id| Ok(first.as_ref().map_or(Ok(true), |first| first(id))? && second(id).map_err(Into::into)?)
+    move |id| {
+        Ok(first.as_ref().map_or(Ok(true), |first| first(id))? && second(id).map_err(Into::into)?)
+    }
 }

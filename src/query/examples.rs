@@ -70,7 +70,9 @@ impl Examples {
         let (mut queries, mut items) = (Vec::with_capacity(examples.len()), Vec::new());
         for example in examples {
             queries.push(match example {
-                Example::Vector(vector) => OwnedItem::new(&CheckedVector::new(vector, dims, metric)?.as_item()),
+                Example::Vector(vector) => {
+                    OwnedItem::new(&CheckedVector::new(vector, dims, metric)?.as_item())
+                }
                 Example::Item(id) => {
                     items.push(*id);
                     OwnedItem::new(&asked.item(*id)?.ok_or(Error::ItemNotFound { id: *id })?)
@@ -80,8 +82,8 @@ impl Examples {
         Ok(Self { queries, items })
     }
 
-    /// Gives hits their distances to the nearest query, even if its search has missed them, and sorts them. After a stop,
-    /// some of them.
+    /// Gives hits their distances to the nearest query, even if its search has missed them, and
+    /// sorts them. After a stop, some of them.
     pub(crate) fn measure(
         &self,
         asked: &dyn Asked,
@@ -93,7 +95,8 @@ impl Examples {
         let (mut kept, mut late, before) = (Vec::with_capacity(hits.len()), 0, searched.reranked);
         for mut hit in hits {
             let id = hit.id;
-            let mut others = self.queries.iter().zip(&known).filter(|(_, known)| !known.contains(id)).peekable();
+            let mut others =
+                self.queries.iter().zip(&known).filter(|(_, known)| !known.contains(id)).peekable();
             if late >= LAST_COMPARED && others.peek().is_some() {
                 continue;
             }
@@ -133,10 +136,12 @@ impl Examples {
 
 /// What was found for each of some queries, as one list.
 pub(crate) struct Gathered {
-    /// Each item once, at its distance to the nearest of the queries that found it, and sorted by that.
+    /// Each item once, at its distance to the nearest of the queries that found it, and sorted by
+    /// that.
     ///
-    /// A query finds what it is nearest to among the `k` nearest of all, unless its search misses it. So the first `k` of
-    /// these are the answer but for what is missed. No others have to be compared with the queries that did not find them.
+    /// A query finds what it is nearest to among the `k` nearest of all, unless its search misses
+    /// it. So the first `k` of these are the answer but for what is missed. No others have to be
+    /// compared with the queries that did not find them.
     pub(crate) hits: Vec<Hit>,
     /// The items that each query found.
     known: Vec<RoaringBitmap>,
@@ -144,7 +149,8 @@ pub(crate) struct Gathered {
 
 impl Gathered {
     pub(crate) fn new(found: Vec<Vec<Hit>>, metric: Metric) -> Self {
-        let known: Vec<RoaringBitmap> = found.iter().map(|hits| hits.iter().map(|hit| hit.id).collect()).collect();
+        let known: Vec<RoaringBitmap> =
+            found.iter().map(|hits| hits.iter().map(|hit| hit.id).collect()).collect();
         let mut hits: Vec<Hit> = found.into_iter().flatten().collect();
         sort(&mut hits, metric);
         let mut met = RoaringBitmap::new();
@@ -153,7 +159,8 @@ impl Gathered {
     }
 }
 
-/// The point p + (p - n) of the means of positive and negative examples, and which of them are items.
+/// The point p + (p - n) of the means of positive and negative examples, and which of them are
+/// items.
 pub(crate) fn point_of(
     asked: &dyn Asked,
     positive: &[Example<'_>],
@@ -161,7 +168,10 @@ pub(crate) fn point_of(
 ) -> Result<(Vec<f32>, Vec<u32>)> {
     let of = asked.of();
     if of.metric == Metric::Hamming {
-        return Err(Error::NotForMetric { form: "a search by a mean of examples", metric: of.metric });
+        return Err(Error::NotForMetric {
+            form: "a search by a mean of examples",
+            metric: of.metric,
+        });
     }
     let positive = Examples::new(asked, positive)?;
     let mut items = positive.items.clone();
@@ -171,7 +181,10 @@ pub(crate) fn point_of(
         point.iter_mut().zip(negative.mean(of)).for_each(|(p, n)| *p += *p - n);
         items.extend(negative.items);
     }
-    #[expect(clippy::cast_possible_truncation, reason = "what overflows is refused as a query that is not finite")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "what overflows is refused as a query that is not finite"
+    )]
     let point = point.into_iter().map(|x| x as f32).collect();
     Ok((point, items))
 }

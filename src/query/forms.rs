@@ -9,11 +9,13 @@ use crate::vector::CheckedVector;
 
 /// Page by page.
 impl<'a> Nns<'a> {
-    /// The nearest neighbours of an example page by page, `k` hits each, for as long as the reader lives.
+    /// The nearest neighbours of an example page by page, `k` hits each, for as long as the reader
+    /// lives.
     ///
-    /// A page goes on where the last one ended: nothing comes twice, and in the end everything has come. An item that the
-    /// recall aimed at lets the search miss at first comes with a later page, before what is farther. Only with
-    /// [`within`](Self::within) it may not come at all, as the pages end at the first hit that is too far.
+    /// A page goes on where the last one ended: nothing comes twice, and in the end everything has
+    /// come. An item that the recall aimed at lets the search miss at first comes with a later
+    /// page, before what is farther. Only with [`within`](Self::within) it may not come at all, as
+    /// the pages end at the first hit that is too far.
     ///
     /// ```
     #[doc = include_str!("example.txt")]
@@ -30,15 +32,18 @@ impl<'a> Nns<'a> {
     /// [`per_group`](Self::per_group).
     ///
     /// # Cost
-    /// The search begins anew for twice as many hits each time. So all pages up to one take about as long as two searches
-    /// for as many hits. With [`exact`](Self::exact), each time compares all.
+    /// The search begins anew for twice as many hits each time. So all pages up to one take about
+    /// as long as two searches for as many hits. With [`exact`](Self::exact), each time compares
+    /// all.
     pub fn pages<'e>(self, of: impl Into<Example<'e>>) -> Result<Pages<'a>> {
         Pages::new(self, of.into())
     }
 
-    /// The nearest neighbours of an example one by one, `k` at most, each looked for when its turn comes.
+    /// The nearest neighbours of an example one by one, `k` at most, each looked for when its turn
+    /// comes.
     ///
-    /// They come as [`pages`](Self::pages) of growing length do: nearest first, but for what is found late.
+    /// They come as [`pages`](Self::pages) of growing length do: nearest first, but for what is
+    /// found late.
     ///
     /// ```
     #[doc = include_str!("example.txt")]
@@ -72,10 +77,13 @@ impl<O: Outcome> Nns<'_, O> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Dimensions`](crate::Error::Dimensions), [`Error::NonFinite`](crate::Error::NonFinite),
-    /// [`Error::ZeroVector`](crate::Error::ZeroVector), [`Error::NormOverflow`](crate::Error::NormOverflow) or
+    /// [`Error::Dimensions`](crate::Error::Dimensions),
+    /// [`Error::NonFinite`](crate::Error::NonFinite),
+    /// [`Error::ZeroVector`](crate::Error::ZeroVector),
+    /// [`Error::NormOverflow`](crate::Error::NormOverflow) or
     /// [`Error::NotABit`](crate::Error::NotABit) if the vector does not suit the index;
-    /// [`Error::InvalidOption`](crate::Error::InvalidOption); [`Error::Incompatible`](crate::Error::Incompatible);
+    /// [`Error::InvalidOption`](crate::Error::InvalidOption);
+    /// [`Error::Incompatible`](crate::Error::Incompatible);
     /// [`Error::Callback`](crate::Error::Callback); [`Error::Corrupted`](crate::Error::Corrupted).
     pub fn by_vector(mut self, vector: &[f32]) -> Result<O::Answer> {
         let ItemOf { dims, metric, .. } = self.asked.of();
@@ -93,7 +101,8 @@ impl<O: Outcome> Nns<'_, O> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::InvalidOption`](crate::Error::InvalidOption); [`Error::Incompatible`](crate::Error::Incompatible);
+    /// [`Error::InvalidOption`](crate::Error::InvalidOption);
+    /// [`Error::Incompatible`](crate::Error::Incompatible);
     /// [`Error::Callback`](crate::Error::Callback); [`Error::Corrupted`](crate::Error::Corrupted).
     pub fn by_item(mut self, id: u32) -> Result<Option<O::Answer>> {
         self.check()?;
@@ -103,7 +112,8 @@ impl<O: Outcome> Nns<'_, O> {
         }
     }
 
-    /// Finds the items nearest to any of some examples: the distance of a hit is that to the nearest of them.
+    /// Finds the items nearest to any of some examples: the distance of a hit is that to the
+    /// nearest of them.
     ///
     /// ```
     #[doc = include_str!("example.txt")]
@@ -117,7 +127,8 @@ impl<O: Outcome> Nns<'_, O> {
     /// [`Error::InvalidOption`](crate::Error::InvalidOption) without examples.
     ///
     /// # Cost
-    /// One search for each, and comparisons of each with the hits: `k` times as many as there are examples, at most.
+    /// One search for each, and comparisons of each with the hits: `k` times as many as there are
+    /// examples, at most.
     pub fn by_any(mut self, examples: &[Example<'_>]) -> Result<O::Answer> {
         self.check()?;
         let examples = Examples::new(self.asked, examples)?;
@@ -137,7 +148,8 @@ impl<O: Outcome> Nns<'_, O> {
         Ok(O::answer(all, searched.is_partial))
     }
 
-    /// Finds the items nearest to the mean of some examples, these excluded; distances are to the mean.
+    /// Finds the items nearest to the mean of some examples, these excluded; distances are to the
+    /// mean.
     ///
     /// Under the cosine metric each example counts by its direction alone.
     ///
@@ -149,14 +161,15 @@ impl<O: Outcome> Nns<'_, O> {
     /// ```
     ///
     /// # Errors
-    /// As [`by_any`](Self::by_any); [`Error::NotForMetric`](crate::Error::NotForMetric) under the Hamming metric, as bits
-    /// have no mean.
+    /// As [`by_any`](Self::by_any); [`Error::NotForMetric`](crate::Error::NotForMetric) under the
+    /// Hamming metric, as bits have no mean.
     pub fn by_mean(self, examples: &[Example<'_>]) -> Result<O::Answer> {
         self.by_examples(examples, &[])
     }
 
-    /// Finds the items that are like the positive examples and unlike the negative ones, these and those excluded: the
-    /// nearest to p + (p - n), in which p and n are their means. Distances are to that point.
+    /// Finds the items that are like the positive examples and unlike the negative ones, these and
+    /// those excluded: the nearest to p + (p - n), in which p and n are their means. Distances are
+    /// to that point.
     ///
     /// ```
     #[doc = include_str!("example.txt")]
@@ -168,7 +181,11 @@ impl<O: Outcome> Nns<'_, O> {
     ///
     /// # Errors
     /// As [`by_mean`](Self::by_mean).
-    pub fn by_examples(mut self, positive: &[Example<'_>], negative: &[Example<'_>]) -> Result<O::Answer> {
+    pub fn by_examples(
+        mut self,
+        positive: &[Example<'_>],
+        negative: &[Example<'_>],
+    ) -> Result<O::Answer> {
         self.check()?;
         let of = self.asked.of();
         let (point, items) = point_of(self.asked, positive, negative)?;

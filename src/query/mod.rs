@@ -48,13 +48,15 @@ pub(crate) trait Asked {
 
 /// A search under construction: see [`Reader::nns`](crate::Reader::nns).
 ///
-/// The answer has exactly min(k, matching items) hits, each item once, sorted by distance and then by id, with exact
-/// distances. What is approximate is only whether these are the very nearest ones; so a search within a distance finds all
-/// that lie within it up to the recall aimed at, and one that was stopped what it had by then.
+/// The answer has exactly min(k, matching items) hits, each item once, sorted by distance and then
+/// by id, with exact distances. What is approximate is only whether these are the very nearest
+/// ones; so a search within a distance finds all that lie within it up to the recall aimed at, and
+/// one that was stopped what it had by then.
 ///
-/// What is asked for comes last: [`by_vector`](Self::by_vector), [`by_item`](Self::by_item), [`by_any`](Self::by_any),
-/// [`by_mean`](Self::by_mean), [`by_examples`](Self::by_examples), or page by page: [`pages`](Self::pages),
-/// [`neighbours`](Self::neighbours). Each goes with every filter and every metric, but for means of bits.
+/// What is asked for comes last: [`by_vector`](Self::by_vector), [`by_item`](Self::by_item),
+/// [`by_any`](Self::by_any), [`by_mean`](Self::by_mean), [`by_examples`](Self::by_examples), or
+/// page by page: [`pages`](Self::pages), [`neighbours`](Self::neighbours). Each goes with every
+/// filter and every metric, but for means of bits.
 ///
 /// ```
 #[doc = include_str!("example.txt")]
@@ -83,7 +85,8 @@ pub struct Nns<'a, O = Whole> {
 impl<'a> Nns<'a> {
     pub(crate) fn new(asked: &'a dyn Asked, request: Request<'a>) -> Self {
         let (allowed, predicate, callback, groups) = (None, None, None, None);
-        let (failure, is_stopped, has_searched) = (RefCell::new(None), Cell::new(false), Cell::new(false));
+        let (failure, is_stopped, has_searched) =
+            (RefCell::new(None), Cell::new(false), Cell::new(false));
         let (report, outcome) = (None, PhantomData);
         Self {
             asked,
@@ -121,7 +124,9 @@ impl<O> Nns<'_, O> {
     fn check(&self) -> Result<()> {
         self.request.check()?;
         match &self.groups {
-            Some(groups) if groups.most == 0 => Err(Error::option("per_group", "a number from 1 up", 0)),
+            Some(groups) if groups.most == 0 => {
+                Err(Error::option("per_group", "a number from 1 up", 0))
+            }
             _ => Ok(()),
         }
     }
@@ -131,11 +136,17 @@ impl<O> Nns<'_, O> {
         Stop { callback, is_stopped: Some(&self.is_stopped), ..self.request.stop }
     }
 
-    /// Does `work` for the request with all that the builder was told. If the predicate fails meanwhile, that is the answer.
-    fn with_request<T>(&self, exclude: &[u32], work: impl FnOnce(&Request<'_>) -> Result<T>) -> Result<T> {
+    /// Does `work` for the request with all that the builder was told. If the predicate fails
+    /// meanwhile, that is the answer.
+    fn with_request<T>(
+        &self,
+        exclude: &[u32],
+        work: impl FnOnce(&Request<'_>) -> Result<T>,
+    ) -> Result<T> {
         self.check()?;
         let admits = |id| self.admits(id);
-        let predicate: Option<&dyn Fn(u32) -> bool> = if self.predicate.is_some() { Some(&admits) } else { None };
+        let predicate: Option<&dyn Fn(u32) -> bool> =
+            if self.predicate.is_some() { Some(&admits) } else { None };
         let filter = Filter { allowed: self.allowed.as_deref(), predicate };
         let answer = work(&Request { filter, stop: self.stop(), exclude, ..self.request });
         match self.failure.take() {
@@ -144,7 +155,8 @@ impl<O> Nns<'_, O> {
         }
     }
 
-    /// Asks the predicate. Its first failure stops the search, and leaves out whatever it is still asked about.
+    /// Asks the predicate. Its first failure stops the search, and leaves out whatever it is still
+    /// asked about.
     fn admits(&self, id: u32) -> bool {
         if self.failure.borrow().is_some() {
             return false;
@@ -166,7 +178,10 @@ impl<O> Nns<'_, O> {
                 return Ok((Vec::new(), Searched { is_partial: true, ..Searched::default() }));
             }
             let (hits, searched) = self.run_once(query, request)?;
-            Ok((hits, Searched { is_partial: searched.is_partial || request.stop.was_due(), ..searched }))
+            Ok((
+                hits,
+                Searched { is_partial: searched.is_partial || request.stop.was_due(), ..searched },
+            ))
         })
     }
 
@@ -182,7 +197,8 @@ impl<O> Nns<'_, O> {
         loop {
             let some = self.asked.next(&mut stream, request, count)?;
             // Whether what comes next is too far, as far as the search can tell.
-            let mut is_beyond = some.is_empty() || stream.searched().is_partial || request.stop.was_due();
+            let mut is_beyond =
+                some.is_empty() || stream.searched().is_partial || request.stop.was_due();
             for hit in some {
                 match is_within(&hit, request.within, of.metric) {
                     true => hits.push(hit),

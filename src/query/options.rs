@@ -15,12 +15,14 @@ use crate::search::Searched;
 
 /// Which items may be found. All of these go together: each that is added leaves out more.
 impl<'a, O> Nns<'a, O> {
-    /// Only items of this set are found; ids in it that are no items do no harm. Of two sets, what is in both.
+    /// Only items of this set are found; ids in it that are no items do no harm. Of two sets, what
+    /// is in both.
     ///
-    /// Whether the items of the set are compared one by one or the forest is searched is decided by what takes less; the
-    /// [report](Self::report) tells which. Where the set leaves out what is near the query, the forest is searched 16 times as
-    /// hard. If that would take longer, the items of the set are compared after all. Of a leaf without a member, a few
-    /// sketches are scanned at most.
+    /// Whether the items of the set are compared one by one or the forest is searched is decided by
+    /// what takes less; the [report](Self::report) tells which. Where the set leaves out what is
+    /// near the query, the forest is searched 16 times as hard. If that would take longer, the
+    /// items of the set are compared after all. Of a leaf without a member, a few sketches are
+    /// scanned at most.
     ///
     /// ```
     #[doc = include_str!("example.txt")]
@@ -35,9 +37,10 @@ impl<'a, O> Nns<'a, O> {
 
     /// Only items of which `admits` says so are found. Of two predicates, what both admit.
     ///
-    /// It is asked of items that look near, or of all where every item is compared, and perhaps more than once of one; together
-    /// with a [`filter`](Self::filter), of any id of that, items or not. How many it admits in all is not known beforehand, so
-    /// that a set is the faster filter where few items are admitted.
+    /// It is asked of items that look near, or of all where every item is compared, and perhaps
+    /// more than once of one; together with a [`filter`](Self::filter), of any id of that, items or
+    /// not. How many it admits in all is not known beforehand, so that a set is the faster filter
+    /// where few items are admitted.
     ///
     /// ```
     #[doc = include_str!("example.txt")]
@@ -48,10 +51,11 @@ impl<'a, O> Nns<'a, O> {
         self.try_filter_fn(move |id| Ok::<_, Infallible>(admits(id)))
     }
 
-    /// As [`filter_fn`](Self::filter_fn), by a predicate that may fail, such as a look-up in a table of yours.
+    /// As [`filter_fn`](Self::filter_fn), by a predicate that may fail, such as a look-up in a
+    /// table of yours.
     ///
-    /// The first failure ends the search: it returns [`Error::Callback`](crate::Error::Callback) with that error. Nothing is asked
-    /// after it.
+    /// The first failure ends the search: it returns [`Error::Callback`](crate::Error::Callback)
+    /// with that error. Nothing is asked after it.
     ///
     /// ```
     #[doc = include_str!("example.txt")]
@@ -74,9 +78,9 @@ impl<'a, O> Nns<'a, O> {
         self
     }
 
-    /// Only items within this distance, as the metric gives it, are found; under the dot product those of this product or a
-    /// larger one. `nns(usize::MAX).within(d)` finds all of them, up to the recall aimed at. A later call takes the place of an
-    /// earlier one.
+    /// Only items within this distance, as the metric gives it, are found; under the dot product
+    /// those of this product or a larger one. `nns(usize::MAX).within(d)` finds all of them, up to
+    /// the recall aimed at. A later call takes the place of an earlier one.
     ///
     /// ```
     #[doc = include_str!("example.txt")]
@@ -88,9 +92,11 @@ impl<'a, O> Nns<'a, O> {
         self
     }
 
-    /// At most `most` hits of each group, which `group` tells of an item. A later call takes the place of an earlier one.
+    /// At most `most` hits of each group, which `group` tells of an item. A later call takes the
+    /// place of an earlier one.
     ///
-    /// The search goes on until `k` hits are found or all items were looked at, so that few groups of many items take long.
+    /// The search goes on until `k` hits are found or all items were looked at, so that few groups
+    /// of many items take long.
     ///
     /// ```
     #[doc = include_str!("example.txt")]
@@ -102,8 +108,8 @@ impl<'a, O> Nns<'a, O> {
         self.try_per_group(most, move |id| Ok::<_, Infallible>(group(id)))
     }
 
-    /// As [`per_group`](Self::per_group), by a function that may fail. Its first failure ends the search, as that of a
-    /// [predicate](Self::try_filter_fn) does.
+    /// As [`per_group`](Self::per_group), by a function that may fail. Its first failure ends the
+    /// search, as that of a [predicate](Self::try_filter_fn) does.
     ///
     /// ```
     #[doc = include_str!("example.txt")]
@@ -114,29 +120,37 @@ impl<'a, O> Nns<'a, O> {
     /// assert!(matches!(error, spinney::Error::Callback(error) if error.to_string() == "9 has no author"));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn try_per_group<E>(mut self, most: usize, group: impl Fn(u32) -> Result<u64, E> + 'a) -> Self
+    pub fn try_per_group<E>(
+        mut self,
+        most: usize,
+        group: impl Fn(u32) -> Result<u64, E> + 'a,
+    ) -> Self
     where
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        self.groups = Some(Groups { most, group: Box::new(move |id| group(id).map_err(Into::into)) });
+        self.groups =
+            Some(Groups { most, group: Box::new(move |id| group(id).map_err(Into::into)) });
         self
     }
 }
 
 /// How well the search finds them.
 impl<'a, O> Nns<'a, O> {
-    /// The part of the true neighbours to be found, on average over queries like those that the index was calibrated with:
-    /// above 0, and at most 1, which compares every item exactly. The default is 0.95.
+    /// The part of the true neighbours to be found, on average over queries like those that the
+    /// index was calibrated with: above 0, and at most 1, which compares every item exactly. The
+    /// default is 0.95.
     ///
-    /// A build measures what reaches which recall, on some of the items, against exact search. It does so for 1, 10, 100 and
-    /// 1,000 neighbours (an eighth of the items at most). Later builds look again at a few items and correct it, and measure
-    /// again when a third has changed. A search ends when its hits are near beside the leaves that are left. So queries
-    /// whose neighbours lie close together take less than others. One that finds that it compared too little goes on, with
-    /// four times as much of everything. With `search_k` or `oversampling` it does not. For more than an eighth of the items, all
-    /// are compared. So they are where the forest was found not to reach the target.
+    /// A build measures what reaches which recall, on some of the items, against exact search. It
+    /// does so for 1, 10, 100 and 1,000 neighbours (an eighth of the items at most). Later builds
+    /// look again at a few items and correct it, and measure again when a third has changed. A
+    /// search ends when its hits are near beside the leaves that are left. So queries whose
+    /// neighbours lie close together take less than others. One that finds that it compared too
+    /// little goes on, with four times as much of everything. With `search_k` or `oversampling` it
+    /// does not. For more than an eighth of the items, all are compared. So they are where the
+    /// forest was found not to reach the target.
     /// [`Searched::is_out_of_reach`](crate::Searched::is_out_of_reach) tells either.
-    /// [`Writer::calibrate`](crate::Writer::calibrate) measures on queries of yours instead. An index of up to a thousand
-    /// items is always compared whole.
+    /// [`Writer::calibrate`](crate::Writer::calibrate) measures on queries of yours instead. An
+    /// index of up to a thousand items is always compared whole.
     ///
     /// ```
     #[doc = include_str!("example.txt")]
@@ -150,8 +164,9 @@ impl<'a, O> Nns<'a, O> {
         self
     }
 
-    /// How many leaf sketches the search scans at least, counting only items that the filter admits; 0 is as few as it goes. This
-    /// takes the place of the effort for the recall aimed at, and may be less. More finds more and takes longer. Where the whole set of a
+    /// How many leaf sketches the search scans at least, counting only items that the filter
+    /// admits; 0 is as few as it goes. This takes the place of the effort for the recall aimed at,
+    /// and may be less. More finds more and takes longer. Where the whole set of a
     /// [`filter`](Self::filter) takes less to compare, all of it is.
     ///
     /// ```
@@ -164,9 +179,10 @@ impl<'a, O> Nns<'a, O> {
         self
     }
 
-    /// How many vectors are compared exactly, as a multiple of `k` (at least 1); of pages, of all hits so far. The default
-    /// is what the recall aimed at needs. With [`search_k`](Self::search_k) it is at least 8 for sketches of 1 bit, 4 for 2
-    /// and 3 for 4. It is also at least 14 vectors more than `k`.
+    /// How many vectors are compared exactly, as a multiple of `k` (at least 1); of pages, of all
+    /// hits so far. The default is what the recall aimed at needs. With
+    /// [`search_k`](Self::search_k) it is at least 8 for sketches of 1 bit, 4 for 2 and 3 for 4. It
+    /// is also at least 14 vectors more than `k`.
     ///
     /// ```
     #[doc = include_str!("example.txt")]
@@ -178,8 +194,9 @@ impl<'a, O> Nns<'a, O> {
         self
     }
 
-    /// Compares every item exactly: slow and always right. O(items). Misses nothing and scans no sketches, so that
-    /// [`recall`](Self::recall), [`search_k`](Self::search_k) and [`oversampling`](Self::oversampling) do not go together with it.
+    /// Compares every item exactly: slow and always right. O(items). Misses nothing and scans no
+    /// sketches, so that [`recall`](Self::recall), [`search_k`](Self::search_k) and
+    /// [`oversampling`](Self::oversampling) do not go together with it.
     ///
     /// ```
     #[doc = include_str!("example.txt")]
@@ -191,9 +208,10 @@ impl<'a, O> Nns<'a, O> {
         self
     }
 
-    /// Shares an exact search among the threads of the current rayon pool, whether [asked for](Self::exact) or planned. One of
-    /// them reads the items in order; callbacks are called by the thread that asks. Other searches are not shared, nor is a
-    /// search among a set of fewer than three quarters of the items, which are looked up one by one.
+    /// Shares an exact search among the threads of the current rayon pool, whether [asked
+    /// for](Self::exact) or planned. One of them reads the items in order; callbacks are called by
+    /// the thread that asks. Other searches are not shared, nor is a search among a set of fewer
+    /// than three quarters of the items, which are looked up one by one.
     ///
     /// ```
     #[doc = include_str!("example.txt")]
@@ -208,14 +226,16 @@ impl<'a, O> Nns<'a, O> {
 
 /// For how long it searches, and what it tells.
 impl<'a, O> Nns<'a, O> {
-    /// Ends the search at this time, or at an earlier one that was set before, and returns what it has found by then: see
-    /// [`Found`](crate::Found). `None` is no limit. The answer is of the same type, so that an optional limit is passed on as it
-    /// is.
+    /// Ends the search at this time, or at an earlier one that was set before, and returns what it
+    /// has found by then: see [`Found`](crate::Found). `None` is no limit. The answer is of the
+    /// same type, so that an optional limit is passed on as it is.
     ///
-    /// It is looked at the clock after each leaf and after every few dozen vectors, or calls of a predicate: most often every few
-    /// microseconds; by [`parallel`](Self::parallel) searches after every 16,384 items. After that, the nearest of what has been
-    /// scanned takes about a hundred comparisons at most, and as many calls of a predicate; the hits of
-    /// [`by_any`](Self::by_any), as many with each example. Of several searches in one, those that were not begun find nothing.
+    /// It is looked at the clock after each leaf and after every few dozen vectors, or calls of a
+    /// predicate: most often every few microseconds; by [`parallel`](Self::parallel) searches after
+    /// every 16,384 items. After that, the nearest of what has been scanned takes about a hundred
+    /// comparisons at most, and as many calls of a predicate; the hits of [`by_any`](Self::by_any),
+    /// as many with each example. Of several searches in one, those that were not begun find
+    /// nothing.
     ///
     /// ```
     #[doc = include_str!("example.txt")]
@@ -236,11 +256,12 @@ impl<'a, O> Nns<'a, O> {
         nns
     }
 
-    /// Ends the search when `callback` returns [`ControlFlow::Break`], and returns what it has found by then: see
-    /// [`Found`](crate::Found).
+    /// Ends the search when `callback` returns [`ControlFlow::Break`], and returns what it has
+    /// found by then: see [`Found`](crate::Found).
     ///
-    /// It is called as often as a [`deadline`](Self::deadline) is looked at, by the thread that searches, and not again after it
-    /// has ended the search. Goes together with a deadline and with other callbacks, of which the first to break counts.
+    /// It is called as often as a [`deadline`](Self::deadline) is looked at, by the thread that
+    /// searches, and not again after it has ended the search. Goes together with a deadline and
+    /// with other callbacks, of which the first to break counts.
     ///
     /// ```
     #[doc = include_str!("example.txt")]
@@ -256,20 +277,48 @@ impl<'a, O> Nns<'a, O> {
     pub fn cancel(self, callback: impl Fn() -> ControlFlow<()> + 'a) -> Nns<'a, InTime> {
         let mut nns = self.in_time();
         nns.callback = Some(match nns.callback.take() {
-            Some(before) => Box::new(move || if before().is_break() { ControlFlow::Break(()) } else { callback() }),
+            Some(before) => {
+                Box::new(
+                    move || if before().is_break() { ControlFlow::Break(()) } else { callback() },
+                )
+            }
             None => Box::new(callback),
         });
         nns
     }
 
     fn in_time(self) -> Nns<'a, InTime> {
-        let Self { asked, request, allowed, predicate, failure, callback, is_stopped, has_searched, groups, .. } = self;
+        let Self {
+            asked,
+            request,
+            allowed,
+            predicate,
+            failure,
+            callback,
+            is_stopped,
+            has_searched,
+            groups,
+            ..
+        } = self;
         let (report, outcome) = (self.report, PhantomData);
-        Nns { asked, request, allowed, predicate, failure, callback, is_stopped, has_searched, groups, report, outcome }
+        Nns {
+            asked,
+            request,
+            allowed,
+            predicate,
+            failure,
+            callback,
+            is_stopped,
+            has_searched,
+            groups,
+            report,
+            outcome,
+        }
     }
 
-    /// Writes what the search did into `report`. Times of its phases are zero in searches that go on without a filter: `pages`,
-    /// `neighbours`, [`within`](Self::within) a distance, [`per_group`](Self::per_group).
+    /// Writes what the search did into `report`. Times of its phases are zero in searches that go
+    /// on without a filter: `pages`, `neighbours`, [`within`](Self::within) a distance,
+    /// [`per_group`](Self::per_group).
     ///
     /// ```
     #[doc = include_str!("example.txt")]

@@ -2,7 +2,8 @@
 
 use crate::search::Hit;
 
-/// What a search returns: all that was asked for ([`Whole`]), or what was found in time ([`InTime`]).
+/// What a search returns: all that was asked for ([`Whole`]), or what was found in time
+/// ([`InTime`]).
 pub trait Outcome: sealed::Sealed {
     /// The answer.
     type Answer;
@@ -45,8 +46,10 @@ impl Outcome for InTime {
 /// [`Nns::cancel`](crate::Nns::cancel).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
-    /// The nearest items of those that were looked at, sorted by distance and then by id, with exact distances.
+    /// The nearest items of those that were looked at, sorted by distance and then by id, with
+    /// exact distances.
     pub hits: Vec<Hit>,
-    /// Whether the search was told to stop. There may be nearer items then, and fewer hits than asked for.
+    /// Whether the search was told to stop. There may be nearer items then, and fewer hits than
+    /// asked for.
     pub is_partial: bool,
 }

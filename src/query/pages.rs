@@ -26,15 +26,24 @@ impl<'a> Pages<'a> {
         let mut examples = Examples::new(nns.asked, &[of])?;
         if nns.groups.is_some() {
             let instead = "which groups are full is not kept from page to page, so count them over the hits that come";
-            return Err(Error::Incompatible { option: "per_group", with: "pages and neighbours", instead });
+            return Err(Error::Incompatible {
+                option: "per_group",
+                with: "pages and neighbours",
+                instead,
+            });
         }
         // One example has one query.
         let query = examples.queries.remove(0);
-        Ok(Self { stream: Stream::new(&query.as_item()), nns, exclude: examples.items, is_done: false })
+        Ok(Self {
+            stream: Stream::new(&query.as_item()),
+            nns,
+            exclude: examples.items,
+            is_done: false,
+        })
     }
 
-    /// The next page: as many hits as were asked for, sorted by distance and then by id; fewer only on the last one, and
-    /// none after it.
+    /// The next page: as many hits as were asked for, sorted by distance and then by id; fewer only
+    /// on the last one, and none after it.
     ///
     /// # Errors
     /// [`Error::Callback`]; [`Error::Corrupted`]. No page comes after an error: begin anew.
@@ -50,7 +59,8 @@ impl<'a> Pages<'a> {
         let of = nns.asked.of();
         // A search that failed may have lost hits, so that no page follows it.
         *is_done = true;
-        let mut hits = nns.with_request(exclude, |request| nns.asked.next(stream, request, count))?;
+        let mut hits =
+            nns.with_request(exclude, |request| nns.asked.next(stream, request, count))?;
         let found = hits.len();
         hits.retain(|hit| is_within(hit, nns.request.within, of.metric));
         // Beyond the distance, or at the end of all items.

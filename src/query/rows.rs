@@ -7,12 +7,15 @@ use crate::format::item::ItemRef;
 use crate::search::Searched;
 use crate::vector::CheckedVector;
 
-/// Many searches with the same options. They run one after the other; those of a [`Snapshot`](crate::Snapshot) share the
-/// threads of a pool, and its [`each`](crate::Snapshot::each) gives each its own options.
+/// Many searches with the same options. They run one after the other; those of a
+/// [`Snapshot`](crate::Snapshot) share the threads of a pool, and its
+/// [`each`](crate::Snapshot::each) gives each its own options.
 impl<O: Outcome> Nns<'_, O> {
-    /// Finds the items nearest to each of some vectors, in their order: what [`by_vector`](Self::by_vector) finds for each.
+    /// Finds the items nearest to each of some vectors, in their order: what
+    /// [`by_vector`](Self::by_vector) finds for each.
     ///
-    /// A [`report`](Self::report) tells what all of them did. Once one is [stopped](Self::deadline), those after it find nothing.
+    /// A [`report`](Self::report) tells what all of them did. Once one is
+    /// [stopped](Self::deadline), those after it find nothing.
     ///
     /// # Shape and units
     /// `vectors`: rows of `dims` numbers, one after the other; there may be none.
@@ -25,19 +28,21 @@ impl<O: Outcome> Nns<'_, O> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::QueriesShape`] if the rows are not whole; else as [`by_vector`](Self::by_vector). All vectors are checked
-    /// before the first search, and a position in an error is one in `vectors`.
+    /// [`Error::QueriesShape`] if the rows are not whole; else as [`by_vector`](Self::by_vector).
+    /// All vectors are checked before the first search, and a position in an error is one in
+    /// `vectors`.
     pub fn by_vectors(mut self, vectors: &[f32]) -> Result<Vec<O::Answer>> {
         self.check()?;
         let checked = check_rows(vectors, self.asked.of())?;
         let mut all = Searched::default();
-        let answers = checked.iter().map(|vector| self.answer_one(vector.as_item(), &[], &mut all)).collect();
+        let answers =
+            checked.iter().map(|vector| self.answer_one(vector.as_item(), &[], &mut all)).collect();
         self.tell(&all);
         answers
     }
 
-    /// Finds the items nearest to each of some items, in their order: what [`by_item`](Self::by_item) finds for each, and
-    /// `None` for each that is no item.
+    /// Finds the items nearest to each of some items, in their order: what
+    /// [`by_item`](Self::by_item) finds for each, and `None` for each that is no item.
     ///
     /// ```
     #[doc = include_str!("example.txt")]
@@ -61,7 +66,12 @@ impl<O: Outcome> Nns<'_, O> {
         answers
     }
 
-    fn answer_one(&self, query: ItemRef<'_>, exclude: &[u32], all: &mut Searched) -> Result<O::Answer> {
+    fn answer_one(
+        &self,
+        query: ItemRef<'_>,
+        exclude: &[u32],
+        all: &mut Searched,
+    ) -> Result<O::Answer> {
         let (hits, searched) = self.run(query, exclude)?;
         all.add(&searched);
         Ok(O::answer(hits, searched.is_partial))
@@ -76,8 +86,12 @@ pub(crate) fn check_rows(vectors: &[f32], of: ItemOf) -> Result<Vec<CheckedVecto
     let rows = vectors.chunks_exact(of.dims).enumerate();
     rows.map(|(row, vector)| {
         CheckedVector::new(vector, of.dims, of.metric).map_err(|error| match error {
-            Error::NonFinite { position, value } => Error::NonFinite { position: row * of.dims + position, value },
-            Error::NotABit { position, value } => Error::NotABit { position: row * of.dims + position, value },
+            Error::NonFinite { position, value } => {
+                Error::NonFinite { position: row * of.dims + position, value }
+            }
+            Error::NotABit { position, value } => {
+                Error::NotABit { position: row * of.dims + position, value }
+            }
             error => error,
         })
     })

@@ -1,13 +1,16 @@
-//! Which confidence, and how many comparisons, reach which recall: measured on queries whose true neighbours are known.
+//! Which confidence, and how many comparisons, reach which recall: measured on queries whose true
+//! neighbours are known.
 //!
-//! Each query runs as a search does, leaf by leaf. A search meets a neighbour if it ends with more confidence than it had
-//! before the neighbour's leaf. So what a recall takes is the quantile of these numbers over all neighbours of all queries.
-//! A second run notes how many candidates look better than each neighbour when a search ends with that: of these, the number
-//! of comparisons is a quantile. Some comparisons more may reach the recall with less confidence, which is the quantile of
-//! those that are compared.
+//! Each query runs as a search does, leaf by leaf. A search meets a neighbour if it ends with more
+//! confidence than it had before the neighbour's leaf. So what a recall takes is the quantile of
+//! these numbers over all neighbours of all queries. A second run notes how many candidates look
+//! better than each neighbour when a search ends with that: of these, the number of comparisons is
+//! a quantile. Some comparisons more may reach the recall with less confidence, which is the
+//! quantile of those that are compared.
 //!
-//! A query that is an item is not one of its own neighbours. But searches have to find it, by its own vector, more often than
-//! any recall asks for: what that takes is the least that every search does.
+//! A query that is an item is not one of its own neighbours. But searches have to find it, by its
+//! own vector, more often than any recall asks for: what that takes is the least that every search
+//! does.
 
 use rayon::prelude::*;
 
@@ -22,29 +25,33 @@ use crate::error::Result;
 use crate::format::item::ItemRef;
 use crate::format::record::{CALIBRATED_RECALLS, Calibration, OperatingPoint, calibrated_ks};
 
-/// Candidates among which a neighbour has to be by its sketch, for each that is asked for, and at least.
+/// Candidates among which a neighbour has to be by its sketch, for each that is asked for, and at
+/// least.
 const CANDIDATES_PER_NEIGHBOUR: usize = 4;
 const LEAST_CANDIDATES: usize = 1024;
 /// New candidates are merged when they are one in so many of those that are kept.
 const MERGED_AT_ONCE: usize = 64;
 /// The part of what may be missed that may be missed because too few vectors are compared exactly.
 const LOST_TO_RERANK: f64 = 0.25;
-/// Comparisons beyond the neighbours themselves, at least: sketches do not tell apart what lies close together.
+/// Comparisons beyond the neighbours themselves, at least: sketches do not tell apart what lies
+/// close together.
 const LEAST_BEYOND: u32 = 7;
-/// The next larger number of neighbours takes some confidence, and comparisons beyond the neighbours. Each number takes at
-/// least these parts of both. Usual data take somewhat more: docs/trials.md, "fewer neighbours".
+/// The next larger number of neighbours takes some confidence, and comparisons beyond the
+/// neighbours. Each number takes at least these parts of both. Usual data take somewhat more:
+/// docs/trials.md, "fewer neighbours".
 const OF_MORE: [(f32, f32); 3] = [(0.7, 0.3), (0.35, 0.1), (0.3, 0.1)];
-/// The part of all items that have to be found by their own vectors. A search for one neighbour wants so many times the
-/// confidence and the comparisons that took: docs/trials.md, "own vectors".
+/// The part of all items that have to be found by their own vectors. A search for one neighbour
+/// wants so many times the confidence and the comparisons that took: docs/trials.md, "own vectors".
 const FOUND_BY_ITSELF: f64 = 0.999;
 const OWN_LEEWAY: f32 = 4.0;
-/// One of so many queries is asked for the largest number of neighbours, and for the next largest. They need the fewest
-/// queries: each tells of many neighbours, and takes the longest.
+/// One of so many queries is asked for the largest number of neighbours, and for the next largest.
+/// They need the fewest queries: each tells of many neighbours, and takes the longest.
 const ASKED_FOR_MOST: usize = 16;
 const ASKED_FOR_MANY: usize = 4;
 
-/// How many of the calibrated numbers of neighbours the `i`-th of some queries is asked for. Queries come in the order of
-/// their ids, which may be that of the data. So those that are asked for most are spread over all.
+/// How many of the calibrated numbers of neighbours the `i`-th of some queries is asked for.
+/// Queries come in the order of their ids, which may be that of the data. So those that are asked
+/// for most are spread over all.
 pub(crate) fn asked_ks(i: usize, items: u64) -> usize {
     let all = calibrated_ks(items).len();
     match i {
@@ -54,8 +61,8 @@ pub(crate) fn asked_ks(i: usize, items: u64) -> usize {
     }
 }
 
-/// Which of the nearest items belong to the k nearest: all of the first few, and of the next few, which are equally far, as
-/// many as are lacking.
+/// Which of the nearest items belong to the k nearest: all of the first few, and of the next few,
+/// which are equally far, as many as are lacking.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Cut {
     pub(crate) k: usize,
@@ -119,7 +126,8 @@ pub(crate) struct Reached {
     own_rank: u32,
 }
 
-/// The confidence for each calibrated number of neighbours and recall, and that which finds the items that queries are.
+/// The confidence for each calibrated number of neighbours and recall, and that which finds the
+/// items that queries are.
 pub(crate) type Goals = Vec<[Goal; CALIBRATED_RECALLS.len()]>;
 
 #[derive(Copy, Clone, Debug)]
@@ -152,7 +160,8 @@ fn walk<'t>(
     let request = Request { exclude: asked.own.as_slice(), ..Request::new(near.ids.len(), 1.0) };
     let mut order: Vec<(u32, usize)> = near.ids.iter().copied().zip(0..).collect();
     order.sort_unstable();
-    let keep = LEAST_CANDIDATES.max(CANDIDATES_PER_NEIGHBOUR * near.cuts.last().map_or(0, |cut| cut.k));
+    let keep =
+        LEAST_CANDIDATES.max(CANDIDATES_PER_NEIGHBOUR * near.cuts.last().map_or(0, |cut| cut.k));
     Scratch::with(|scratch| {
         let forest = planted.forest;
         scratch.prepared.prepare(&forest.space, &asked.query, forest.leaf, forest.branch);
@@ -205,7 +214,10 @@ pub(crate) fn confidences<'t>(
     let mut is_met = vec![false; len];
     walk(target, planted, asked, |walk| {
         for id in walk.ranking.new_ids() {
-            let Some(at) = walk.place(id).filter(|at| !std::mem::replace(&mut is_met[*at], true)) else { continue };
+            let Some(at) = walk.place(id).filter(|at| !std::mem::replace(&mut is_met[*at], true))
+            else {
+                continue;
+            };
             left -= 1;
             for (found, before) in found.iter_mut().zip(&before) {
                 #[expect(clippy::cast_possible_truncation, reason = "saturates")]
@@ -226,7 +238,8 @@ pub(crate) fn confidences<'t>(
     Ok(Confidences { of_ks, all: found, own: own.unwrap_or(0.0) })
 }
 
-/// Looks for the neighbours of a query again. Tells what it has found when it ends with each of the goals.
+/// Looks for the neighbours of a query again. Tells what it has found when it ends with each of the
+/// goals.
 pub(crate) fn reached<'t>(
     target: Target<'_, 't>,
     planted: Planted<'_, 't>,
@@ -240,7 +253,9 @@ pub(crate) fn reached<'t>(
         let mut is_ranked = false;
         let mut is_over = true;
         for (at, cut) in cuts.iter().enumerate() {
-            while let Some(goal) = goals[at].get(reached[at].len()).filter(|goal| goal.confidence.is_finite()) {
+            while let Some(goal) =
+                goals[at].get(reached[at].len()).filter(|goal| goal.confidence.is_finite())
+            {
                 if walk.confidence[at] < goal.confidence {
                     is_over = false;
                     break;
@@ -253,9 +268,11 @@ pub(crate) fn reached<'t>(
                         walk.place(id).into_iter().for_each(|at| ranks[at] = rank);
                     }
                 }
-                let met: Vec<(u32, f32)> = ranks.iter().copied().zip(found.all[at].iter().copied()).collect();
+                let met: Vec<(u32, f32)> =
+                    ranks.iter().copied().zip(found.all[at].iter().copied()).collect();
                 let met = cut.values(&met, |a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
-                let own_rank = asked.own.map_or(0, |_| walk.ranking.rank(walk.traversal.excluded()));
+                let own_rank =
+                    asked.own.map_or(0, |_| walk.ranking.rank(walk.traversal.excluded()));
                 reached[at].push(Reached { entries: walk.traversal.entries(), met, own_rank });
             }
         }
@@ -308,7 +325,8 @@ impl Ranking {
         make_room(met, best.len() + waiting.len());
         let (mut old, mut fresh) = (best.iter().peekable(), waiting.iter().peekable());
         while merged.len() < *keep {
-            let is_fresh = fresh.peek().is_some_and(|fresh| old.peek().is_none_or(|old| fresh < old));
+            let is_fresh =
+                fresh.peek().is_some_and(|fresh| old.peek().is_none_or(|old| fresh < old));
             let Some(next) = (if is_fresh { fresh.next() } else { old.next() }) else { break };
             if insert(met, id_of(*next)) {
                 merged.push(*next);
@@ -321,19 +339,25 @@ impl Ranking {
     /// The estimate of the k-th candidate; infinite if there are fewer.
     fn kth(&self, k: usize) -> f32 {
         let Self { best, waiting, .. } = self;
-        // So many of those that wait are among the k best. An item that is in both counts twice, which makes little difference.
+        // So many of those that wait are among the k best. An item that is in both counts twice,
+        // which makes little difference.
         let mut fresh = 0;
-        while fresh < waiting.len().min(k) && best.get(k - fresh - 1).is_none_or(|last| waiting[fresh] < *last) {
+        while fresh < waiting.len().min(k)
+            && best.get(k - fresh - 1).is_none_or(|last| waiting[fresh] < *last)
+        {
             fresh += 1;
         }
         let last = fresh.checked_sub(1).map(|last| waiting[last]);
         match k - fresh {
             0 => last.map_or(f32::INFINITY, estimate_of),
-            old => best.get(old - 1).map_or(f32::INFINITY, |old| estimate_of(last.map_or(*old, |last| last.max(*old)))),
+            old => best
+                .get(old - 1)
+                .map_or(f32::INFINITY, |old| estimate_of(last.map_or(*old, |last| last.max(*old)))),
         }
     }
 
-    /// How many candidates look no worse than this: which of equal ones are kept is not for the sketches to say.
+    /// How many candidates look no worse than this: which of equal ones are kept is not for the
+    /// sketches to say.
     fn rank(&self, estimate: f32) -> u32 {
         let rank = self.best.partition_point(|candidate| estimate_of(*candidate) <= estimate);
         if estimate.is_finite() { u32::try_from(rank).unwrap_or(UNSEEN) } else { UNSEEN }
@@ -350,7 +374,8 @@ impl Ranking {
     }
 }
 
-/// The number at a place among sorted ones that lies after this part of them; none if that is after the last.
+/// The number at a place among sorted ones that lies after this part of them; none if that is after
+/// the last.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -364,11 +389,16 @@ fn quantile<T: Copy>(sorted: &[T], part: f64) -> Option<T> {
 
 /// The part of all items that searches which aim at this recall have to find by their own vectors.
 fn found_by_itself(recall: f64) -> f64 {
-    if recall >= f64::from(DEFAULT_RECALL) - f64::from(f32::EPSILON) { FOUND_BY_ITSELF } else { recall }
+    if recall >= f64::from(DEFAULT_RECALL) - f64::from(f32::EPSILON) {
+        FOUND_BY_ITSELF
+    } else {
+        recall
+    }
 }
 
-/// What queries have to find so that others find this part of their k nearest: they are a sample, which may be lucky by its
-/// standard error. That of one query falls with the number of its neighbours. They lie together, so that it falls less.
+/// What queries have to find so that others find this part of their k nearest: they are a sample,
+/// which may be lucky by its standard error. That of one query falls with the number of its
+/// neighbours. They lie together, so that it falls less.
 #[expect(clippy::cast_precision_loss, reason = "at most some thousand")]
 fn surely(recall: f64, (queries, k): (usize, usize)) -> f64 {
     let sample = queries as f64 * (k as f64).sqrt();
@@ -376,7 +406,8 @@ fn surely(recall: f64, (queries, k): (usize, usize)) -> f64 {
     recall + error.min((1.0 - recall) / 2.0)
 }
 
-/// The confidence for each number of neighbours and recall, a part of what may be missed left to comparisons.
+/// The confidence for each number of neighbours and recall, a part of what may be missed left to
+/// comparisons.
 pub(crate) fn goals(all: &[Confidences]) -> Goals {
     let ks = all.iter().map(|query| query.of_ks.len()).max().unwrap_or(0);
     let sorted = |mut numbers: Vec<f32>| {
@@ -392,7 +423,8 @@ pub(crate) fn goals(all: &[Confidences]) -> Goals {
             let part = 1.0 - (1.0 - surely(recall, (queries, k))) * (1.0 - LOST_TO_RERANK);
             let least = quantile(&numbers, part).unwrap_or(f32::INFINITY);
             // As few queries tell little of what is so rare. More neighbours take more anyway.
-            let leeway = if of_k == 0 && found_by_itself(recall) > recall { OWN_LEEWAY } else { 1.0 };
+            let leeway =
+                if of_k == 0 && found_by_itself(recall) > recall { OWN_LEEWAY } else { 1.0 };
             let own = quantile(&own, found_by_itself(recall)).unwrap_or(0.0) * leeway;
             // A search that ends with one of these has not scanned the leaf before which it had it.
             let [own, confidence] = [own, least.max(own)].map(|least| f64::from(least.next_up()));
@@ -402,17 +434,28 @@ pub(crate) fn goals(all: &[Confidences]) -> Goals {
     (0..ks).map(goal).collect()
 }
 
-/// What each recall takes, from what queries have found with these goals. `items` is the size of the forest.
+/// What each recall takes, from what queries have found with these goals. `items` is the size of
+/// the forest.
 #[expect(clippy::cast_possible_truncation, reason = "at most some thousand queries")]
-pub(crate) fn fit(goals: &Goals, all: &[Vec<Vec<Reached>>], items: u64, is_of_queries: bool) -> Calibration {
+pub(crate) fn fit(
+    goals: &Goals,
+    all: &[Vec<Vec<Reached>>],
+    items: u64,
+    is_of_queries: bool,
+) -> Calibration {
     let mut calibration = Calibration::default();
     (calibration.items, calibration.queries) = (items, all.len() as u32);
     calibration.is_of_queries = u32::from(is_of_queries);
     for (of_k, (row, k)) in calibration.points.iter_mut().zip(calibrated_ks(items)).enumerate() {
-        let asked: Vec<&[Reached]> = all.iter().filter_map(|query| query.get(of_k)).map(Vec::as_slice).collect();
+        let asked: Vec<&[Reached]> =
+            all.iter().filter_map(|query| query.get(of_k)).map(Vec::as_slice).collect();
         for (of_recall, (point, recall)) in row.iter_mut().zip(CALIBRATED_RECALLS).enumerate() {
-            let goal = goals.get(of_k).map(|goals| goals[of_recall]).filter(|goal| goal.confidence.is_finite());
-            let reached: Vec<&Reached> = asked.iter().filter_map(|of_k| of_k.get(of_recall)).collect();
+            let goal = goals
+                .get(of_k)
+                .map(|goals| goals[of_recall])
+                .filter(|goal| goal.confidence.is_finite());
+            let reached: Vec<&Reached> =
+                asked.iter().filter_map(|of_k| of_k.get(of_recall)).collect();
             let point_of = |goal| point_of(goal, (&reached, asked.len()), (k, recall));
             *point = goal.and_then(point_of).unwrap_or(OperatingPoint::OUT_OF_REACH);
         }
@@ -425,11 +468,23 @@ pub(crate) fn fit(goals: &Goals, all: &[Vec<Vec<Reached>>], items: u64, is_of_qu
     calibration
 }
 
-/// What a recall of k neighbours takes, from what so many queries have reached; none if that is not reached.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "estimates")]
-fn point_of(goal: Goal, (reached, asked): (&[&Reached], usize), (k, recall): (usize, f64)) -> Option<OperatingPoint> {
-    let mut met: Vec<(u32, f32)> = reached.iter().flat_map(|reached| reached.met.iter().copied()).collect();
-    // A query that did not come so far has scanned all that it may: it counts as one that has found nothing.
+/// What a recall of k neighbours takes, from what so many queries have reached; none if that is not
+/// reached.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "estimates"
+)]
+fn point_of(
+    goal: Goal,
+    (reached, asked): (&[&Reached], usize),
+    (k, recall): (usize, f64),
+) -> Option<OperatingPoint> {
+    let mut met: Vec<(u32, f32)> =
+        reached.iter().flat_map(|reached| reached.met.iter().copied()).collect();
+    // A query that did not come so far has scanned all that it may: it counts as one that has found
+    // nothing.
     met.resize(met.len() + (asked - reached.len()) * k, (UNSEEN, f32::INFINITY));
     met.sort_unstable_by_key(|(rank, _)| *rank);
     let mut own_ranks: Vec<u32> = reached.iter().map(|reached| reached.own_rank).collect();
@@ -445,13 +500,15 @@ fn point_of(goal: Goal, (reached, asked): (&[&Reached], usize), (k, recall): (us
     let compared = met.partition_point(|(rank, _)| *rank <= last);
     let mut numbers: Vec<f32> = met[..compared].iter().map(|(_, confidence)| *confidence).collect();
     numbers.sort_unstable_by(f32::total_cmp);
-    let enough = f64::from(quantile(&numbers, part * met.len() as f64 / compared as f64)?.next_up());
+    let enough =
+        f64::from(quantile(&numbers, part * met.len() as f64 / compared as f64)?.next_up());
     let confidence = enough.max(goal.own).min(goal.confidence) as f32;
     let entries = reached.iter().map(|reached| reached.entries).sum::<f64>() / reached.len() as f64;
     Some(OperatingPoint { confidence, rerank: last + 1, entries: entries.ceil() as u32 })
 }
 
-/// More recall takes no less of anything. What reaches more reaches less, too, where so few comparisons were not told.
+/// More recall takes no less of anything. What reaches more reaches less, too, where so few
+/// comparisons were not told.
 fn rise(row: &mut [OperatingPoint]) {
     for at in (1..row.len()).rev() {
         if !row[at - 1].confidence.is_finite() {
@@ -461,13 +518,20 @@ fn rise(row: &mut [OperatingPoint]) {
     for at in 1..row.len() {
         let (less, more) = (row[at - 1], &mut row[at]);
         more.confidence = more.confidence.max(less.confidence);
-        (more.rerank, more.entries) = (more.rerank.max(less.rerank), more.entries.max(less.entries));
+        (more.rerank, more.entries) =
+            (more.rerank.max(less.rerank), more.entries.max(less.entries));
     }
 }
 
-/// What the nearest neighbours take is at least a part of what more of them take. Items that all lie beside a twin would
-/// teach that the nearest leaf is enough. Queries that have no twin take what the neighbours beyond it do.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "estimates")]
+/// What the nearest neighbours take is at least a part of what more of them take. Items that all
+/// lie beside a twin would teach that the nearest leaf is enough. Queries that have no twin take
+/// what the neighbours beyond it do.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "estimates"
+)]
 fn hold_together(calibration: &mut Calibration) {
     let ks = calibration.ks();
     for (points, k) in calibration.points.iter_mut().zip(ks) {

@@ -9,22 +9,24 @@ use crate::tree::queue::{ordered, unordered};
 
 /// Offers that are gathered before the first pruning, at least.
 const FIRST: usize = 128;
-/// As many candidates at most are kept in order, so that at any time only what is nearer than the last of them is offered.
-/// More take as long in order as gathered. Trials: docs/trials.md, "candidates".
+/// As many candidates at most are kept in order, so that at any time only what is nearer than the
+/// last of them is offered. More take as long in order as gathered. Trials: docs/trials.md,
+/// "candidates".
 const FEW: usize = 48;
-/// It decides where the table of met ids puts them. Each process has another one, so that nobody can choose ids that collide.
-/// No answer depends on it.
+/// It decides where the table of met ids puts them. Each process has another one, so that nobody
+/// can choose ids that collide. No answer depends on it.
 static KEY: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(0) | 1);
 /// No id: ids have 32 bits.
 const NONE: u64 = u64::MAX;
 
 /// Keeps the `keep` best of all candidates offered, each item once.
 ///
-/// A few are kept in order. More gather in a buffer that is pruned when it is full, so that most offers cost one push. An item
-/// offered twice (from two leaves) keeps its smaller estimate.
+/// A few are kept in order. More gather in a buffer that is pruned when it is full, so that most
+/// offers cost one push. An item offered twice (from two leaves) keeps its smaller estimate.
 #[derive(Debug, Default)]
 pub(crate) struct Candidates {
-    /// The estimate of each, as a number in the same order, above its id. If they are few, nearest first, each item once.
+    /// The estimate of each, as a number in the same order, above its id. If they are few, nearest
+    /// first, each item once.
     buffer: Vec<u64>,
     keep: usize,
     threshold: f32,
@@ -77,10 +79,13 @@ impl Candidates {
         let limit = packed(u32::MAX, estimate);
         let (sorted, new) = self.buffer.split_at(self.sorted);
         let near = sorted.partition_point(|candidate| *candidate <= limit);
-        near >= k || near + new.iter().filter(|candidate| **candidate <= limit).count() >= k && self.kth(k) <= estimate
+        near >= k
+            || near + new.iter().filter(|candidate| **candidate <= limit).count() >= k
+                && self.kth(k) <= estimate
     }
 
-    /// An estimate that the k-th candidate does not exceed; infinite if that is not known without sorting.
+    /// An estimate that the k-th candidate does not exceed; infinite if that is not known without
+    /// sorting.
     pub(crate) fn kth_at_most(&self, k: usize) -> f32 {
         self.buffer[..self.sorted].get(k.max(1) - 1).map_or(f32::INFINITY, |kth| estimate_of(*kth))
     }
@@ -137,8 +142,8 @@ impl Candidates {
         self.limit();
     }
 
-    /// The best candidates, `most` of them at most; the `first` nearest of them and then the others by id, which is the order of
-    /// their keys.
+    /// The best candidates, `most` of them at most; the `first` nearest of them and then the others
+    /// by id, which is the order of their keys.
     pub(crate) fn arranged(&mut self, most: usize, first: usize) -> &[u64] {
         self.prune();
         if !self.kept_back.is_empty() {
@@ -150,7 +155,9 @@ impl Candidates {
         // They are in another order from here on, and no more asked about.
         let first = first.min(self.buffer.len());
         let (nearest, others) = self.buffer.split_at_mut(first);
-        [nearest, others].into_iter().for_each(|some| some.sort_unstable_by_key(|candidate| id_of(*candidate)));
+        [nearest, others]
+            .into_iter()
+            .for_each(|some| some.sort_unstable_by_key(|candidate| id_of(*candidate)));
         &self.buffer
     }
 }
@@ -159,7 +166,9 @@ impl Candidates {
 fn insert_in_order(nearest: &mut Vec<u64>, most: usize, candidate: u64) {
     // Loops without an early end, which the processor need not guess.
     let at = nearest.iter().filter(|known| **known < candidate).count();
-    let is_known = nearest.iter().fold(false, |is_known, known| is_known | (id_of(*known) == id_of(candidate)));
+    let is_known = nearest
+        .iter()
+        .fold(false, |is_known, known| is_known | (id_of(*known) == id_of(candidate)));
     let end = if is_known {
         nearest.iter().position(|known| id_of(*known) == id_of(candidate)).unwrap_or_default()
     } else if nearest.len() < most {
@@ -175,9 +184,15 @@ fn insert_in_order(nearest: &mut Vec<u64>, most: usize, candidate: u64) {
     }
 }
 
-/// Moves the first of each item among the sorted candidates in `range` to the end of the `kept` that are at the front, until
-/// these are `keep`; how many they are then.
-fn keep_new(buffer: &mut [u64], range: Range<usize>, keep: usize, met: &mut [u64], mut kept: usize) -> usize {
+/// Moves the first of each item among the sorted candidates in `range` to the end of the `kept`
+/// that are at the front, until these are `keep`; how many they are then.
+fn keep_new(
+    buffer: &mut [u64],
+    range: Range<usize>,
+    keep: usize,
+    met: &mut [u64],
+    mut kept: usize,
+) -> usize {
     for at in range {
         if kept == keep {
             break;
@@ -276,7 +291,8 @@ mod tests {
     fn ids_that_are_chosen_to_collide_are_spread_over_the_table() {
         const IDS: usize = 2_000;
         const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
-        let collide = |by: fn(u64) -> u64| (0..=u32::MAX).filter(move |id| by(u64::from(*id)) & 0xFFFF == 0);
+        let collide =
+            |by: fn(u64) -> u64| (0..=u32::MAX).filter(move |id| by(u64::from(*id)) & 0xFFFF == 0);
         let families: [Vec<u32>; 5] = [
             collide(|id| id.wrapping_mul(GOLDEN) >> 32).take(IDS).collect(),
             collide(|id| id.wrapping_mul(GOLDEN) >> 48).take(IDS).collect(),
@@ -287,7 +303,10 @@ mod tests {
         for (family, ids) in families.iter().enumerate() {
             let mut table = Vec::new();
             make_room(&mut table, ids.len());
-            assert!(ids.iter().all(|id| insert(&mut table, *id)) && !ids.iter().any(|id| insert(&mut table, *id)));
+            assert!(
+                ids.iter().all(|id| insert(&mut table, *id))
+                    && !ids.iter().any(|id| insert(&mut table, *id))
+            );
             // Who looks for an id walks to the end of its run of full slots at most.
             let longest = table.split(|slot| *slot == NONE).map(<[u64]>::len).max().unwrap();
             assert!(longest <= 200, "family {family}, key {:#x}: {longest} slots in a row", *KEY);

@@ -1,16 +1,20 @@
-//! How much of the forest a search looks at: what a calibration measured for its number of neighbours and its recall.
+//! How much of the forest a search looks at: what a calibration measured for its number of
+//! neighbours and its recall.
 
 use super::request::Request;
-use crate::format::record::{CALIBRATED_RECALLS, Calibration, NO_CORRECTION, OperatingPoint, Record, most_measured};
+use crate::format::record::{
+    CALIBRATED_RECALLS, Calibration, NO_CORRECTION, OperatingPoint, Record, most_measured,
+};
 use crate::metric::Metric;
 
 /// The recall that searches aim at unless they are told otherwise.
 pub(crate) const DEFAULT_RECALL: f32 = 0.95;
 
-/// The confidence that searches have at least, for the square root of the number of entries: docs/trials.md, "stop rule".
+/// The confidence that searches have at least, for the square root of the number of entries:
+/// docs/trials.md, "stop rule".
 ///
-/// Usual data take twice as much. Items that all lie beside copies of themselves would teach less, and queries that are no
-/// items take more.
+/// Usual data take twice as much. Items that all lie beside copies of themselves would teach less,
+/// and queries that are no items take more.
 const LEAST_CONFIDENCE: f64 = 10.0;
 /// The part of that under the dot product, whose confidence knows no margin.
 const WITHOUT_MARGIN: f64 = 0.7;
@@ -36,7 +40,8 @@ pub(crate) struct Effort {
     pub(crate) rerank: usize,
     /// Entries that it will look at, by estimate.
     pub(crate) entries: f64,
-    /// Whether the forest was found not to reach what is wanted, so that all items have to be compared.
+    /// Whether the forest was found not to reach what is wanted, so that all items have to be
+    /// compared.
     pub(crate) is_out_of_reach: bool,
 }
 
@@ -53,11 +58,14 @@ impl Effort {
         let times = |factor: f64| (request.k as f64 * factor).ceil() as usize;
         let rerank = match (request.oversampling, request.search_k) {
             (Some(factor), _) => times(f64::from(factor)),
-            (None, Some(_)) => times(oversampling(record)).max(request.k.saturating_add(LEAST_MORE)),
+            (None, Some(_)) => {
+                times(oversampling(record)).max(request.k.saturating_add(LEAST_MORE))
+            }
             (None, None) => usual.rerank,
         };
         let copies = f64::from(record.trees) * f64::from(1 + record.spill);
-        let rerank = rerank.clamp(request.k, usize::try_from(record.indexed).unwrap_or(usize::MAX).max(request.k));
+        let rerank = rerank
+            .clamp(request.k, usize::try_from(record.indexed).unwrap_or(usize::MAX).max(request.k));
         match request.search_k {
             None => Self { rerank, ..usual },
             Some(wanted) => {
@@ -74,19 +82,31 @@ impl Effort {
         let least = least_confidence(k, recall, record);
         let calibration = &record.calibration;
         if calibration.items == 0 {
-            let (goal, rerank) = (Goal::Confidence(UNMEASURED * least), (oversampling(record) * k as f64) as usize);
+            let (goal, rerank) =
+                (Goal::Confidence(UNMEASURED * least), (oversampling(record) * k as f64) as usize);
             return Self { goal, rerank, entries: least, is_out_of_reach: false };
         }
         let Some([confidence, rerank, entries]) = measured(calibration, k, recall) else {
-            return Self { goal: Goal::Confidence(f64::INFINITY), rerank: k, entries: indexed, is_out_of_reach: true };
+            return Self {
+                goal: Goal::Confidence(f64::INFINITY),
+                rerank: k,
+                entries: indexed,
+                is_out_of_reach: true,
+            };
         };
         let correction = f64::from(calibration.correction()) / f64::from(NO_CORRECTION);
         let growth = correction * growth(indexed / calibration.items as f64);
         let least = if calibration.is_of_queries == 1 { 0.0 } else { least };
         let confidence = (confidence * growth).max(least);
-        // Not up: logarithms and targets in `f32` are not exact, and one more is much where two would do.
+        // Not up: logarithms and targets in `f32` are not exact, and one more is much where two
+        // would do.
         let rerank = rerank.round() as usize;
-        Self { goal: Goal::Confidence(confidence), rerank, entries: entries * growth, is_out_of_reach: false }
+        Self {
+            goal: Goal::Confidence(confidence),
+            rerank,
+            entries: entries * growth,
+            is_out_of_reach: false,
+        }
     }
 
     /// So many times more of everything.
@@ -110,8 +130,9 @@ fn oversampling(record: &Record) -> f64 {
     }
 }
 
-/// By how much the confidence that a fixed recall takes changes with the number of items. It grows less fast than they do.
-/// Where items go it falls less: what is left of a forest is not as good as a fresh one.
+/// By how much the confidence that a fixed recall takes changes with the number of items. It grows
+/// less fast than they do. Where items go it falls less: what is left of a forest is not as good as
+/// a fresh one.
 fn growth(times: f64) -> f64 {
     times.powf(if times < 1.0 { 0.4 } else { 0.7 })
 }
@@ -130,19 +151,24 @@ fn least_confidence(k: usize, recall: f64, record: &Record) -> f64 {
         * strictness.max(1.0).sqrt()
 }
 
-/// Straight lines between what was measured. They are in the logarithms of k, of what is missed, and of confidence,
-/// comparisons and entries. `None` if that was out of reach. More neighbours than were measured take as much more of each.
+/// Straight lines between what was measured. They are in the logarithms of k, of what is missed,
+/// and of confidence, comparisons and entries. `None` if that was out of reach. More neighbours
+/// than were measured take as much more of each.
 #[expect(clippy::cast_precision_loss, reason = "an estimate")]
 fn measured(calibration: &Calibration, k: usize, recall: f64) -> Option<[f64; 3]> {
     let ks = calibration.ks();
     let largest = *ks.last()?;
     let missed = |recall: f64| -(1.0 - recall).max(1e-6).ln();
-    let of_recalls = Line::through(&CALIBRATED_RECALLS.map(missed), missed(recall.max(CALIBRATED_RECALLS[0])));
+    let of_recalls =
+        Line::through(&CALIBRATED_RECALLS.map(missed), missed(recall.max(CALIBRATED_RECALLS[0])));
     let of_ks = Line::through(&ks.map(|k| (k as f64).ln()), (k.clamp(1, largest) as f64).ln());
     let at = |value: fn(&OperatingPoint) -> f64| {
-        of_ks.at(|k| of_recalls.at(|recall| value(&calibration.points[k][recall]).max(1.0).ln())).exp()
+        of_ks
+            .at(|k| of_recalls.at(|recall| value(&calibration.points[k][recall]).max(1.0).ln()))
+            .exp()
     };
-    // Beyond a part of all items comparing all takes little more, and what lies there was not measured.
+    // Beyond a part of all items comparing all takes little more, and what lies there was not
+    // measured.
     if k > largest && k as u64 > most_measured(calibration.items) {
         return None;
     }
@@ -155,7 +181,8 @@ fn measured(calibration: &Calibration, k: usize, recall: f64) -> Option<[f64; 3]
     all.iter().all(|value| value.is_finite()).then_some(all)
 }
 
-/// A place on straight lines through points with ascending `x`; the last line goes on beyond the end.
+/// A place on straight lines through points with ascending `x`; the last line goes on beyond the
+/// end.
 struct Line {
     /// The point behind it, and which part of the way from the one before that is covered.
     upper: usize,

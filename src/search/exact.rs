@@ -18,12 +18,13 @@ use crate::metric::Metric;
 
 /// Items that are looked up before the first of them is compared.
 const BATCH: usize = 32;
-/// Items that are sent for before they are compared, of those that threads share: two took 10 ms instead of 19 for 100,000 vectors
-/// of sift, and 22 instead of 30 for as many of minilm (trials).
+/// Items that are sent for before they are compared, of those that threads share: two took 10 ms
+/// instead of 19 for 100,000 vectors of sift, and 22 instead of 30 for as many of minilm (trials).
 const AHEAD: usize = 8;
 /// Hits that there is room for at once; more need a larger place.
 const ROOM: usize = 128;
-/// Items that are shared among threads at once, those if the search may have to stop soon, and how many of them are one task.
+/// Items that are shared among threads at once, those if the search may have to stop soon, and how
+/// many of them are one task.
 const SHARED: usize = 1 << 16;
 const SHARED_IN_TIME: usize = 1 << 14;
 const SHARE: usize = 1 << 10;
@@ -48,8 +49,8 @@ fn distance_of(level: Level, metric: Metric, a: &ItemRef<'_>, b: &ItemRef<'_>) -
     }
 }
 
-/// An item in the order of the answer: by score, then by id. The score is the distance, or its negative where the
-/// largest comes first.
+/// An item in the order of the answer: by score, then by id. The score is the distance, or its
+/// negative where the largest comes first.
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub(crate) struct Ranked {
     pub(crate) score: f32,
@@ -103,7 +104,8 @@ impl Measure<'_> {
         // Rounded once.
         #[expect(clippy::cast_possible_truncation, reason = "what does not fit becomes infinite")]
         let distance = distance_of(self.level, self.of.metric, &self.query, item) as f32;
-        // Vectors are checked before they are stored, and their distances fit `f32`. So this one is not as it was.
+        // Vectors are checked before they are stored, and their distances fit `f32`. So this one is
+        // not as it was.
         if !distance.is_finite() {
             return Err(Error::corrupted(
                 Key::item(self.of.index, id),
@@ -119,7 +121,8 @@ impl Measure<'_> {
         items * item_bytes(self.of.dims, self.of.metric) as u64
     }
 
-    /// Ranks items that must exist, until `stop` says so; tells whether it did. The first few come in any case.
+    /// Ranks items that must exist, until `stop` says so; tells whether it did. The first few come
+    /// in any case.
     pub(crate) fn rank_known<'t>(
         &self,
         items: &Items<'t>,
@@ -130,7 +133,8 @@ impl Measure<'_> {
         self.rank_all(items, ids, |id| Err(missing_item(self.of, id)), stop, found)
     }
 
-    /// Ranks those of these items that exist as [`Measure::rank_known`] does, and calls `missing` for the others.
+    /// Ranks those of these items that exist as [`Measure::rank_known`] does, and calls `missing`
+    /// for the others.
     fn rank_all<'t>(
         &self,
         items: &Items<'t>,
@@ -143,8 +147,8 @@ impl Measure<'_> {
         let mut compared = 0;
         loop {
             let mut batch: [Option<(u32, &[u8])>; BATCH] = [None; BATCH];
-            // Each step sends for what the next one reads, of all items at once: what is known of where they are, the pages of
-            // those that have to be looked up, their vectors.
+            // Each step sends for what the next one reads, of all items at once: what is known of
+            // where they are, the pages of those that have to be looked up, their vectors.
             for (slot, id) in batch.iter_mut().zip(ids.by_ref()) {
                 items.prefetch(id);
                 *slot = Some((id, &[]));
@@ -155,7 +159,9 @@ impl Measure<'_> {
                 prefetch(bytes);
             }
             for slot in &mut batch {
-                let Some((id, bytes)) = slot.as_mut().filter(|(_, bytes)| bytes.is_empty()) else { continue };
+                let Some((id, bytes)) = slot.as_mut().filter(|(_, bytes)| bytes.is_empty()) else {
+                    continue;
+                };
                 if let Some(found) = items.look_up(*id)? {
                     prefetch(found);
                     *bytes = found;
@@ -213,7 +219,8 @@ impl Nearest {
         self.compared = compared;
     }
 
-    /// Forgets what was found; how much was compared stays. It is given back for a search that may have to stop.
+    /// Forgets what was found; how much was compared stays. It is given back for a search that may
+    /// have to stop.
     pub(crate) fn begin_again(&mut self, stop: Stop<'_>) -> BinaryHeap<Ranked> {
         if stop.is_none() || self.heap.is_empty() {
             // The room is all that a search allocates.
@@ -227,13 +234,19 @@ impl Nearest {
     pub(crate) fn put_back(&mut self, taken: BinaryHeap<Ranked>) {
         let known: RoaringBitmap = self.iter().collect();
         let compared = self.compared;
-        taken.into_iter().filter(|ranked| !known.contains(ranked.id)).for_each(|ranked| self.offer(ranked));
+        taken
+            .into_iter()
+            .filter(|ranked| !known.contains(ranked.id))
+            .for_each(|ranked| self.offer(ranked));
         self.compared = compared;
     }
 
     /// The score of the last of `k` hits; that beyond which there are none, if there are fewer.
     pub(crate) fn kth(&self) -> f32 {
-        self.heap.peek().filter(|_| self.heap.len() >= self.k).map_or(self.farthest, |farthest| farthest.score)
+        self.heap
+            .peek()
+            .filter(|_| self.heap.len() >= self.k)
+            .map_or(self.farthest, |farthest| farthest.score)
     }
 
     /// What has been found so far, in no order.
@@ -257,9 +270,10 @@ pub(crate) fn compare_all(
     request: &Request<'_>,
     nearest: &mut Nearest,
 ) -> Result<bool> {
-    // A look-up takes no longer than a step from item to item, as each step waits for the one before: of 100,000 vectors a quarter
-    // took 2.5 ms by look-ups, 6.5 in order and 7 by two threads (sift), or 5.0 and 12 by look-ups and in order (minilm; trials).
-    // The first time it takes longer.
+    // A look-up takes no longer than a step from item to item, as each step waits for the one
+    // before: of 100,000 vectors a quarter took 2.5 ms by look-ups, 6.5 in order and 7 by two
+    // threads (sift), or 5.0 and 12 by look-ups and in order (minilm; trials). The first time it
+    // takes longer.
     match request.filter.allowed {
         Some(allowed) if allowed.len() < target.record.items / 4 * 3 => {
             compare_allowed(target, measure, request, allowed, nearest)
@@ -276,8 +290,9 @@ fn compare_allowed(
     allowed: &RoaringBitmap,
     nearest: &mut Nearest,
 ) -> Result<bool> {
-    let is_wanted =
-        |id: &u32| !request.exclude.contains(id) && request.filter.predicate.is_none_or(|admits| admits(*id));
+    let is_wanted = |id: &u32| {
+        !request.exclude.contains(id) && request.filter.predicate.is_none_or(|admits| admits(*id))
+    };
     let ids = request.stop.limit(allowed.iter()).filter(is_wanted);
     // An id of the filter need not be one of an item.
     measure.rank_all(target.items, ids, |_| Ok(()), request.stop, |ranked| nearest.offer(ranked))
@@ -294,7 +309,8 @@ fn compare_in_order<'t>(
     loop {
         let mut batch: [Option<(Key, &'t [u8])>; BATCH] = [None; BATCH];
         let mut is_last = true;
-        // What comes next lies before what came last on a page of LMDB, so that the processor does not send for it by itself.
+        // What comes next lies before what came last on a page of LMDB, so that the processor does
+        // not send for it by itself.
         for (slot, entry) in batch.iter_mut().zip(entries.by_ref()) {
             let (key, bytes) = entry?;
             is_last = false;
@@ -304,7 +320,8 @@ fn compare_in_order<'t>(
             }
         }
         for (key, bytes) in batch.iter().flatten() {
-            nearest.offer(measure.rank(key.id(), &ItemRef::parse(*key, bytes, of.dims, of.metric)?)?);
+            nearest
+                .offer(measure.rank(key.id(), &ItemRef::parse(*key, bytes, of.dims, of.metric)?)?);
         }
         if is_last || request.stop.is_due() {
             return Ok(!is_last);
@@ -312,7 +329,8 @@ fn compare_in_order<'t>(
     }
 }
 
-/// One thread walks over the items, as LMDB wants it, and all compare them: what lies in the map may be read by any.
+/// One thread walks over the items, as LMDB wants it, and all compare them: what lies in the map
+/// may be read by any.
 fn compare_shared(
     target: Target<'_, '_>,
     measure: &Measure<'_>,

@@ -16,14 +16,15 @@ pub(crate) const MOST_KNOWN: usize = 1 << 18;
 
 /// The items of an index in one snapshot.
 ///
-/// Most of the time that reranking would take is spent on look-ups: pages on the way to an item, and the keys around it, are
-/// in no cache of the processor.
+/// Most of the time that reranking would take is spent on look-ups: pages on the way to an item,
+/// and the keys around it, are in no cache of the processor.
 pub(crate) struct Items<'t> {
     pub(crate) db: Database,
     pub(crate) rtxn: &'t RoTxn<'t>,
     pub(crate) of: ItemOf,
     known: RefCell<Cache<&'t [u8]>>,
-    /// None where nothing is remembered, as in builds, whose pages move with the commit, and where no address can be sent for.
+    /// None where nothing is remembered, as in builds, whose pages move with the commit, and where
+    /// no address can be sent for.
     places: Option<Places>,
 }
 
@@ -31,7 +32,13 @@ impl<'t> Items<'t> {
     /// `most`: items to remember, a power of two or 0.
     pub(crate) fn new(db: Database, rtxn: &'t RoTxn<'t>, of: ItemOf, most: usize) -> Self {
         let hints = most > 0 && cfg!(target_arch = "x86_64");
-        Self { db, rtxn, of, known: RefCell::new(Cache::new(most)), places: hints.then(|| Places::new(of)) }
+        Self {
+            db,
+            rtxn,
+            of,
+            known: RefCell::new(Cache::new(most)),
+            places: hints.then(|| Places::new(of)),
+        }
     }
 
     /// Sends for what is remembered of where an item is.

@@ -1,4 +1,5 @@
-//! Searching: choose a plan, gather candidates, rerank them by exact distance, merge what is pending.
+//! Searching: choose a plan, gather candidates, rerank them by exact distance, merge what is
+//! pending.
 
 pub(crate) mod calibration;
 pub(crate) mod candidates;
@@ -53,11 +54,13 @@ pub enum Plan {
     /// There was nothing to look for: no items, or none wanted.
     #[default]
     Nothing,
-    /// The leaves of the forest that are nearest to the query were scanned, and the best of their items compared.
+    /// The leaves of the forest that are nearest to the query were scanned, and the best of their
+    /// items compared.
     Forest,
     /// Every item that the request admits was compared.
     Exact,
-    /// The forest was tried, found to take longer than comparing all that the request admits, and given up for that.
+    /// The forest was tried, found to take longer than comparing all that the request admits, and
+    /// given up for that.
     ForestThenExact,
 }
 
@@ -65,7 +68,8 @@ pub enum Plan {
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Searched {
-    /// How the answer was found; of several searches in one, as of [`by_any`](crate::Nns::by_any), that which did most.
+    /// How the answer was found; of several searches in one, as of [`by_any`](crate::Nns::by_any),
+    /// that which did most.
     pub plan: Plan,
     /// Branches whose sketches were scanned.
     pub branches: u64,
@@ -77,10 +81,11 @@ pub struct Searched {
     pub sketches: u64,
     /// Vectors that were compared exactly because of their sketches.
     pub reranked: u64,
-    /// Vectors that were compared exactly without a sketch: pending items, small filters, exact searches.
+    /// Vectors that were compared exactly without a sketch: pending items, small filters, exact
+    /// searches.
     pub scanned_exactly: u64,
-    /// Bytes of the nodes and of the vectors that were read. Of a leaf that a filter restricts, only those of the blocks
-    /// of sketches that it left count.
+    /// Bytes of the nodes and of the vectors that were read. Of a leaf that a filter restricts,
+    /// only those of the blocks of sketches that it left count.
     pub bytes: u64,
     /// Time from the call until the query was ready to be compared with sketches.
     pub preparing: Duration,
@@ -90,7 +95,8 @@ pub struct Searched {
     pub comparing: Duration,
     /// Whether the search was stopped before it was done.
     pub is_partial: bool,
-    /// Whether all items were compared because the forest does not reach the recall aimed at, as its calibration found.
+    /// Whether all items were compared because the forest does not reach the recall aimed at, as
+    /// its calibration found.
     pub is_out_of_reach: bool,
 }
 
@@ -123,14 +129,24 @@ pub(crate) struct Forest {
 
 impl Forest {
     /// Reads the origin and prepares the space of a built index: O(dims).
-    pub(crate) fn read(db: Database, rtxn: &RoTxn<'_>, of: ItemOf, record: &Record) -> Result<Self> {
+    pub(crate) fn read(
+        db: Database,
+        rtxn: &RoTxn<'_>,
+        of: ItemOf,
+        record: &Record,
+    ) -> Result<Self> {
         let key = Key::origin(of.index);
         let origin = parse_origin(key, db.get(rtxn, key)?.unwrap_or_default(), of.dims)?;
         Ok(Self::new(Space::new(of.metric, origin.to_vec(), record.seed), record))
     }
 
-    /// Its nodes in a snapshot, of which it will remember as many as `most` of each kind: a power of two, or 0.
-    pub(crate) fn nodes<'t>(&self, of: (Database, &'t RoTxn<'t>, ItemOf), most: usize) -> Nodes<'t> {
+    /// Its nodes in a snapshot, of which it will remember as many as `most` of each kind: a power
+    /// of two, or 0.
+    pub(crate) fn nodes<'t>(
+        &self,
+        of: (Database, &'t RoTxn<'t>, ItemOf),
+        most: usize,
+    ) -> Nodes<'t> {
         Nodes::new(of, self.leaf, self.branch, most)
     }
 
@@ -162,7 +178,8 @@ pub(crate) struct Target<'a, 't> {
     pub(crate) level: Level,
 }
 
-/// An index as a reader holds it: the parts of it that searches share are computed at the first one.
+/// An index as a reader holds it: the parts of it that searches share are computed at the first
+/// one.
 pub(crate) trait Parts<'t> {
     /// The forest, or `None` if the index was never built.
     fn planted(&self) -> Result<Option<Planted<'_, 't>>>;

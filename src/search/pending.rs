@@ -34,7 +34,10 @@ impl Pending {
     }
 
     /// Those that exist and that a request admits, until it is to stop.
-    pub(crate) fn live_in<'r>(&'r self, request: &'r Request<'_>) -> impl Iterator<Item = u32> + 'r {
+    pub(crate) fn live_in<'r>(
+        &'r self,
+        request: &'r Request<'_>,
+    ) -> impl Iterator<Item = u32> + 'r {
         request.stop.limit(self.live.iter()).filter(|id| request.admits(*id))
     }
 }

@@ -1,15 +1,19 @@
 //! Where items were when they were last looked up: hints that outlive the transaction.
 //!
-//! Of a look-up in LMDB that finds its item in no cache of the processor, most of the time goes into waiting for the page that
-//! holds it: for its translation, for its header, for the keys that a binary search compares, one after the other. A reader
-//! remembers where its items are, but a new one, or one that meets an item for the first time, does not know. So the pages of
-//! items are kept here, for all readers of the process, and those that a search will want are sent for all at once.
+//! Of a look-up in LMDB that finds its item in no cache of the processor, most of the time goes
+//! into waiting for the page that holds it: for its translation, for its header, for the keys that
+//! a binary search compares, one after the other. A reader remembers where its items are, but a new
+//! one, or one that meets an item for the first time, does not know. So the pages of items are kept
+//! here, for all readers of the process, and those that a search will want are sent for all at
+//! once.
 //!
-//! In trials with an AMD EPYC, searches for 10 nearest with a recall of .95 by a new reader took 32 us instead of 40 among 100,000
-//! vectors of sift and 104 instead of 121 among 1,000,000; those by a reader that had answered 20,000 others, 80 instead of 95.
+//! In trials with an AMD EPYC, searches for 10 nearest with a recall of .95 by a new reader took 32
+//! us instead of 40 among 100,000 vectors of sift and 104 instead of 121 among 1,000,000; those by
+//! a reader that had answered 20,000 others, 80 instead of 95.
 //!
-//! Pages move when something on them is written, a group of ids may lie on two of them, and the same index of two environments
-//! shares its slots: what is kept here is a hint, which is never read through.
+//! Pages move when something on them is written, a group of ids may lie on two of them, and the
+//! same index of two environments shares its slots: what is kept here is a hint, which is never
+//! read through.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -24,14 +28,16 @@ const PAGE_HEADER: usize = 16;
 const OFFSET: usize = 2;
 /// Bytes of a node before its value: its header and our key.
 const NODE_HEADER: usize = 8 + 8;
-/// The largest node that LMDB puts on a page with others; larger values have pages of their own, which nothing searches.
+/// The largest node that LMDB puts on a page with others; larger values have pages of their own,
+/// which nothing searches.
 const MOST_NODE: usize = (PAGE - PAGE_HEADER) / 2 - OFFSET;
 /// Nodes of a page whose keys are sent for, at most.
 const MOST_KEYS: usize = 8;
 /// Slots: 4 MiB, of which those count that have been written to.
 const SLOTS: usize = 1 << 19;
 
-/// The page of each group of ids, or zero. What is below a page's address tells groups apart that share a slot.
+/// The page of each group of ids, or zero. What is below a page's address tells groups apart that
+/// share a slot.
 static PAGES: [AtomicUsize; SLOTS] = [const { AtomicUsize::new(0) }; SLOTS];
 
 /// The places of the items of an index.
@@ -51,10 +57,16 @@ impl Places {
     pub(crate) fn new(of: ItemOf) -> Self {
         let node = NODE_HEADER + item_bytes(of.dims, of.metric);
         let on_a_page = ((PAGE - PAGE_HEADER) / (node + OFFSET)).max(1);
-        // Far from each other, as the groups of an index are next to each other (Fibonacci hashing).
+        // Far from each other, as the groups of an index are next to each other (Fibonacci
+        // hashing).
         let first = usize::from(of.index).wrapping_mul(0x9E37_79B1);
         let step = node * on_a_page.div_ceil(MOST_KEYS);
-        Self { node: if node > MOST_NODE { 0 } else { node }, shift: on_a_page.ilog2(), step, first }
+        Self {
+            node: if node > MOST_NODE { 0 } else { node },
+            shift: on_a_page.ilog2(),
+            step,
+            first,
+        }
     }
 
     fn slot(&self, id: u32) -> (&'static AtomicUsize, usize) {
@@ -123,7 +135,10 @@ mod tests {
         assert_eq!([8, 9, 11].map(|id| places.page(id)), [Some(address(10)); 3]);
         assert_eq!(places.page(7), None);
         places.remember(11, &pages[PAGE + 10..]);
-        assert_eq!([8, 12].map(|id| places.page(id)), [Some(address(PAGE + 10)), Some(address(2 * PAGE))]);
+        assert_eq!(
+            [8, 12].map(|id| places.page(id)),
+            [Some(address(PAGE + 10)), Some(address(2 * PAGE))]
+        );
         // Ids that share a slot do not take each other's page for theirs.
         let other = u32::try_from(4 * SLOTS).unwrap() + 8;
         assert!(std::ptr::eq(places.slot(8).0, places.slot(other).0));

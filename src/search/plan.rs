@@ -11,15 +11,17 @@ use crate::format::record::Record;
 /// How to answer.
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub(crate) enum Choice {
-    /// Compare all items that are admitted, as that takes less, or as nothing else reaches the recall.
+    /// Compare all items that are admitted, as that takes less, or as nothing else reaches the
+    /// recall.
     Exact { is_out_of_reach: bool },
     /// Search the forest.
     Forest(Effort),
 }
 
-/// Nanoseconds for looking up an item, for looking at an entry of a leaf and asking the filter, and for what a search costs
-/// whatever its effort; bytes that come from memory in a nanosecond. Rough guesses: only
-/// their ratios matter, and the `filters` bench of the peers prints where they choose badly.
+/// Nanoseconds for looking up an item, for looking at an entry of a leaf and asking the filter, and
+/// for what a search costs whatever its effort; bytes that come from memory in a nanosecond. Rough
+/// guesses: only their ratios matter, and the `filters` bench of the peers prints where they choose
+/// badly.
 const ITEM_NS: f64 = 60.0;
 const ENTRY_NS: f64 = 16.0;
 const SEARCH_NS: f64 = 20_000.0;
@@ -43,16 +45,19 @@ impl Costs {
     /// For a request that admits at most so many items.
     pub(crate) fn new(record: &Record, of: ItemOf, admitted: u64) -> Self {
         let item = ITEM_NS + item_bytes(of.dims, of.metric) as f64 / BYTES_PER_NS;
-        let sketch = layout_of_leaves(of, record).block_bytes() as f64 / BYTES_PER_NS / BLOCK as f64;
+        let sketch =
+            layout_of_leaves(of, record).block_bytes() as f64 / BYTES_PER_NS / BLOCK as f64;
         Self { item, sketch, exact: admitted as f64 * item, admitted: admitted as f64 }
     }
 
-    /// Entries that half the time of comparing all is enough for, if the filter admits this part of them.
+    /// Entries that half the time of comparing all is enough for, if the filter admits this part of
+    /// them.
     pub(crate) fn entries_for(&self, part: f64) -> f64 {
         0.5 * self.exact / self.forest(1.0, part, 0.0)
     }
 
-    /// Of looking at so many entries, of which the filter admits a part, and of comparing so many items.
+    /// Of looking at so many entries, of which the filter admits a part, and of comparing so many
+    /// items.
     pub(crate) fn forest(&self, entries: f64, part: f64, compared: f64) -> f64 {
         // Of a block of sketches with one that is admitted, all are read.
         let asked = if part < 1.0 { ENTRY_NS } else { 0.0 };
@@ -83,7 +88,8 @@ impl Choice {
         let entries = entries.min(copies * record.indexed as f64);
         let whole = SEARCH_NS + costs.forest(entries, part, effort.rerank as f64);
         // It would give up on the way.
-        let is_too_deep = part < 1.0 && request.search_k.is_none() && entries > costs.entries_for(part);
+        let is_too_deep =
+            part < 1.0 && request.search_k.is_none() && entries > costs.entries_for(part);
         let is_exact = is_too_deep || whole > costs.exact;
         if is_exact { Self::Exact { is_out_of_reach: false } } else { Self::Forest(effort) }
     }

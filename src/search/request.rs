@@ -21,14 +21,15 @@ impl Filter<'_> {
     }
 
     pub(crate) fn admits(&self, id: u32) -> bool {
-        self.allowed.is_none_or(|allowed| allowed.contains(id)) && self.predicate.is_none_or(|predicate| predicate(id))
+        self.allowed.is_none_or(|allowed| allowed.contains(id))
+            && self.predicate.is_none_or(|predicate| predicate(id))
     }
 }
 
 /// Ids that are asked for, or about, before it is asked again whether to stop.
 const ASKED_AT_ONCE: u32 = 32;
-/// Candidates that are compared exactly after a search was stopped, at most, and calls of a predicate: what it has by then is
-/// worth as much.
+/// Candidates that are compared exactly after a search was stopped, at most, and calls of a
+/// predicate: what it has by then is worth as much.
 pub(crate) const LAST_COMPARED: usize = 64;
 
 /// When a search ends before it is done.
@@ -61,16 +62,20 @@ impl<'a> Stop<'a> {
         self.deadline.is_none() && self.callback.is_none()
     }
 
-    /// How many of the nearest candidates have to be compared before the others, as it may be due then.
+    /// How many of the nearest candidates have to be compared before the others, as it may be due
+    /// then.
     pub(crate) fn first(&self) -> usize {
         if self.is_none() { usize::MAX } else { LAST_COMPARED }
     }
 
-    /// These ids, until it is due: a predicate that is asked about them may refuse any number of them.
+    /// These ids, until it is due: a predicate that is asked about them may refuse any number of
+    /// them.
     pub(crate) fn limit(self, ids: impl Iterator<Item = u32>) -> impl Iterator<Item = u32> {
         let numbered = (1u64..).zip(ids);
         numbered
-            .take_while(move |(number, _)| !number.is_multiple_of(u64::from(ASKED_AT_ONCE)) || !self.is_due())
+            .take_while(move |(number, _)| {
+                !number.is_multiple_of(u64::from(ASKED_AT_ONCE)) || !self.is_due()
+            })
             .map(|(_, id)| id)
     }
 }
@@ -101,7 +106,8 @@ impl<'a> Asking<'a> {
         if self.stop.was_due() {
             self.asked_late.set(self.asked_late.get() + 1);
         }
-        self.asked_late.get() <= LAST_COMPARED && self.predicate.is_none_or(|predicate| predicate(id))
+        self.asked_late.get() <= LAST_COMPARED
+            && self.predicate.is_none_or(|predicate| predicate(id))
     }
 }
 
@@ -117,7 +123,8 @@ pub(crate) struct Request<'a, F = Filter<'a>, S = Stop<'a>> {
     pub(crate) filter: F,
     /// A few items that are not in the answer.
     pub(crate) exclude: &'a [u32],
-    /// Nothing farther than this, as the metric gives distances (for the dot product: no smaller product).
+    /// Nothing farther than this, as the metric gives distances (for the dot product: no smaller
+    /// product).
     pub(crate) within: Option<f32>,
     pub(crate) stop: S,
     pub(crate) is_exact: bool,
@@ -127,7 +134,8 @@ pub(crate) struct Request<'a, F = Filter<'a>, S = Stop<'a>> {
     pub(crate) is_timed: bool,
 }
 
-/// What is asked for by several threads at once: it has no callbacks, which may belong to one thread.
+/// What is asked for by several threads at once: it has no callbacks, which may belong to one
+/// thread.
 pub(crate) type SharedRequest<'a> = Request<'a, (), ()>;
 
 impl<'a, F: Default, S: Default> Request<'a, F, S> {
@@ -153,7 +161,9 @@ impl<'a, F: Default, S: Default> Request<'a, F, S> {
 impl<F, S> Request<'_, F, S> {
     /// Fails unless each option has a value in its range.
     pub(crate) fn check(&self) -> Result<()> {
-        if let Some(factor) = self.oversampling.filter(|factor| !(factor.is_finite() && *factor >= 1.0)) {
+        if let Some(factor) =
+            self.oversampling.filter(|factor| !(factor.is_finite() && *factor >= 1.0))
+        {
             return Err(Error::option("oversampling", "a finite number from 1 up", factor));
         }
         if !(self.recall > 0.0 && self.recall <= 1.0) {
@@ -167,8 +177,11 @@ impl<F, S> Request<'_, F, S> {
             ("search_k", self.search_k.is_some()),
             ("oversampling", self.oversampling.is_some()),
         ];
-        if let Some((option, _)) = approximate.iter().find(|(_, is_given)| self.is_exact && *is_given) {
-            let instead = "an exact search compares every item and misses none, so leave out one of the two";
+        if let Some((option, _)) =
+            approximate.iter().find(|(_, is_given)| self.is_exact && *is_given)
+        {
+            let instead =
+                "an exact search compares every item and misses none, so leave out one of the two";
             return Err(Error::Incompatible { option, with: "exact", instead });
         }
         Ok(())

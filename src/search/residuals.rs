@@ -1,16 +1,20 @@
-//! How many neighbours a search misses because it compared too few candidates, by what it saw of its own sketches.
+//! How many neighbours a search misses because it compared too few candidates, by what it saw of
+//! its own sketches.
 //!
-//! A calibration says how many comparisons are enough for queries like the items. Far from all items, or in a hole between
-//! them, all distances are nearly equal. Sketches do not tell there which are the least. Such a search sees that by
-//! itself. The exact scores y of the candidates that were compared lie around a line over their estimates x. Its slope is b, and
-//! s the deviation of those below it. It goes on beyond the largest estimate. With its value l there and the k-th score d_k,
+//! A calibration says how many comparisons are enough for queries like the items. Far from all
+//! items, or in a hole between them, all distances are nearly equal. Sketches do not tell there
+//! which are the least. Such a search sees that by itself. The exact scores y of the candidates
+//! that were compared lie around a line over their estimates x. Its slope is b, and s the deviation
+//! of those below it. It goes on beyond the largest estimate. With its value l there and the k-th
+//! score d_k,
 //!
 //! ```text
 //! z = (l - d_k) / s
 //! missed = (candidates per unit of x) (s / b) (phi(z) - z Q(z))
 //! ```
 //!
-//! where phi is the density and Q the upper tail of the normal distribution. Trials: docs/trials.md, "residuals".
+//! where phi is the density and Q the upper tail of the normal distribution. Trials:
+//! docs/trials.md, "residuals".
 
 use crate::metric::Metric;
 
@@ -32,23 +36,29 @@ impl Residuals {
         self.pairs.push((f64::from(estimate), like_estimate(metric, score)));
     }
 
-    /// How many more of the nearest there seem to be beyond these candidates. `kth` is the score of the last hit.
+    /// How many more of the nearest there seem to be beyond these candidates. `kth` is the score of
+    /// the last hit.
     #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
     pub(crate) fn missed(&self, metric: Metric, kth: f32) -> f64 {
         let count = self.pairs.len() as f64;
-        let mean = |of: &dyn Fn(f64, f64) -> f64| self.pairs.iter().map(|(x, y)| of(*x, *y)).sum::<f64>() / count;
+        let mean = |of: &dyn Fn(f64, f64) -> f64| {
+            self.pairs.iter().map(|(x, y)| of(*x, *y)).sum::<f64>() / count
+        };
         let (x, y) = (mean(&|x, _| x), mean(&|_, y| y));
         let slope = mean(&|a, b| (a - x) * (b - y)) / mean(&|a, _| (a - x).powi(2));
         let slope = slope.max(LEAST_SLOPE);
         let line = |at: f64| y + slope * (at - x);
-        // Scores far above the line make no neighbours. A line through few candidates lies nearer to them than to others.
+        // Scores far above the line make no neighbours. A line through few candidates lies nearer
+        // to them than to others.
         let below = mean(&|x, y| (y - line(x)).min(0.0).powi(2));
         let deviation = (2.0 * below * count / (count - 2.0).max(1.0)).sqrt();
         let last = self.pairs.iter().map(|(x, _)| *x).fold(f64::NEG_INFINITY, f64::max);
-        // The farther ones tell how many there are at the end, or those within a deviation if that is more.
+        // The farther ones tell how many there are at the end, or those within a deviation if that
+        // is more.
         let width = deviation.max(last - x);
         let density = self.pairs.iter().filter(|(x, _)| *x >= last - width).count() as f64 / width;
-        let missed = density * deviation / slope * beyond((line(last) - like_estimate(metric, kth)) / deviation);
+        let missed = density * deviation / slope
+            * beyond((line(last) - like_estimate(metric, kth)) / deviation);
         // Sketches that are never wrong, or all by the same, leave out nothing.
         if missed.is_nan() { 0.0 } else { missed }
     }
@@ -66,8 +76,9 @@ fn like_estimate(metric: Metric, score: f32) -> f64 {
     }
 }
 
-/// phi(z) - z Q(z), nearly: the integral of Q from z on. For positive numbers by the bound of Sampford, Annals of Mathematical
-/// Statistics 1953: "Some inequalities on Mill's ratio and related functions".
+/// phi(z) - z Q(z), nearly: the integral of Q from z on. For positive numbers by the bound of
+/// Sampford, Annals of Mathematical Statistics 1953: "Some inequalities on Mill's ratio and related
+/// functions".
 fn beyond(z: f64) -> f64 {
     let positive = z.abs();
     let density = (-0.5 * positive * positive).exp() / std::f64::consts::TAU.sqrt();
@@ -84,12 +95,18 @@ mod tests {
     fn the_bound_is_near_the_integral() {
         for z in [-3.0, -1.0, 0.0, 0.5, 1.0, 2.0, 3.0] {
             let density = |x: f64| (-0.5 * x * x).exp() / std::f64::consts::TAU.sqrt();
-            let integral: f64 = (0..100_000).map(|i| f64::from(i) * 1e-4).map(|t| t * density(z + t) * 1e-4).sum();
-            assert!((beyond(z) / integral - 1.0).abs() < 0.15, "{z}: {} instead of {integral}", beyond(z));
+            let integral: f64 =
+                (0..100_000).map(|i| f64::from(i) * 1e-4).map(|t| t * density(z + t) * 1e-4).sum();
+            assert!(
+                (beyond(z) / integral - 1.0).abs() < 0.15,
+                "{z}: {} instead of {integral}",
+                beyond(z)
+            );
         }
     }
 
-    /// Of a thousand candidates some are compared. How many of the ten nearest do the others seem to hold, and how many do they?
+    /// Of a thousand candidates some are compared. How many of the ten nearest do the others seem
+    /// to hold, and how many do they?
     fn missed(compared: usize, noise: f32) -> (f64, f64) {
         let mut state = 1u32;
         let mut uniform = || {
@@ -97,11 +114,13 @@ mod tests {
             (state >> 8) as f32 / (1 << 24) as f32
         };
         let scores: Vec<f32> = (0..1_000).map(|i| 1.0 + 0.01 * i as f32).collect();
-        let mut all: Vec<(f32, f32)> = scores.iter().map(|score| (score + noise * uniform(), *score)).collect();
+        let mut all: Vec<(f32, f32)> =
+            scores.iter().map(|score| (score + noise * uniform(), *score)).collect();
         all.sort_by(|a, b| a.0.total_cmp(&b.0));
         let (near, far) = all.split_at(compared);
         let mut residuals = Residuals::default();
-        near.iter().for_each(|(estimate, score)| residuals.add(Metric::Manhattan, *estimate, *score));
+        near.iter()
+            .for_each(|(estimate, score)| residuals.add(Metric::Manhattan, *estimate, *score));
         let mut found: Vec<f32> = near.iter().map(|(_, score)| *score).collect();
         found.sort_by(f32::total_cmp);
         let lost = far.iter().filter(|(_, score)| *score < scores[10]).count();
@@ -110,7 +129,9 @@ mod tests {
 
     #[test]
     fn it_tells_too_few_comparisons_from_enough() {
-        for (compared, noise) in [(20, 0.0), (40, 0.05), (20, 1.0), (40, 1.0), (80, 1.0), (300, 1.0)] {
+        for (compared, noise) in
+            [(20, 0.0), (40, 0.05), (20, 1.0), (40, 1.0), (80, 1.0), (300, 1.0)]
+        {
             let (seems, lost) = missed(compared, noise);
             println!("{compared} with noise {noise}: {seems:.4}, {lost}");
             let is_right = if lost > 1.0 { seems > lost / 4.0 } else { seems < 1.0 };

@@ -1,4 +1,5 @@
-//! One search from its beginning to its end: candidates from the forest, exact distances, what is pending.
+//! One search from its beginning to its end: candidates from the forest, exact distances, what is
+//! pending.
 
 use std::time::{Duration, Instant};
 
@@ -59,8 +60,9 @@ pub(crate) fn search<'t>(
     Ok(run.finish())
 }
 
-/// A query whose comparisons seem to miss more than 4 times what they may is unlike those measured. Its search does 4 times
-/// more of everything, until they seem to miss no more than they may: docs/trials.md, "residuals".
+/// A query whose comparisons seem to miss more than 4 times what they may is unlike those measured.
+/// Its search does 4 times more of everything, until they seem to miss no more than they may:
+/// docs/trials.md, "residuals".
 const UNLIKE: f64 = 4.0;
 const MORE: u32 = 4;
 /// The same for a filter that leaves out what is near.
@@ -75,8 +77,8 @@ enum Done {
     CompareAll,
 }
 
-/// A filter against the query leaves out so many times more of what is near than of all. It also leaves out so many entries
-/// more.
+/// A filter against the query leaves out so many times more of what is near than of all. It also
+/// leaves out so many entries more.
 const AGAINST: f64 = 4.0;
 const AGAINST_BY: f64 = 16.0;
 
@@ -102,7 +104,8 @@ impl<'t> Run<'_, 't> {
     /// Compares all items. What was found before is not lost if it has to stop.
     fn compare_all(&mut self) -> Result<()> {
         let (taken, before) = (self.nearest.begin_again(self.request.stop), self.nearest.compared);
-        self.searched.is_partial = compare_all(self.target, &self.measure, self.request, &mut self.nearest)?;
+        self.searched.is_partial =
+            compare_all(self.target, &self.measure, self.request, &mut self.nearest)?;
         self.searched.scanned_exactly += self.nearest.compared - before;
         let has_tried = self.searched.plan == Plan::Forest;
         self.searched.plan = if has_tried { Plan::ForestThenExact } else { Plan::Exact };
@@ -147,13 +150,16 @@ impl<'t> Run<'_, 't> {
             self.prepare(planted, scratch);
             let mut candidates = std::mem::take(&mut scratch.candidates);
             self.residuals = std::mem::take(&mut scratch.residuals);
-            let compared = self.look((planted, pending), scratch, (effort, admitted), &mut candidates);
-            (scratch.candidates, scratch.residuals) = (candidates, std::mem::take(&mut self.residuals));
+            let compared =
+                self.look((planted, pending), scratch, (effort, admitted), &mut candidates);
+            (scratch.candidates, scratch.residuals) =
+                (candidates, std::mem::take(&mut self.residuals));
             compared
         })
     }
 
-    /// Scans leaves and compares candidates; and does so again with more effort where that turns out to be too little.
+    /// Scans leaves and compares candidates; and does so again with more effort where that turns
+    /// out to be too little.
     fn look(
         &mut self,
         of: (Planted<'_, 't>, &Pending),
@@ -213,7 +219,9 @@ impl<'t> Run<'_, 't> {
         let Request { k, recall, search_k, oversampling, .. } = *self.request;
         let is_told = search_k.is_some() || oversampling.is_some();
         let missed = || self.residuals.missed(self.target.items.of.metric, self.nearest.kth());
-        !is_told && !self.searched.is_partial && missed() > times * (1.0 - f64::from(recall)) * k as f64
+        !is_told
+            && !self.searched.is_partial
+            && missed() > times * (1.0 - f64::from(recall)) * k as f64
     }
 
     /// Scans leaves for candidates.
@@ -225,17 +233,20 @@ impl<'t> Run<'_, 't> {
         candidates: &mut Candidates,
     ) -> Result<Done> {
         let record = self.target.record;
-        // Entries that are no longer true are left out as a filter leaves out what it does not admit.
+        // Entries that are no longer true are left out as a filter leaves out what it does not
+        // admit.
         let all = record.items.saturating_add(pending.ids.len()).max(1);
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
         let part = admitted as f64 / all as f64;
-        let is_filtered = (part < 1.0 || !self.request.filter.is_none()) && self.request.search_k.is_none();
+        let is_filtered =
+            (part < 1.0 || !self.request.filter.is_none()) && self.request.search_k.is_none();
         let costs = Costs::new(record, self.target.items.of, admitted);
         let most = if is_filtered { costs.entries_for(part) } else { f64::INFINITY };
         candidates.begin(effort.rerank);
         let mut traversal = Traversal::begin(self.target, planted, pending, self.request, scratch);
         let is_known = is_filtered && !is_thorough && self.request.filter.predicate.is_none();
-        let ended = traversal.run(&effort, (most, if is_known { part } else { 0.0 }), candidates)?;
+        let ended =
+            traversal.run(&effort, (most, if is_known { part } else { 0.0 }), candidates)?;
         let did = traversal.searched();
         self.searched.plan = Plan::Forest;
         self.searched.add(&did);
@@ -246,11 +257,17 @@ impl<'t> Run<'_, 't> {
             Ended::GaveUp => Done::CompareAll,
             Ended::Exhausted if is_filtered => Done::CompareAll,
             // What is left out may be all that so many entries hold.
-            Ended::Enough if is_filtered && candidates.kth(self.request.k) == f32::INFINITY => Done::CompareAll,
+            Ended::Enough if is_filtered && candidates.kth(self.request.k) == f32::INFINITY => {
+                Done::CompareAll
+            }
             // What a predicate leaves out of all is not known.
             Ended::Enough if is_filtered && self.request.filter.predicate.is_none() => {
                 let nearer = traversal.left_out_within(candidates.kth(self.request.k));
-                if is_against(self.request.k, (part, nearer), record) { Done::Against } else { Done::Candidates }
+                if is_against(self.request.k, (part, nearer), record) {
+                    Done::Against
+                } else {
+                    Done::Candidates
+                }
             }
             _ => Done::Candidates,
         })
@@ -269,7 +286,8 @@ impl<'t> Run<'_, 't> {
             nearest.offer(ranked);
         })?;
         let reranked = nearest.compared;
-        searched.is_partial |= measure.rank_known(items, pending, stop, |ranked| nearest.offer(ranked))?;
+        searched.is_partial |=
+            measure.rank_known(items, pending, stop, |ranked| nearest.offer(ranked))?;
         searched.reranked += reranked - before;
         searched.scanned_exactly += nearest.compared - reranked;
         if searched.is_partial {

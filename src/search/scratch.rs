@@ -23,7 +23,8 @@ pub(crate) struct Scratch {
     /// Estimates of entries that a filter left out and that looked near enough.
     pub(crate) left_out: Vec<f32>,
     pub(crate) progress: Progress,
-    /// Leaves that have come out of the descent and wait, the nearest last. Small ones are placed by their centroids.
+    /// Leaves that have come out of the descent and wait, the nearest last. Small ones are placed
+    /// by their centroids.
     pub(crate) measured: Vec<Met>,
     pub(crate) leaves: Leaves,
     pub(crate) residuals: Residuals,

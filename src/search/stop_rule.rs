@@ -1,23 +1,28 @@
-//! When a search may end: not after so many entries, but when the leaves that are left are too far for its hits.
+//! When a search may end: not after so many entries, but when the leaves that are left are too far
+//! for its hits.
 //!
-//! Items lie in the leaves whose centroids are nearest to them. D is the squared distance from the query to the next
-//! centroid, D_1 that to the nearest one. That to the k-th candidate is d_k. A leaf can only hold a nearer item that lies
-//! towards it by the *margin* (D - D_1) / d_k. The *confidence* of a search is
+//! Items lie in the leaves whose centroids are nearest to them. D is the squared distance from the
+//! query to the next centroid, D_1 that to the nearest one. That to the k-th candidate is d_k. A
+//! leaf can only hold a nearer item that lies towards it by the *margin* (D - D_1) / d_k. The
+//! *confidence* of a search is
 //!
 //! ```text
 //! confidence = entries (1 + (D - D_1) / (d_k + D_1 / 32))^4
 //! ```
 //!
-//! Leaves much nearer than the k-th candidate are left out of both: one that lies around a cluster has scanned all of it and
-//! may know little of what lies beyond. Inner products have no such geometry, so that their confidence is the entries alone.
+//! Leaves much nearer than the k-th candidate are left out of both: one that lies around a cluster
+//! has scanned all of it and may know little of what lies beyond. Inner products have no such
+//! geometry, so that their confidence is the entries alone.
 //!
-//! A query that lies outside of its nearest leaf has less confidence, as its neighbours may lie on any side.
+//! A query that lies outside of its nearest leaf has less confidence, as its neighbours may lie on
+//! any side.
 //!
-//! The margin has no unit and holds at every scale: for tight clusters, far queries, any k, and what a filter leaves. A
-//! calibration measures which confidence reaches which recall. Trials: docs/trials.md, "stop rule".
+//! The margin has no unit and holds at every scale: for tight clusters, far queries, any k, and
+//! what a filter leaves. A calibration measures which confidence reaches which recall. Trials:
+//! docs/trials.md, "stop rule".
 //!
-//! Each query ends by itself, as in Li et al., SIGMOD 2020: "Improving approximate nearest neighbor search through learned
-//! adaptive early termination".
+//! Each query ends by itself, as in Li et al., SIGMOD 2020: "Improving approximate nearest neighbor
+//! search through learned adaptive early termination".
 
 use crate::metric::Metric;
 
@@ -26,12 +31,12 @@ const RESOLUTION: f64 = 1.0 / 32.0;
 /// The power of the margin.
 const POWER: i32 = 4;
 
-/// A query whose squared distance is so many times that of the middle entry lies outside of its nearest leaf. Its neighbours
-/// may be in any of the leaves around it, as where what was near has been deleted. This and the next three: docs/trials.md,
-/// "stop rule".
+/// A query whose squared distance is so many times that of the middle entry lies outside of its
+/// nearest leaf. Its neighbours may be in any of the leaves around it, as where what was near has
+/// been deleted. This and the next three: docs/trials.md, "stop rule".
 const INSIDE: f64 = 1.5;
-/// Confidences are divided by the cube of how many times farther it is, and by 64 at most. A query beside a tight group may be
-/// any number of times farther.
+/// Confidences are divided by the cube of how many times farther it is, and by 64 at most. A query
+/// beside a tight group may be any number of times farther.
 const OUTSIDE: i32 = 3;
 const MOST_OUTSIDE: f64 = 64.0;
 /// Leaves count from this part of the squared distance of the k-th candidate on.
@@ -53,7 +58,8 @@ impl Leaves {
         (self.entries, self.outside) = (0.0, 1.0);
     }
 
-    /// Takes in a leaf: how many of its entries count, and the squared distance of the middle one from its centroid.
+    /// Takes in a leaf: how many of its entries count, and the squared distance of the middle one
+    /// from its centroid.
     pub(crate) fn push(&mut self, metric: Metric, score: f32, (entries, spread): (f64, f32)) {
         if entries > 0.0 {
             if self.scanned.is_empty() && spread > 0.0 {
@@ -66,7 +72,8 @@ impl Leaves {
         }
     }
 
-    /// The confidence of a search with this score of the next leaf and of its k-th candidate; 0 if it has fewer.
+    /// The confidence of a search with this score of the next leaf and of its k-th candidate; 0 if
+    /// it has fewer.
     pub(crate) fn confidence(&self, metric: Metric, next: f32, kth: f32) -> f64 {
         if !kth.is_finite() {
             return 0.0;
@@ -75,12 +82,15 @@ impl Leaves {
             return self.entries;
         }
         let kth = square(metric, kth);
-        let Some(shell) = self.scanned.iter().find(|(leaf, _)| *leaf >= SHELL * kth) else { return 0.0 };
+        let Some(shell) = self.scanned.iter().find(|(leaf, _)| *leaf >= SHELL * kth) else {
+            return 0.0;
+        };
         let (first, before) = *shell;
         (self.entries - before) * factor(first, square(metric, next), kth) / self.outside
     }
 
-    /// A score of the k-th candidate beyond which the confidence is less than `wanted`; none if it is so for all.
+    /// A score of the k-th candidate beyond which the confidence is less than `wanted`; none if it
+    /// is so for all.
     pub(crate) fn farthest(&self, metric: Metric, next: f32, wanted: f64) -> Option<f32> {
         let root = (wanted * self.outside / self.entries).sqrt().sqrt();
         if root.is_nan() || root == f64::INFINITY {
@@ -95,14 +105,16 @@ impl Leaves {
         let first = self.scanned.first()?.0;
         let square = (square(metric, next) - first) / (root - 1.0) - first * RESOLUTION;
         // Rounding must not leave out what is just enough.
-        let farthest = if metric == Metric::Manhattan { square.sqrt() } else { square } * (1.0 + 1e-6);
+        let farthest =
+            if metric == Metric::Manhattan { square.sqrt() } else { square } * (1.0 + 1e-6);
         #[expect(clippy::cast_possible_truncation, reason = "bounded by the largest float")]
         let farthest = farthest.min(f64::from(f32::MAX)) as f32;
         (square >= 0.0).then_some(farthest)
     }
 }
 
-/// The square of the distance that a score stands for; estimates of what is very near may be less than zero.
+/// The square of the distance that a score stands for; estimates of what is very near may be less
+/// than zero.
 fn square(metric: Metric, score: f32) -> f64 {
     let score = f64::from(score).max(0.0);
     if metric == Metric::Manhattan { score * score } else { score }
@@ -146,7 +158,9 @@ mod tests {
         let of = |leaves: &[(f32, f64)], next, kth| {
             let mut scanned = Leaves::default();
             scanned.clear();
-            leaves.iter().for_each(|(score, entries)| scanned.push(Metric::Euclidean, *score, (*entries, 0.0)));
+            leaves.iter().for_each(|(score, entries)| {
+                scanned.push(Metric::Euclidean, *score, (*entries, 0.0))
+            });
             scanned.confidence(Metric::Euclidean, next, kth)
         };
         assert_eq!(of(&[(1.0, 100.0)], 3.0, f32::INFINITY), 0.0);
@@ -154,7 +168,8 @@ mod tests {
         assert!(of(&[(1.0, 100.0)], 3.0, -0.1) > of(&[(1.0, 100.0)], 3.0, 0.5));
         assert!(of(&[(1.0, 100.0)], 4.0, 1.0) > of(&[(1.0, 100.0)], 3.0, 1.0));
         assert_eq!(of(&[(1.0, 100.0)], f32::NAN, 1.0), 100.0);
-        // A thousand entries of a tight cluster around the query say nothing about what lies a hundred times as far.
+        // A thousand entries of a tight cluster around the query say nothing about what lies a
+        // hundred times as far.
         assert_eq!(of(&[(1.0, 1_000.0), (9_000.0, 100.0)], 9_000.0, 10_000.0), 100.0);
         assert_eq!(of(&[(1.0, 1_000.0)], 9_000.0, 10_000.0), 0.0);
         let mut outside = Leaves::default();

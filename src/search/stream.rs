@@ -1,8 +1,9 @@
 //! A search that goes on: the next nearest neighbours, again and again.
 //!
-//! When the hits of one search have run out, the next begins anew, for at least twice as many. So all of them take about as
-//! long as the last one twice. Each finds what a single search for as many would. Nothing comes twice, and in the end
-//! everything has come once; an item that is found late comes late.
+//! When the hits of one search have run out, the next begins anew, for at least twice as many. So
+//! all of them take about as long as the last one twice. Each finds what a single search for as
+//! many would. Nothing comes twice, and in the end everything has come once; an item that is found
+//! late comes late.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -63,7 +64,8 @@ impl Stream {
         self.searched.is_partial = false;
         while self.ready.len() < count && !self.is_exhausted && !self.searched.is_partial {
             let k = (self.given + count).max(self.sought.saturating_mul(2));
-            let (hits, did) = search(target, parts, self.query.as_item(), &Request { k, ..*request })?;
+            let (hits, did) =
+                search(target, parts, self.query.as_item(), &Request { k, ..*request })?;
             self.searched.add(&did);
             self.is_exhausted = hits.len() < k && !did.is_partial;
             self.sought = k;

@@ -1,4 +1,5 @@
-//! From leaf to leaf: scanning sketches, nearest centroid first, until the goal of the search is met.
+//! From leaf to leaf: scanning sketches, nearest centroid first, until the goal of the search is
+//! met.
 
 use std::cell::Cell;
 
@@ -15,26 +16,28 @@ use crate::sketch::query::Look;
 use crate::tree::descent::Order;
 use crate::tree::queue::Met;
 
-/// Branches are opened as for so many entries more than have been looked at, and again when there are so many times as many
-/// and a quarter of these more.
+/// Branches are opened as for so many entries more than have been looked at, and again when there
+/// are so many times as many and a quarter of these more.
 ///
-/// So which leaves a search scans depends on its query alone, and its goal only says when it ends: a calibration sees what
-/// searches see. Trials: docs/trials.md, "opening branches".
+/// So which leaves a search scans depends on its query alone, and its goal only says when it ends:
+/// a calibration sees what searches see. Trials: docs/trials.md, "opening branches".
 const LEAD: f64 = 512.0;
 const STEP: f64 = 1.125;
-/// A filter is against the query if it admits an eighth of what is expected, and that is more than this.
+/// A filter is against the query if it admits an eighth of what is expected, and that is more than
+/// this.
 const RARER: f64 = 8.0;
 const TOLD: f64 = 32.0;
 /// Leaves that are looked at before it is known how wrong the sketches of small ones are.
 const MEASURED: u64 = 8;
-/// Sketches do not tell leaves apart whose spread is so many times smaller than that of their branch.
+/// Sketches do not tell leaves apart whose spread is so many times smaller than that of their
+/// branch.
 const SMALL_BELOW: f32 = 4.0;
-/// The power of the part of the entries that is admitted with which the confidence that is wanted falls: a filter makes the
-/// index smaller. Trials: docs/trials.md, "filters".
+/// The power of the part of the entries that is admitted with which the confidence that is wanted
+/// falls: a filter makes the index smaller. Trials: docs/trials.md, "filters".
 const SMALLER: f64 = 0.5;
 
-/// Whether the sketch of a leaf's centroid says too little: it lies far out, or is small beside the branches above leaves, whose
-/// spread is this.
+/// Whether the sketch of a leaf's centroid says too little: it lies far out, or is small beside the
+/// branches above leaves, whose spread is this.
 fn is_small(leaf: &NodeRef<'_>, spread: f32) -> bool {
     leaf.is_local || spread > SMALL_BELOW * leaf.spread
 }
@@ -129,11 +132,20 @@ impl<'a, 't> Traversal<'a, 't> {
             let entries = record.indexed.min(1 << 15);
             scratch.mask.begin(allowed, entries);
         }
-        Self { target, planted, pending, request, scratch, asking: Asking::new(request), ahead: None, noise: 0.0 }
+        Self {
+            target,
+            planted,
+            pending,
+            request,
+            scratch,
+            asking: Asking::new(request),
+            ahead: None,
+            noise: 0.0,
+        }
     }
 
-    /// Scans leaves until the goal is met, or more entries than `most` have been looked at. It also ends when much fewer than
-    /// this part of them have been admitted.
+    /// Scans leaves until the goal is met, or more entries than `most` have been looked at. It also
+    /// ends when much fewer than this part of them have been admitted.
     pub(crate) fn run(
         &mut self,
         effort: &Effort,
@@ -141,7 +153,8 @@ impl<'a, 't> Traversal<'a, 't> {
         candidates: &mut Candidates,
     ) -> Result<Ended> {
         // With `search_k` a search keeps what was best on the way, so that more never finds less.
-        let mut kept_at = if matches!(effort.goal, Goal::Admitted(_)) { 0.0 } else { f64::INFINITY };
+        let mut kept_at =
+            if matches!(effort.goal, Goal::Admitted(_)) { 0.0 } else { f64::INFINITY };
         loop {
             if !self.look_ahead()? {
                 return Ok(Ended::Exhausted);
@@ -164,10 +177,13 @@ impl<'a, 't> Traversal<'a, 't> {
                 candidates.keep_back();
                 kept_at = 2.0 * entries.max(1.0);
             }
-            // The leaf after it is on its way from memory while this one is scanned, if it will be scanned as far as is known.
+            // The leaf after it is on its way from memory while this one is scanned, if it will be
+            // scanned as far as is known.
             #[expect(clippy::cast_precision_loss, reason = "a leaf has few entries")]
             let then = entries + next.leaf.node.len as f64;
-            if self.request.filter.is_none() && !self.is_likely_met(effort, candidates, then, next.estimate) {
+            if self.request.filter.is_none()
+                && !self.is_likely_met(effort, candidates, then, next.estimate)
+            {
                 self.widen(then)?;
                 self.ahead = self.next()?;
             }
@@ -176,15 +192,23 @@ impl<'a, 't> Traversal<'a, 't> {
     }
 
     /// Whether the goal is met after so many entries, of which the request admits so many.
-    fn is_met(&self, effort: &Effort, candidates: &mut Candidates, (entries, admitted): (f64, f64), next: f32) -> bool {
+    fn is_met(
+        &self,
+        effort: &Effort,
+        candidates: &mut Candidates,
+        (entries, admitted): (f64, f64),
+        next: f32,
+    ) -> bool {
         match effort.goal {
             Goal::Admitted(wanted) => admitted >= wanted && candidates.is_full(),
             Goal::Confidence(wanted) => {
                 // What a predicate leaves out of all is not known.
                 let filter = &self.request.filter;
-                let is_filtered = admitted < entries && filter.allowed.is_some() && filter.predicate.is_none();
+                let is_filtered =
+                    admitted < entries && filter.allowed.is_some() && filter.predicate.is_none();
                 let part = if is_filtered { (admitted / entries).powf(SMALLER) } else { 1.0 };
-                let (leaves, metric, k) = (&self.scratch.leaves, self.target.items.of.metric, self.request.k);
+                let (leaves, metric, k) =
+                    (&self.scratch.leaves, self.target.items.of.metric, self.request.k);
                 let farthest = leaves.farthest(metric, next, wanted * part);
                 farthest.is_some_and(|farthest| candidates.has_within(k, farthest))
                     && leaves.confidence(metric, next, candidates.kth(k)) >= wanted * part
@@ -192,12 +216,20 @@ impl<'a, 't> Traversal<'a, 't> {
         }
     }
 
-    /// Whether the goal seems to be met after so many entries: no more than a hint, which costs nothing.
-    fn is_likely_met(&self, effort: &Effort, candidates: &Candidates, entries: f64, next: f32) -> bool {
+    /// Whether the goal seems to be met after so many entries: no more than a hint, which costs
+    /// nothing.
+    fn is_likely_met(
+        &self,
+        effort: &Effort,
+        candidates: &Candidates,
+        entries: f64,
+        next: f32,
+    ) -> bool {
         match effort.goal {
             Goal::Admitted(wanted) => entries >= wanted,
             Goal::Confidence(wanted) => {
-                let farthest = self.scratch.leaves.farthest(self.target.items.of.metric, next, wanted);
+                let farthest =
+                    self.scratch.leaves.farthest(self.target.items.of.metric, next, wanted);
                 farthest.is_some_and(|farthest| candidates.kth_at_most(self.request.k) <= farthest)
             }
         }
@@ -236,7 +268,11 @@ impl<'a, 't> Traversal<'a, 't> {
             return Ok(());
         }
         progress.reached = STEP * entries + LEAD / 4.0;
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "far below 2^53")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "far below 2^53"
+        )]
         let goal = (entries + LEAD) as usize;
         descent.reach(self.planted.nodes, prepared, goal)
     }
@@ -268,8 +304,10 @@ impl<'a, 't> Traversal<'a, 't> {
             let Scratch { descent, prepared, progress, measured, .. } = &mut *self.scratch;
             let upcoming = descent.upcoming().map_or(f32::INFINITY, |met| met.estimate);
             let nearest = measured.last().filter(|_| progress.leaves >= MEASURED);
-            let is_nearest = nearest.is_some_and(|nearest| nearest.estimate + self.noise <= upcoming);
-            let met = if is_nearest { None } else { descent.next_leaf(self.planted.nodes, prepared)? };
+            let is_nearest =
+                nearest.is_some_and(|nearest| nearest.estimate + self.noise <= upcoming);
+            let met =
+                if is_nearest { None } else { descent.next_leaf(self.planted.nodes, prepared)? };
             let is_measured = met.is_none();
             let Some(met) = met.or_else(|| measured.pop()) else { return Ok(None) };
             let key = Key::leaf(self.target.items.of.index, met.tree, met.id);
@@ -295,7 +333,8 @@ impl<'a, 't> Traversal<'a, 't> {
             if is_small && noise.is_finite() {
                 self.noise = self.noise.max(noise);
             }
-            let place = measured.partition_point(|other| other.estimate.total_cmp(&estimate).is_gt());
+            let place =
+                measured.partition_point(|other| other.estimate.total_cmp(&estimate).is_gt());
             measured.insert(place, Met { estimate, ..met });
         }
     }
@@ -306,8 +345,8 @@ impl<'a, 't> Traversal<'a, 't> {
         let admitted = self.estimate(&next.leaf, ahead, sink.threshold());
         let (asked, yes) = self.select(&next, sink)?;
         let progress = &mut self.scratch.progress;
-        // Only what looks near is asked about. The answers go for the rest of the leaf. Where nothing looks near, the
-        // answers so far do.
+        // Only what looks near is asked about. The answers go for the rest of the leaf. Where
+        // nothing looks near, the answers so far do.
         progress.asked += f64::from(asked);
         progress.yes += f64::from(yes);
         let part = match (asked, progress.asked > 0.0) {
@@ -319,11 +358,16 @@ impl<'a, 't> Traversal<'a, 't> {
         let (entries, admitted) = (len as f64, admitted as f64 * part);
         progress.entries += entries;
         progress.admitted += admitted;
-        self.scratch.leaves.push(self.target.items.of.metric, next.estimate, (admitted, next.leaf.node.spread));
+        self.scratch.leaves.push(
+            self.target.items.of.metric,
+            next.estimate,
+            (admitted, next.leaf.node.spread),
+        );
         Ok(())
     }
 
-    /// Estimates the entries of a leaf that may be wanted; returns how many of all its entries the set of the filter admits.
+    /// Estimates the entries of a leaf that may be wanted; returns how many of all its entries the
+    /// set of the filter admits.
     fn estimate(&mut self, leaf: &LeafRef<'t>, ahead: &[u8], threshold: f32) -> usize {
         let Scratch { prepared, mask, estimates, left_out, progress, .. } = &mut *self.scratch;
         let len = leaf.node.len;
@@ -331,7 +375,8 @@ impl<'a, 't> Traversal<'a, 't> {
         if let Some(filter) = self.request.filter.allowed {
             mask.fill(leaf.set, filter);
             mask.touch();
-            (admitted, touched, allowed) = (mask.admitted, mask.touched.min(len), Some(&mask.touching[..]));
+            (admitted, touched, allowed) =
+                (mask.admitted, mask.touched.min(len), Some(&mask.touching[..]));
         }
         progress.searched.leaves += 1;
         progress.searched.sketches += touched as u64;
@@ -350,7 +395,8 @@ impl<'a, 't> Traversal<'a, 't> {
         admitted
     }
 
-    /// Offers what was estimated and is admitted; returns how many entries were asked about, and how many of these are.
+    /// Offers what was estimated and is admitted; returns how many entries were asked about, and
+    /// how many of these are.
     fn select<S: Sink>(&mut self, next: &Next<'t>, sink: &mut S) -> Result<(u32, u32)> {
         let Scratch { estimates, left_out, progress, .. } = &mut *self.scratch;
         let (request, pending, asking) = (self.request, self.pending, &self.asking);
@@ -369,7 +415,8 @@ impl<'a, 't> Traversal<'a, 't> {
                 return;
             }
             if is_asking {
-                let is_admitted = !pending.ids.contains(id) && (asking.is_none() || asking.admits(id));
+                let is_admitted =
+                    !pending.ids.contains(id) && (asking.is_none() || asking.admits(id));
                 (asked, yes) = (asked + 1, yes + u32::from(is_admitted));
                 if !is_admitted {
                     left_out.push(estimate);
@@ -377,7 +424,8 @@ impl<'a, 't> Traversal<'a, 't> {
                 }
             }
             sink.offer(id, estimate);
-            // What a predicate says of some goes for the leaf, and must not depend on what came before them.
+            // What a predicate says of some goes for the leaf, and must not depend on what came
+            // before them.
             if !is_asking {
                 threshold.set(sink.threshold());
             }

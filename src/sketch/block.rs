@@ -1,4 +1,5 @@
-//! Packing codes into blocks of 32 entries, as the specification of [`format`](crate::format) says, and unpacking them.
+//! Packing codes into blocks of 32 entries, as the specification of [`format`](crate::format) says,
+//! and unpacking them.
 
 use super::encode::{Factors, Frame, NO_FACTORS};
 use super::space::Space;
@@ -21,7 +22,12 @@ impl Sketches {
     }
 
     /// The sketches of `points` (rows in work space) around `centroid`.
-    pub(crate) fn of_points(space: &Space, layout: Layout, centroid: Vec<f32>, points: &[f32]) -> Self {
+    pub(crate) fn of_points(
+        space: &Space,
+        layout: Layout,
+        centroid: Vec<f32>,
+        points: &[f32],
+    ) -> Self {
         let mut sketches = Self::new(Frame::new(space, layout, centroid, points));
         for (i, point) in points.chunks_exact(layout.width).enumerate() {
             sketches.insert(i, space, point, None);
@@ -39,9 +45,14 @@ impl Sketches {
             steps: node.steps.to_vec(),
         };
         let (positions, code_bytes) = (node.layout.positions(), node.layout.code_bytes());
-        let mut sketches = Self { frame, nibbles: vec![0; positions * node.len], factors: vec![NO_FACTORS; node.len] };
+        let mut sketches = Self {
+            frame,
+            nibbles: vec![0; positions * node.len],
+            factors: vec![NO_FACTORS; node.len],
+        };
         let blocks = node.blocks.chunks_exact(node.layout.block_bytes());
-        let entries = sketches.nibbles.chunks_mut(positions * BLOCK).zip(sketches.factors.chunks_mut(BLOCK));
+        let entries =
+            sketches.nibbles.chunks_mut(positions * BLOCK).zip(sketches.factors.chunks_mut(BLOCK));
         for (block, (nibbles, factors)) in blocks.zip(entries) {
             let (codes, rest) = block.split_at(code_bytes);
             for (entry, nibbles) in nibbles.chunks_exact_mut(positions).enumerate() {
@@ -53,7 +64,10 @@ impl Sketches {
             }
             if node.layout.code == Code::Rotated {
                 let factor = |i: usize| u16::from_le_bytes([rest[2 * i], rest[2 * i + 1]]);
-                factors.iter_mut().enumerate().for_each(|(i, factors)| *factors = [factor(i), factor(BLOCK + i)]);
+                factors
+                    .iter_mut()
+                    .enumerate()
+                    .for_each(|(i, factors)| *factors = [factor(i), factor(BLOCK + i)]);
             }
         }
         sketches
@@ -64,7 +78,13 @@ impl Sketches {
     }
 
     /// Adds an entry at a position: see [`Frame::encode`].
-    pub(crate) fn insert(&mut self, position: usize, space: &Space, point: &[f32], item: Option<&ItemRef<'_>>) {
+    pub(crate) fn insert(
+        &mut self,
+        position: usize,
+        space: &Space,
+        point: &[f32],
+        item: Option<&ItemRef<'_>>,
+    ) {
         let positions = self.frame.layout.positions();
         let mut code = Vec::with_capacity(positions);
         let factors = self.frame.encode(space, point, item, &mut code);
@@ -125,7 +145,9 @@ impl Blocks {
     /// Adds the next entry: its nibbles in order of position, and its factors if the code has them.
     pub(crate) fn push(&mut self, nibbles: impl Iterator<Item = u8>, [a, b]: Factors) {
         let (index, entry) = (self.len / BLOCK, self.len % BLOCK);
-        let Some(block) = self.bytes.chunks_exact_mut(self.layout.block_bytes()).nth(index) else { return };
+        let Some(block) = self.bytes.chunks_exact_mut(self.layout.block_bytes()).nth(index) else {
+            return;
+        };
         let (codes, rest) = block.split_at_mut(self.layout.code_bytes());
         let (byte, shift) = place(entry);
         for (position, nibble) in codes.chunks_exact_mut(16).zip(nibbles) {
@@ -144,7 +166,11 @@ impl Blocks {
 }
 
 /// The nibbles of codes given one per dimension, as small whole floats.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "codes are whole numbers from 0 to 15")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "codes are whole numbers from 0 to 15"
+)]
 pub(crate) fn nibbles(codes: &[f32], bits: u8) -> impl Iterator<Item = u8> + '_ {
     let per_nibble = usize::from(4 / bits);
     codes

@@ -1,31 +1,35 @@
 //! Sketches: short codes of a node's entries relative to its centroid, and the estimates they give.
 //!
 //! # Euclidean, cosine and dot product: rotated codes
-//! This is RaBitQ (Gao, Long: RaBitQ, SIGMOD 2024; Gao et al.: Practical and asymptotically optimal quantization, SIGMOD
-//! 2025). With y an entry in work space, c the node's centroid, r = y - c, and u the point of the b-bit grid (levels
-//! centred on 0) that fits r best, s = |r|^2 / <u, r> makes s <u, q - c> an unbiased estimate of <r, q - c>. Stored are two
-//! factors per entry, and the estimate needs only the node's base and <u, q>, which look-up tables made once per query
-//! give for every node of every tree:
+//! This is RaBitQ (Gao, Long: RaBitQ, SIGMOD 2024; Gao et al.: Practical and asymptotically optimal
+//! quantization, SIGMOD 2025). With y an entry in work space, c the node's centroid, r = y - c, and
+//! u the point of the b-bit grid (levels centred on 0) that fits r best, s = |r|^2 / <u, r> makes s
+//! <u, q - c> an unbiased estimate of <r, q - c>. Stored are two factors per entry, and the
+//! estimate needs only the node's base and <u, q>, which look-up tables made once per query give
+//! for every node of every tree:
 //!
 //! | score (smaller is nearer) | a | b | base |
 //! |---|---|---|---|
 //! | \|y - q\|^2 (Euclidean, cosine) | \|r\|^2 + 2 s <u, c> | -2 s | \|q - c\|^2 |
 //! | -<x, p> + <m, p> (dot product, m the origin, p the query) | s <u, d> - <r, d> | -s | -<c, P p> |
 //!
-//! The estimate is base + a + b <u, q>, with q = P(query - m) as for items. For the dot product, which is that of the vectors
-//! as they were added, it is base + t a + b <u, P p>, where d = c + P m is the centroid before it was moved and
-//! t = <P p, d> / |d|^2: a tells what the code gets wrong in the direction of d, and P p holds t times d. What is left to
-//! estimate is <r, P p - t d>, the shortest that this can be, for queries of every length. The term <m, p> is the same for
-//! every item, so it is left out.
+//! The estimate is base + a + b <u, q>, with q = P(query - m) as for items. For the dot product,
+//! which is that of the vectors as they were added, it is base + t a + b <u, P p>, where d = c + P
+//! m is the centroid before it was moved and t = <P p, d> / |d|^2: a tells what the code gets wrong
+//! in the direction of d, and P p holds t times d. What is left to estimate is <r, P p - t d>, the
+//! shortest that this can be, for queries of every length. The term <m, p> is the same for every
+//! item, so it is left out.
 //!
 //! # Manhattan: grid codes
-//! The sum of absolute differences does not survive a rotation, so work space is not rotated. Each dimension of a node
-//! has a step, the one that suits the spread of its entries, and a look-up table per visited node sums
+//! The sum of absolute differences does not survive a rotation, so work space is not rotated. Each
+//! dimension of a node has a step, the one that suits the spread of its entries, and a look-up
+//! table per visited node sums
 //! |q_i - c_i - step_i u_i|: a = 0, b = 1, base = 0.
 //!
 //! # Hamming: the bits themselves
-//! A leaf's codes are its items' bits, and the estimate is the distance. Branches hold rotated codes of the
-//! centroids of the 0/1 vectors, whose squared Euclidean distance is the Hamming distance.
+//! A leaf's codes are its items' bits, and the estimate is the distance. Branches hold rotated
+//! codes of the centroids of the 0/1 vectors, whose squared Euclidean distance is the Hamming
+//! distance.
 
 use crate::metric::Metric;
 
@@ -38,12 +42,13 @@ pub(crate) mod space;
 #[cfg(test)]
 mod tests;
 
-/// Bits per dimension of leaf sketches: 256 to 512 bits in all suit most data, and one bit per dimension at least.
+/// Bits per dimension of leaf sketches: 256 to 512 bits in all suit most data, and one bit per
+/// dimension at least.
 ///
-/// In the prototype that this design rests on, on SIFT (128 dimensions), one bit per dimension needs 160 reranks for what 2
-/// bits reach with 40 and 4 bits with 24; at 384 dimensions one bit with 40 reranks is enough. A Manhattan grid has one step
-/// per dimension for all entries instead of a scale per entry, and needs twice the bits for the same correlation with true
-/// distances.
+/// In the prototype that this design rests on, on SIFT (128 dimensions), one bit per dimension
+/// needs 160 reranks for what 2 bits reach with 40 and 4 bits with 24; at 384 dimensions one bit
+/// with 40 reranks is enough. A Manhattan grid has one step per dimension for all entries instead
+/// of a scale per entry, and needs twice the bits for the same correlation with true distances.
 pub(crate) fn default_leaf_bits(metric: Metric, width: usize) -> u8 {
     match (metric, width) {
         (Metric::Hamming, _) => 1,
@@ -53,11 +58,13 @@ pub(crate) fn default_leaf_bits(metric: Metric, width: usize) -> u8 {
     }
 }
 
-/// Bits per dimension of branch sketches. Ranking leaves needs more precision than ranking candidates, which are reranked
-/// anyway. With 2 bits instead of 4, searches of 100,000 vectors with a recall of .90, .95 and .99 read 8, 11 and 9 percent
-/// fewer bytes on minilm (384 dimensions) in 3 to 4 percent less time, under the dot product (one seed) 10, 12 and 9 percent
-/// fewer, and 5, 6 and 6 percent fewer on sift (128 dimensions) in the same time; among 1,000,000 (one seed) 9, 9 and 4
-/// percent fewer in about the same time. Trials, three seeds but for those, timed in turns.
+/// Bits per dimension of branch sketches. Ranking leaves needs more precision than ranking
+/// candidates, which are reranked anyway. With 2 bits instead of 4, searches of 100,000 vectors
+/// with a recall of .90, .95 and .99 read 8, 11 and 9 percent fewer bytes on minilm (384
+/// dimensions) in 3 to 4 percent less time, under the dot product (one seed) 10, 12 and 9 percent
+/// fewer, and 5, 6 and 6 percent fewer on sift (128 dimensions) in the same time; among 1,000,000
+/// (one seed) 9, 9 and 4 percent fewer in about the same time. Trials, three seeds but for those,
+/// timed in turns.
 pub(crate) fn default_branch_bits(metric: Metric, width: usize) -> u8 {
     match (metric, width) {
         (Metric::Manhattan, ..=384) | (_, ..=64) => 4,

@@ -11,7 +11,8 @@ use crate::metric::Metric;
 /// How many bits are set in each nibble.
 const COUNTS: [u8; 16] = [0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4];
 
-/// The square of how near to 0 a sum of a centroid and the origin is nothing but rounding, for the length of the origin.
+/// The square of how near to 0 a sum of a centroid and the origin is nothing but rounding, for the
+/// length of the origin.
 const CANCELLED: f32 = 1e-8;
 
 /// One byte per position and nibble, and what it stands for.
@@ -81,14 +82,22 @@ impl Default for Prepared {
 
 impl Prepared {
     /// Prepares a query. `leaf` and `branch` are the layouts of the forest's nodes.
-    pub(crate) fn prepare(&mut self, space: &Space, query: &ItemRef<'_>, leaf: Layout, branch: Layout) {
+    pub(crate) fn prepare(
+        &mut self,
+        space: &Space,
+        query: &ItemRef<'_>,
+        leaf: Layout,
+        branch: Layout,
+    ) {
         self.point.resize(space.width, 0.0);
         space.map_query(query, &mut self.point);
         self.make_branch_tables(space, branch);
         self.is_shared = leaf == branch && leaf.code == Code::Rotated;
         match (leaf.code, query.components) {
             _ if self.is_shared => {}
-            (Code::Rotated, _) => self.leaf.rotated(space.level, &self.point, leaf.bits, &mut self.values),
+            (Code::Rotated, _) => {
+                self.leaf.rotated(space.level, &self.point, leaf.bits, &mut self.values)
+            }
             (Code::Bits, Components::Bits(query)) => self.leaf.bits(query, leaf.width),
             _ => {}
         }
@@ -134,7 +143,8 @@ impl Prepared {
             self.offset.extend(self.point.iter().zip(node.centroid).map(|(q, c)| q - c));
             self.local.rotated(self.level, &self.offset, node.layout.bits, &mut self.values);
         }
-        let is_of_branches = node.layout.code == Code::Rotated && (node.level > 0 || self.is_shared);
+        let is_of_branches =
+            node.layout.code == Code::Rotated && (node.level > 0 || self.is_shared);
         let tables = match is_of_branches {
             _ if node.is_local => &self.local,
             true => &self.branch,
@@ -162,7 +172,9 @@ impl Prepared {
     pub(crate) fn score_of_centroid(&self, leaf: &NodeRef<'_>) -> Option<f32> {
         match leaf.layout.code {
             Code::Grid => Some(matrix::manhattan(self.level, &self.point, leaf.centroid)),
-            Code::Rotated if !self.is_dot => Some(matrix::squared_euclidean(self.level, &self.point, leaf.centroid)),
+            Code::Rotated if !self.is_dot => {
+                Some(matrix::squared_euclidean(self.level, &self.point, leaf.centroid))
+            }
             _ => None,
         }
     }
@@ -170,10 +182,13 @@ impl Prepared {
     /// The base of a node, and what its entries' factor a is multiplied by.
     fn base(&self, node: &NodeRef<'_>) -> (f32, f32) {
         match (node.layout.code, self.is_dot) {
-            (Code::Rotated, false) => (matrix::squared_euclidean(self.level, &self.point, node.centroid), 1.0),
+            (Code::Rotated, false) => {
+                (matrix::squared_euclidean(self.level, &self.point, node.centroid), 1.0)
+            }
             (Code::Rotated, true) => {
                 let product = matrix::dot(self.level, &self.point, node.centroid);
-                let squared = matrix::squared_euclidean(self.level, &self.minus_origin, node.centroid);
+                let squared =
+                    matrix::squared_euclidean(self.level, &self.minus_origin, node.centroid);
                 // What is left of a centroid and an origin that cancel has no direction.
                 let is_told = squared > (CANCELLED * self.squared_origin).max(f32::MIN_POSITIVE);
                 (-product, if is_told { (product - self.of_origin) / squared } else { 0.0 })
@@ -192,7 +207,8 @@ impl Tables {
     /// Sums of `|q_i - c_i - step_i u_i|` over the dimensions of each nibble.
     fn grid(&mut self, level: Level, point: &[f32], node: &NodeRef<'_>, values: &mut Vec<f32>) {
         let slices = [point, node.centroid, node.steps];
-        self.rounding = tables::differences(level, slices, node.layout.bits, values, &mut self.bytes);
+        self.rounding =
+            tables::differences(level, slices, node.layout.bits, values, &mut self.bytes);
     }
 
     /// Counts of differing bits, which are bytes already.

@@ -2,16 +2,17 @@
 
 use crate::kernel::{Level, hadamard};
 
-/// Rounds of random signs and a transform. Three mix well in theory; the fourth reaches both ends once more when the
-/// width is not a power of two.
+/// Rounds of random signs and a transform. Three mix well in theory; the fourth reaches both ends
+/// once more when the width is not a power of two.
 const ROUNDS: usize = 4;
 
 /// An orthogonal map of `width` floats, fixed by a seed.
 ///
-/// Each round flips random signs and applies a normalised Walsh-Hadamard transform to the largest power of two that
-/// fits, at alternate ends of the vector: the front in the first round. It is part of the format, because stored centroids
-/// and sketches hold for this rotation only: component i of round r is flipped if bit `j % 64` of word `j / 64` is set, in
-/// which j = r width + i and the words are those of SplitMix64 (Steele, Lea, Flood 2014) started from the seed.
+/// Each round flips random signs and applies a normalised Walsh-Hadamard transform to the largest
+/// power of two that fits, at alternate ends of the vector: the front in the first round. It is
+/// part of the format, because stored centroids and sketches hold for this rotation only: component
+/// i of round r is flipped if bit `j % 64` of word `j / 64` is set, in which j = r width + i and
+/// the words are those of SplitMix64 (Steele, Lea, Flood 2014) started from the seed.
 #[derive(Clone, Debug)]
 pub(crate) struct Rotation {
     /// `ROUNDS` x `width` signs, 1 or -1.
@@ -22,8 +23,9 @@ pub(crate) struct Rotation {
 impl Rotation {
     pub(crate) fn new(width: usize, seed: u64) -> Self {
         let words = (0..ROUNDS * width / 64).scan(seed, |state, _| Some(split_mix(state)));
-        let signs =
-            words.flat_map(|word| (0..64).map(move |bit| if word >> bit & 1 == 1 { -1.0 } else { 1.0 })).collect();
+        let signs = words
+            .flat_map(|word| (0..64).map(move |bit| if word >> bit & 1 == 1 { -1.0 } else { 1.0 }))
+            .collect();
         Self { signs, width }
     }
 
@@ -63,7 +65,10 @@ mod tests {
         // The first outputs of SplitMix64 for the seed 1234567.
         let mut state = 1_234_567;
         let first = [(); 3].map(|()| split_mix(&mut state));
-        assert_eq!(first, [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]);
+        assert_eq!(
+            first,
+            [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]
+        );
     }
 
     #[test]
@@ -78,9 +83,14 @@ mod tests {
             rotation.apply(level(), &mut other);
             assert!((axis.iter().map(|x| x * x).sum::<f32>() - 1.0).abs() < 1e-4);
             assert!((other.iter().map(|x| x * x).sum::<f32>() / norm - 1.0).abs() < 1e-4);
-            assert!((axis.iter().zip(&other).map(|(x, y)| x * y).sum::<f32>() - product).abs() < 1e-3);
+            assert!(
+                (axis.iter().zip(&other).map(|(x, y)| x * y).sum::<f32>() - product).abs() < 1e-3
+            );
             let largest = axis.iter().fold(0.0f32, |max, x| max.max(x.abs()));
-            assert!(largest < 6.0 / (width as f32).sqrt(), "width {width}: one component keeps {largest}");
+            assert!(
+                largest < 6.0 / (width as f32).sqrt(),
+                "width {width}: one component keeps {largest}"
+            );
         }
     }
 }

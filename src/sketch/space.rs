@@ -6,8 +6,8 @@ use crate::format::width;
 use crate::kernel::{Level, level, matrix};
 use crate::metric::Metric;
 
-/// Maps vectors to work space: y = P(x - origin), with x divided by its norm under the cosine metric, and P the
-/// identity under the Manhattan metric.
+/// Maps vectors to work space: y = P(x - origin), with x divided by its norm under the cosine
+/// metric, and P the identity under the Manhattan metric.
 #[derive(Clone, Debug)]
 pub(crate) struct Space {
     pub(crate) metric: Metric,
@@ -23,7 +23,8 @@ impl Space {
     pub(crate) fn new(metric: Metric, origin: Vec<f32>, seed: u64) -> Self {
         let width = width(origin.len());
         let rotation = (metric != Metric::Manhattan).then(|| Rotation::new(width, seed));
-        let mut space = Self { metric, width, level: level(), origin, rotation, rotated_origin: Vec::new() };
+        let mut space =
+            Self { metric, width, level: level(), origin, rotation, rotated_origin: Vec::new() };
         if metric == Metric::DotProduct {
             let mut rotated = space.origin.clone();
             rotated.resize(width, 0.0);
@@ -45,8 +46,8 @@ impl Space {
         self.place(out);
     }
 
-    /// Writes what scores compare points with: the point of a query, or P x under the dot product, where a point that the origin
-    /// is added to again has lost what is small beside it.
+    /// Writes what scores compare points with: the point of a query, or P x under the dot product,
+    /// where a point that the origin is added to again has lost what is small beside it.
     pub(crate) fn map_query(&self, query: &ItemRef<'_>, out: &mut [f32]) {
         if self.metric != Metric::DotProduct {
             return self.map(query, out);
@@ -69,12 +70,14 @@ impl Space {
         self.rotate(plain);
     }
 
-    /// What a branch tells of a child's centroid under the dot product: |x|^2 less |origin|^2. 0 under other metrics.
+    /// What a branch tells of a child's centroid under the dot product: |x|^2 less |origin|^2. 0
+    /// under other metrics.
     pub(crate) fn norm(&self, y: &[f32]) -> f32 {
         if self.metric != Metric::DotProduct {
             return 0.0;
         }
-        matrix::plain_dot(self.level, y, y) + 2.0 * matrix::plain_dot(self.level, y, &self.rotated_origin)
+        matrix::plain_dot(self.level, y, y)
+            + 2.0 * matrix::plain_dot(self.level, y, &self.rotated_origin)
     }
 
     pub(crate) fn into_origin(self) -> Vec<f32> {
@@ -82,14 +85,20 @@ impl Space {
     }
 }
 
-/// Writes the components of `item` to `out`, divided by its norm under the cosine metric, and zeros after them.
+/// Writes the components of `item` to `out`, divided by its norm under the cosine metric, and zeros
+/// after them.
 pub(crate) fn plain(metric: Metric, item: &ItemRef<'_>, out: &mut [f32]) {
     out.fill(0.0);
     match item.components {
-        Components::Bits(words) => out.iter_mut().zip(bits(words)).for_each(|(y, bit)| *y = f32::from(u8::from(bit))),
+        Components::Bits(words) => {
+            out.iter_mut().zip(bits(words)).for_each(|(y, bit)| *y = f32::from(u8::from(bit)))
+        }
         Components::Floats(floats) if metric == Metric::Cosine => {
             let inverse = 1.0 / item.squared_norm.sqrt();
-            #[expect(clippy::cast_possible_truncation, reason = "components of a unit vector fit f32")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "components of a unit vector fit f32"
+            )]
             out.iter_mut().zip(floats).for_each(|(y, x)| *y = (f64::from(*x) * inverse) as f32);
         }
         Components::Floats(floats) => out.iter_mut().zip(floats).for_each(|(y, x)| *y = *x),

@@ -1,4 +1,5 @@
-//! Laws of sketches: encode the entries of a node, prepare a query, and compare estimates with true scores.
+//! Laws of sketches: encode the entries of a node, prepare a query, and compare estimates with true
+//! scores.
 
 use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
 
@@ -34,7 +35,8 @@ fn as_node(packed: &Packed, level: u8) -> NodeRef<'_> {
     }
 }
 
-/// The score that an estimate stands for, in double precision, up to a term that is the same for all items.
+/// The score that an estimate stands for, in double precision, up to a term that is the same for
+/// all items.
 fn score(metric: Metric, x: &ItemRef<'_>, q: &ItemRef<'_>) -> f64 {
     let (x_norm, q_norm) = (x.squared_norm, q.squared_norm);
     match (x.components, q.components) {
@@ -70,11 +72,18 @@ struct Lie {
 const PLAIN: Lie = Lie { shift: 0.0, away: 0.0, length: 1.0, is_cancelled: false };
 
 /// Correlation of estimates and true scores over the entries of one node.
-fn correlation(metric: Metric, dims: usize, bits: u8, Lie { shift, away, length, is_cancelled }: Lie) -> f64 {
+fn correlation(
+    metric: Metric,
+    dims: usize,
+    bits: u8,
+    Lie { shift, away, length, is_cancelled }: Lie,
+) -> f64 {
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(dims as u64 * 31 + u64::from(bits));
-    let mut vectors: Vec<Vec<f32>> = (0..203).map(|_| random(&mut rng, dims, metric, shift)).collect();
+    let mut vectors: Vec<Vec<f32>> =
+        (0..203).map(|_| random(&mut rng, dims, metric, shift)).collect();
     vectors[202].iter_mut().for_each(|x| *x *= length);
-    let checked: Vec<_> = vectors.iter().map(|v| CheckedVector::new(v, dims, metric).unwrap()).collect();
+    let checked: Vec<_> =
+        vectors.iter().map(|v| CheckedVector::new(v, dims, metric).unwrap()).collect();
     let items: Vec<ItemRef<'_>> = checked.iter().map(CheckedVector::as_item).collect();
     let (query, entries) = items.split_last().unwrap();
 
@@ -122,12 +131,14 @@ fn correlation(metric: Metric, dims: usize, bits: u8, Lie { shift, away, length,
 fn pearson(a: &[f64], b: &[f64]) -> f64 {
     let mean = |x: &[f64]| x.iter().sum::<f64>() / x.len() as f64;
     let (ma, mb) = (mean(a), mean(b));
-    let product =
-        |x: &[f64], mx: f64, y: &[f64], my: f64| x.iter().zip(y).map(|(x, y)| (x - mx) * (y - my)).sum::<f64>();
+    let product = |x: &[f64], mx: f64, y: &[f64], my: f64| {
+        x.iter().zip(y).map(|(x, y)| (x - mx) * (y - my)).sum::<f64>()
+    };
     product(a, ma, b, mb) / (product(a, ma, a, ma) * product(b, mb, b, mb)).sqrt()
 }
 
-/// Bits and the correlation they reach at least. A grid of one step for all entries is coarser than a scale for each.
+/// Bits and the correlation they reach at least. A grid of one step for all entries is coarser than
+/// a scale for each.
 fn least(metric: Metric) -> [(u8, f64); 3] {
     match metric {
         Metric::Manhattan => [(1, 0.45), (2, 0.85), (4, 0.985)],
@@ -188,10 +199,14 @@ fn a_node_far_away_is_estimated_as_precisely_as_one_at_the_origin() {
 fn the_length_of_a_query_costs_no_precision_under_the_dot_product() {
     for (bits, least) in least(Metric::DotProduct) {
         for (shift, away) in [(0.0, 0.0), (0.0, 1.0), (0.5, 0.0)] {
-            let found = [1.0, 1e-8, 0.1, 30.0, 1e9]
-                .map(|length| correlation(Metric::DotProduct, 128, bits, Lie { shift, away, length, ..PLAIN }));
+            let found = [1.0, 1e-8, 0.1, 30.0, 1e9].map(|length| {
+                correlation(Metric::DotProduct, 128, bits, Lie { shift, away, length, ..PLAIN })
+            });
             let is_same = found.iter().all(|it| (it - found[0]).abs() < 1e-3);
-            assert!(is_same && found[0] > least - 0.06, "{bits} bits, {shift}, {away}: correlations {found:?}");
+            assert!(
+                is_same && found[0] > least - 0.06,
+                "{bits} bits, {shift}, {away}: correlations {found:?}"
+            );
         }
     }
 }
@@ -215,7 +230,10 @@ fn factors_are_the_nearest_with_half_the_bits() {
             assert_eq!(bfloat16(number(i)), i);
         }
     }
-    assert_eq!([1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0, -1.0 - 1.1 / 256.0].map(bfloat16), [0x3F80, 0x3F82, 0xBF81]);
+    assert_eq!(
+        [1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0, -1.0 - 1.1 / 256.0].map(bfloat16),
+        [0x3F80, 0x3F82, 0xBF81]
+    );
     assert!(
         number(bfloat16(f32::from_bits(0x7FFF_FFFF))).is_nan()
             && number(bfloat16(f32::from_bits(0xFF80_0001))).is_nan()

@@ -1,22 +1,26 @@
 //! Best-first descent from the roots to the leaves whose centroids are nearest to a point.
 //!
-//! Level by level, the nearest branches are opened until what hangs under them is several times the goal; then the leaves
-//! of all trees met so come out of one queue, nearest first. The goal grows as a search goes on, and when the leaves run
-//! out, until the whole forest has been seen.
+//! Level by level, the nearest branches are opened until what hangs under them is several times the
+//! goal; then the leaves of all trees met so come out of one queue, nearest first. The goal grows
+//! as a search goes on, and when the leaves run out, until the whole forest has been seen.
 //!
 //! # What was tried
-//! With 10 of 100,000 vectors wanted of sift (128 dimensions) and of minilm (384), means of two or three forests. The figures
-//! are of trial versions, swept over `search_k` as the `evaluate` example does:
+//! With 10 of 100,000 vectors wanted of sift (128 dimensions) and of minilm (384), means of two or
+//! three forests. The figures are of trial versions, swept over `search_k` as the `evaluate`
+//! example does:
 //!
-//! - Opening all branches, a search scans 1,987 sketches of leaves for a recall of .95 instead of 2,286 (sift), and 3,753
-//!   instead of 4,380 (minilm); but then it scans those of all 1,600 to 1,700 leaves in the branches first.
-//! - Branches of 16 children on average, instead of 64, and a cover of 12: a tenth fewer sketches for .90 and .95, branches
-//!   counted (2,463 instead of 2,767, and 4,726 instead of 5,170), in the same time, as more nodes are visited and blocks of
-//!   32 sketches are half empty; at .99 a seventh slower (minilm).
-//! - The distance of a node's centroid by its parent's sketch of it, so that the centroid need not be read: the same recall,
-//!   and the same time within what runs differ by.
-//! - Ordering leaves by the distance of their centroid and half the mean square of their residuals (a model outside of this
-//!   crate, exact distances of centroids): a tenth fewer entries on minilm, none fewer on sift. The same for branches: nothing.
+//! - Opening all branches, a search scans 1,987 sketches of leaves for a recall of .95 instead of
+//!   2,286 (sift), and 3,753 instead of 4,380 (minilm); but then it scans those of all 1,600 to
+//!   1,700 leaves in the branches first.
+//! - Branches of 16 children on average, instead of 64, and a cover of 12: a tenth fewer sketches
+//!   for .90 and .95, branches counted (2,463 instead of 2,767, and 4,726 instead of 5,170), in the
+//!   same time, as more nodes are visited and blocks of 32 sketches are half empty; at .99 a
+//!   seventh slower (minilm).
+//! - The distance of a node's centroid by its parent's sketch of it, so that the centroid need not
+//!   be read: the same recall, and the same time within what runs differ by.
+//! - Ordering leaves by the distance of their centroid and half the mean square of their residuals
+//!   (a model outside of this crate, exact distances of centroids): a tenth fewer entries on
+//!   minilm, none fewer on sift. The same for branches: nothing.
 
 use super::nodes::Nodes;
 use super::queue::{Met, Queue};
@@ -28,13 +32,14 @@ use crate::kernel::scan::Estimate;
 use crate::metric::Metric;
 use crate::sketch::query::{Look, Prepared};
 
-/// Entries under the branches opened just above the leaves, for each entry of the goal, times the fourth root of the number of
-/// leaves: 16 in a forest of 1,600 leaves (100,000 items), 29 of 18,000 (1,000,000); four times as many for each level further
-/// up. More costs sketches of branches, less misses leaves whose branch's centroid is far, of which there are the more, the
+/// Entries under the branches opened just above the leaves, for each entry of the goal, times the
+/// fourth root of the number of leaves: 16 in a forest of 1,600 leaves (100,000 items), 29 of
+/// 18,000 (1,000,000); four times as many for each level further up. More costs sketches of
+/// branches, less misses leaves whose branch's centroid is far, of which there are the more, the
 /// more branches there are.
 const COVER: f64 = 2.5;
-/// Branches of each height that a search opens at least. An item that is asked for by its own vector may lie under any of the
-/// first few: docs/trials.md, "own vectors".
+/// Branches of each height that a search opens at least. An item that is asked for by its own
+/// vector may lie under any of the first few: docs/trials.md, "own vectors".
 const LEAST_OPENED: usize = 8;
 
 /// In which order nodes are nearest.
@@ -42,7 +47,8 @@ const LEAST_OPENED: usize = 8;
 pub(crate) enum Order {
     /// By the score of the metric: what searches want.
     Score,
-    /// By the distance of centroids: what decides the leaf of an item. Differs under the dot product only.
+    /// By the distance of centroids: what decides the leaf of an item. Differs under the dot
+    /// product only.
     Distance,
 }
 
@@ -74,7 +80,8 @@ pub(crate) struct Descent {
     pub(crate) branch_sketches: u64,
     /// Bytes of the branches.
     pub(crate) bytes: u64,
-    /// The largest of the squared distances of the middle leaf from the centroid of each opened branch just above leaves.
+    /// The largest of the squared distances of the middle leaf from the centroid of each opened
+    /// branch just above leaves.
     pub(crate) spread: f32,
 }
 
@@ -101,13 +108,23 @@ impl Descent {
             let root = Met { estimate: 0.0, tree, id: record.root, parent: record.root };
             self.frontiers[height].queue.push(root);
         }
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small number")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a small number"
+        )]
         let cover = (COVER * leaves.sqrt().sqrt()).ceil() as usize;
         self.cover = cover;
     }
 
-    /// Opens branches, from the top down, until enough for `goal` entries hangs under those of each height.
-    pub(crate) fn reach(&mut self, nodes: &Nodes<'_>, prepared: &mut Prepared, goal: usize) -> Result<()> {
+    /// Opens branches, from the top down, until enough for `goal` entries hangs under those of each
+    /// height.
+    pub(crate) fn reach(
+        &mut self,
+        nodes: &Nodes<'_>,
+        prepared: &mut Prepared,
+        goal: usize,
+    ) -> Result<()> {
         self.goal = goal.max(1);
         for height in (1..self.height).rev() {
             let cover = self.goal.saturating_mul(self.cover << (2 * (height - 1)).min(32));
@@ -116,15 +133,20 @@ impl Descent {
                 let Some(met) = self.frontiers[height].queue.pop() else { break };
                 let weight = self.open(nodes, prepared, met, height)?;
                 let frontier = &mut self.frontiers[height];
-                (frontier.covered, frontier.opened) = (frontier.covered.saturating_add(weight), frontier.opened + 1);
+                (frontier.covered, frontier.opened) =
+                    (frontier.covered.saturating_add(weight), frontier.opened + 1);
             }
         }
         Ok(())
     }
 
-    /// The nearest leaf that has not come out yet; widens the descent when those met have run out, and is `None` when the
-    /// whole forest has been seen.
-    pub(crate) fn next_leaf(&mut self, nodes: &Nodes<'_>, prepared: &mut Prepared) -> Result<Option<Met>> {
+    /// The nearest leaf that has not come out yet; widens the descent when those met have run out,
+    /// and is `None` when the whole forest has been seen.
+    pub(crate) fn next_leaf(
+        &mut self,
+        nodes: &Nodes<'_>,
+        prepared: &mut Prepared,
+    ) -> Result<Option<Met>> {
         loop {
             if let Some(leaf) = self.pop_leaf() {
                 if !self.seen.note(leaf.tree, true, leaf.id) {
@@ -165,11 +187,14 @@ impl Descent {
         self.frontiers.first_mut().and_then(|frontier| frontier.queue.peek())
     }
 
-    /// The branches above a leaf of a descent by distance through one tree, from its parent up to the root.
+    /// The branches above a leaf of a descent by distance through one tree, from its parent up to
+    /// the root.
     pub(crate) fn path(&self, leaf: &Met) -> Vec<u32> {
         let mut path = vec![leaf.parent];
         let mut at = leaf.parent;
-        while let Some((_, parent)) = self.above.iter().find(|(id, parent)| *id == at && parent != id) {
+        while let Some((_, parent)) =
+            self.above.iter().find(|(id, parent)| *id == at && parent != id)
+        {
             path.push(*parent);
             at = *parent;
             if path.len() > self.height {
@@ -179,8 +204,15 @@ impl Descent {
         path
     }
 
-    /// Puts the children of a branch into the queue below; tells how many entries there are under it.
-    fn open(&mut self, nodes: &Nodes<'_>, prepared: &mut Prepared, met: Met, height: usize) -> Result<usize> {
+    /// Puts the children of a branch into the queue below; tells how many entries there are under
+    /// it.
+    fn open(
+        &mut self,
+        nodes: &Nodes<'_>,
+        prepared: &mut Prepared,
+        met: Met,
+        height: usize,
+    ) -> Result<usize> {
         let of = nodes.of();
         let corrupted = |what| Err(Error::corrupted(Key::branch(of.index, met.tree, met.id), what));
         if !self.seen.note(met.tree, false, met.id) {
@@ -188,7 +220,8 @@ impl Descent {
         }
         self.branches += 1;
         let branch = nodes.branch(met.tree, met.id)?;
-        // Heights fall by one with every step down, so that no chain of stored ids can lead in a circle.
+        // Heights fall by one with every step down, so that no chain of stored ids can lead in a
+        // circle.
         if usize::from(branch.node.level) != height {
             return corrupted("a branch at another height than its parent says");
         }
@@ -206,11 +239,13 @@ impl Descent {
         let queue = &mut self.frontiers[height - 1].queue;
         for (position, (id, found)) in branch.children.iter().zip(&self.estimates).enumerate() {
             // |x - q|^2 is |x|^2 - 2 <x, q>, up to what is the same for all x.
-            let norm = if has_norms { branch.norms.get(position).copied().unwrap_or(0.0) } else { 0.0 };
+            let norm =
+                if has_norms { branch.norms.get(position).copied().unwrap_or(0.0) } else { 0.0 };
             let estimate = if has_norms { norm + 2.0 * found.estimate } else { found.estimate };
             queue.push(Met { estimate, tree: met.tree, id: *id, parent: met.id });
         }
-        // Each child has an entry, whatever the weights say: else none of them would ever be enough.
+        // Each child has an entry, whatever the weights say: else none of them would ever be
+        // enough.
         Ok(usize::try_from(branch.node.weight).unwrap_or(usize::MAX).max(branch.node.len).max(1))
     }
 }

@@ -7,15 +7,16 @@ use crate::kernel::Level;
 /// Children a branch of a bulk build has on average: room to grow before it splits.
 const MEAN_CHILDREN: usize = 64;
 
-/// A branch of the hierarchy: its centroid (the median of its children's, which one child far away does not move), and its
-/// children as numbers in the level below (leaves below level 1).
+/// A branch of the hierarchy: its centroid (the median of its children's, which one child far away
+/// does not move), and its children as numbers in the level below (leaves below level 1).
 #[derive(Debug)]
 pub(crate) struct Group {
     pub(crate) centroid: Vec<f32>,
     pub(crate) children: Vec<u32>,
 }
 
-/// Groups leaves under branches, branches under branches, until one is left: the root, alone in the last level.
+/// Groups leaves under branches, branches under branches, until one is left: the root, alone in the
+/// last level.
 ///
 /// There is no level if there is at most one leaf.
 pub(crate) fn levels(level: Level, leaves: &Matrix, seed: u64) -> Vec<Vec<Group>> {
@@ -57,15 +58,19 @@ mod tests {
     fn every_leaf_hangs_once_under_one_root_and_no_branch_is_too_wide() {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(4);
         for n in [0, 1, 2, 128, 129, 3000, 20_000] {
-            let leaves = Matrix { values: (0..n * 64).map(|_| rng.random::<f32>()).collect(), width: 64 };
+            let leaves =
+                Matrix { values: (0..n * 64).map(|_| rng.random::<f32>()).collect(), width: 64 };
             let levels = levels(level(), &leaves, 1);
             assert_eq!(levels.last().map(Vec::len), (n > 1).then_some(1));
             let mut below = n;
             for groups in &levels {
-                let mut children: Vec<u32> = groups.iter().flat_map(|group| group.children.clone()).collect();
+                let mut children: Vec<u32> =
+                    groups.iter().flat_map(|group| group.children.clone()).collect();
                 children.sort_unstable();
                 assert!(children.into_iter().eq(0..u32::try_from(below).unwrap()));
-                assert!(groups.iter().all(|group| (1..=MAX_CHILDREN).contains(&group.children.len())));
+                assert!(
+                    groups.iter().all(|group| (1..=MAX_CHILDREN).contains(&group.children.len()))
+                );
                 below = groups.len();
             }
         }

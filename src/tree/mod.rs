@@ -1,10 +1,12 @@
-//! The shape of a tree: which leaf an item belongs to, and how leaves hang under branches. Only [`nodes`] reads LMDB.
+//! The shape of a tree: which leaf an item belongs to, and how leaves hang under branches. Only
+//! [`nodes`] reads LMDB.
 //!
 //! # What was tried
-//! For 10 of 98,000 vectors of sift (128 dimensions) and of minilm (384), queries from the same source, by how much more or
-//! fewer sketches of leaves and bytes searches read than with the defaults (one tree, each item in two leaves of up to 256
-//! entries, 2 and 1 bits) to find .90, .95 and .99 of the neighbours. Each aimed at these by its own calibration, so that
-//! recalls differ by up to .01; one seed.
+//! For 10 of 98,000 vectors of sift (128 dimensions) and of minilm (384), queries from the same
+//! source, by how much more or fewer sketches of leaves and bytes searches read than with the
+//! defaults (one tree, each item in two leaves of up to 256 entries, 2 and 1 bits) to find .90, .95
+//! and .99 of the neighbours. Each aimed at these by its own calibration, so that recalls differ by
+//! up to .01; one seed.
 //!
 //! | | sift: sketches | bytes | minilm: sketches | bytes |
 //! |---|---|---|---|---|
@@ -17,7 +19,8 @@
 //! | 1 bit, and 2 to 3 times the comparisons | +3, +2, -1 % | -17, -16, -19 % | | |
 //! | 4 bits, and half to a fifth of the comparisons | -4, -2, -2 % | +50, +53, +54 % | -14, -4, -2 % | +104, +132, +155 % |
 //!
-//! A comparison is a read of a place of its own in memory, which takes longer than its bytes in a row.
+//! A comparison is a read of a place of its own in memory, which takes longer than its bytes in a
+//! row.
 
 pub(crate) mod descent;
 pub(crate) mod hierarchy;

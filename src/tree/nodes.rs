@@ -15,9 +15,9 @@ pub(crate) const MOST_KNOWN: usize = 1 << 15;
 
 /// The nodes of a forest in one snapshot.
 ///
-/// A look-up in LMDB is a walk through some pages that are rarely in the caches of the processor: at 100,000 items these and
-/// those of items took a third of the time of a search. What it tells holds as long as the transaction, and so does what
-/// this keeps.
+/// A look-up in LMDB is a walk through some pages that are rarely in the caches of the processor:
+/// at 100,000 items these and those of items took a third of the time of a search. What it tells
+/// holds as long as the transaction, and so does what this keeps.
 pub(crate) struct Nodes<'t> {
     db: Database,
     rtxn: &'t RoTxn<'t>,
@@ -67,7 +67,12 @@ impl<'t> Nodes<'t> {
             return Ok(known);
         }
         let key = Key::branch(self.of.index, tree, id);
-        let branch = BranchRef::parse(key, known_node(self.db, self.rtxn, key)?, self.of.dims, self.of.metric)?;
+        let branch = BranchRef::parse(
+            key,
+            known_node(self.db, self.rtxn, key)?,
+            self.of.dims,
+            self.of.metric,
+        )?;
         check_layout(key, branch.node.layout, self.layouts[1])?;
         self.branches.borrow_mut().put(name, branch);
         Ok(branch)
@@ -80,10 +85,15 @@ fn name(tree: u8, id: u32) -> u64 {
 
 /// The value of a node that another node names.
 pub(crate) fn known_node<'t>(db: Database, rtxn: &'t RoTxn<'_>, key: Key) -> Result<&'t [u8]> {
-    db.get(rtxn, key)?.ok_or_else(|| Error::corrupted(key, "its parent names this node, and it is missing"))
+    db.get(rtxn, key)?
+        .ok_or_else(|| Error::corrupted(key, "its parent names this node, and it is missing"))
 }
 
 /// Refuses a node whose sketches the prepared tables do not fit.
 pub(crate) fn check_layout(key: Key, found: Layout, expected: Layout) -> Result<()> {
-    if found == expected { Ok(()) } else { Err(Error::corrupted(key, "a node of another layout than its forest")) }
+    if found == expected {
+        Ok(())
+    } else {
+        Err(Error::corrupted(key, "a node of another layout than its forest"))
+    }
 }

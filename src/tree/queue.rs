@@ -19,8 +19,8 @@ const FIRST_SORTED: usize = 32;
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     met: Vec<Met>,
-    /// Of each node its estimate, as a number in the same order, and its place in `met`. Those below the bound, nearest last if
-    /// they are sorted:
+    /// Of each node its estimate, as a number in the same order, and its place in `met`. Those
+    /// below the bound, nearest last if they are sorted:
     near: Vec<u64>,
     is_sorted: bool,
     bound: u64,

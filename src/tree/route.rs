@@ -11,15 +11,16 @@ use crate::search::candidates::{estimate_of, id_of, packed};
 
 /// Coarse groups whose leaves are compared with a point, at least.
 const BEAM: usize = 12;
-/// The same while centroids move: a row that misses its very nearest leaf moves another one by a little. Forests of 100,000
-/// items took 2,295 sketches for a recall of .95 with it and 2,335 with [`BEAM`] (sift, four and three seeds), and 4,286 and
-/// 4,351 (minilm).
+/// The same while centroids move: a row that misses its very nearest leaf moves another one by a
+/// little. Forests of 100,000 items took 2,295 sketches for a recall of .95 with it and 2,335 with
+/// [`BEAM`] (sift, four and three seeds), and 4,286 and 4,351 (minilm).
 const REFINING_BEAM: usize = 6;
 /// Nearest leaves among which the spill leaf is chosen.
 pub(crate) const SHORTLIST: usize = 12;
-/// Weight of the parallel part of the residual in SOAR's rule.
-/// Without it (0), searches of 98,000 vectors scan 6 to 9 percent more sketches for the same recall (sift), or 20 to 56 percent
-/// (minilm). With .5, 1.5, 2 and 4 they scan as many, within what three seeds differ by (5 percent; at .99 on minilm, 20).
+/// Weight of the parallel part of the residual in SOAR's rule. Without it (0), searches of 98,000
+/// vectors scan 6 to 9 percent more sketches for the same recall (sift), or 20 to 56 percent
+/// (minilm). With .5, 1.5, 2 and 4 they scan as many, within what three seeds differ by (5 percent;
+/// at .99 on minilm, 20).
 const SOAR_LAMBDA: f32 = 1.0;
 /// No leaf: what stands in for the second leaf without spill.
 pub(crate) const NO_LEAF: u32 = u32::MAX;
@@ -45,7 +46,8 @@ pub(crate) type Near = (f32, u32);
 impl Router {
     pub(crate) fn new(level: Level, groups: &[Matrix]) -> Self {
         let width = groups.first().map_or(64, |group| group.width);
-        let (mut coarse, mut leaves, mut starts) = (Matrix::new(width), Matrix::new(width), vec![0]);
+        let (mut coarse, mut leaves, mut starts) =
+            (Matrix::new(width), Matrix::new(width), vec![0]);
         let mut leaf_panels = Vec::new();
         for group in groups.iter().filter(|group| group.len() > 0) {
             // A leaf far away must not move the others of its group out of reach.
@@ -72,8 +74,8 @@ impl Router {
         self
     }
 
-    /// One Lloyd pass over all leaves: every row goes to its nearest leaf, and centroids move to their rows' means. Returns
-    /// the rows of each leaf.
+    /// One Lloyd pass over all leaves: every row goes to its nearest leaf, and centroids move to
+    /// their rows' means. Returns the rows of each leaf.
     pub(crate) fn refine(&mut self, points: &Matrix) -> Vec<Vec<u32>> {
         let nearest: Vec<u32> = points
             .values
@@ -87,7 +89,8 @@ impl Router {
         members
     }
 
-    /// Puts others in the place of each leaf. Groups of more than `most` leaves are cut: all rows near them look through each.
+    /// Puts others in the place of each leaf. Groups of more than `most` leaves are cut: all rows
+    /// near them look through each.
     pub(crate) fn replace(&mut self, most: usize, others: impl Fn(u32) -> Matrix) {
         let groups = self.starts.windows(2).flat_map(|pair| {
             let mut group = Matrix::new(self.leaves.width);
@@ -96,13 +99,17 @@ impl Router {
             if group.len() <= most {
                 return vec![group];
             }
-            split(self.level, &group, most, pair[0] as u64).iter().map(|leaves| group.gather(leaves)).collect()
+            split(self.level, &group, most, pair[0] as u64)
+                .iter()
+                .map(|leaves| group.gather(leaves))
+                .collect()
         });
         let groups: Vec<Matrix> = groups.collect();
         *self = Self::new(self.level, &groups);
     }
 
-    /// The first and second leaf of each row; the second is [`NO_LEAF`] without spill, or if there is one leaf only.
+    /// The first and second leaf of each row; the second is [`NO_LEAF`] without spill, or if there
+    /// is one leaf only.
     pub(crate) fn route(&self, rows: &[f32], spill: bool) -> Vec<[u32; 2]> {
         let count = if spill { SHORTLIST } else { 1 };
         let near = self.nearest(rows, count, BEAM.max((self.starts.len() - 1) / 8));
@@ -117,8 +124,8 @@ impl Router {
         [first, second_leaf(self.level, point, self.leaves.row(first as usize), others)]
     }
 
-    /// The `count` nearest leaves of each row among those of its `beam` nearest groups, nearest first: score above leaf. Rows
-    /// that see fewer are filled up with [`NO_LEAF`].
+    /// The `count` nearest leaves of each row among those of its `beam` nearest groups, nearest
+    /// first: score above leaf. Rows that see fewer are filled up with [`NO_LEAF`].
     fn nearest(&self, rows: &[f32], count: usize, beam: usize) -> Vec<u64> {
         let width = self.leaves.width;
         let groups = self.starts.len() - 1;
@@ -139,7 +146,9 @@ impl Router {
         }
         let mut near = vec![u64::MAX; rows.len() * count];
         let mut gathered = Vec::new();
-        for (group, visitors) in visitors.iter().enumerate().filter(|(_, visitors)| !visitors.is_empty()) {
+        for (group, visitors) in
+            visitors.iter().enumerate().filter(|(_, visitors)| !visitors.is_empty())
+        {
             let (start, end) = (self.starts[group], self.starts[group + 1]);
             gathered.clear();
             gathered.extend(visitors.iter().map(|row| rows[*row as usize]));
@@ -170,8 +179,9 @@ impl Router {
     }
 }
 
-/// The second leaf of a point, by SOAR (Sun, Guo, Kumar: SOAR, NeurIPS 2023): it is near and lies in another direction than
-/// the first, so that a query that misses one is likely to meet the other. It minimises
+/// The second leaf of a point, by SOAR (Sun, Guo, Kumar: SOAR, NeurIPS 2023): it is near and lies
+/// in another direction than the first, so that a query that misses one is likely to meet the
+/// other. It minimises
 /// |x - c'|^2 + lambda (r . (x - c') / |r|)^2, in which r = x - c.
 pub(crate) fn second_leaf<'a>(
     level: Level,
@@ -204,7 +214,8 @@ pub(crate) fn by_score(a: &Near, b: &Near) -> std::cmp::Ordering {
     a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))
 }
 
-/// Keeps the nearest, sorted, of those that were near and of the leaves from `first` on, which have these scores.
+/// Keeps the nearest, sorted, of those that were near and of the leaves from `first` on, which have
+/// these scores.
 fn keep_nearest(level: Level, near: &mut [u64], scores: Scores<'_>, first: u32) {
     // What is no leaf stands for no number: the limit is none as long as there is room.
     let limit = |near: &[u64]| near.last().map_or(f32::NEG_INFINITY, |last| estimate_of(*last));
@@ -237,8 +248,10 @@ mod tests {
     #[test]
     fn with_all_groups_in_the_beam_the_nearest_leaf_is_the_nearest() {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(2);
-        let mut random =
-            |n: usize| Matrix { values: (0..n * 64).map(|_| rng.random_range(-1.0..1.0)).collect(), width: 64 };
+        let mut random = |n: usize| Matrix {
+            values: (0..n * 64).map(|_| rng.random_range(-1.0..1.0)).collect(),
+            width: 64,
+        };
         let groups: Vec<Matrix> = (0..6).map(|i| random(5 + i)).collect();
         let points = random(50);
         for metric in [Metric::Euclidean, Metric::Manhattan] {
@@ -247,7 +260,13 @@ mod tests {
                 let distance = |leaf: usize| -> f32 {
                     let pairs = points.row(row).iter().zip(router.leaves.row(leaf));
                     pairs
-                        .map(|(x, c)| if metric == Metric::Manhattan { (x - c).abs() } else { (x - c) * (x - c) })
+                        .map(|(x, c)| {
+                            if metric == Metric::Manhattan {
+                                (x - c).abs()
+                            } else {
+                                (x - c) * (x - c)
+                            }
+                        })
                         .sum()
                 };
                 let best = (0..router.leaves.len()).map(distance).fold(f32::INFINITY, f32::min);

@@ -1,14 +1,17 @@
 //! Which nodes a descent has looked at, so that it looks at none for ever.
 //!
-//! Each node of a tree has one parent. Stored bytes may say otherwise. Twenty levels of four branches that all name the four
-//! below lead to each leaf on 4^20 ways. The counts in the record may be forged to allow for all of them.
+//! Each node of a tree has one parent. Stored bytes may say otherwise. Twenty levels of four
+//! branches that all name the four below lead to each leaf on 4^20 ways. The counts in the record
+//! may be forged to allow for all of them.
 
 use roaring::RoaringTreemap;
 
-/// Nodes that are looked at before others are remembered. Most searches look at fewer, and remember none.
+/// Nodes that are looked at before others are remembered. Most searches look at fewer, and remember
+/// none.
 const UNREMEMBERED: u32 = 256;
 
-/// The nodes that a descent has looked at, but for the first ones: each of these may come once more.
+/// The nodes that a descent has looked at, but for the first ones: each of these may come once
+/// more.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     unremembered: u32,
@@ -41,7 +44,9 @@ mod tests {
         for _ in 0..2 {
             let mut ways = 0;
             for _ in 0..10 {
-                for (tree, is_leaf, id) in (0..600).map(|i| ((i % 3) as u8, i % 2 == 0, i / 6 * 40_000_000)) {
+                for (tree, is_leaf, id) in
+                    (0..600).map(|i| ((i % 3) as u8, i % 2 == 0, i / 6 * 40_000_000))
+                {
                     ways += usize::from(seen.note(tree, is_leaf, id));
                 }
             }

@@ -1,4 +1,5 @@
-//! The other process of a test: the same test binary, which runs the same test with a marker in its environment.
+//! The other process of a test: the same test binary, which runs the same test with a marker in its
+//! environment.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::io::{BufRead, BufReader};
@@ -77,7 +78,8 @@ impl Child {
         }
     }
 
-    /// Waits until it ends by itself, without an error. Returns the last number it has said, if any since the last call.
+    /// Waits until it ends by itself, without an error. Returns the last number it has said, if any
+    /// since the last call.
     pub fn join(mut self) -> Option<u32> {
         let last = std::iter::from_fn(|| self.hear()).last();
         assert!(self.process.wait().unwrap().success(), "the other process failed");

@@ -1,4 +1,5 @@
-//! What the integration tests share: environments, seeds, data, and a brute-force oracle in double precision.
+//! What the integration tests share: environments, seeds, data, and a brute-force oracle in double
+//! precision.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 pub mod confined;
@@ -24,7 +25,8 @@ pub type Items = BTreeMap<u32, Vec<f32>>;
 pub const METRICS: [Metric; 5] =
     [Metric::Euclidean, Metric::Cosine, Metric::DotProduct, Metric::Manhattan, Metric::Hamming];
 
-/// The seed of a test: fixed, unless `SPINNEY_SEED` says otherwise, and printed when the test fails.
+/// The seed of a test: fixed, unless `SPINNEY_SEED` says otherwise, and printed when the test
+/// fails.
 pub struct Seed(u64);
 
 impl Seed {
@@ -89,12 +91,18 @@ pub fn open_env(path: &Path, map_size: usize) -> Env<WithoutTls> {
 
 /// An environment with room for so many tables.
 #[allow(unsafe_code)]
-pub fn open_env_with(path: &Path, map_size: usize, tables: u32, flags: EnvFlags) -> Env<WithoutTls> {
+pub fn open_env_with(
+    path: &Path,
+    map_size: usize,
+    tables: u32,
+    flags: EnvFlags,
+) -> Env<WithoutTls> {
     let mut options = EnvOpenOptions::new().read_txn_without_tls();
     options.map_size(map_size).max_dbs(tables);
     // SAFETY: no test relies on what these flags give up: a commit that outlives the machine.
     unsafe { options.flags(flags) };
-    // SAFETY: the folder belongs to one test, which changes its files through LMDB alone while they are open.
+    // SAFETY: the folder belongs to one test, which changes its files through LMDB alone while they
+    // are open.
     unsafe { options.open(path).unwrap() }
 }
 
@@ -134,7 +142,9 @@ pub fn uniform(rng: &mut Rng, metric: Metric, dims: usize) -> Vec<f32> {
 /// A vector near another.
 pub fn near(rng: &mut Rng, metric: Metric, centre: &[f32]) -> Vec<f32> {
     let mut row: Vec<f32> = match metric {
-        Metric::Hamming => centre.iter().map(|x| if rng.random_bool(0.1) { 1.0 - x } else { *x }).collect(),
+        Metric::Hamming => {
+            centre.iter().map(|x| if rng.random_bool(0.1) { 1.0 - x } else { *x }).collect()
+        }
         _ => centre.iter().map(|x| x + 0.3 * normal(rng)).collect(),
     };
     if metric == Metric::Cosine && row.iter().all(|x| *x == 0.0) {
@@ -144,7 +154,13 @@ pub fn near(rng: &mut Rng, metric: Metric, centre: &[f32]) -> Vec<f32> {
 }
 
 /// `n` vectors, in an order that says nothing.
-pub fn vectors(rng: &mut Rng, metric: Metric, dims: usize, n: usize, spread: Spread) -> Vec<Vec<f32>> {
+pub fn vectors(
+    rng: &mut Rng,
+    metric: Metric,
+    dims: usize,
+    n: usize,
+    spread: Spread,
+) -> Vec<Vec<f32>> {
     let models = match spread {
         Spread::Clusters => n / 50 + 1,
         Spread::Duplicates => n / 10 + 1,
@@ -184,7 +200,9 @@ pub fn add_all(writer: &Writer, wtxn: &mut RwTxn<'_>, items: &Items) {
 /// The distance of two vectors as `Metric` defines it.
 pub fn reference(metric: Metric, a: &[f32], b: &[f32]) -> f64 {
     let pairs = || a.iter().zip(b).map(|(a, b)| (f64::from(*a), f64::from(*b)));
-    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+    let dot = |a: &[f32], b: &[f32]| {
+        a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>()
+    };
     match metric {
         Metric::Euclidean => pairs().map(|(a, b)| (a - b) * (a - b)).sum::<f64>().sqrt(),
         Metric::Cosine => 1.0 - dot(a, b) / (dot(a, a) * dot(b, b)).sqrt(),
@@ -216,7 +234,8 @@ pub struct Ranked {
 
 /// All items, the nearest first, ties by id.
 pub fn ranked(metric: Metric, items: &Items, query: &[f32]) -> Vec<Ranked> {
-    let one = |(id, row): (&u32, &Vec<f32>)| Ranked { id: *id, distance: reference(metric, row, query) };
+    let one =
+        |(id, row): (&u32, &Vec<f32>)| Ranked { id: *id, distance: reference(metric, row, query) };
     let mut ranked: Vec<Ranked> = items.iter().map(one).collect();
     let key = |r: &Ranked| score(metric, r.distance as f32);
     ranked.sort_by(|a, b| key(a).total_cmp(&key(b)).then(a.id.cmp(&b.id)));
@@ -249,11 +268,15 @@ impl Ask {
 
     /// The items that may be in the answer, the nearest first.
     pub fn matching(&self, ranked: &[Ranked]) -> Vec<Ranked> {
-        let admits = |id| self.exclude != Some(id) && self.filter.as_ref().is_none_or(|filter| filter.contains(id));
+        let admits = |id| {
+            self.exclude != Some(id)
+                && self.filter.as_ref().is_none_or(|filter| filter.contains(id))
+        };
         ranked.iter().copied().filter(|r| admits(r.id)).collect()
     }
 
-    /// Fails unless the answer has as many items as it should, each once and matching, sorted, with their distances.
+    /// Fails unless the answer has as many items as it should, each once and matching, sorted, with
+    /// their distances.
     pub fn check(&self, metric: Metric, ranked: &[Ranked], hits: &[Hit]) {
         let matching = self.matching(ranked);
         assert_eq!(hits.len(), self.k.min(matching.len()), "{metric}: number of hits for {self:?}");
@@ -262,20 +285,26 @@ impl Ask {
         for hit in hits {
             assert!(seen.insert(hit.id), "{metric}: item {} comes twice for {self:?}", hit.id);
             let expected = distances.get(&hit.id).copied();
-            let expected = expected.unwrap_or_else(|| panic!("{metric}: {hit:?} does not match {self:?}"));
+            let expected =
+                expected.unwrap_or_else(|| panic!("{metric}: {hit:?} does not match {self:?}"));
             let close = is_close(metric, f64::from(hit.distance), expected);
             assert!(close, "{metric}: {hit:?}, and the distance is {expected}, for {self:?}");
         }
-        let keys: Vec<(f32, u32)> = hits.iter().map(|hit| (score(metric, hit.distance), hit.id)).collect();
+        let keys: Vec<(f32, u32)> =
+            hits.iter().map(|hit| (score(metric, hit.distance), hit.id)).collect();
         assert!(keys.is_sorted(), "{metric}: not sorted for {self:?}: {hits:?}");
     }
 
-    /// Fails unless the answer has the nearest items; which of those at equal distances, does not matter.
+    /// Fails unless the answer has the nearest items; which of those at equal distances, does not
+    /// matter.
     pub fn check_nearest(&self, metric: Metric, ranked: &[Ranked], hits: &[Hit]) {
         self.check(metric, ranked, hits);
         for (i, (hit, best)) in hits.iter().zip(self.matching(ranked)).enumerate() {
             let close = is_close(metric, f64::from(hit.distance), best.distance);
-            assert!(close, "{metric}: hit {i} is {hit:?}, and the oracle has {best:?}, for {self:?}");
+            assert!(
+                close,
+                "{metric}: hit {i} is {hit:?}, and the oracle has {best:?}, for {self:?}"
+            );
         }
     }
 
@@ -283,11 +312,15 @@ impl Ask {
     pub fn check_exact(&self, metric: Metric, ranked: &[Ranked], hits: &[Hit]) {
         self.check_nearest(metric, ranked, hits);
         let matching = self.matching(ranked);
-        let distances: HashMap<u32, f32> = matching.iter().map(|r| (r.id, r.distance as f32)).collect();
+        let distances: HashMap<u32, f32> =
+            matching.iter().map(|r| (r.id, r.distance as f32)).collect();
         for (i, (hit, best)) in hits.iter().zip(&matching).enumerate() {
             // References that differ by rounding alone may be sorted in another way.
             let same = hit.id == best.id || distances[&hit.id] != best.distance as f32;
-            assert!(same, "{metric}: hit {i} is {hit:?}, and the oracle has {best:?}, for {self:?}");
+            assert!(
+                same,
+                "{metric}: hit {i} is {hit:?}, and the oracle has {best:?}, for {self:?}"
+            );
         }
     }
 }
@@ -332,7 +365,12 @@ pub fn is_long() -> bool {
 #[track_caller]
 pub fn assert_sound(reader: &Reader<'_>, what: &str) {
     let found = reader.verify().unwrap().violations;
-    assert!(found.is_empty(), "{what}: {} violations, among them {:?}", found.len(), &found[..found.len().min(5)]);
+    assert!(
+        found.is_empty(),
+        "{what}: {} violations, among them {:?}",
+        found.len(),
+        &found[..found.len().min(5)]
+    );
 }
 
 /// The folder that this process was started for by [`command`], if it was started by that.
@@ -342,7 +380,8 @@ pub fn told() -> Option<PathBuf> {
 
 const TOLD: &str = "SPINNEY_TEST_FOLDER";
 
-/// This test binary once more, to run one test in a process of its own: that finds the folder with [`told`].
+/// This test binary once more, to run one test in a process of its own: that finds the folder with
+/// [`told`].
 pub fn command(test: &str, folder: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(TOLD, folder);
@@ -360,8 +399,16 @@ pub fn say(what: &str) {
 pub fn run(mut command: Command) -> Vec<String> {
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let said = said.lines().filter_map(|line| line.strip_prefix("other process: ")).map(str::to_owned).collect();
+    let said = said
+        .lines()
+        .filter_map(|line| line.strip_prefix("other process: "))
+        .map(str::to_owned)
+        .collect();
     let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {}, after it said {said:?}: {error}", output.status);
+    assert!(
+        output.status.success(),
+        "{command:?}: {}, after it said {said:?}: {error}",
+        output.status
+    );
     said
 }

@@ -28,7 +28,9 @@ impl Raw {
     pub fn open(store: &Store) -> Self {
         let rtxn = store.env.read_txn().unwrap();
         let opened = store.env.open_databases_and_commit(rtxn, |opener, rtxn| {
-            opener.open_database::<Bytes, Bytes>(rtxn, Some("spinney")).map(CommitOrAbort::<_, ()>::Commit)
+            opener
+                .open_database::<Bytes, Bytes>(rtxn, Some("spinney"))
+                .map(CommitOrAbort::<_, ()>::Commit)
         });
         let opened: Result<_, heed::Error> = opened;
         Self(opened.unwrap().commit().flatten().expect("the database exists"))
@@ -45,7 +47,8 @@ impl Raw {
         self.0.get(rtxn, &key).unwrap().expect("the key exists").to_vec()
     }
 
-    /// Puts a value. What has a check gets that of its bytes. So what is wrong with it has to be told by its fields.
+    /// Puts a value. What has a check gets that of its bytes. So what is wrong with it has to be
+    /// told by its fields.
     pub fn put(&self, wtxn: &mut RwTxn<'_>, key: [u8; 8], value: &[u8]) {
         let mut value = value.to_vec();
         seal(key[2], &mut value);
@@ -65,7 +68,8 @@ pub fn seal(kind: u8, value: &mut [u8]) {
     value[at..at + 8].fill(0);
     // What comes after the check of a record or an origin is no part of it.
     let covered = if at == 24 { n } else { at };
-    let words = value[..covered].chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().unwrap()));
+    let words =
+        value[..covered].chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().unwrap()));
     let begin = 0xCBF2_9CE4_8422_2325;
     let step = |check: u64, word: u64| (check ^ word).wrapping_mul(0x100_0000_01B3);
     let check = if lanes == 1 {
@@ -169,7 +173,10 @@ pub fn answers(reader: &Reader<'_>) -> Vec<Result<Vec<Hit>, Error>> {
 fn assert_valid(hits: &[Hit]) {
     let ids: BTreeSet<u32> = hits.iter().map(|hit| hit.id).collect();
     assert_eq!(ids.len(), hits.len(), "an item comes twice");
-    assert!(hits.iter().all(|hit| hit.distance.is_finite()), "a distance that is no number: {hits:?}");
+    assert!(
+        hits.iter().all(|hit| hit.distance.is_finite()),
+        "a distance that is no number: {hits:?}"
+    );
 }
 
 /// Changes some bytes of any value.

@@ -1,5 +1,6 @@
-//! Bytes that somebody made on purpose: each value follows the format and has a valid check, and together they say what
-//! no index says. Searches, builds, verifications and repairs end, in the time and memory of what there is.
+//! Bytes that somebody made on purpose: each value follows the format and has a valid check, and
+//! together they say what no index says. Searches, builds, verifications and repairs end, in the
+//! time and memory of what there is.
 
 use rand::seq::SliceRandom;
 use spinney::heed::RwTxn;
@@ -28,7 +29,8 @@ fn live_through(subject: &Subject, wtxn: &mut RwTxn<'_>, what: &str) {
         }
     }
     exercise(&subject.store, wtxn, true);
-    let repair = Writer::repair(wtxn, subject.store.db, 0, &subject.options(), &build_options()).unwrap();
+    let repair =
+        Writer::repair(wtxn, subject.store.db, 0, &subject.options(), &build_options()).unwrap();
     assert!(repair.lost.is_empty(), "{what}: {:?}", repair.lost);
     let reader = Reader::open(wtxn, subject.store.db, 0).unwrap();
     assert_sound(&reader, what);
@@ -63,14 +65,18 @@ fn put_number(record: &mut [u8], at: usize, number: u32) {
     record[at..at + 4].copy_from_slice(&number.to_le_bytes());
 }
 
-/// Replaces the first tree by levels of nodes that all name all of those below, down to leaves that exist.
+/// Replaces the first tree by levels of nodes that all name all of those below, down to leaves that
+/// exist.
 fn entangle(patient: &mut Patient<'_>, levels: u32, breadth: u32, leaves: &[u32]) {
     let any = patient.any(BRANCH);
     let template = patient.node(any);
     let name = |level: u32, i: u32| 1_000 + level * breadth + i;
     for level in 1..=levels {
-        let below: Vec<u32> =
-            if level == 1 { leaves.to_vec() } else { (0..breadth).map(|i| name(level - 1, i)).collect() };
+        let below: Vec<u32> = if level == 1 {
+            leaves.to_vec()
+        } else {
+            (0..breadth).map(|i| name(level - 1, i)).collect()
+        };
         let mut node = template.clone();
         node.header[0] = level as u8;
         // Little seems to hang under them, so that a search goes on.
@@ -125,7 +131,8 @@ fn branches_of_far_too_many_children() {
     });
 }
 
-/// A leaf with the ids that a bitmap container holds, of which it counts more or fewer than there are.
+/// A leaf with the ids that a bitmap container holds, of which it counts more or fewer than there
+/// are.
 #[test]
 fn bitmaps_that_count_otherwise_than_they_hold() {
     confined("forged::bitmaps_that_count_otherwise_than_they_hold", 60, || {
@@ -169,7 +176,9 @@ fn ids_out_of_order() {
     confined("forged::ids_out_of_order", 120, || {
         let mut rng = Seed::new(81).rng(0);
         let shuffles: [Shuffle<'_>; 3] =
-            [&mut |ids| ids.reverse(), &mut |ids| ids[1] = ids[0], &mut |ids| ids.shuffle(&mut rng)];
+            [&mut |ids| ids.reverse(), &mut |ids| ids[1] = ids[0], &mut |ids| {
+                ids.shuffle(&mut rng)
+            }];
         for shuffle in shuffles {
             for metric in [Metric::Euclidean, Metric::Hamming] {
                 forge_badly(metric, "ids out of order", |patient| {
@@ -185,7 +194,9 @@ fn ids_out_of_order() {
                         let ids = bytes.as_chunks::<2>().0.iter();
                         let mut ids: Vec<u16> = ids.map(|id| u16::from_le_bytes(*id)).collect();
                         shuffle(&mut ids);
-                        bytes.copy_from_slice(&ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>());
+                        bytes.copy_from_slice(
+                            &ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>(),
+                        );
                         patient.put(key, &value);
                     }
                 });
@@ -198,13 +209,26 @@ fn ids_out_of_order() {
 #[test]
 fn numbers_at_their_limits() {
     confined("forged::numbers_at_their_limits", 120, || {
-        let of_tree = [(16, "leaves"), (20, "branches"), (8, "next leaf"), (12, "next branch"), (24, "next to mend")];
+        let of_tree = [
+            (16, "leaves"),
+            (20, "branches"),
+            (8, "next leaf"),
+            (12, "next branch"),
+            (24, "next to mend"),
+        ];
         let of_tree = of_tree.map(|(at, what)| (TREE + at, what));
-        let of_record =
-            [(16, "items"), (56, "unmended"), (576, "measured with"), (592, "correction"), (604, "comparisons")];
+        let of_record = [
+            (16, "items"),
+            (56, "unmended"),
+            (576, "measured with"),
+            (592, "correction"),
+            (604, "comparisons"),
+        ];
         for (at, what) in of_tree.into_iter().chain(of_record) {
             for number in [u32::MAX, u32::MAX - 1, 31] {
-                forge(Metric::Euclidean, what, |patient| patient.edit([0; 8], |record| put_number(record, at, number)));
+                forge(Metric::Euclidean, what, |patient| {
+                    patient.edit([0; 8], |record| put_number(record, at, number))
+                });
             }
         }
     });
@@ -231,7 +255,11 @@ fn branches_that_cannot_be_counted() {
         let raw = Raw::open(&store);
         let mut wtxn = store.env.write_txn().unwrap();
         let writer = create(&store, &mut wtxn, DIMS, metric);
-        add_all(&writer, &mut wtxn, &(0u32..).zip(vectors(&mut rng, metric, DIMS, 1_010, Spread::Uniform)).collect());
+        add_all(
+            &writer,
+            &mut wtxn,
+            &(0u32..).zip(vectors(&mut rng, metric, DIMS, 1_010, Spread::Uniform)).collect(),
+        );
         writer.build(&mut wtxn, &BuildOptions::default().leaf_size(40)).unwrap();
         let mut record = raw.get(&wtxn, [0; 8]);
         assert_eq!(record[TREE + 4], 1, "one branch");
@@ -270,14 +298,17 @@ fn the_highest_tree() {
     });
 }
 
-/// There are said to be as many items and marks as ids, and more come: the record can still be read.
+/// There are said to be as many items and marks as ids, and more come: the record can still be
+/// read.
 #[test]
 fn counts_at_their_limits() {
     confined("forged::counts_at_their_limits", 60, || {
         for at in [16, 24, 32] {
             let subject = Subject::new(Metric::Euclidean);
             let mut patient = subject.patient();
-            patient.edit([0; 8], |record| record[at..at + 8].copy_from_slice(&(1u64 << 32).to_le_bytes()));
+            patient.edit([0; 8], |record| {
+                record[at..at + 8].copy_from_slice(&(1u64 << 32).to_le_bytes())
+            });
             let mut wtxn = patient.wtxn;
             let writer = subject.writer(&wtxn);
             writer.add_items(&mut wtxn, &[9_000, 9_001], &[1.0; 2 * DIMS]).unwrap();
@@ -288,8 +319,8 @@ fn counts_at_their_limits() {
     });
 }
 
-/// Copies of values under keys with bytes that their kind does not use: they are named and removed, and nothing is answered
-/// otherwise.
+/// Copies of values under keys with bytes that their kind does not use: they are named and removed,
+/// and nothing is answered otherwise.
 #[test]
 fn keys_with_bytes_that_mean_nothing() {
     confined("forged::keys_with_bytes_that_mean_nothing", 60, || {
@@ -298,7 +329,12 @@ fn keys_with_bytes_that_mean_nothing() {
             let reader = Reader::open(rtxn, subject.store.db, 0).unwrap();
             let ids: Vec<u32> = reader.ids().unwrap().map(Result::unwrap).collect();
             let items = reader.items().unwrap().map(Result::unwrap).count();
-            (answers(&reader).into_iter().map(Result::unwrap).collect::<Vec<_>>(), ids, items, reader.stats().unwrap())
+            (
+                answers(&reader).into_iter().map(Result::unwrap).collect::<Vec<_>>(),
+                ids,
+                items,
+                reader.stats().unwrap(),
+            )
         };
         let before = expected(&subject.store.env.write_txn().unwrap());
         let kinds = [RECORD, ORIGIN, PENDING, FREE, ITEM];
@@ -320,8 +356,14 @@ fn keys_with_bytes_that_mean_nothing() {
             let mut wtxn = patient.wtxn;
             assert!(expected(&wtxn) == before, "{stray:?}");
             let found = Reader::open(&wtxn, subject.store.db, 0).unwrap().verify().unwrap();
-            assert!(found.violations.iter().any(|violation| violation.key == stray), "{stray:?}: {found:?}");
-            assert!(found.violations.iter().all(|violation| violation.key == stray), "{stray:?}: {found:?}");
+            assert!(
+                found.violations.iter().any(|violation| violation.key == stray),
+                "{stray:?}: {found:?}"
+            );
+            assert!(
+                found.violations.iter().all(|violation| violation.key == stray),
+                "{stray:?}: {found:?}"
+            );
             // Builds do not take it for what it is not, either.
             let writer = subject.writer(&wtxn);
             for options in [BuildOptions::default(), BuildOptions::default().rebuild(true)] {

@@ -4,7 +4,8 @@ use spinney::{BuildOptions, Metric};
 
 use super::dice::Dice;
 
-pub const FLOATS: &[Metric] = &[Metric::Euclidean, Metric::Cosine, Metric::DotProduct, Metric::Manhattan];
+pub const FLOATS: &[Metric] =
+    &[Metric::Euclidean, Metric::Cosine, Metric::DotProduct, Metric::Manhattan];
 pub const ALL: &[Metric] = &crate::support::METRICS;
 pub const LENGTHS: &[Metric] = &[Metric::Euclidean, Metric::Manhattan];
 pub const EUCLIDEAN: &[Metric] = &[Metric::Euclidean];
@@ -17,7 +18,8 @@ pub const QUERIES: usize = 1_000;
 pub enum Mode {
     /// By one build.
     Bulk,
-    /// A third by one build, the others by builds of a ninth of what is there. Items that moved move after the first build.
+    /// A third by one build, the others by builds of a ninth of what is there. Items that moved
+    /// move after the first build.
     Grown,
     /// What is deleted was built, and its deletion was not.
     Unbuilt,
@@ -54,8 +56,18 @@ pub struct Family {
 }
 
 impl Family {
-    pub fn new(name: &'static str, metrics: &'static [Metric], make: fn(&mut Dice) -> Data) -> Self {
-        Self { name, metrics, modes: &[Mode::Bulk, Mode::Grown], options: BuildOptions::default(), make }
+    pub fn new(
+        name: &'static str,
+        metrics: &'static [Metric],
+        make: fn(&mut Dice) -> Data,
+    ) -> Self {
+        Self {
+            name,
+            metrics,
+            modes: &[Mode::Bulk, Mode::Grown],
+            options: BuildOptions::default(),
+            make,
+        }
     }
 
     pub fn modes(self, modes: &'static [Mode]) -> Self {

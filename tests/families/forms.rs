@@ -1,4 +1,5 @@
-//! Radii, groups, pages and filters: how many of the true answers a search finds, and how many there are.
+//! Radii, groups, pages and filters: how many of the true answers a search finds, and how many
+//! there are.
 
 use std::collections::HashMap;
 
@@ -39,12 +40,22 @@ impl Asked<'_> {
         };
         let count = self.scores.iter().filter(|(score, _)| is_within(*score)).count();
         let hits = search.within(distance).by_vector(self.query).unwrap();
-        assert!(hits.iter().all(|hit| is_as_near(self.metric, hit.distance, farthest)), "a hit is beyond the distance");
+        assert!(
+            hits.iter().all(|hit| is_as_near(self.metric, hit.distance, farthest)),
+            "a hit is beyond the distance"
+        );
         (hits.len().min(count), count)
     }
 
-    /// The nearest `k` items with at most `most` of each group. A group's hits are compared with its own nearest items.
-    pub fn per_group(&self, search: Nns<'_>, k: usize, most: usize, group: &dyn Fn(u32) -> u64) -> Found {
+    /// The nearest `k` items with at most `most` of each group. A group's hits are compared with
+    /// its own nearest items.
+    pub fn per_group(
+        &self,
+        search: Nns<'_>,
+        k: usize,
+        most: usize,
+        group: &dyn Fn(u32) -> u64,
+    ) -> Found {
         let mut best: HashMap<u64, Vec<f64>> = HashMap::new();
         let mut kept = Vec::new();
         for (score, id) in smallest(self.scores.clone(), usize::MAX) {
@@ -80,8 +91,15 @@ impl Asked<'_> {
     }
 
     /// The nearest `k` items of a filter: by their ids, or by a predicate.
-    pub fn filtered(&self, search: Nns<'_>, k: usize, allowed: &RoaringBitmap, is_predicate: bool) -> Found {
-        let admitted: Vec<(f64, u32)> = self.scores.iter().copied().filter(|(_, id)| allowed.contains(*id)).collect();
+    pub fn filtered(
+        &self,
+        search: Nns<'_>,
+        k: usize,
+        allowed: &RoaringBitmap,
+        is_predicate: bool,
+    ) -> Found {
+        let admitted: Vec<(f64, u32)> =
+            self.scores.iter().copied().filter(|(_, id)| allowed.contains(*id)).collect();
         let count = admitted.len().min(k);
         let (farthest, _) = smallest(admitted, count)[count - 1];
         let near = match is_predicate {
@@ -122,7 +140,9 @@ pub const FORMS: &[Form] = &[
     ("1 of each of 500 groups, k 200", |reader, asked| {
         asked.per_group(reader.nns(200), 200, 1, &|id| u64::from(id % 500))
     }),
-    ("10 of each of 7 groups, k 60", |reader, asked| asked.per_group(reader.nns(60), 60, 10, &|id| u64::from(id % 7))),
+    ("10 of each of 7 groups, k 60", |reader, asked| {
+        asked.per_group(reader.nns(60), 60, 10, &|id| u64::from(id % 7))
+    }),
     ("10 pages of 50", |reader, asked| asked.pages(reader.nns(50), 50, 10)),
     ("40 pages of 50", |reader, asked| asked.pages(reader.nns(50), 50, 40)),
     ("a random fifth, k 10", |reader, asked| filtered(reader, asked, 10, 20, false)),
@@ -131,15 +151,27 @@ pub const FORMS: &[Form] = &[
     ("a random half, k 10", |reader, asked| filtered(reader, asked, 10, 50, false)),
     ("random nine tenths, k 10", |reader, asked| filtered(reader, asked, 10, 90, false)),
     ("a predicate of a fifth, k 10", |reader, asked| filtered(reader, asked, 10, 20, true)),
-    ("the nearest tenth, k 10", |reader, asked| asked.filtered(reader.nns(10), 10, &asked.part(10, true), false)),
-    ("the farthest tenth, k 10", |reader, asked| asked.filtered(reader.nns(10), 10, &asked.part(10, false), false)),
-    ("the farthest fifth, k 100", |reader, asked| asked.filtered(reader.nns(100), 100, &asked.part(5, false), false)),
+    ("the nearest tenth, k 10", |reader, asked| {
+        asked.filtered(reader.nns(10), 10, &asked.part(10, true), false)
+    }),
+    ("the farthest tenth, k 10", |reader, asked| {
+        asked.filtered(reader.nns(10), 10, &asked.part(10, false), false)
+    }),
+    ("the farthest fifth, k 100", |reader, asked| {
+        asked.filtered(reader.nns(100), 100, &asked.part(5, false), false)
+    }),
     ("a predicate of the farthest fifth, k 10", |reader, asked| {
         asked.filtered(reader.nns(10), 10, &asked.part(5, false), true)
     }),
 ];
 
-fn filtered(reader: &Reader<'_>, asked: &Asked<'_>, k: usize, percent: u32, is_predicate: bool) -> Found {
+fn filtered(
+    reader: &Reader<'_>,
+    asked: &Asked<'_>,
+    k: usize,
+    percent: u32,
+    is_predicate: bool,
+) -> Found {
     let allowed = at_random(asked.scores.iter().map(|(_, id)| *id), percent);
     asked.filtered(reader.nns(k), k, &allowed, is_predicate)
 }

@@ -29,7 +29,8 @@ pub fn find(name: &str) -> Family {
     GROUPS.iter().flat_map(|(_, make)| make()).find(|family| family.name == name).unwrap()
 }
 
-/// Clusters of equal size around normal centres: `spread` in each component, where that of the centres is 1.
+/// Clusters of equal size around normal centres: `spread` in each component, where that of the
+/// centres is 1.
 pub fn blobs(dice: &mut Dice, (centres, each, dims): (usize, usize, usize), spread: f64) -> Data {
     let centres = dice.normal_rows(centres, dims);
     Data::of(centres.len() * each, || {
@@ -68,7 +69,8 @@ fn moved() -> Vec<Family> {
     })]
 }
 
-/// Normal rows, of which one in so many is longer; the queries are the others, `short` times as long.
+/// Normal rows, of which one in so many is longer; the queries are the others, `short` times as
+/// long.
 fn longer(dice: &mut Dice, count: usize, one_in: usize, by: f64, short: f64) -> Data {
     let mut row = |by| scaled(dice.normal_row(32), by);
     let rows = (0..count).map(|id| row(if id % one_in == 0 { by } else { 1.0 })).collect();
@@ -98,12 +100,15 @@ fn scales() -> Vec<Family> {
 
 fn outliers() -> Vec<Family> {
     fn few_large(dice: &mut Dice, count: usize, dims: usize) -> Data {
-        let value = |dice: &mut Dice| dice.normal() as f32 * if dice.one_in(1_000) { 1e4 } else { 1.0 };
+        let value =
+            |dice: &mut Dice| dice.normal() as f32 * if dice.one_in(1_000) { 1e4 } else { 1.0 };
         Data::of(count, || (0..dims).map(|_| value(dice)).collect())
     }
     vec![
         Family::new("heavy tails", FLOATS, |dice| {
-            let value = |dice: &mut Dice| (std::f64::consts::PI * dice.uniform(-0.5, 0.5)).tan().clamp(-1e6, 1e6);
+            let value = |dice: &mut Dice| {
+                (std::f64::consts::PI * dice.uniform(-0.5, 0.5)).tan().clamp(-1e6, 1e6)
+            };
             Data::of(4_000, || (0..16).map(|_| value(dice) as f32).collect())
         }),
         Family::new("few large values of 16", FLOATS, |dice| few_large(dice, 4_000, 16)),
@@ -148,7 +153,10 @@ fn discrete() -> Vec<Family> {
             let centres = dice.normal_rows(20, 128);
             Data::of(5_000, || {
                 let at = dice.below(centres.len());
-                dice.around(&centres[at], 0.5).into_iter().map(|x| f32::from(u8::from(x > 0.0))).collect()
+                dice.around(&centres[at], 0.5)
+                    .into_iter()
+                    .map(|x| f32::from(u8::from(x > 0.0)))
+                    .collect()
             })
         }),
         Family::new("integers", FLOATS, |dice| {
@@ -216,11 +224,16 @@ fn copies() -> Vec<Family> {
     ]
 }
 
-/// Rows of one half space, with log-normal lengths: every product with a query of the other half space is negative.
+/// Rows of one half space, with log-normal lengths: every product with a query of the other half
+/// space is negative.
 fn products() -> Vec<Family> {
     fn negative(item: impl FnMut() -> Vec<f32>, query: impl FnMut() -> Vec<f32>) -> Data {
         let rows = std::iter::repeat_with(item).take(5_000).collect();
-        Data { rows, queries: std::iter::repeat_with(query).take(QUERIES).collect(), ..Data::default() }
+        Data {
+            rows,
+            queries: std::iter::repeat_with(query).take(QUERIES).collect(),
+            ..Data::default()
+        }
     }
     fn with_length(row: Vec<f32>, length: f64) -> Vec<f32> {
         let norm = row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
@@ -308,12 +321,19 @@ fn deleted() -> Vec<Family> {
             let mut order: Vec<u32> = (0..10_000).collect();
             for _ in 0..5 {
                 let centre = dice.uniform_row(2);
-                let from =
-                    |id: &u32| data.rows[*id as usize].iter().zip(&centre).map(|(x, y)| (x - y).powi(2)).sum::<f32>();
+                let from = |id: &u32| {
+                    data.rows[*id as usize]
+                        .iter()
+                        .zip(&centre)
+                        .map(|(x, y)| (x - y).powi(2))
+                        .sum::<f32>()
+                };
                 order.sort_by(|a, b| from(a).total_cmp(&from(b)));
                 data.deleted.extend(order.drain(..200));
             }
-            data.queries = (0..QUERIES).map(|_| data.rows[data.deleted[dice.below(1_000)] as usize].clone()).collect();
+            data.queries = (0..QUERIES)
+                .map(|_| data.rows[data.deleted[dice.below(1_000)] as usize].clone())
+                .collect();
             data
         })
         .modes(&[Mode::Bulk, Mode::Unbuilt]),
@@ -324,7 +344,8 @@ fn options() -> Vec<Family> {
     const PRODUCTS: &[Metric] = &[Metric::Euclidean, Metric::DotProduct];
     let make = |dice: &mut Dice| Data::of(2_000, || dice.normal_row(32));
     vec![
-        Family::new("small leaves, 4 trees", FLOATS, make).options(BuildOptions::default().leaf_size(32).trees(4)),
+        Family::new("small leaves, 4 trees", FLOATS, make)
+            .options(BuildOptions::default().leaf_size(32).trees(4)),
         Family::new("no spill", PRODUCTS, make).options(BuildOptions::default().spill(false)),
         Family::new("1 bit", PRODUCTS, make).options(BuildOptions::default().sketch_bits(1)),
     ]

@@ -40,24 +40,33 @@ pub struct Measured {
     pub cells: Vec<Cell>,
     pub missed: usize,
     pub selves: usize,
-    /// Of the searches for ten neighbours at the default target: median microseconds, exact plans, sketches scanned.
+    /// Of the searches for ten neighbours at the default target: median microseconds, exact plans,
+    /// sketches scanned.
     pub micros: f64,
     pub exact: usize,
     pub sketches: f64,
 }
 
 /// Measures a family in every way. Each result is told as soon as it is there.
-pub fn measure(family: &Family, seed: u64, metrics: &dyn Fn(Metric) -> bool, tell: &mut dyn FnMut(Measured)) {
+pub fn measure(
+    family: &Family,
+    seed: u64,
+    metrics: &dyn Fn(Metric) -> bool,
+    tell: &mut dyn FnMut(Measured),
+) {
     let mut data = (family.make)(&mut Dice::new(seed));
     let deleted: std::collections::HashSet<u32> = data.deleted.iter().copied().collect();
     if data.selves.is_empty() {
-        let live: Vec<u32> = (0..data.rows.len() as u32).filter(|id| !deleted.contains(id)).collect();
+        let live: Vec<u32> =
+            (0..data.rows.len() as u32).filter(|id| !deleted.contains(id)).collect();
         data.selves = live.iter().copied().step_by(live.len().div_ceil(SELVES)).collect();
     }
     for metric in family.metrics.iter().copied().filter(|metric| metrics(*metric)) {
         let items = (0..).zip(&data.rows).filter(|(id, _)| !deleted.contains(id));
         let truth = Truth::new(metric, items);
-        let depth = |at: usize| KS.iter().filter(|(_, asked)| at < *asked).map(|(k, _)| *k).max().unwrap_or(1);
+        let depth = |at: usize| {
+            KS.iter().filter(|(_, asked)| at < *asked).map(|(k, _)| *k).max().unwrap_or(1)
+        };
         let nearest = truth.all_nearest(&data.queries, depth);
         for mode in family.modes {
             let world = World::new(&data, metric, *mode, family.options);
@@ -96,7 +105,10 @@ fn measure_world(
                 let hits = search.by_vector(&data.queries[at]).unwrap();
                 let micros = start.elapsed().as_secs_f64() * 1e6;
                 assert_eq!(hits.len(), k, "min(k, items) hits");
-                let found = hits.iter().filter(|hit| is_as_near(metric, hit.distance, nearest[at][k - 1])).count();
+                let found = hits
+                    .iter()
+                    .filter(|hit| is_as_near(metric, hit.distance, nearest[at][k - 1]))
+                    .count();
                 (found, micros, searched)
             });
             let found: usize = answers.iter().map(|(found, ..)| found).sum();
@@ -107,19 +119,22 @@ fn measure_world(
                 let is_exact = |searched: &Searched| !matches!(searched.plan, Plan::Forest);
                 measured.exact = answers.iter().filter(|(.., searched)| is_exact(searched)).count();
                 measured.sketches =
-                    answers.iter().map(|(.., searched)| searched.sketches).sum::<u64>() as f64 / asked as f64;
+                    answers.iter().map(|(.., searched)| searched.sketches).sum::<u64>() as f64
+                        / asked as f64;
             }
         }
     }
     measured
 }
 
-/// How many items are not found by their own vectors at the default target, nor another that is as near.
+/// How many items are not found by their own vectors at the default target, nor another that is as
+/// near.
 pub fn missed(world: &World, data: &Data) -> usize {
     let is_missed = world.ask(data.selves.len(), |reader, at| {
         let row = &data.rows[data.selves[at] as usize];
         let hit = reader.nns(1).by_vector(row).unwrap()[0];
-        hit.id != data.selves[at] && !is_as_near(world.metric, hit.distance, own_score(world.metric, row))
+        hit.id != data.selves[at]
+            && !is_as_near(world.metric, hit.distance, own_score(world.metric, row))
     });
     is_missed.into_iter().filter(|is_missed| *is_missed).count()
 }
@@ -131,12 +146,15 @@ pub fn check_truth(family: &Family, seed: u64) {
     data.queries.truncate(6);
     for metric in family.metrics.iter().copied() {
         let world = World::bare(&data.rows, metric);
-        let nearest = Truth::new(metric, (0..).zip(&data.rows)).all_nearest(&data.queries, |_| DEPTH);
+        let nearest =
+            Truth::new(metric, (0..).zip(&data.rows)).all_nearest(&data.queries, |_| DEPTH);
         world.ask(data.queries.len(), |reader, at| {
             let hits = reader.nns(DEPTH).exact().by_vector(&data.queries[at]).unwrap();
             for (rank, (hit, truth)) in hits.iter().zip(&nearest[at]).enumerate() {
-                let is_same = is_as_near(metric, hit.distance, *truth) && is_as_far(metric, hit.distance, *truth);
-                let what = format!("seed {seed}, {}, {metric}, query {at}, rank {rank}", family.name);
+                let is_same = is_as_near(metric, hit.distance, *truth)
+                    && is_as_far(metric, hit.distance, *truth);
+                let what =
+                    format!("seed {seed}, {}, {metric}, query {at}, rank {rank}", family.name);
                 assert!(is_same, "{what}: {} instead of a score of {truth}", hit.distance);
             }
         });
@@ -146,7 +164,10 @@ pub fn check_truth(family: &Family, seed: u64) {
 impl Measured {
     /// How far the worst cell is below its target, or above it if the number is positive.
     pub fn worst(&self) -> f64 {
-        self.cells.iter().map(|cell| cell.recall - f64::from(cell.target)).fold(f64::INFINITY, f64::min)
+        self.cells
+            .iter()
+            .map(|cell| cell.recall - f64::from(cell.target))
+            .fold(f64::INFINITY, f64::min)
     }
 
     pub fn finds_itself(&self) -> bool {
@@ -159,10 +180,15 @@ impl Measured {
         let what = format!("seed {seed}, {name}, {metric}, {mode:?}");
         let short = self.cells.iter().filter(|cell| !cell.is_reached());
         let mut failures: Vec<String> = short
-            .map(|Cell { k, target, recall }| format!("{what}: k {k}, target {target}: recall {recall:.4}"))
+            .map(|Cell { k, target, recall }| {
+                format!("{what}: k {k}, target {target}: recall {recall:.4}")
+            })
             .collect();
         if !self.finds_itself() {
-            failures.push(format!("{what}: {} of {} not found by their own vectors", self.missed, self.selves));
+            failures.push(format!(
+                "{what}: {} of {} not found by their own vectors",
+                self.missed, self.selves
+            ));
         }
         failures
     }
@@ -211,7 +237,8 @@ impl Mode {
 
 /// What the columns of the table are.
 pub fn header() -> String {
-    let ks: Vec<String> = KS.iter().map(|(k, _)| format!("{:<17}", format!("k {k}: .9 .95 .99"))).collect();
+    let ks: Vec<String> =
+        KS.iter().map(|(k, _)| format!("{:<17}", format!("k {k}: .9 .95 .99"))).collect();
     format!(
         "  {:<30} {:<9} {:<7} | {} | worst  | own missed | k 10 .95  | exact   | sketches",
         "family",

@@ -1,4 +1,5 @@
-//! Cases that are more than a plain search of a family: large sets, other forms of asking, deletions.
+//! Cases that are more than a plain search of a family: large sets, other forms of asking,
+//! deletions.
 
 use std::fmt;
 
@@ -74,7 +75,10 @@ impl Subject {
     fn found(&self, ask: impl Fn(&Reader<'_>, &Asked<'_>) -> Found + Sync) -> Vec<Found> {
         self.world.ask(self.data.queries.len(), |reader, at| {
             let query = &self.data.queries[at];
-            ask(reader, &Asked { metric: self.world.metric, query, scores: self.truth.scores(query) })
+            ask(
+                reader,
+                &Asked { metric: self.world.metric, query, scores: self.truth.scores(query) },
+            )
         })
     }
 
@@ -92,7 +96,11 @@ fn part(found: &[Found]) -> f64 {
 fn own(what: String, world: &World, data: &mut Data) -> Finding {
     data.selves = (0..data.rows.len() as u32).step_by(data.rows.len() / 1_000).collect();
     let missed = missed(world, data);
-    Finding { what: format!("{what}, own vectors"), got: 1.0 - missed as f64 / data.selves.len() as f64, least: 0.999 }
+    Finding {
+        what: format!("{what}, own vectors"),
+        got: 1.0 - missed as f64 / data.selves.len() as f64,
+        least: 0.999,
+    }
 }
 
 fn large_clusters(dice: &mut Dice) -> Vec<Finding> {
@@ -100,7 +108,8 @@ fn large_clusters(dice: &mut Dice) -> Vec<Finding> {
     for apart in [100, 300, 1_000] {
         for metric in [Metric::Euclidean, Metric::Cosine] {
             let what = format!("8 clusters of 5,000, 1/{apart}, {metric}");
-            let mut subject = Subject::new(blobs(dice, (8, 5_000, 32), 1.0 / f64::from(apart)), metric, 200);
+            let mut subject =
+                Subject::new(blobs(dice, (8, 5_000, 32), 1.0 / f64::from(apart)), metric, 200);
             let recall = subject.recall(|reader, asked| asked.plain(reader.nns(10), 10));
             findings.push(Finding::recall(format!("{what}, k 10"), recall, 0.95));
             findings.push(own(what, &subject.world, &mut subject.data));
@@ -116,7 +125,11 @@ fn long_line(dice: &mut Dice) -> Vec<Finding> {
     let what = "20,000 on a line in 2, k 10";
     vec![
         Finding::recall(what.to_owned(), part(&found), 0.95),
-        Finding { what: format!("{what}, queries that find any"), got: some as f64 / 300.0, least: 299.0 / 300.0 },
+        Finding {
+            what: format!("{what}, queries that find any"),
+            got: some as f64 / 300.0,
+            least: 299.0 / 300.0,
+        },
     ]
 }
 
@@ -125,7 +138,11 @@ fn beyond_the_cluster(dice: &mut Dice) -> Vec<Finding> {
     let asked = [0.95, 0.99].into_iter().flat_map(|target| [200, 400, 800].map(|k| (target, k)));
     let finding = |(target, k)| {
         let recall = subject.recall(|reader, asked| asked.plain(reader.nns(k).recall(target), k));
-        Finding::recall(format!("100 clusters of 200 in 64, k {k}, target {target}"), recall, target)
+        Finding::recall(
+            format!("100 clusters of 200 in 64, k {k}, target {target}"),
+            recall,
+            target,
+        )
     };
     asked.map(finding).collect()
 }
@@ -144,7 +161,11 @@ fn long_ramp(dice: &mut Dice) -> Vec<Finding> {
         let subject = Subject::new(data, metric, 100);
         for k in [10, 100, 1_000] {
             let recall = subject.recall(|reader, asked| asked.plain(reader.nns(k), k));
-            findings.push(Finding::recall(format!("ramp of 100,000 in 64, {metric}, k {k}"), recall, 0.95));
+            findings.push(Finding::recall(
+                format!("ramp of 100,000 in 64, {metric}, k {k}"),
+                recall,
+                0.95,
+            ));
         }
     }
     findings
@@ -157,7 +178,11 @@ fn within_a_radius(dice: &mut Dice) -> Vec<Finding> {
     });
     let finding = |(clusters, n, subject): (usize, usize, Subject)| {
         let recall = subject.recall(|reader, asked| asked.within(reader.nns(usize::MAX), n));
-        Finding::recall(format!("20,000 of {clusters} clusters in 32, within the {n}th"), recall, 0.95)
+        Finding::recall(
+            format!("20,000 of {clusters} clusters in 32, within the {n}th"),
+            recall,
+            0.95,
+        )
     };
     subjects.into_iter().map(finding).collect()
 }
@@ -170,7 +195,8 @@ fn groups_near_and_far(dice: &mut Dice) -> Vec<Finding> {
     let subject = Subject::new(data, Metric::Euclidean, 60);
     let group = |id: u32| u64::from(if id < 3_000 { id % 3 } else { id % 1_700 + 3 });
     let finding = |(k, most)| {
-        let recall = subject.recall(|reader, asked| asked.per_group(reader.nns(k), k, most, &group));
+        let recall =
+            subject.recall(|reader, asked| asked.per_group(reader.nns(k), k, most, &group));
         Finding::recall(format!("3 groups near, 1,700 far, {most} of each, k {k}"), recall, 0.95)
     };
     [(100, 1), (500, 5)].map(finding).into()
@@ -180,8 +206,13 @@ fn filters_of_clusters(dice: &mut Dice) -> Vec<Finding> {
     let subject = Subject::new(blobs(dice, (100, 300, 64), 0.5), Metric::Euclidean, 100);
     let finding = |percent| {
         let allowed = at_random(0..30_000, percent);
-        let recall = subject.recall(|reader, asked| asked.filtered(reader.nns(100), 100, &allowed, false));
-        Finding::recall(format!("100 clusters of 300, a filter of {percent} percent, k 100"), recall, 0.95)
+        let recall =
+            subject.recall(|reader, asked| asked.filtered(reader.nns(100), 100, &allowed, false));
+        Finding::recall(
+            format!("100 clusters of 300, a filter of {percent} percent, k 100"),
+            recall,
+            0.95,
+        )
     };
     [20, 10].map(finding).into()
 }
@@ -201,11 +232,14 @@ fn deleted_around_the_query(dice: &mut Dice) -> Vec<Finding> {
     for dims in [2, 16] {
         let data = Data::of(20_000, || dice.uniform_row(dims));
         let Subject { world, truth, data } = Subject::new(data, Metric::Euclidean, 20);
-        for (count, is_built) in [200, 500, 1_000].into_iter().flat_map(|count| [(count, false), (count, true)]) {
+        for (count, is_built) in
+            [200, 500, 1_000].into_iter().flat_map(|count| [(count, false), (count, true)])
+        {
             let found = data.queries.iter().map(|centre| {
                 let gone = truth.nearest(centre, count);
                 let mut wtxn = world.opened.env.write_txn().unwrap();
-                gone.iter().for_each(|(_, id)| assert!(world.writer.del_item(&mut wtxn, *id).unwrap()));
+                gone.iter()
+                    .for_each(|(_, id)| assert!(world.writer.del_item(&mut wtxn, *id).unwrap()));
                 if is_built {
                     world.writer.build(&mut wtxn, &BuildOptions::default()).unwrap();
                 }
@@ -247,12 +281,18 @@ fn own_vectors(dice: &mut Dice) -> Vec<Finding> {
 /// Radii, groups, pages and filters of five families.
 fn forms_of_asking(dice: &mut Dice) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for name in ["clusters 1/100", "half times 1e3, half 1e-3", "integers", "uniform in 2", "normal in 64"] {
+    for name in
+        ["clusters 1/100", "half times 1e3, half 1e-3", "integers", "uniform in 2", "normal in 64"]
+    {
         let family = find(name);
         for metric in [Metric::Euclidean, Metric::Cosine, Metric::DotProduct] {
             let subject = Subject::new((family.make)(dice), metric, 60);
             for (form, ask) in FORMS {
-                findings.push(Finding::recall(format!("{name}, {metric}, {form}"), subject.recall(ask), 0.95));
+                findings.push(Finding::recall(
+                    format!("{name}, {metric}, {form}"),
+                    subject.recall(ask),
+                    0.95,
+                ));
             }
         }
     }
@@ -261,13 +301,22 @@ fn forms_of_asking(dice: &mut Dice) -> Vec<Finding> {
 
 /// More scanning never finds less.
 fn more_scanning(dice: &mut Dice) -> Vec<Finding> {
-    let names = ["clusters 1/300", "a tenth times 1e4", "few large values of 16", "sparse", "twelve decades"];
+    let names = [
+        "clusters 1/300",
+        "a tenth times 1e4",
+        "few large values of 16",
+        "sparse",
+        "twelve decades",
+    ];
     let mut findings = Vec::new();
-    for (name, metric) in names.into_iter().flat_map(|name| [(name, Metric::Euclidean), (name, Metric::Manhattan)]) {
+    for (name, metric) in
+        names.into_iter().flat_map(|name| [(name, Metric::Euclidean), (name, Metric::Manhattan)])
+    {
         let subject = Subject::new((find(name).make)(dice), metric, 100);
         let mut best = 0.0f64;
         for search_k in [100, 400, 1_000, 4_000, 100_000] {
-            let got = subject.recall(|reader, asked| asked.plain(reader.nns(10).search_k(search_k), 10));
+            let got =
+                subject.recall(|reader, asked| asked.plain(reader.nns(10).search_k(search_k), 10));
             let what = format!("{name}, {metric}, k 10, search_k {search_k} against fewer");
             findings.push(Finding { what, got, least: best - 0.01 });
             best = best.max(got);
@@ -278,7 +327,10 @@ fn more_scanning(dice: &mut Dice) -> Vec<Finding> {
 
 /// No number of neighbours is a cliff.
 fn every_count(dice: &mut Dice) -> Vec<Finding> {
-    let cases = [("normal", Data::of(6_000, || dice.normal_row(32))), ("60 clusters", blobs(dice, (60, 100, 32), 0.3))];
+    let cases = [
+        ("normal", Data::of(6_000, || dice.normal_row(32))),
+        ("60 clusters", blobs(dice, (60, 100, 32), 0.3)),
+    ];
     let mut findings = Vec::new();
     for (name, data) in cases {
         let subject = Subject::new(data, Metric::Euclidean, 60);

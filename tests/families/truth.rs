@@ -53,7 +53,11 @@ impl Truth {
     }
 
     /// The scores of the nearest for each query: so many for each.
-    pub fn all_nearest(&self, queries: &[Vec<f32>], count: impl Fn(usize) -> usize + Sync) -> Vec<Vec<f64>> {
+    pub fn all_nearest(
+        &self,
+        queries: &[Vec<f32>],
+        count: impl Fn(usize) -> usize + Sync,
+    ) -> Vec<Vec<f64>> {
         let nearest = |(at, query): (usize, &Vec<f32>)| {
             self.nearest(query, count(at)).into_iter().map(|(score, _)| score).collect()
         };
@@ -110,7 +114,8 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 #[inline(always)]
 fn sum(a: &[f64], b: &[f64], term: impl Fn(f64, f64) -> f64) -> f64 {
     let (a_eights, b_eights) = (a.chunks_exact(8), b.chunks_exact(8));
-    let rest: f64 = a_eights.remainder().iter().zip(b_eights.remainder()).map(|(a, b)| term(*a, *b)).sum();
+    let rest: f64 =
+        a_eights.remainder().iter().zip(b_eights.remainder()).map(|(a, b)| term(*a, *b)).sum();
     let mut lanes = [0.0; 8];
     for (a, b) in a_eights.zip(b_eights) {
         for lane in 0..8 {

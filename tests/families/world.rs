@@ -24,7 +24,9 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let opened = Opened::new(dir.path(), MAP_BYTES);
         let mut wtxn = opened.env.write_txn().unwrap();
-        let writer = Writer::open_or_create(&mut wtxn, opened.db, 0, &IndexOptions::new(dims, metric)).unwrap();
+        let writer =
+            Writer::open_or_create(&mut wtxn, opened.db, 0, &IndexOptions::new(dims, metric))
+                .unwrap();
         wtxn.commit().unwrap();
         Self { opened, writer, metric, options, incremental: 0, _dir: dir }
     }
@@ -49,12 +51,17 @@ impl World {
                 done = next;
             }
             // Small indexes are built anew as they grow.
-            assert!(items.len() < 4_000 || world.incremental > 3, "{} incremental builds", world.incremental);
+            assert!(
+                items.len() < 4_000 || world.incremental > 3,
+                "{} incremental builds",
+                world.incremental
+            );
         } else if mode == Mode::Grown {
             let mut old = items.clone();
             data.before.iter().for_each(|(id, row)| old[*id as usize].1 = row);
             world.put(&old);
-            let moved: Vec<(u32, &[f32])> = data.before.iter().map(|(id, _)| items[*id as usize]).collect();
+            let moved: Vec<(u32, &[f32])> =
+                data.before.iter().map(|(id, _)| items[*id as usize]).collect();
             world.put(&moved);
             assert_eq!(world.incremental, 1);
         } else {
@@ -96,14 +103,22 @@ impl World {
     }
 
     /// Asks many questions, by all threads of the current pool: the answers in order.
-    pub fn ask<R: Send>(&self, count: usize, question: impl Fn(&Reader<'_>, usize) -> R + Sync) -> Vec<R> {
+    pub fn ask<R: Send>(
+        &self,
+        count: usize,
+        question: impl Fn(&Reader<'_>, usize) -> R + Sync,
+    ) -> Vec<R> {
         let threads = rayon::current_num_threads();
         let part = |thread: usize| {
             let rtxn = self.opened.env.read_txn().unwrap();
             let reader = Reader::open(&rtxn, self.opened.db, 0).unwrap();
-            (thread..count).step_by(threads).map(|at| (at, question(&reader, at))).collect::<Vec<_>>()
+            (thread..count)
+                .step_by(threads)
+                .map(|at| (at, question(&reader, at)))
+                .collect::<Vec<_>>()
         };
-        let mut answers: Vec<(usize, R)> = (0..threads).into_par_iter().flat_map_iter(part).collect();
+        let mut answers: Vec<(usize, R)> =
+            (0..threads).into_par_iter().flat_map_iter(part).collect();
         answers.sort_unstable_by_key(|(at, _)| *at);
         answers.into_iter().map(|(_, answer)| answer).collect()
     }

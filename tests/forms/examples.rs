@@ -5,7 +5,8 @@ use spinney::{Example, Hit, Searched};
 use crate::common::*;
 use crate::subject::*;
 
-/// Beside the searches, each hit is compared with each example once at most: `k` times as many, however many are found for all.
+/// Beside the searches, each hit is compared with each example once at most: `k` times as many,
+/// however many are found for all.
 #[test]
 fn no_more_is_compared_than_each_hit_with_each_example() {
     let seed = Seed::new(141);
@@ -26,15 +27,23 @@ fn no_more_is_compared_than_each_hit_with_each_example() {
                 parts += part.reranked;
             }
             let compared = whole.reranked - parts;
-            assert!(compared <= (k * rows.len()) as u64, "{metric}, exact {is_exact}: {compared} comparisons");
+            assert!(
+                compared <= (k * rows.len()) as u64,
+                "{metric}, exact {is_exact}: {compared} comparisons"
+            );
             assert_eq!(hits.len(), k);
             let nearest = |id: u32| {
                 let distances = rows.iter().map(|row| reference(metric, &subject.items[&id], row));
-                distances.min_by(|a, b| score(metric, *a as f32).total_cmp(&score(metric, *b as f32))).unwrap()
+                distances
+                    .min_by(|a, b| score(metric, *a as f32).total_cmp(&score(metric, *b as f32)))
+                    .unwrap()
             };
             for hit in hits {
                 let expected = nearest(hit.id);
-                assert!(is_close(metric, f64::from(hit.distance), expected), "{metric}: {hit:?}, not {expected}");
+                assert!(
+                    is_close(metric, f64::from(hit.distance), expected),
+                    "{metric}: {hit:?}, not {expected}"
+                );
             }
         }
     }

@@ -82,7 +82,9 @@ fn the_first_failure_is_what_a_search_returns() {
     let seed = Seed::new(141);
     let store = Store::new();
     for (m, metric) in METRICS.into_iter().enumerate() {
-        for (s, state) in [State::Changed, State::Unbuilt, State::Grove, State::Small].into_iter().enumerate() {
+        for (s, state) in
+            [State::Changed, State::Unbuilt, State::Grove, State::Small].into_iter().enumerate()
+        {
             let mut rng = seed.rng((10 * m + s) as u64);
             let subject = Subject::in_state(&store, metric, state, &mut rng);
             let reader = subject.reader();
@@ -90,16 +92,23 @@ fn the_first_failure_is_what_a_search_returns() {
                 let what = format!("{metric}, {state:?}: {question:?}");
                 let odd = |id: u32| id % 5 != 1;
                 let expected = question.put(question.apply(&reader).filter_fn(odd)).unwrap();
-                let ask: Ask<'_> = &|nns, fragile| nns.try_filter_fn(move |id| fragile.call(odd(id)));
+                let ask: Ask<'_> =
+                    &|nns, fragile| nns.try_filter_fn(move |id| fragile.call(odd(id)));
                 check(&question, &reader, ask, &expected, &what);
                 // Beside one that does not fail, before it and after it.
                 let ask: Ask<'_> = &|nns, fragile| {
-                    nns.filter_fn(|id| id % 5 != 1).try_filter_fn(|id| fragile.call(id % 5 != 1)).filter_fn(|_| true)
+                    nns.filter_fn(|id| id % 5 != 1)
+                        .try_filter_fn(|id| fragile.call(id % 5 != 1))
+                        .filter_fn(|_| true)
                 };
                 check(&question, &reader, ask, &expected, &what);
 
-                let expected = question.put(question.apply(&reader).per_group(2, |id| u64::from(id % 40))).unwrap();
-                let ask: Ask<'_> = &|nns, fragile| nns.try_per_group(2, move |id| fragile.call(u64::from(id % 40)));
+                let expected = question
+                    .put(question.apply(&reader).per_group(2, |id| u64::from(id % 40)))
+                    .unwrap();
+                let ask: Ask<'_> = &|nns, fragile| {
+                    nns.try_per_group(2, move |id| fragile.call(u64::from(id % 40)))
+                };
                 check(&question, &reader, ask, &expected, &what);
             }
         }
@@ -123,7 +132,9 @@ fn a_failure_ends_the_other_callbacks_too() {
                 let nns = nns.try_per_group(1, |id| group.call(u64::from(id % 9)));
                 let failed = |it: &Fragile| it.calls.get() > it.fails_at;
                 match question.put(nns) {
-                    Err(_) => assert!(failed(&predicate) != failed(&group), "{what}: one of them, once"),
+                    Err(_) => {
+                        assert!(failed(&predicate) != failed(&group), "{what}: one of them, once")
+                    }
                     Ok(_) => assert!(!failed(&predicate) && !failed(&group), "{what}: lost"),
                 }
             }
@@ -148,7 +159,8 @@ fn searches_of_many_answers_end_with_the_failure() {
             for exact in [false, true] {
                 let nns = || if exact { reader.nns(5).exact() } else { reader.nns(5) };
                 let fragile = Fragile::new(2_500);
-                let mut pages = nns().try_filter_fn(|id| fragile.call(id % 7 > 0)).pages(row).unwrap();
+                let mut pages =
+                    nns().try_filter_fn(|id| fragile.call(id % 7 > 0)).pages(row).unwrap();
                 let mut failure = None;
                 while failure.is_none() {
                     match pages.next_page() {
@@ -161,26 +173,38 @@ fn searches_of_many_answers_end_with_the_failure() {
                 assert_eq!(fragile.calls.get(), 2_501, "{what}");
 
                 let fragile = Fragile::new(2_500);
-                let nns = if exact { reader.nns(usize::MAX).exact() } else { reader.nns(usize::MAX) };
-                let mut neighbours = nns.try_filter_fn(|id| fragile.call(id % 7 > 0)).neighbours(row).unwrap();
+                let nns =
+                    if exact { reader.nns(usize::MAX).exact() } else { reader.nns(usize::MAX) };
+                let mut neighbours =
+                    nns.try_filter_fn(|id| fragile.call(id % 7 > 0)).neighbours(row).unwrap();
                 assert_failed(neighbours.find_map(Result::err).map_or(Ok(()), Err), 2_500, &what);
                 assert!(neighbours.next().is_none(), "{what}");
             }
             let fragile = Fragile::new(700);
-            let by_vectors = reader.nns(5).try_filter_fn(|id| fragile.call(id % 7 > 0)).by_vectors(&rows);
+            let by_vectors =
+                reader.nns(5).try_filter_fn(|id| fragile.call(id % 7 > 0)).by_vectors(&rows);
             assert_failed(by_vectors, 700, &what);
             let fragile = Fragile::new(700);
-            let by_items = reader.nns(5).try_filter_fn(|id| fragile.call(id % 7 > 0)).by_items(&ids);
+            let by_items =
+                reader.nns(5).try_filter_fn(|id| fragile.call(id % 7 > 0)).by_items(&ids);
             assert_failed(by_items, 700, &what);
             assert_eq!(fragile.calls.get(), 701, "{what}");
         }
         subject.commit();
         let mut snapshot = Snapshot::open(&store.env, store.db, 0).unwrap();
         let all = snapshot.nns(5).filter_fn(|id| id % 7 > 0).by_vectors(&rows).unwrap();
-        let tried = snapshot.nns(5).try_filter_fn(|id| Ok::<_, Failed>(id % 7 > 0)).by_vectors(&rows).unwrap();
+        let tried = snapshot
+            .nns(5)
+            .try_filter_fn(|id| Ok::<_, Failed>(id % 7 > 0))
+            .by_vectors(&rows)
+            .unwrap();
         assert_eq!(tried, all, "{what}");
         let fails = |_: u32| Err::<bool, _>(Failed(7));
         assert_failed(snapshot.nns(5).try_filter_fn(fails).by_vectors(&rows), 7, &what);
-        assert_failed(snapshot.nns(5).filter_fn(|_| true).try_filter_fn(fails).by_items(&ids), 7, &what);
+        assert_failed(
+            snapshot.nns(5).filter_fn(|_| true).try_filter_fn(fails).by_items(&ids),
+            7,
+            &what,
+        );
     }
 }

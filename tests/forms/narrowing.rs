@@ -19,18 +19,26 @@ fn filters_that_are_added_leave_out_more() {
         let mut rng = seed.rng(m as u64);
         let subject = Subject::in_state(&store, metric, State::Changed, &mut rng);
         let reader = subject.reader();
-        let mut some =
-            |part: f64| -> RoaringBitmap { subject.items.keys().copied().filter(|_| rng.random_bool(part)).collect() };
-        for (one, two) in [(some(0.5), some(0.7)), (some(0.9), some(0.02)), (some(0.3), RoaringBitmap::new())] {
+        let mut some = |part: f64| -> RoaringBitmap {
+            subject.items.keys().copied().filter(|_| rng.random_bool(part)).collect()
+        };
+        for (one, two) in
+            [(some(0.5), some(0.7)), (some(0.9), some(0.02)), (some(0.3), RoaringBitmap::new())]
+        {
             let both = &one & &two;
             let row = subject.items.values().next().unwrap();
             let ask = |nns: Nns<'_>| -> Vec<Hit> { nns.by_vector(row).unwrap() };
             let expected = ask(reader.nns(10).filter(&both));
             assert_eq!(expected.len(), 10.min(both.len() as usize));
             assert_eq!(ask(reader.nns(10).filter(&one).filter(&two)), expected, "{metric}");
-            assert_eq!(ask(reader.nns(10).filter(&two).filter(&one).filter(&two)), expected, "{metric}");
+            assert_eq!(
+                ask(reader.nns(10).filter(&two).filter(&one).filter(&two)),
+                expected,
+                "{metric}"
+            );
             let expected = ask(reader.nns(10).filter_fn(|id| both.contains(id)));
-            let twice = reader.nns(10).filter_fn(|id| one.contains(id)).filter_fn(|id| two.contains(id));
+            let twice =
+                reader.nns(10).filter_fn(|id| one.contains(id)).filter_fn(|id| two.contains(id));
             assert_eq!(ask(twice), expected, "{metric}");
         }
     }
@@ -51,7 +59,9 @@ fn filters_of_batches_narrow_each_other_too() {
     let by_sets = snapshot.nns(20).filter(&one).filter(&two).by_vectors(&rows).unwrap();
     let nns = snapshot.nns(20).filter_fn(|id| one.contains(id)).filter_fn(|id| two.contains(id));
     assert_eq!(nns.by_vectors(&rows).unwrap(), by_sets);
-    assert!(by_sets.iter().flatten().all(|hit| (600..900).contains(&hit.id)) && by_sets[0].len() == 20);
+    assert!(
+        by_sets.iter().flatten().all(|hit| (600..900).contains(&hit.id)) && by_sets[0].len() == 20
+    );
 }
 
 #[test]
@@ -81,9 +91,15 @@ fn of_two_stops_the_first_counts() {
         }
     };
     for (a, b) in [(true, false), (false, true)] {
-        assert!(reader.nns(10).cancel(poll(0, a)).cancel(poll(1, b)).by_vector(row).unwrap().is_partial);
+        assert!(
+            reader.nns(10).cancel(poll(0, a)).cancel(poll(1, b)).by_vector(row).unwrap().is_partial
+        );
     }
-    assert_eq!(polled.map(Cell::into_inner), [2, 1], "the first is asked first, and alone if it breaks");
+    assert_eq!(
+        polled.map(Cell::into_inner),
+        [2, 1],
+        "the first is asked first, and alone if it breaks"
+    );
 }
 
 /// Who says how many sketches are scanned among a few items gets all of these compared.
@@ -98,7 +114,8 @@ fn few_items_are_compared_rather_than_looked_for_in_all_leaves() {
         let row = subject.items.values().next().unwrap();
         let few: RoaringBitmap = subject.items.keys().copied().step_by(700).collect();
         let mut report = Searched::default();
-        let hits = reader.nns(10).search_k(100).filter(&few).report(&mut report).by_vector(row).unwrap();
+        let hits =
+            reader.nns(10).search_k(100).filter(&few).report(&mut report).by_vector(row).unwrap();
         assert_eq!((hits.len(), report.plan), (few.len() as usize, Plan::Exact), "{metric}");
         let hits = reader.nns(10).search_k(100).report(&mut report).by_vector(row).unwrap();
         assert_eq!((hits.len(), report.plan), (10, Plan::Forest), "{metric}");

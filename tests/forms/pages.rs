@@ -26,7 +26,10 @@ fn all_pages(question: &Question, metric: Metric, items: &Items, reader: &Reader
     loop {
         let page = pages.next_page().unwrap();
         oracle.check_hits(question, &page);
-        assert!(page.is_empty() || !is_over, "{metric}: a page after the last one for {question:?}");
+        assert!(
+            page.is_empty() || !is_over,
+            "{metric}: a page after the last one for {question:?}"
+        );
         let found = page.len();
         all.extend(page);
         is_over |= found < question.k;
@@ -35,9 +38,12 @@ fn all_pages(question: &Question, metric: Metric, items: &Items, reader: &Reader
         }
     }
     assert!(pages.next_page().unwrap().is_empty(), "{metric}: a page after none for {question:?}");
-    let everything = Question { k: if question.k == 0 { 0 } else { usize::MAX }, ..question.clone() };
+    let everything =
+        Question { k: if question.k == 0 { 0 } else { usize::MAX }, ..question.clone() };
     let mut sorted = all.clone();
-    sorted.sort_by(|a, b| score(metric, a.distance).total_cmp(&score(metric, b.distance)).then(a.id.cmp(&b.id)));
+    sorted.sort_by(|a, b| {
+        score(metric, a.distance).total_cmp(&score(metric, b.distance)).then(a.id.cmp(&b.id))
+    });
     if question.effort.is_exact() {
         assert_eq!(all, sorted, "{metric}: pages of an exact search are sorted, for {question:?}");
     }
@@ -71,7 +77,8 @@ fn all_pages_together_are_all_that_matches() {
             for round in 0..12 {
                 let form = rng.random_range(0..2);
                 let what = any_what(&mut rng, metric, &subject.items, form);
-                let mut question = Question::new(*[1, 2, 7, 64, 500].choose(&mut rng).unwrap(), what);
+                let mut question =
+                    Question::new(*[1, 2, 7, 64, 500].choose(&mut rng).unwrap(), what);
                 if rng.random_bool(0.2) {
                     question.k = *ks(n).choose(&mut rng).unwrap();
                 }
@@ -85,7 +92,8 @@ fn all_pages_together_are_all_that_matches() {
                 }
                 if rng.random_bool(0.2) {
                     let oracle = question.oracle(metric, &subject.items);
-                    question.within = Some(oracle.radius(*[0, 20, n / 2].choose(&mut rng).unwrap()));
+                    question.within =
+                        Some(oracle.radius(*[0, 20, n / 2].choose(&mut rng).unwrap()));
                 }
                 let all = all_pages(&question, metric, &subject.items, &reader);
                 check_neighbours(&question, metric, &subject.items, &reader, &all);
@@ -95,19 +103,34 @@ fn all_pages_together_are_all_that_matches() {
 }
 
 /// Neighbours have the content of pages, and stop at `k`.
-fn check_neighbours(question: &Question, metric: Metric, items: &Items, reader: &Reader<'_>, pages: &[Hit]) {
+fn check_neighbours(
+    question: &Question,
+    metric: Metric,
+    items: &Items,
+    reader: &Reader<'_>,
+    pages: &[Hit],
+) {
     let oracle = question.oracle(metric, items);
     let everything = Question { k: usize::MAX, ..question.clone() };
     let all = neighbours(&everything, reader);
     let some = neighbours(question, reader);
     let is_prefix = all.get(..some.len()) == Some(&some[..]);
-    assert!(is_prefix && some.len() == question.k.min(all.len()), "{metric}: the first neighbours of {question:?}");
+    assert!(
+        is_prefix && some.len() == question.k.min(all.len()),
+        "{metric}: the first neighbours of {question:?}"
+    );
     let is_whole = question.within.is_none() || question.effort.is_exact();
     if question.k > 0 && is_whole {
-        assert_eq!(sorted_ids(&all), sorted_ids(pages), "{metric}: neighbours and pages of {question:?}");
+        assert_eq!(
+            sorted_ids(&all),
+            sorted_ids(pages),
+            "{metric}: neighbours and pages of {question:?}"
+        );
     }
     let mut sorted = all;
-    sorted.sort_by(|a, b| score(metric, a.distance).total_cmp(&score(metric, b.distance)).then(a.id.cmp(&b.id)));
+    sorted.sort_by(|a, b| {
+        score(metric, a.distance).total_cmp(&score(metric, b.distance)).then(a.id.cmp(&b.id))
+    });
     oracle.check(&everything, &sorted);
 }
 
@@ -145,7 +168,8 @@ fn pages_of_a_forest_without_branches_give_nothing_twice() {
     }
 }
 
-/// Pages of a snapshot, while a writer adds, deletes, builds and commits between them, are those of a quiet store.
+/// Pages of a snapshot, while a writer adds, deletes, builds and commits between them, are those of
+/// a quiet store.
 #[test]
 fn pages_of_a_snapshot_do_not_see_what_is_committed() {
     let seed = Seed::new(113);
@@ -154,8 +178,11 @@ fn pages_of_a_snapshot_do_not_see_what_is_committed() {
         let store = Store::new();
         let items = Subject::in_state(&store, metric, State::Changed, &mut rng).commit();
         let what = any_what(&mut rng, metric, &items, m);
-        let what =
-            if matches!(what, What::Vector(_) | What::Item(_)) { what } else { any_what(&mut rng, metric, &items, 1) };
+        let what = if matches!(what, What::Vector(_) | What::Item(_)) {
+            what
+        } else {
+            any_what(&mut rng, metric, &items, 1)
+        };
         let question = Question::new(150, what);
         let rtxn = store.env.read_txn().unwrap();
         let reader = Reader::open(&rtxn, store.db, 0).unwrap();
@@ -169,7 +196,9 @@ fn pages_of_a_snapshot_do_not_see_what_is_committed() {
             for id in items.keys().skip(i).step_by(12) {
                 match rng.random::<bool>() {
                     true => drop(writer.del_item(&mut wtxn, *id).unwrap()),
-                    false => writer.add_item(&mut wtxn, *id, &uniform(&mut rng, metric, DIMS)).unwrap(),
+                    false => {
+                        writer.add_item(&mut wtxn, *id, &uniform(&mut rng, metric, DIMS)).unwrap()
+                    }
                 }
             }
             if i % 3 == 0 {
@@ -198,11 +227,17 @@ fn pages_of_one_reader_take_turns() {
         (0..8).map(|_| pages.next_page().unwrap()).collect()
     };
     let alone: HashMap<usize, Vec<Vec<Hit>>> = whats.iter().map(one).enumerate().collect();
-    let single: Vec<Vec<Hit>> = whats.iter().map(|what| Question::new(10, what.clone()).ask(&reader)).collect();
-    let mut streams: Vec<_> = whats.iter().map(|what| reader.nns(40).pages(example(what)).unwrap()).collect();
+    let single: Vec<Vec<Hit>> =
+        whats.iter().map(|what| Question::new(10, what.clone()).ask(&reader)).collect();
+    let mut streams: Vec<_> =
+        whats.iter().map(|what| reader.nns(40).pages(example(what)).unwrap()).collect();
     let turns = (0..8).flat_map(|page| (0..whats.len()).map(move |i| (page, i)));
     for (page, i) in turns {
         assert_eq!(streams[i].next_page().unwrap(), alone[&i][page], "stream {i}, page {page}");
-        assert_eq!(Question::new(10, whats[i].clone()).ask(&reader), single[i], "a search between pages");
+        assert_eq!(
+            Question::new(10, whats[i].clone()).ask(&reader),
+            single[i],
+            "a search between pages"
+        );
     }
 }

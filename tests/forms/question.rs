@@ -71,13 +71,15 @@ impl What {
                 vec![rounded(&mean(metric, items, positive))]
             }
             Self::Examples(positive, negative) => {
-                let pairs = mean(metric, items, positive).into_iter().zip(mean(metric, items, negative));
+                let pairs =
+                    mean(metric, items, positive).into_iter().zip(mean(metric, items, negative));
                 vec![rounded(&pairs.map(|(p, n)| p + (p - n)).collect::<Vec<_>>())]
             }
         }
     }
 
-    /// Whether the point is computed, so that the crate and the oracle may round it in different ways.
+    /// Whether the point is computed, so that the crate and the oracle may round it in different
+    /// ways.
     fn is_computed(&self) -> bool {
         matches!(self, Self::Mean(_) | Self::Examples(..))
     }
@@ -97,7 +99,9 @@ fn mean(metric: Metric, items: &Items, given: &[Given]) -> Vec<f64> {
             row.iter().map(|x| f64::from(*x) / norm).collect()
         })
         .collect();
-    (0..rows[0].len()).map(|d| rows.iter().map(|row| row[d]).sum::<f64>() / rows.len() as f64).collect()
+    (0..rows[0].len())
+        .map(|d| rows.iter().map(|row| row[d]).sum::<f64>() / rows.len() as f64)
+        .collect()
 }
 
 /// How hard is searched.
@@ -154,7 +158,15 @@ pub struct Question {
 
 impl Question {
     pub fn new(k: usize, what: What) -> Self {
-        Self { k, what, filter: None, admits: None, within: None, per_group: None, effort: Effort::Usual }
+        Self {
+            k,
+            what,
+            filter: None,
+            admits: None,
+            within: None,
+            per_group: None,
+            effort: Effort::Usual,
+        }
     }
 
     /// Sets everything but what is searched for.
@@ -163,7 +175,10 @@ impl Question {
         nns = self.filter.iter().fold(nns, Nns::filter);
         nns = self.admits.iter().fold(nns, |nns, set| nns.filter_fn(|id| set.contains(id)));
         nns = self.within.into_iter().fold(nns, Nns::within);
-        nns = self.per_group.into_iter().fold(nns, |nns, per| nns.per_group(per.most, move |id| per.group(id)));
+        nns = self
+            .per_group
+            .into_iter()
+            .fold(nns, |nns, per| nns.per_group(per.most, move |id| per.group(id)));
         match self.effort {
             Effort::Usual => nns,
             Effort::Least => nns.search_k(1).oversampling(1.0),
@@ -180,7 +195,9 @@ impl Question {
             What::Item(id) => nns.by_item(*id).map(|answer| answer.expect("the item exists")),
             What::Any(given) => nns.by_any(&examples(given)),
             What::Mean(given) => nns.by_mean(&examples(given)),
-            What::Examples(positive, negative) => nns.by_examples(&examples(positive), &examples(negative)),
+            What::Examples(positive, negative) => {
+                nns.by_examples(&examples(positive), &examples(negative))
+            }
         }
     }
 
@@ -228,7 +245,8 @@ impl Question {
         let excluded = self.what.excluded();
         matching.retain(|ranked| {
             let id = ranked.id;
-            !excluded.contains(&id) && [&self.filter, &self.admits].into_iter().flatten().all(|set| set.contains(id))
+            !excluded.contains(&id)
+                && [&self.filter, &self.admits].into_iter().flatten().all(|set| set.contains(id))
         });
         Oracle { metric, matching, slack }
     }
@@ -255,7 +273,8 @@ impl Oracle {
             || (got - expected).abs() <= self.slack
     }
 
-    /// A distance that lies clearly between those of two items, the first of them the `rank`-th or one of the next.
+    /// A distance that lies clearly between those of two items, the first of them the `rank`-th or
+    /// one of the next.
     pub fn radius(&self, rank: usize) -> f32 {
         let distances: Vec<f64> = self.matching.iter().map(|ranked| ranked.distance).collect();
         for pair in distances.get(rank..).unwrap_or_default().windows(2) {
@@ -286,30 +305,48 @@ impl Oracle {
         answer
     }
 
-    /// Fails unless all hits match, come once, are sorted, near enough, not too many of a group, with their distances.
+    /// Fails unless all hits match, come once, are sorted, near enough, not too many of a group,
+    /// with their distances.
     pub fn check_hits(&self, question: &Question, hits: &[Hit]) {
-        let distances: HashMap<u32, f64> = self.matching.iter().map(|r| (r.id, r.distance)).collect();
+        let distances: HashMap<u32, f64> =
+            self.matching.iter().map(|r| (r.id, r.distance)).collect();
         let (mut seen, mut counts) = (HashSet::new(), HashMap::new());
         assert!(hits.len() <= question.k, "{}: {} hits for {question:?}", self.metric, hits.len());
         for hit in hits {
-            assert!(seen.insert(hit.id), "{}: item {} comes twice for {question:?}", self.metric, hit.id);
+            assert!(
+                seen.insert(hit.id),
+                "{}: item {} comes twice for {question:?}",
+                self.metric,
+                hit.id
+            );
             let expected = distances.get(&hit.id).copied();
-            let expected = expected.unwrap_or_else(|| panic!("{}: {hit:?} does not match {question:?}", self.metric));
+            let expected = expected
+                .unwrap_or_else(|| panic!("{}: {hit:?} does not match {question:?}", self.metric));
             let close = self.is_close(hit.distance, expected);
-            assert!(close, "{}: {hit:?}, and the distance is {expected}, for {question:?}", self.metric);
+            assert!(
+                close,
+                "{}: {hit:?}, and the distance is {expected}, for {question:?}",
+                self.metric
+            );
             let near = is_within(self.metric, hit.distance, question.within);
             assert!(near, "{}: {hit:?} is too far for {question:?}", self.metric);
             if let Some(per) = question.per_group {
                 let count = counts.entry(per.group(hit.id)).or_insert(0);
                 *count += 1;
-                assert!(*count <= per.most, "{}: {hit:?} is one too many of its group for {question:?}", self.metric);
+                assert!(
+                    *count <= per.most,
+                    "{}: {hit:?} is one too many of its group for {question:?}",
+                    self.metric
+                );
             }
         }
-        let keys: Vec<(f32, u32)> = hits.iter().map(|hit| (score(self.metric, hit.distance), hit.id)).collect();
+        let keys: Vec<(f32, u32)> =
+            hits.iter().map(|hit| (score(self.metric, hit.distance), hit.id)).collect();
         assert!(keys.is_sorted(), "{}: not sorted for {question:?}: {hits:?}", self.metric);
     }
 
-    /// Fails unless the whole answer is as it should be: how many hits, and, from an exact search, which.
+    /// Fails unless the whole answer is as it should be: how many hits, and, from an exact search,
+    /// which.
     pub fn check(&self, question: &Question, hits: &[Hit]) {
         self.check_hits(question, hits);
         let answer = self.answer(question);
@@ -321,12 +358,18 @@ impl Oracle {
         if !is_exact {
             return;
         }
-        let distances: HashMap<u32, f32> = self.matching.iter().map(|r| (r.id, r.distance as f32)).collect();
+        let distances: HashMap<u32, f32> =
+            self.matching.iter().map(|r| (r.id, r.distance as f32)).collect();
         for (i, (hit, best)) in hits.iter().zip(&answer).enumerate() {
             let close = self.is_close(hit.distance, best.distance);
             // References that differ by rounding alone may be sorted in another way.
-            let same = self.slack > 0.0 || hit.id == best.id || distances[&hit.id] != best.distance as f32;
-            assert!(close && same, "{}: hit {i} is {hit:?}, the oracle has {best:?}, for {question:?}", self.metric);
+            let same =
+                self.slack > 0.0 || hit.id == best.id || distances[&hit.id] != best.distance as f32;
+            assert!(
+                close && same,
+                "{}: hit {i} is {hit:?}, the oracle has {best:?}, for {question:?}",
+                self.metric
+            );
         }
     }
 
@@ -336,7 +379,8 @@ impl Oracle {
         let Some(last) = answer.last() else { return 1.0 };
         let good = hits.iter().filter(|hit| {
             let (got, worst) = (f64::from(hit.distance), last.distance);
-            oriented(self.metric, got) <= oriented(self.metric, worst) || self.is_close(hit.distance, worst)
+            oriented(self.metric, got) <= oriented(self.metric, worst)
+                || self.is_close(hit.distance, worst)
         });
         good.count().min(answer.len()) as f64 / answer.len() as f64
     }

@@ -35,7 +35,11 @@ fn assert_recalls(metric: Metric, what: &str, recalls: &[(String, f64)]) {
 }
 
 /// The mean over all queries of the recall of what `question` makes of each.
-fn mean_recall(subject: &Subject<'_>, queries: &[Vec<f32>], question: impl Fn(&[f32]) -> Question) -> f64 {
+fn mean_recall(
+    subject: &Subject<'_>,
+    queries: &[Vec<f32>],
+    question: impl Fn(&[f32]) -> Question,
+) -> f64 {
     let reader = subject.reader();
     let one = |query: &Vec<f32>| {
         let question = question(query);
@@ -56,7 +60,8 @@ fn pages_together_have_nine_of_ten() {
         let reader = subject.reader();
         let mut recalls = vec![0.0; 8];
         for query in &queries {
-            let all = Question::new(usize::MAX, What::Vector(query.clone())).oracle(metric, &subject.items);
+            let all = Question::new(usize::MAX, What::Vector(query.clone()))
+                .oracle(metric, &subject.items);
             let mut pages = reader.nns(10).pages(query).unwrap();
             let mut met: Vec<Hit> = Vec::new();
             for (page, recall) in recalls.iter_mut().enumerate() {
@@ -65,7 +70,8 @@ fn pages_together_have_nine_of_ten() {
                 *recall += all.recall(&so_far, &met) / queries.len() as f64;
             }
         }
-        let recalls: Vec<_> = recalls.into_iter().enumerate().map(|(i, r)| (format!("page {}", i + 1), r)).collect();
+        let recalls: Vec<_> =
+            recalls.into_iter().enumerate().map(|(i, r)| (format!("page {}", i + 1), r)).collect();
         assert_recalls(metric, "pages of 10", &recalls);
     }
 }
@@ -84,11 +90,13 @@ fn pages_under_filters_have_nine_of_ten() {
             let mut recalls = vec![0.0; 6];
             for query in &queries {
                 let question = Question::new(usize::MAX, What::Vector(query.clone()));
-                let mut ids: Vec<u32> = question.oracle(metric, items).matching.iter().map(|it| it.id).collect();
+                let mut ids: Vec<u32> =
+                    question.oracle(metric, items).matching.iter().map(|it| it.id).collect();
                 if what == "random" {
                     ids.shuffle(&mut rng);
                 }
-                let set: RoaringBitmap = ids[ids.len() - ids.len() * percent / 100..].iter().copied().collect();
+                let set: RoaringBitmap =
+                    ids[ids.len() - ids.len() * percent / 100..].iter().copied().collect();
                 let is_set = rng.random_bool(0.5);
                 let filter = |k: usize| Question {
                     filter: is_set.then(|| set.clone()),
@@ -104,8 +112,11 @@ fn pages_under_filters_have_nine_of_ten() {
                     *recall += all.recall(&filter(10 * (page + 1)), &met) / queries.len() as f64;
                 }
             }
-            let recalls: Vec<_> =
-                recalls.into_iter().enumerate().map(|(i, r)| (format!("page {}", i + 1), r)).collect();
+            let recalls: Vec<_> = recalls
+                .into_iter()
+                .enumerate()
+                .map(|(i, r)| (format!("page {}", i + 1), r))
+                .collect();
             assert_recalls(metric, kind, &recalls);
         }
     }
@@ -136,10 +147,12 @@ fn radii_groups_and_examples_have_nine_of_ten() {
             });
             recalls.push((format!("{most} of each of {groups} groups"), recall));
         }
-        // The last form is left out: what is unlike an example is unlike the queries that the effort was measured with.
+        // The last form is left out: what is unlike an example is unlike the queries that the
+        // effort was measured with.
         for form in 1..FORMS - 1 {
-            let recall =
-                mean_recall(&subject, &queries, |query| Question::new(10, near_each_other(query, metric, items, form)));
+            let recall = mean_recall(&subject, &queries, |query| {
+                Question::new(10, near_each_other(query, metric, items, form))
+            });
             recalls.push((format!("form {form}"), recall));
         }
         assert_recalls(metric, "forms", &recalls);
@@ -168,14 +181,21 @@ fn filters_of_all_kinds_have_nine_of_ten() {
         let items = &subject.items;
         let mut recalls = Vec::new();
         for percent in [5, 25, 50, 90] {
-            let random: RoaringBitmap =
-                items.keys().copied().filter(|_| rng.random_bool(f64::from(percent) / 100.0)).collect();
-            let first = Question::new(1, What::Vector(queries[0].clone())).oracle(metric, items).matching;
+            let random: RoaringBitmap = items
+                .keys()
+                .copied()
+                .filter(|_| rng.random_bool(f64::from(percent) / 100.0))
+                .collect();
+            let first =
+                Question::new(1, What::Vector(queries[0].clone())).oracle(metric, items).matching;
             let kept = first.len() * percent as usize / 100;
             // What is near one of the queries, and far from many others.
             let correlated: RoaringBitmap = first[..kept].iter().map(|ranked| ranked.id).collect();
-            let opposite: RoaringBitmap = first[first.len() - kept..].iter().map(|ranked| ranked.id).collect();
-            for (name, set) in [("random", random), ("correlated", correlated), ("opposite", opposite)] {
+            let opposite: RoaringBitmap =
+                first[first.len() - kept..].iter().map(|ranked| ranked.id).collect();
+            for (name, set) in
+                [("random", random), ("correlated", correlated), ("opposite", opposite)]
+            {
                 let of_set = mean_recall(&subject, &queries, |query| {
                     let what = What::Vector(query.to_vec());
                     Question { filter: Some(set.clone()), ..Question::new(10, what) }

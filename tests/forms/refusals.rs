@@ -4,13 +4,15 @@ use spinney::{BuildOptions, Error, Example, IndexOptions, Metric, Nns, Reader, W
 
 use crate::common::*;
 
-const ALLOWED: [Metric; 4] = [Metric::Euclidean, Metric::Cosine, Metric::DotProduct, Metric::Manhattan];
+const ALLOWED: [Metric; 4] =
+    [Metric::Euclidean, Metric::Cosine, Metric::DotProduct, Metric::Manhattan];
 
 /// An index of so many items of three dimensions, built.
 fn with_reader(metric: Metric, n: u32, check: impl Fn(&Reader<'_>)) {
     let store = Store::new();
     let mut wtxn = store.env.write_txn().unwrap();
-    let writer = Writer::open_or_create(&mut wtxn, store.db, 0, &IndexOptions::new(3, metric)).unwrap();
+    let writer =
+        Writer::open_or_create(&mut wtxn, store.db, 0, &IndexOptions::new(3, metric)).unwrap();
     let row = |id: u32| match metric {
         Metric::Hamming => [id & 1, id >> 1 & 1, 1].map(|bit| bit as f32),
         // Item 1 is opposite to item 0.
@@ -38,7 +40,8 @@ fn all_forms<'a>(metric: Metric, nns: &dyn Fn() -> Nns<'a>) -> Vec<Error> {
         nns().neighbours(&GOOD).map(|_| ()).unwrap_err(),
     ];
     if metric != Metric::Hamming {
-        errors.extend([nns().by_mean(good).unwrap_err(), nns().by_examples(good, good).unwrap_err()]);
+        errors
+            .extend([nns().by_mean(good).unwrap_err(), nns().by_examples(good, good).unwrap_err()]);
     }
     errors
 }
@@ -62,7 +65,9 @@ fn options_out_of_range_are_refused_by_every_form() {
         with_reader(metric, n, |reader| {
             macro_rules! assert_refused {
                 ($option:literal, $nns:expr) => {
-                    all_forms(metric, &|| $nns).iter().for_each(|error| assert_names(error, $option))
+                    all_forms(metric, &|| $nns)
+                        .iter()
+                        .for_each(|error| assert_names(error, $option))
                 };
             }
             assert_refused!("per_group", reader.nns(3).per_group(0, |_| 0));
@@ -130,10 +135,19 @@ fn means_of_nothing_are_refused() {
     for metric in ALLOWED {
         with_reader(metric, 50, |reader| {
             let good: &[Example<'_>] = &[2.into()];
-            for error in [reader.nns(3).by_mean(&[]).unwrap_err(), reader.nns(3).by_examples(&[], good).unwrap_err()] {
-                assert!(matches!(error, Error::InvalidOption { name: "examples", .. }), "{metric}: {error}");
+            for error in [
+                reader.nns(3).by_mean(&[]).unwrap_err(),
+                reader.nns(3).by_examples(&[], good).unwrap_err(),
+            ] {
+                assert!(
+                    matches!(error, Error::InvalidOption { name: "examples", .. }),
+                    "{metric}: {error}"
+                );
             }
-            assert_eq!(reader.nns(3).by_examples(good, &[]).unwrap(), reader.nns(3).by_mean(good).unwrap());
+            assert_eq!(
+                reader.nns(3).by_examples(good, &[]).unwrap(),
+                reader.nns(3).by_mean(good).unwrap()
+            );
         });
     }
 }
@@ -144,7 +158,9 @@ fn unknown_items_are_named() {
     for metric in METRICS {
         with_reader(metric, 50, |reader| {
             assert!(reader.nns(3).by_item(77).unwrap().is_none());
-            let named = |error: Error| assert!(matches!(error, Error::ItemNotFound { id: 77 }), "{metric}: {error}");
+            let named = |error: Error| {
+                assert!(matches!(error, Error::ItemNotFound { id: 77 }), "{metric}: {error}")
+            };
             named(reader.nns(3).by_any(&[1.into(), 77.into()]).unwrap_err());
             named(reader.nns(3).pages(77).map(|_| ()).unwrap_err());
             named(reader.nns(3).neighbours(77).map(|_| ()).unwrap_err());
@@ -170,7 +186,9 @@ fn vectors_that_do_not_suit_are_refused_by_every_form() {
     for metric in METRICS {
         let of_metric: (&[f32], Suits) = match metric {
             Metric::Cosine => (&[0.0; 3], |error| matches!(error, Error::ZeroVector)),
-            Metric::Hamming => (&[1.0, 0.5, 0.0], |error| matches!(error, Error::NotABit { position: 1, .. })),
+            Metric::Hamming => {
+                (&[1.0, 0.5, 0.0], |error| matches!(error, Error::NotABit { position: 1, .. }))
+            }
             _ => (&[1e30; 3], |error| matches!(error, Error::NormOverflow { .. })),
         };
         with_reader(metric, 50, |reader| {
@@ -195,13 +213,15 @@ fn vectors_that_do_not_suit_are_refused_by_every_form() {
     }
 }
 
-/// Directions that cancel have no mean direction; a point beyond what can be compared is refused as a vector would be.
+/// Directions that cancel have no mean direction; a point beyond what can be compared is refused as
+/// a vector would be.
 #[test]
 fn means_that_cannot_be_compared_are_refused() {
     with_reader(Metric::Cosine, 50, |reader| {
         let zero = reader.nns(3).by_mean(&[0.into(), 1.into()]).unwrap_err();
         assert!(matches!(zero, Error::ZeroVector), "{zero}");
-        let zero = reader.nns(3).by_examples(&[(&[1.0, 0.0, 0.0]).into()], &[(&[2.0, 0.0, 0.0]).into()]);
+        let zero =
+            reader.nns(3).by_examples(&[(&[1.0, 0.0, 0.0]).into()], &[(&[2.0, 0.0, 0.0]).into()]);
         assert_eq!(zero.unwrap().len(), 3, "p + (p - p) is p");
     });
     with_reader(Metric::Euclidean, 50, |reader| {

@@ -31,7 +31,12 @@ pub fn questions(rng: &mut Rng, subject: &Subject<'_>) -> Vec<Question> {
         Question { within: Some(oracle.radius(300)), k: usize::MAX, ..base.clone() },
         Question { within: Some(oracle.radius(30)), k: 20, ..base.clone() },
         Question { per_group, k: 15, ..base.clone() },
-        Question { per_group, k: usize::MAX, within: Some(oracle.radius(200)), ..what_any(rng, metric, items) },
+        Question {
+            per_group,
+            k: usize::MAX,
+            within: Some(oracle.radius(200)),
+            ..what_any(rng, metric, items)
+        },
         Question { effort: exact, ..base.clone() },
         Question { effort: exact, filter: Some(half.clone()), per_group, ..base.clone() },
         Question { effort: Effort::Parallel, ..base.clone() },
@@ -54,7 +59,8 @@ fn polls(question: &Question, subject: &Subject<'_>) -> (usize, Found) {
     (count.get(), found)
 }
 
-/// A search that is stopped at any poll, once or from then on, gives a part of the answer and says so.
+/// A search that is stopped at any poll, once or from then on, gives a part of the answer and says
+/// so.
 #[test]
 fn a_search_stopped_at_any_time_gives_what_it_has() {
     let seed = Seed::new(121);
@@ -68,8 +74,13 @@ fn a_search_stopped_at_any_time_gives_what_it_has() {
                 let oracle = question.oracle(metric, &subject.items);
                 let whole = question.ask(&reader);
                 let (total, found) = polls(&question, &subject);
-                assert_eq!(found, Found { hits: whole.clone(), is_partial: false }, "{metric}: {question:?}");
-                for (stop, only_once) in (0..=total).flat_map(|stop| [(stop, false), (stop, true)]) {
+                assert_eq!(
+                    found,
+                    Found { hits: whole.clone(), is_partial: false },
+                    "{metric}: {question:?}"
+                );
+                for (stop, only_once) in (0..=total).flat_map(|stop| [(stop, false), (stop, true)])
+                {
                     let count = Cell::new(0);
                     let found = question.ask_until(&reader, || {
                         let now = count.replace(count.get() + 1);
@@ -77,9 +88,16 @@ fn a_search_stopped_at_any_time_gives_what_it_has() {
                         if is_now { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
                     });
                     oracle.check_hits(&question, &found.hits);
-                    assert_eq!(found.is_partial, stop < total, "{metric}: poll {stop} of {total}, {question:?}");
+                    assert_eq!(
+                        found.is_partial,
+                        stop < total,
+                        "{metric}: poll {stop} of {total}, {question:?}"
+                    );
                     if !found.is_partial {
-                        assert_eq!(found.hits, whole, "{metric}: poll {stop} of {total}, {question:?}");
+                        assert_eq!(
+                            found.hits, whole,
+                            "{metric}: poll {stop} of {total}, {question:?}"
+                        );
                     }
                 }
             }
@@ -106,17 +124,22 @@ fn deadlines_end_searches_at_the_next_poll() {
             let mut reports = [Searched::default(); 2];
             let [by_deadline, by_callback] = &mut reports;
             let past = question.apply(&reader).report(by_deadline).deadline(Instant::now());
-            let at_once = question.apply(&reader).report(by_callback).cancel(|| ControlFlow::Break(()));
+            let at_once =
+                question.apply(&reader).report(by_callback).cancel(|| ControlFlow::Break(()));
             let found = question.put::<InTime>(past).unwrap();
             assert_eq!(found, question.put::<InTime>(at_once).unwrap(), "{metric}: {question:?}");
             assert_eq!(found.is_partial, total > 0, "{metric}: {question:?}");
             oracle.check_hits(&question, &found.hits);
-            let work = reports.map(|report| (report.leaves, report.reranked, report.scanned_exactly, report.bytes));
+            let work = reports.map(|report| {
+                (report.leaves, report.reranked, report.scanned_exactly, report.bytes)
+            });
             assert_eq!(work[0], work[1], "{metric}: {question:?}");
             // Whichever of two limits comes first.
             let later = Instant::now() + Duration::from_secs(3600);
             let stop = || ControlFlow::Break(());
-            let found = question.put::<InTime>(question.apply(&reader).deadline(later).cancel(stop)).unwrap();
+            let found = question
+                .put::<InTime>(question.apply(&reader).deadline(later).cancel(stop))
+                .unwrap();
             assert_eq!(found.is_partial, total > 0, "{metric}: {question:?}");
         }
     }
@@ -147,7 +170,8 @@ fn callbacks_that_panic_leave_later_searches_alone() {
         let subject = Subject::in_state(&store, metric, State::Changed, &mut rng);
         let reader = subject.reader();
         let questions = questions(&mut rng, &subject);
-        let expected: Vec<Vec<Hit>> = questions.iter().map(|question| question.ask(&reader)).collect();
+        let expected: Vec<Vec<Hit>> =
+            questions.iter().map(|question| question.ask(&reader)).collect();
         let mut panicked = 0;
         for (question, expected) in questions.iter().zip(&expected) {
             for i in [0, 1, 5, 40] {
@@ -171,14 +195,28 @@ fn callbacks_that_panic_leave_later_searches_alone() {
                         poll();
                         ControlFlow::Continue(())
                     };
-                    question.put::<InTime>(question.apply(&reader).cancel(poll)).map(|found| found.hits)
+                    question
+                        .put::<InTime>(question.apply(&reader).cancel(poll))
+                        .map(|found| found.hits)
                 };
                 panicked += u32::from(catch_unwind(AssertUnwindSafe(in_predicate)).is_err());
-                assert_eq!(&question.ask(&reader), expected, "{metric}: after a predicate, {question:?}");
+                assert_eq!(
+                    &question.ask(&reader),
+                    expected,
+                    "{metric}: after a predicate, {question:?}"
+                );
                 panicked += u32::from(catch_unwind(AssertUnwindSafe(in_group)).is_err());
-                assert_eq!(&question.ask(&reader), expected, "{metric}: after a group, {question:?}");
+                assert_eq!(
+                    &question.ask(&reader),
+                    expected,
+                    "{metric}: after a group, {question:?}"
+                );
                 panicked += u32::from(catch_unwind(AssertUnwindSafe(in_poll)).is_err());
-                assert_eq!(&question.ask(&reader), expected, "{metric}: after a poll, {question:?}");
+                assert_eq!(
+                    &question.ask(&reader),
+                    expected,
+                    "{metric}: after a poll, {question:?}"
+                );
             }
         }
         assert!(panicked > 50, "{metric}: {panicked} panics");
@@ -228,7 +266,10 @@ fn searches_within_searches_answer_as_they_do_alone() {
             let hits = question.put(question.apply(&reader).per_group(1, group)).unwrap();
             let expected = question.put(question.apply(&reader).per_group(1, u64::from)).unwrap();
             assert_eq!(hits, expected, "{metric}: {question:?}");
-            assert!(calls.get() > 0 && failures.borrow().is_empty(), "{metric}: {failures:?} within {question:?}");
+            assert!(
+                calls.get() > 0 && failures.borrow().is_empty(),
+                "{metric}: {failures:?} within {question:?}"
+            );
         }
     }
 }
@@ -236,7 +277,8 @@ fn searches_within_searches_answer_as_they_do_alone() {
 /// As many candidates as are compared after a stop, at most.
 const LAST: usize = 64;
 
-/// The nearest of what was scanned is compared first, so that a search which is stopped late has nearly always the same first hit.
+/// The nearest of what was scanned is compared first, so that a search which is stopped late has
+/// nearly always the same first hit.
 #[test]
 fn what_is_compared_after_a_stop_is_the_nearest() {
     let seed = Seed::new(125);
@@ -281,7 +323,8 @@ fn stops_at(poll: usize, stopped: impl Fn()) -> impl Fn() -> ControlFlow<()> {
     }
 }
 
-/// A predicate that refuses everything is hardly asked any more after a stop, whatever the plan, and nothing is polled again.
+/// A predicate that refuses everything is hardly asked any more after a stop, whatever the plan,
+/// and nothing is polled again.
 #[test]
 fn refusing_predicates_do_not_outlast_a_stop() {
     let seed = Seed::new(126);
@@ -291,13 +334,18 @@ fn refusing_predicates_do_not_outlast_a_stop() {
         for state in [State::Bulk, State::Unbuilt, State::Changed] {
             let subject = Subject::in_state(&store, metric, state, &mut rng);
             let reader = subject.reader();
-            let most: RoaringBitmap = subject.items.keys().copied().filter(|id| id % 10 > 0).collect();
+            let most: RoaringBitmap =
+                subject.items.keys().copied().filter(|id| id % 10 > 0).collect();
             let questions = questions(&mut rng, &subject).into_iter().enumerate();
             let questions = questions.map(|(i, question)| match i % 2 {
-                0 => Question { filter: question.filter.clone().or(Some(most.clone())), ..question },
+                0 => {
+                    Question { filter: question.filter.clone().or(Some(most.clone())), ..question }
+                }
                 _ => question,
             });
-            for (question, stop) in questions.flat_map(|it| [0, 1, 2, 5, 9].map(|stop| (it.clone(), stop))) {
+            for (question, stop) in
+                questions.flat_map(|it| [0, 1, 2, 5, 9].map(|stop| (it.clone(), stop)))
+            {
                 let (asked, late, stopped) = (Cell::new(0), Cell::new(0), Cell::new(0));
                 let refuse = |_: u32| {
                     let count = if stopped.get() == 0 { &asked } else { &late };
@@ -305,24 +353,43 @@ fn refusing_predicates_do_not_outlast_a_stop() {
                     false
                 };
                 let stops = stops_at(stop, || stopped.set(stopped.get() + 1));
-                let found = question.put::<InTime>(question.apply(&reader).filter_fn(refuse).cancel(stops)).unwrap();
-                assert!(found.hits.is_empty() && stopped.get() <= 1, "{metric}: {} stops, {question:?}", stopped.get());
-                assert!(late.get() <= 2 * LAST, "{metric}: asked {} times after a stop, {question:?}", late.get());
-                // Several leaves may be scanned from poll to poll; threads are given some thousands of items.
-                let many = if question.effort == Effort::Parallel { 16_384 } else { 300 * (stop + 1) };
-                assert!(asked.get() <= many, "{metric}: asked {} times in {stop} polls, {question:?}", asked.get());
+                let found = question
+                    .put::<InTime>(question.apply(&reader).filter_fn(refuse).cancel(stops))
+                    .unwrap();
+                assert!(
+                    found.hits.is_empty() && stopped.get() <= 1,
+                    "{metric}: {} stops, {question:?}",
+                    stopped.get()
+                );
+                assert!(
+                    late.get() <= 2 * LAST,
+                    "{metric}: asked {} times after a stop, {question:?}",
+                    late.get()
+                );
+                // Several leaves may be scanned from poll to poll; threads are given some thousands
+                // of items.
+                let many =
+                    if question.effort == Effort::Parallel { 16_384 } else { 300 * (stop + 1) };
+                assert!(
+                    asked.get() <= many,
+                    "{metric}: asked {} times in {stop} polls, {question:?}",
+                    asked.get()
+                );
             }
         }
     }
 }
 
-/// Of several searches in one, those that were not begun when the first was stopped find nothing, and nothing is polled again.
+/// Of several searches in one, those that were not begun when the first was stopped find nothing,
+/// and nothing is polled again.
 #[test]
 fn a_stop_ends_all_searches_of_a_batch() {
     let seed = Seed::new(127);
     let store = Store::new();
     let states = [State::Bulk, State::Unbuilt].into_iter();
-    for (m, (metric, state)) in states.flat_map(|state| METRICS.map(|metric| (metric, state))).enumerate() {
+    for (m, (metric, state)) in
+        states.flat_map(|state| METRICS.map(|metric| (metric, state))).enumerate()
+    {
         let mut rng = seed.rng(m as u64);
         let subject = Subject::in_state(&store, metric, state, &mut rng);
         let reader = subject.reader();
@@ -338,37 +405,64 @@ fn a_stop_ends_all_searches_of_a_batch() {
         assert!(!reader.nns(10).cancel(count).by_item(ids[0]).unwrap().unwrap().is_partial);
         let stop = || {
             polled.set(polled.get() + 1);
-            if polled.get() > first.get() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if polled.get() > first.get() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
         };
         let by_items = reader.nns(10).cancel(stop).by_items(&ids).unwrap();
         let found: Vec<Found> = by_items.into_iter().map(Option::unwrap).collect();
         assert_eq!(polled.get(), first.get() + 1, "{metric}");
-        assert!(!found[0].is_partial && found[1..].iter().all(|found| found.is_partial), "{metric}");
+        assert!(
+            !found[0].is_partial && found[1..].iter().all(|found| found.is_partial),
+            "{metric}"
+        );
         assert!(found[2..].iter().all(|found| found.hits.is_empty()), "{metric}");
 
         let past = Instant::now();
         let found = reader.nns(10).deadline(past).by_vectors(&rows).unwrap();
-        assert!(found[1..].iter().all(|found| found.is_partial && found.hits.is_empty()), "{metric}");
+        assert!(
+            found[1..].iter().all(|found| found.is_partial && found.hits.is_empty()),
+            "{metric}"
+        );
         // Searches that are too short to ask, either.
         let few: RoaringBitmap = ids.iter().copied().collect();
         let found = reader.nns(5).filter(&few).deadline(past).by_vectors(&rows).unwrap();
-        assert!(found[1..].iter().all(|found| found.is_partial && found.hits.is_empty()), "{metric}");
+        assert!(
+            found[1..].iter().all(|found| found.is_partial && found.hits.is_empty()),
+            "{metric}"
+        );
         // Distances to the nearest of many examples are exact, if not all hits are told.
-        let examples: Vec<Example<'_>> = rows.chunks(rows.len() / ids.len()).map(Example::Vector).collect();
+        let examples: Vec<Example<'_>> =
+            rows.chunks(rows.len() / ids.len()).map(Example::Vector).collect();
         let whole = reader.nns(200).by_any(&examples).unwrap();
         let (total, seen) = (Cell::new(0), Cell::new(0));
         let count = || {
             total.set(total.get() + 1);
             ControlFlow::Continue(())
         };
-        assert_eq!(reader.nns(200).cancel(count).by_any(&examples).unwrap().hits, whole, "{metric}");
+        assert_eq!(
+            reader.nns(200).cancel(count).by_any(&examples).unwrap().hits,
+            whole,
+            "{metric}"
+        );
         let late = || {
             seen.set(seen.get() + 1);
-            if seen.get() + 3 > total.get() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if seen.get() + 3 > total.get() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
         };
         let late = reader.nns(200).cancel(late).by_any(&examples).unwrap();
         // One example has nothing to be compared with: what was found is kept.
-        let alone = reader.nns(usize::MAX).exact().cancel(stops_at(20, || {})).by_any(&examples[..1]).unwrap();
+        let alone = reader
+            .nns(usize::MAX)
+            .exact()
+            .cancel(stops_at(20, || {}))
+            .by_any(&examples[..1])
+            .unwrap();
         assert!(alone.is_partial && alone.hits.len() > 500, "{metric}: {} hits", alone.hits.len());
         assert!(late.is_partial && late.hits.len() >= LAST, "{metric}: {}", late.hits.len());
         let exact = reader.nns(usize::MAX).exact().by_any(&examples).unwrap();

@@ -58,13 +58,17 @@ pub struct Subject<'e> {
 impl<'e> Subject<'e> {
     pub fn new(store: &'e Store, metric: Metric, dims: usize) -> Self {
         let mut wtxn = store.env.write_txn().unwrap();
-        let writer = Writer::open_or_create(&mut wtxn, store.db, 0, &IndexOptions::new(dims, metric)).unwrap();
+        let writer =
+            Writer::open_or_create(&mut wtxn, store.db, 0, &IndexOptions::new(dims, metric))
+                .unwrap();
         Self { wtxn, store, writer, metric, items: Items::new() }
     }
 
     pub fn in_state(store: &'e Store, metric: Metric, state: State, rng: &mut Rng) -> Self {
         let mut subject = Self::new(store, metric, DIMS);
-        let spread = *[Spread::Clusters, Spread::Clusters, Spread::Uniform, Spread::Duplicates].choose(rng).unwrap();
+        let spread = *[Spread::Clusters, Spread::Clusters, Spread::Uniform, Spread::Duplicates]
+            .choose(rng)
+            .unwrap();
         let usual = BuildOptions::default().leaf_size(64);
         match state {
             State::Empty => {}
@@ -81,7 +85,9 @@ impl<'e> Subject<'e> {
             }
             State::Grove => {
                 subject.add(rng, 1_500, spread);
-                subject.build(&BuildOptions::default().trees(3).spill(true).leaf_size(32).sketch_bits(1));
+                subject.build(
+                    &BuildOptions::default().trees(3).spill(true).leaf_size(32).sketch_bits(1),
+                );
             }
             State::Grown => {
                 for _ in 0..6 {
@@ -155,10 +161,12 @@ pub fn ks(n: usize) -> [usize; 8] {
     [0, 1, 10, n.saturating_sub(1), n, n + 1, 1 << 32, usize::MAX]
 }
 
-/// Nothing, unknown ids only, 1%, 50%, the farthest 55%, all, all and unknown ids, every id at both ends, one item.
+/// Nothing, unknown ids only, 1%, 50%, the farthest 55%, all, all and unknown ids, every id at both
+/// ends, one item.
 pub fn sets(rng: &mut Rng, ranked: &[Ranked]) -> Vec<RoaringBitmap> {
     let known: RoaringBitmap = ranked.iter().map(|r| r.id).collect();
-    let unknown: RoaringBitmap = (0..500).map(|_| rng.random::<u32>()).filter(|id| !known.contains(*id)).collect();
+    let unknown: RoaringBitmap =
+        (0..500).map(|_| rng.random::<u32>()).filter(|id| !known.contains(*id)).collect();
     let mut share = |p: f64| known.iter().filter(|_| rng.random_bool(p)).collect::<RoaringBitmap>();
     let (few, half) = (share(0.01), share(0.5));
     let far = ranked.iter().skip(ranked.len() * 45 / 100).map(|r| r.id).collect();

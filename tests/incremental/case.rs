@@ -22,12 +22,20 @@ pub struct Case<'a> {
 impl<'a> Case<'a> {
     pub fn new(store: &'a Store, metric: Metric, rng: Rng) -> Self {
         let mut wtxn = store.env.write_txn().unwrap();
-        let writer = Writer::open_or_create(&mut wtxn, store.db, 3, &IndexOptions::new(DIMS, metric)).unwrap();
+        let writer =
+            Writer::open_or_create(&mut wtxn, store.db, 3, &IndexOptions::new(DIMS, metric))
+                .unwrap();
         Self { store, wtxn, writer, metric, items: Items::new(), rng }
     }
 
     /// `n` items, built in bulk.
-    pub fn built(store: &'a Store, metric: Metric, rng: Rng, n: usize, options: &BuildOptions<'_>) -> Self {
+    pub fn built(
+        store: &'a Store,
+        metric: Metric,
+        rng: Rng,
+        n: usize,
+        options: &BuildOptions<'_>,
+    ) -> Self {
         let mut case = Self::new(store, metric, rng);
         let rows = vectors(&mut case.rng, metric, DIMS, n, Spread::Clusters);
         case.items = (0u32..).zip(rows).collect();
@@ -42,7 +50,10 @@ impl<'a> Case<'a> {
     }
 
     pub fn delete(&mut self, id: u32) {
-        assert_eq!(self.writer.del_item(&mut self.wtxn, id).unwrap(), self.items.remove(&id).is_some());
+        assert_eq!(
+            self.writer.del_item(&mut self.wtxn, id).unwrap(),
+            self.items.remove(&id).is_some()
+        );
     }
 
     pub fn any(&mut self) -> u32 {
@@ -75,7 +86,13 @@ impl<'a> Case<'a> {
         let query = self.vector();
         let reader = Reader::open(&self.wtxn, self.store.db, 3).unwrap();
         assert_sound(&reader, &format!("{}, {what}", self.metric));
-        assert!(reader.items().unwrap().map(Result::unwrap).eq(self.items.iter().map(|(id, row)| (*id, row.clone()))));
+        assert!(
+            reader
+                .items()
+                .unwrap()
+                .map(Result::unwrap)
+                .eq(self.items.iter().map(|(id, row)| (*id, row.clone())))
+        );
         let ranked = ranked(self.metric, &self.items, &query);
         for k in [10, self.items.len()] {
             Ask::new(k).check(self.metric, &ranked, &reader.nns(k).by_vector(&query).unwrap());
@@ -86,6 +103,7 @@ impl<'a> Case<'a> {
     pub fn tree(&self, raw: &Raw, tree: usize) -> [u32; 6] {
         let record = raw.get(&self.wtxn, key(3, RECORD, 0, 0));
         let at = |field: usize| 64 + 32 * tree + 4 * field;
-        [0, 1, 2, 3, 4, 5].map(|field| u32::from_le_bytes(record[at(field)..at(field) + 4].try_into().unwrap()))
+        [0, 1, 2, 3, 4, 5]
+            .map(|field| u32::from_le_bytes(record[at(field)..at(field) + 4].try_into().unwrap()))
     }
 }

@@ -1,4 +1,5 @@
-//! What the tests of builds, snapshots and processes share: environments, contents byte by byte, seeded vectors.
+//! What the tests of builds, snapshots and processes share: environments, contents byte by byte,
+//! seeded vectors.
 
 #![allow(dead_code, reason = "every test binary uses a part of this")]
 
@@ -20,7 +21,8 @@ pub const METRICS: [Metric; 5] =
 
 /// The seed of a test: `SPINNEY_SEED`, else `default`. Printed, so that a failure shows it.
 pub fn seed(test: &str, default: u64) -> u64 {
-    let seed = std::env::var("SPINNEY_SEED").map_or(default, |seed| seed.parse().expect("SPINNEY_SEED is a number"));
+    let seed = std::env::var("SPINNEY_SEED")
+        .map_or(default, |seed| seed.parse().expect("SPINNEY_SEED is a number"));
     println!("{test}: seed={seed} (set SPINNEY_SEED to repeat)");
     seed
 }
@@ -37,7 +39,14 @@ pub fn pool(threads: usize) -> ThreadPool {
 #[allow(unsafe_code)]
 pub fn open(dir: &Path, map_bytes: usize) -> Env {
     // SAFETY: the folder is the test's own; nobody changes its files but LMDB.
-    unsafe { heed::EnvOpenOptions::new().read_txn_without_tls().map_size(map_bytes).max_dbs(2).open(dir).unwrap() }
+    unsafe {
+        heed::EnvOpenOptions::new()
+            .read_txn_without_tls()
+            .map_size(map_bytes)
+            .max_dbs(2)
+            .open(dir)
+            .unwrap()
+    }
 }
 
 /// Closes an environment, so that it can be opened again.
@@ -78,14 +87,17 @@ impl Raw {
     pub fn open(env: &Env) -> Self {
         let rtxn = env.read_txn().unwrap();
         let opened = env.open_databases_and_commit(rtxn, |opener, rtxn| {
-            opener.open_database::<Bytes, Bytes>(rtxn, Some("spinney")).map(CommitOrAbort::<_, ()>::Commit)
+            opener
+                .open_database::<Bytes, Bytes>(rtxn, Some("spinney"))
+                .map(CommitOrAbort::<_, ()>::Commit)
         });
         Self(opened.unwrap().commit().flatten().expect("the database exists"))
     }
 
     pub fn content(self, rtxn: &RoTxn<'_>) -> Content {
         // The mark of the database is no entry of an index, and differs from one to the other.
-        let of_indexes = self.0.iter(rtxn).unwrap().map(Result::unwrap).filter(|(key, _)| *key != [0, 0]);
+        let of_indexes =
+            self.0.iter(rtxn).unwrap().map(Result::unwrap).filter(|(key, _)| *key != [0, 0]);
         Content(of_indexes.map(|(key, value)| (key.to_vec(), value.to_vec())).collect())
     }
 }

@@ -1,9 +1,10 @@
 //! A world that moves in versions, and a check that a view of it is of one version.
 //!
-//! In version v the live ids are a window of [`WINDOW`] that has moved by [`STEP`] with each version, and one more item
-//! that carries the version itself. An item is written when it enters the window and again in every fortieth version, and
-//! its vector is a function of its id and of the version in which it was last written. So everything a view shows
-//! follows from its version, and a view that mixes two versions shows it.
+//! In version v the live ids are a window of [`WINDOW`] that has moved by [`STEP`] with each
+//! version, and one more item that carries the version itself. An item is written when it enters
+//! the window and again in every fortieth version, and its vector is a function of its id and of
+//! the version in which it was last written. So everything a view shows follows from its version,
+//! and a view that mixes two versions shows it.
 
 use rand::RngExt;
 use spinney::heed::{RoTxn, RwTxn};
@@ -57,7 +58,9 @@ fn items(version: u32) -> impl Iterator<Item = (u32, Vec<f32>)> {
 /// Writes version 0, and builds.
 pub fn create(env: &Env, db: Database) -> Writer {
     let mut wtxn = env.write_txn().unwrap();
-    let writer = Writer::open_or_create(&mut wtxn, db, 0, &IndexOptions::new(DIMS, Metric::Euclidean)).unwrap();
+    let writer =
+        Writer::open_or_create(&mut wtxn, db, 0, &IndexOptions::new(DIMS, Metric::Euclidean))
+            .unwrap();
     let (ids, rows): (Vec<u32>, Vec<Vec<f32>>) = items(0).unzip();
     writer.add_items(&mut wtxn, &ids, &rows.concat()).unwrap();
     build(&writer, &mut wtxn);
@@ -93,7 +96,8 @@ pub fn advance(writer: &Writer, wtxn: &mut RwTxn<'_>, rng: &mut Rng) -> u32 {
     new
 }
 
-/// Checks that all a reader shows is of one version, and that searches keep their contract. Returns the version.
+/// Checks that all a reader shows is of one version, and that searches keep their contract. Returns
+/// the version.
 pub fn check(reader: &Reader<'_>, rng: &mut Rng) -> u32 {
     let version = version_of(reader.item_vector(STAMP).unwrap());
     let expected: Vec<(u32, Vec<f32>)> = items(version).collect();
@@ -112,22 +116,34 @@ pub fn check(reader: &Reader<'_>, rng: &mut Rng) -> u32 {
         check_hits(&reader.nns(k).search_k(50).by_vector(&query).unwrap(), k, &query, &expected);
         let exact = reader.nns(k).exact().by_vector(&query).unwrap();
         check_hits(&exact, k, &query, &expected);
-        let mut distances: Vec<f64> = expected.iter().map(|(_, vector)| distance(vector, &query)).collect();
+        let mut distances: Vec<f64> =
+            expected.iter().map(|(_, vector)| distance(vector, &query)).collect();
         distances.sort_unstable_by(f64::total_cmp);
-        let right = exact.iter().zip(&distances).all(|(hit, distance)| is_near(hit.distance, *distance));
+        let right =
+            exact.iter().zip(&distances).all(|(hit, distance)| is_near(hit.distance, *distance));
         assert!(right, "version {version}: an exact search missed a nearer item");
 
         // Half of the ids that ever lived, so that some of them are dead.
         let odd = rng.random_range(0..2);
         let filter: RoaringBitmap = (0..window(version).end).filter(|id| id % 2 == odd).collect();
-        let admitted: Vec<(u32, Vec<f32>)> = expected.iter().filter(|(id, _)| filter.contains(*id)).cloned().collect();
+        let admitted: Vec<(u32, Vec<f32>)> =
+            expected.iter().filter(|(id, _)| filter.contains(*id)).cloned().collect();
         check_hits(&reader.nns(k).filter(&filter).by_vector(&query).unwrap(), k, &query, &admitted);
     }
     let id = window(version).start + rng.random_range(0..WINDOW);
-    let others: Vec<(u32, Vec<f32>)> = expected.iter().filter(|(other, _)| *other != id).cloned().collect();
-    check_hits(&reader.nns(20).by_item(id).unwrap().unwrap(), 20, &vector(id, written_at(id, version)), &others);
+    let others: Vec<(u32, Vec<f32>)> =
+        expected.iter().filter(|(other, _)| *other != id).cloned().collect();
+    check_hits(
+        &reader.nns(20).by_item(id).unwrap().unwrap(),
+        20,
+        &vector(id, written_at(id, version)),
+        &others,
+    );
     if let Some(dead) = window(version).start.checked_sub(1) {
-        assert!(reader.nns(1).by_item(dead).unwrap().is_none(), "version {version}: item {dead} is deleted");
+        assert!(
+            reader.nns(1).by_item(dead).unwrap().is_none(),
+            "version {version}: item {dead} is deleted"
+        );
     }
     version
 }
@@ -141,9 +157,15 @@ fn check_hits(hits: &[Hit], k: usize, query: &[f32], admitted: &[(u32, Vec<f32>)
     assert_eq!(unique.len(), hits.len() as u64, "each item once");
     for hit in hits {
         let at = admitted.binary_search_by_key(&hit.id, |(id, _)| *id);
-        let (_, vector) = &admitted[at.unwrap_or_else(|_| panic!("hit {} is dead or filtered out", hit.id))];
+        let (_, vector) =
+            &admitted[at.unwrap_or_else(|_| panic!("hit {} is dead or filtered out", hit.id))];
         let expected = distance(vector, query);
-        assert!(is_near(hit.distance, expected), "hit {}: {} instead of {expected}", hit.id, hit.distance);
+        assert!(
+            is_near(hit.distance, expected),
+            "hit {}: {} instead of {expected}",
+            hit.id,
+            hit.distance
+        );
     }
 }
 
@@ -192,15 +214,30 @@ impl<'t> Kept<'t> {
             bytes.extend(id.to_le_bytes());
             bytes.extend(vector.iter().flat_map(|x| x.to_bits().to_le_bytes()));
         }
-        bytes.extend(format!("{:?} {:?}", self.reader.stats().unwrap(), self.reader.pending_len()).bytes());
+        bytes.extend(
+            format!("{:?} {:?}", self.reader.stats().unwrap(), self.reader.pending_len()).bytes(),
+        );
         bytes
     }
 
     /// Asks again, and by a new reader of the same transaction.
     pub fn check(&self, rtxn: &'t RoTxn<'t>, db: Database) {
-        assert!(self.ask() == self.answers, "version {}: a kept reader answers otherwise", self.version);
+        assert!(
+            self.ask() == self.answers,
+            "version {}: a kept reader answers otherwise",
+            self.version
+        );
         let reader = Reader::open(rtxn, db, 0).unwrap();
-        let again = Kept { reader, version: self.version, queries: self.queries.clone(), answers: Vec::new() };
-        assert!(again.ask() == self.answers, "version {}: a second reader answers otherwise", self.version);
+        let again = Kept {
+            reader,
+            version: self.version,
+            queries: self.queries.clone(),
+            answers: Vec::new(),
+        };
+        assert!(
+            again.ask() == self.answers,
+            "version {}: a second reader answers otherwise",
+            self.version
+        );
     }
 }

@@ -24,7 +24,13 @@ pub const OF_ITEMS: &[(&str, Damage)] = &[
         let item = p.settled();
         let (holding, _) = p.leaves(0, item);
         p.delete(key(0, ITEM, 0, item));
-        Some(holding.into_iter().map(|key| (key, "not in the index")).chain([(RECORD_KEY, "items")]).collect())
+        Some(
+            holding
+                .into_iter()
+                .map(|key| (key, "not in the index"))
+                .chain([(RECORD_KEY, "items")])
+                .collect(),
+        )
     }),
     ("an extra item", |p| {
         let item = p.settled();
@@ -69,12 +75,15 @@ pub const OF_ITEMS: &[(&str, Damage)] = &[
         let (holding, _) = p.leaves(1, item);
         let metric = p.metric;
         p.edit(key(0, ITEM, 0, item), |value| match metric {
-            Metric::Hamming => value[16] = value[16] & 0xC0 | (value[16] << 1 | value[16] >> 5 & 1) & 0x3F,
+            Metric::Hamming => {
+                value[16] = value[16] & 0xC0 | (value[16] << 1 | value[16] >> 5 & 1) & 0x3F
+            }
             _ => (0..6).for_each(|i| value[19 + 4 * i] ^= 0x80),
         });
         let value = p.get(key(0, ITEM, 0, item))[16];
         // Bits that are all alike stay as they are when they turn.
-        (p.metric != Metric::Hamming || ![0, 0x3F].contains(&(value & 0x3F))).then(|| named(holding).unwrap())
+        (p.metric != Metric::Hamming || ![0, 0x3F].contains(&(value & 0x3F)))
+            .then(|| named(holding).unwrap())
     }),
     ("a bit beyond the dimensions", |p| {
         let key = key(0, ITEM, 0, p.settled());
@@ -108,20 +117,23 @@ pub const OF_ITEMS: &[(&str, Damage)] = &[
         named([live])
     }),
     ("a missing mark of a new item", |p| {
-        let (mark, _) = p.entries(PENDING).into_iter().find(|(_, mark)| mark[..2] == [1, 0]).unwrap();
+        let (mark, _) =
+            p.entries(PENDING).into_iter().find(|(_, mark)| mark[..2] == [1, 0]).unwrap();
         p.delete(mark);
         p.add_to_record(24, 8, -1);
         Some(vec![(key(0, ITEM, 0, id(mark)), "in 0 leaves")])
     }),
     ("a missing mark of a deleted item", |p| {
-        let (mark, _) = p.entries(PENDING).into_iter().find(|(_, mark)| mark[..2] == [0, 1]).unwrap();
+        let (mark, _) =
+            p.entries(PENDING).into_iter().find(|(_, mark)| mark[..2] == [0, 1]).unwrap();
         let (holding, _) = p.leaves(0, id(mark));
         p.delete(mark);
         p.add_to_record(24, 8, -1);
         named(holding)
     }),
     ("a missing mark of an overwritten item", |p| {
-        let (mark, _) = p.entries(PENDING).into_iter().find(|(_, mark)| mark[..2] == [1, 1]).unwrap();
+        let (mark, _) =
+            p.entries(PENDING).into_iter().find(|(_, mark)| mark[..2] == [1, 1]).unwrap();
         let (holding, _) = p.leaves(0, id(mark));
         p.delete(mark);
         p.add_to_record(24, 8, -1);
@@ -279,7 +291,9 @@ pub const OF_NODES: &[(&str, Damage)] = &[
     ("an item in no leaf", |p| {
         let item = p.settled();
         let (holding, _) = p.leaves(0, item);
-        holding.iter().for_each(|leaf| p.edit_node(*leaf, |leaf| leaf.ids.retain(|id| *id != item)));
+        holding
+            .iter()
+            .for_each(|leaf| p.edit_node(*leaf, |leaf| leaf.ids.retain(|id| *id != item)));
         Some(vec![(key(0, ITEM, 0, item), "in 0 leaves")])
     }),
     ("a dead item in a leaf", |p| {
@@ -449,7 +463,9 @@ pub const OF_NODES: &[(&str, Damage)] = &[
     }),
     ("other steps", |p| {
         let leaf = p.any(LEAF);
-        p.edit_node(leaf, |leaf| leaf.front[256..].chunks_exact_mut(4).for_each(|step| step[2] ^= 0x80));
+        p.edit_node(leaf, |leaf| {
+            leaf.front[256..].chunks_exact_mut(4).for_each(|step| step[2] ^= 0x80)
+        });
         (p.metric == Metric::Manhattan).then(|| vec![(leaf, "")])
     }),
     ("another norm of a child", |p| {
@@ -463,7 +479,9 @@ pub const OF_NODES: &[(&str, Damage)] = &[
     ("fewer free ids than it says", |p| free(p, |free| free.truncate(free.len() - 1), 1_000)),
     ("an id that was never given out", |p| {
         let last = p.entries(LEAF).into_iter().rfind(|(key, _)| key[3] == 0).unwrap().0;
-        p.edit(RECORD_KEY, |record| record[TREE + 8..TREE + 12].copy_from_slice(&id(last).to_le_bytes()));
+        p.edit(RECORD_KEY, |record| {
+            record[TREE + 8..TREE + 12].copy_from_slice(&id(last).to_le_bytes())
+        });
         named([key(0, FREE, 0, 0)])
     }),
     ("a leaf of no tree", |p| {
@@ -486,12 +504,14 @@ fn planted(p: &mut Patient<'_>, key: [u8; 8]) -> Option<Named> {
 fn free(p: &mut Patient<'_>, change: fn(&mut Vec<u32>), count: usize) -> Option<Named> {
     let list = key(0, FREE, 0, 0);
     let value = p.get(list);
-    let numbers: Vec<u32> = value.chunks_exact(4).map(|b| u32::from_le_bytes(b.try_into().unwrap())).collect();
+    let numbers: Vec<u32> =
+        value.chunks_exact(4).map(|b| u32::from_le_bytes(b.try_into().unwrap())).collect();
     let mut ids = numbers[4..4 + numbers[0] as usize].to_vec();
     assert!(!ids.is_empty());
     change(&mut ids);
     let said = (ids.len() + 8 * count) as u32;
-    let mut value: Vec<u8> = [said, 0, 0, 0].iter().chain(&ids).flat_map(|number| number.to_le_bytes()).collect();
+    let mut value: Vec<u8> =
+        [said, 0, 0, 0].iter().chain(&ids).flat_map(|number| number.to_le_bytes()).collect();
     value.resize(value.len().next_multiple_of(16), 0);
     p.put(list, &value);
     named([list])

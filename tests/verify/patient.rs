@@ -38,13 +38,17 @@ pub struct Node {
 fn numbers(rest: &mut &[u8], count: usize) -> Vec<u32> {
     let (list, after) = rest.split_at((4 * count).next_multiple_of(16));
     *rest = after;
-    list[..4 * count].chunks_exact(4).map(|bytes| u32::from_le_bytes(bytes.try_into().unwrap())).collect()
+    list[..4 * count]
+        .chunks_exact(4)
+        .map(|bytes| u32::from_le_bytes(bytes.try_into().unwrap()))
+        .collect()
 }
 
 impl Node {
     pub fn parse(value: &[u8], metric: Metric) -> Self {
         let (header, mut rest) = value.split_at(64);
-        let number = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().unwrap()) as usize;
+        let number =
+            |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().unwrap()) as usize;
         let (len, width, is_leaf) = (number(4), number(8), header[0] == 0);
         let (front, after) = rest.split_at(4 * width * if header[1] == 1 { 2 } else { 1 });
         rest = after;
@@ -142,8 +146,13 @@ impl Subject {
 
     pub fn patient(&self) -> Patient<'_> {
         let wtxn = self.store.env.write_txn().unwrap();
-        let pending =
-            self.raw.all(&wtxn).iter().filter(|(key, _)| key[2] == PENDING).map(|(key, _)| id(*key)).collect();
+        let pending = self
+            .raw
+            .all(&wtxn)
+            .iter()
+            .filter(|(key, _)| key[2] == PENDING)
+            .map(|(key, _)| id(*key))
+            .collect();
         Patient { raw: &self.raw, wtxn, metric: self.metric, pending, rng: Seed::new(401).rng(0) }
     }
 
@@ -207,7 +216,8 @@ impl Patient<'_> {
 
     /// Any key of a kind; for nodes, of the first tree.
     pub fn any(&mut self, kind: u8) -> [u8; 8] {
-        let keys: Vec<[u8; 8]> = self.entries(kind).iter().map(|entry| entry.0).filter(|key| key[3] == 0).collect();
+        let keys: Vec<[u8; 8]> =
+            self.entries(kind).iter().map(|entry| entry.0).filter(|key| key[3] == 0).collect();
         *keys.choose(&mut self.rng).unwrap()
     }
 
@@ -229,16 +239,20 @@ impl Patient<'_> {
     /// The leaves of a tree, and whether each holds an item.
     pub fn leaves(&self, tree: u8, item: u32) -> (Vec<[u8; 8]>, Vec<[u8; 8]>) {
         let leaves = self.entries(LEAF).into_iter().filter(|(key, _)| key[3] == tree);
-        let keys: Vec<([u8; 8], bool)> =
-            leaves.map(|(key, value)| (key, Node::parse(&value, self.metric).ids.contains(&item))).collect();
-        let with = |is| keys.iter().filter(|(_, holds)| *holds == is).map(|(key, _)| *key).collect();
+        let keys: Vec<([u8; 8], bool)> = leaves
+            .map(|(key, value)| (key, Node::parse(&value, self.metric).ids.contains(&item)))
+            .collect();
+        let with =
+            |is| keys.iter().filter(|(_, holds)| *holds == is).map(|(key, _)| *key).collect();
         (with(true), with(false))
     }
 
     /// The branches of the first tree that name a leaf.
     pub fn parents(&self, leaf: [u8; 8]) -> Vec<[u8; 8]> {
-        let branches = self.entries(BRANCH).into_iter().filter(|(key, branch)| branch[0] == 1 && key[3] == 0);
-        let parents = branches.filter(|(_, branch)| Node::parse(branch, self.metric).ids.contains(&id(leaf)));
+        let branches =
+            self.entries(BRANCH).into_iter().filter(|(key, branch)| branch[0] == 1 && key[3] == 0);
+        let parents =
+            branches.filter(|(_, branch)| Node::parse(branch, self.metric).ids.contains(&id(leaf)));
         parents.map(|(key, _)| key).collect()
     }
 

@@ -5,15 +5,18 @@
 //! cargo run --release --manifest-path benches/peers/Cargo.toml --bin filters -- --help
 //! ```
 //!
-//! Each query has filters of its own: random ones, the nearest items to its fifth neighbour (correlated), and the farthest
-//! from itself (anti). A cell is a kind of filter, the part of the items it admits, and k. In each, spinney is asked at its
-//! default target, for an exact scan of what the filter admits, and without the filter; arroy and hannoy are asked at their
-//! defaults and with values of their knobs until they find as much as spinney, whose recall is then interpolated. One query
-//! at a time on one thread; of three passes the one whose mean is the median counts, of the others one. An item is right if
-//! it is as near as the k-th of the exact answer.
+//! Each query has filters of its own: random ones, the nearest items to its fifth neighbour
+//! (correlated), and the farthest from itself (anti). A cell is a kind of filter, the part of the
+//! items it admits, and k. In each, spinney is asked at its default target, for an exact scan of
+//! what the filter admits, and without the filter; arroy and hannoy are asked at their defaults and
+//! with values of their knobs until they find as much as spinney, whose recall is then
+//! interpolated. One query at a time on one thread; of three passes the one whose mean is the
+//! median counts, of the others one. An item is right if it is as near as the k-th of the exact
+//! answer.
 //!
-//! Three criteria, each with a letter where it is missed: recall is at least 0.94 (R); the time is at most 1.3 times the
-//! lesser of the exact scan's and eight times the query's without filter (T); no peer finds as much in less time (P).
+//! Three criteria, each with a letter where it is missed: recall is at least 0.94 (R); the time is
+//! at most 1.3 times the lesser of the exact scan's and eight times the query's without filter (T);
+//! no peer finds as much in less time (P).
 
 #[allow(dead_code, unused_imports, reason = "the modules are those of the examples, which use all of them")]
 #[path = "../../../../examples/common/mod.rs"]
@@ -230,7 +233,8 @@ impl World {
         Ok(means[passes / 2])
     }
 
-    /// The recall and the time of a peer as it chooses, and what it takes to find as much as spinney.
+    /// The recall and the time of a peer as it chooses, and what it takes to find as much as
+    /// spinney.
     fn peer(&self, peer: &dyn Peer, k: usize, filtered: &[Filtered], own: &Own) -> Result<(f64, f64, Cost)> {
         let pass = |knob: Option<usize>| -> Result<(f64, f64)> {
             for (number, query) in self.queries.iter().enumerate().take(WARM_UP) {

@@ -1,4 +1,5 @@
-//! What a recall costs in spinney and in other stores and libraries, on the same work in the same run.
+//! What a recall costs in spinney and in other stores and libraries, on the same work in the same
+//! run.
 //!
 //! ```text
 //! pip install -r benches/peers/requirements.txt    # usearch, hnswlib, FAISS and Annoy; what is missing is left out
@@ -6,13 +7,14 @@
 //! cargo run --release --manifest-path benches/peers/Cargo.toml --bin search -- --help
 //! ```
 //!
-//! Each store is a process of its own, so that its memory is its own: this program again for those that it links, and
-//! `libraries.py` for Python's. They build one after the other, with all threads. Then they are asked in turn, one
-//! setting of the knob after the other, one query at a time on one thread. After a pass to warm up come three, of which
-//! the one whose mean is the median counts. Each begins with up to a second of searches for items, so that the index is in
-//! the caches as it is after other searches than those that are timed; spinney opens a reader for each, which has not seen the
-//! queries (its process has, and knows the pages of what it found, as of most items by then). An item is right if it is as near
-//! as the k-th of the exact answer.
+//! Each store is a process of its own, so that its memory is its own: this program again for those
+//! that it links, and `libraries.py` for Python's. They build one after the other, with all
+//! threads. Then they are asked in turn, one setting of the knob after the other, one query at a
+//! time on one thread. After a pass to warm up come three, of which the one whose mean is the
+//! median counts. Each begins with up to a second of searches for items, so that the index is in
+//! the caches as it is after other searches than those that are timed; spinney opens a reader for
+//! each, which has not seen the queries (its process has, and knows the pages of what it found, as
+//! of most items by then). An item is right if it is as near as the k-th of the exact answer.
 
 #[allow(dead_code, unused_imports, reason = "the modules are those of the examples, which use all of them")]
 #[path = "../../../../examples/common/mod.rs"]
@@ -130,7 +132,8 @@ fn command(args: &Args, input: &Input, folder: &Path, name: &str) -> Result<Comm
     Ok(command)
 }
 
-/// One pass with every setting, up to the first of each sweep that is enough or too slow; those beyond are left out.
+/// One pass with every setting, up to the first of each sweep that is enough or too slow; those
+/// beyond are left out.
 fn warm_up(running: &mut Vec<Running>) {
     running.retain_mut(|store| {
         let (mut kept, mut ended) = (Vec::new(), Vec::new());

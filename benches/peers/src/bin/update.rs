@@ -5,9 +5,10 @@
 //!     [--data DIR] [--sets sift,minilm] [--items 100000] [--stores spinney,arroy,arroy-20,hannoy] [--temp DIR]
 //! ```
 //!
-//! Every store is filled with the same rows and built once. Then it makes the same changes as the others, one transaction
-//! after the other: each in turn makes the same batch, so that whatever else the machine does falls on all of them. Without
-//! files, the rows are made up. hannoy takes minutes for its first build of 100,000 rows.
+//! Every store is filled with the same rows and built once. Then it makes the same changes as the
+//! others, one transaction after the other: each in turn makes the same batch, so that whatever
+//! else the machine does falls on all of them. Without files, the rows are made up. hannoy takes
+//! minutes for its first build of 100,000 rows.
 
 #[allow(dead_code, unused_imports, reason = "the modules are those of the other benchmark, which uses all of them")]
 #[path = "../../../../examples/common/mod.rs"]
@@ -41,7 +42,8 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// Changes in one transaction, and how many transactions are measured.
 const BATCHES: [(usize, usize); 5] = [(1, 7), (10, 5), (100, 3), (1_000, 1), (10_000, 1)];
-/// How many times the time that the first store takes for one insert others are expected to take, and of its bytes.
+/// How many times the time that the first store takes for one insert others are expected to take,
+/// and of its bytes.
 const EXPECTED: (f64, f64) = (100.0, 1.0);
 
 /// An index under change.

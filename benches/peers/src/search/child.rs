@@ -130,8 +130,8 @@ impl Line {
     }
 }
 
-/// Runs `work`; beside its result, by how much the memory of a process grew meanwhile: at most, and at the end. Only
-/// Linux says.
+/// Runs `work`; beside its result, by how much the memory of a process grew meanwhile: at most, and
+/// at the end. Only Linux says.
 fn watch<T>(id: u32, work: impl FnOnce() -> T) -> (T, Option<(u64, u64)>) {
     let Some(before) = anonymous_bytes(id) else {
         return (work(), None);

@@ -98,8 +98,9 @@ pub fn read_set(args: &Args) -> Result<(Rows, Rows, usize)> {
     Ok((items, queries, items_in_file))
 }
 
-/// Reads the set and writes `items.f32`, `queries.f32`, `learn.f32` and `limits.f64` into `folder`: the rows, those that are
-/// not asked, and for each query the largest distance that counts as right.
+/// Reads the set and writes `items.f32`, `queries.f32`, `learn.f32` and `limits.f64` into `folder`:
+/// the rows, those that are not asked, and for each query the largest distance that counts as
+/// right.
 pub fn prepare(args: &Args, learn: usize, folder: &Path) -> Result<Input> {
     let (items, mut queries, items_in_file) = read_set(args)?;
     if learn >= queries.len() {
@@ -146,7 +147,8 @@ fn write(path: &Path, parts: impl Iterator<Item = Vec<u8>>) -> Result<()> {
     Ok(file.flush()?)
 }
 
-/// The distance of the k-th neighbour of each query, from u32 n, u32 m, n x m u32 ids, n x m f32 distances.
+/// The distance of the k-th neighbour of each query, from u32 n, u32 m, n x m u32 ids, n x m f32
+/// distances.
 fn read_truth(path: &Path, queries: usize, k: usize) -> Result<Vec<f64>> {
     let bytes = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let (words, _) = bytes.as_chunks::<4>();

@@ -24,7 +24,8 @@ impl Store {
         (point.pass.mean_us - self.built.overhead_us).max(0.1)
     }
 
-    /// The points with no other that finds as much in less time, as recall and time, from the lowest recall.
+    /// The points with no other that finds as much in less time, as recall and time, from the
+    /// lowest recall.
     pub fn front(&self, time: impl Fn(&Point) -> f64) -> Vec<(f64, f64)> {
         front(self.points.iter().map(|point| (point.pass.recall, time(point))).collect())
     }

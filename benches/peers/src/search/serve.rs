@@ -1,5 +1,5 @@
-//! The other end of a child's pipes: builds the store when it is told to, then makes one pass over the queries for each
-//! line. `libraries.py` does the same for the stores that it has.
+//! The other end of a child's pipes: builds the store when it is told to, then makes one pass over
+//! the queries for each line. `libraries.py` does the same for the stores that it has.
 
 use std::fs;
 use std::io::{self, Write};
@@ -12,8 +12,9 @@ use crate::Result;
 use crate::input::Rows;
 use crate::stores;
 
-/// What comes before the clock starts, at each pass: searches for so many items at most, spread evenly, for so long at most.
-/// They bring the index back into the caches, and a reader that learns where items are learns it from others than the queries.
+/// What comes before the clock starts, at each pass: searches for so many items at most, spread
+/// evenly, for so long at most. They bring the index back into the caches, and a reader that learns
+/// where items are learns it from others than the queries.
 const WARM_UP: (usize, Duration) = (10_000, Duration::from_secs(1));
 
 /// How a store is asked. No knob: the store's own choice.
@@ -149,7 +150,8 @@ pub fn doubling(first: usize, last: usize) -> Vec<usize> {
     std::iter::successors(Some(first), |knob| Some(2 * knob)).take_while(|knob| *knob <= last.max(first)).collect()
 }
 
-/// Gives the memory that the build freed back to the system, so that what is left is what the store holds.
+/// Gives the memory that the build freed back to the system, so that what is left is what the store
+/// holds.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn trim() {
     unsafe extern "C" {

@@ -39,11 +39,13 @@ fn environment(job: &Job, name: &str) -> Result<Env<WithoutTls>> {
     let bytes = 8 * job.items.len() * (4 * job.dims + 4096) + (1 << 30);
     let mut options = EnvOpenOptions::new().read_txn_without_tls();
     options.map_size(bytes.next_multiple_of(1 << 20)).max_dbs(1);
-    // SAFETY: the folder is temporary, only this process opens it, and it closes it before it opens it again.
+    // SAFETY: the folder is temporary, only this process opens it, and it closes it before it opens
+    // it again.
     Ok(unsafe { options.open(&folder)? })
 }
 
-/// Closes what was built and opens it anew: an environment keeps pages in memory that a large transaction had.
+/// Closes what was built and opens it anew: an environment keeps pages in memory that a large
+/// transaction had.
 fn reopen(env: Env<WithoutTls>, job: &Job, name: &str) -> Result<Env<WithoutTls>> {
     env.prepare_for_closing().wait();
     environment(job, name)
