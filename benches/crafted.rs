@@ -9,7 +9,8 @@
 
 use std::time::{Duration, Instant};
 
-use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::{RngExt, SeedableRng};
 use spinney::{BuildOptions, Database, IndexOptions, Metric, Writer, heed};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;

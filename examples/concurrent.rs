@@ -9,18 +9,17 @@
 //! of one with the answers of another.
 
 use std::error::Error;
-use std::io;
 use std::ops::Range;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::{io, thread};
 
-use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::{RngExt, SeedableRng};
+use spinney::heed::byteorder::BigEndian;
 use spinney::heed::types::{Bytes, U32};
-use spinney::heed::{
-    self, CommitOrAbort, Env, EnvOpenOptions, RoTxn, WithoutTls, byteorder::BigEndian,
-};
+use spinney::heed::{self, CommitOrAbort, Env, EnvOpenOptions, RoTxn, WithoutTls};
 use spinney::{BuildOptions, Database, IndexOptions, Metric, Reader, Writer};
 
 /// Errors that can be handed from thread to thread.

@@ -5,7 +5,7 @@ use std::io;
 
 use heed::MdbError;
 
-use crate::format::{Key, Kind};
+use crate::key::{Key, Kind};
 use crate::metric::Metric;
 
 /// What a fallible operation of this crate returns.

@@ -47,17 +47,16 @@
     allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::cast_sign_loss)
 )]
 
-mod build;
-mod cache;
-mod check;
-mod cluster;
-mod database;
+mod calibrate;
 mod error;
-mod extent;
+mod forest;
 mod format;
+mod indexer;
 mod kernel;
+mod key;
+mod lmdb;
+mod math;
 mod metric;
-mod opening;
 mod options;
 mod query;
 mod reader;
@@ -65,9 +64,8 @@ mod repair;
 mod search;
 mod sketch;
 mod snapshot;
-mod tasks;
-mod tree;
 mod vector;
+mod verify;
 mod writer;
 
 /// The README's program compiles.
@@ -75,20 +73,19 @@ mod writer;
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-pub use heed;
-pub use rayon;
-pub use roaring;
-
-pub use check::{Verification, Violation};
-pub use database::Database;
 pub use error::{Error, Result};
+pub use heed;
+pub use lmdb::database::Database;
 pub use metric::Metric;
 pub use options::{
     BuildMethod, BuildOptions, BuildPhase, BuildStats, IndexOptions, Progress, ProgressCallback,
 };
 pub use query::{BatchNns, Example, Found, InTime, Neighbours, Nns, Outcome, Pages, Whole};
+pub use rayon;
 pub use reader::{IndexStats, Reader};
 pub use repair::Repair;
+pub use roaring;
 pub use search::{Hit, Plan, Searched};
 pub use snapshot::Snapshot;
+pub use verify::{Verification, Violation};
 pub use writer::Writer;

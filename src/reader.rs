@@ -4,25 +4,27 @@ use std::cell::OnceCell;
 
 use heed::RoTxn;
 
-use crate::check::{self, Verification};
-use crate::database::{Database, ItemOf};
 use crate::error::{Error, Result};
 use crate::format::item::ItemRef;
 use crate::format::record::Record;
-use crate::format::{Key, Kind};
 use crate::kernel::level;
+use crate::key::{Key, Kind};
+use crate::lmdb::database::{Database, ItemOf};
+use crate::lmdb::items::Items;
+use crate::lmdb::nodes::Nodes;
+use crate::lmdb::pending::Pending;
+use crate::lmdb::{items, nodes};
 use crate::metric::Metric;
 use crate::query::{Asked, Nns};
-use crate::search::effort::DEFAULT_RECALL;
-use crate::search::exact::Measure;
-use crate::search::items::{self, Items};
-use crate::search::pending::Pending;
+use crate::search::brute_force::Measure;
+use crate::search::budget::DEFAULT_RECALL;
+use crate::search::knn::search;
+use crate::search::paged::Stream;
 use crate::search::request::Request;
-use crate::search::run::search;
-use crate::search::stream::Stream;
 use crate::search::{Forest, Hit, Parts, Planted, Searched, Target};
-use crate::tree::nodes::{self, Nodes};
 use crate::vector::is_as_added;
+use crate::verify;
+use crate::verify::Verification;
 
 /// An index in one snapshot of the database.
 ///
@@ -232,7 +234,7 @@ impl<'t> Reader<'t> {
     /// [`Error::Heed`](crate::Error::Heed). Damage is no error but a violation, unless it is the
     /// record that is damaged: then [`Reader::open`] says so.
     pub fn verify(&self) -> Result<Verification> {
-        check::verify(self.items.db, self.items.rtxn, self.items.of, &self.record)
+        verify::verify(self.items.db, self.items.rtxn, self.items.of, &self.record)
     }
 
     fn target(&self) -> Target<'_, 't> {

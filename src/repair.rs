@@ -2,15 +2,14 @@
 
 use heed::RwTxn;
 
-use crate::build;
-use crate::check;
-use crate::database::{Database, ItemOf};
 use crate::error::{Error, Result};
 use crate::format::item::{ItemRef, write_item};
 use crate::format::record::Record;
-use crate::format::{Key, Kind};
+use crate::key::{Key, Kind};
+use crate::lmdb::database::{Database, ItemOf};
 use crate::options::{BuildOptions, BuildStats, IndexOptions};
 use crate::vector::stored_norm;
+use crate::{indexer, verify};
 
 /// What [`Writer::repair`](crate::Writer::repair) did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,7 +39,7 @@ pub(crate) fn repair(
         Err(error) => return Err(error),
     };
     let violations = match &old {
-        Some(record) => check::verify(db, wtxn, of, record)?.violations.len() as u64,
+        Some(record) => verify::verify(db, wtxn, of, record)?.violations.len() as u64,
         None => 1,
     };
     let mut repair = Repair { violations, ..Repair::default() };
@@ -59,7 +58,7 @@ pub(crate) fn repair(
         record.take_shape(&old);
     }
     db.put(wtxn, Key::record(index), &record.to_bytes())?;
-    repair.build = Some(build::build(db, wtxn, of, build)?);
+    repair.build = Some(indexer::build(db, wtxn, of, build)?);
     Ok(repair)
 }
 

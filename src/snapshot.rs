@@ -3,14 +3,14 @@
 use heed::{Env, RoTxn, WithoutTls};
 use rayon::ThreadPool;
 
-use crate::database::{Database, ItemOf};
 use crate::error::Result;
+use crate::lmdb::database::{Database, ItemOf};
+use crate::lmdb::tasks;
 use crate::metric::Metric;
 use crate::query::BatchNns;
 use crate::reader::Reader;
-use crate::search::effort::DEFAULT_RECALL;
+use crate::search::budget::DEFAULT_RECALL;
 use crate::search::request::Request;
-use crate::tasks;
 
 /// An index in one snapshot of the database, searched by all threads of a rayon pool.
 ///
@@ -260,7 +260,7 @@ fn open_all<'e>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::database::temporary;
+    use crate::lmdb::database::temporary;
     use crate::options::IndexOptions;
     use crate::writer::Writer;
 

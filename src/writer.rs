@@ -2,17 +2,18 @@
 
 use heed::{RoTxn, RwTxn};
 
-use crate::build;
-use crate::database::{Database, ItemOf};
+use crate::calibrate;
 use crate::error::{Error, Result};
 use crate::format::item::{ItemRef, PendingRef, write_item, write_pending};
 use crate::format::record::{ALL_IDS, Record};
-use crate::format::{Key, Kind};
+use crate::key::{Key, Kind};
+use crate::lmdb::database::{Database, ItemOf};
 use crate::metric::Metric;
 use crate::options::{BuildOptions, BuildStats, IndexOptions};
 use crate::query::check_rows;
-use crate::repair::{self, Repair};
+use crate::repair::Repair;
 use crate::vector::CheckedVector;
+use crate::{indexer, repair};
 
 /// Queries that a calibration takes, at most: what it holds in memory is in proportion to them.
 const MOST_QUERIES: usize = 2_000;
@@ -267,7 +268,7 @@ impl Writer {
     /// once. [`BuildStats::method`] says which it was.
     pub fn build(&self, wtxn: &mut RwTxn<'_>, options: &BuildOptions<'_>) -> Result<BuildStats> {
         self.record(wtxn)?;
-        build::build(self.db, wtxn, self.of, options)
+        indexer::build(self.db, wtxn, self.of, options)
     }
 
     /// Measures on these queries (rows one after the other) what effort reaches which recall, and
@@ -290,13 +291,12 @@ impl Writer {
         let mut record = self.record(wtxn)?;
         let mut checked = check_rows(queries, self.of)?;
         checked.truncate(MOST_QUERIES);
-        if record.trees == 0 || checked.is_empty() || !build::calibrate::is_of_use(record.indexed) {
+        if record.trees == 0 || checked.is_empty() || !calibrate::is_of_use(record.indexed) {
             return Ok(false);
         }
         let (lent, measured) = (&*wtxn, &record);
         let items: Vec<ItemRef<'_>> = checked.iter().map(CheckedVector::as_item).collect();
-        record.calibration =
-            build::calibrate::measure_on(self.db, lent, self.of, measured, &items)?;
+        record.calibration = calibrate::measure_on(self.db, lent, self.of, measured, &items)?;
         self.db.put(wtxn, Key::record(self.of.index), &record.to_bytes())?;
         Ok(true)
     }

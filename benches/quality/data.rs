@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::{RngExt, SeedableRng};
 use spinney::Metric;
 
 use crate::Result;

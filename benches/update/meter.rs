@@ -1,8 +1,7 @@
 //! What a piece of work took, as far as the system says (Linux).
 
-use std::fs;
-use std::thread;
 use std::time::Instant;
+use std::{fs, thread};
 
 /// Seconds of the clock and of the processor.
 #[derive(Copy, Clone, Debug, Default)]

@@ -1,9 +1,8 @@
 //! How much memory the process takes, where the system says (Linux).
 
-use std::fs;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread;
 use std::time::Duration;
+use std::{fs, thread};
 
 const INTERVAL: Duration = Duration::from_millis(20);
 

@@ -1,15 +1,18 @@
 //! Golden bytes: every kind of value, written out. If this test fails, stored indexes have become
 //! unreadable.
 
-use super::item::{Components, PendingRef, write_item, write_pending};
-use super::mark::{MARK_KEY, Mark};
-use super::node::{BranchRef, Child, Code, Layout, LeafRef, Packed, branch_value, leaf_value};
-use super::origin::{origin_value, parse_origin};
-use super::record::{OperatingPoint, Record};
-use super::{BLOCK, Key};
+use crate::format::BLOCK;
+use crate::format::item::{Components, PendingRef, write_item, write_pending};
+use crate::format::mark::{MARK_KEY, Mark};
+use crate::format::node::{
+    BranchRef, Child, Code, Layout, LeafRef, Packed, branch_value, leaf_value,
+};
+use crate::format::origin::{origin_value, parse_origin};
+use crate::format::record::{OperatingPoint, Record};
+use crate::key::Key;
 use crate::metric::Metric;
-use crate::sketch::block::Blocks;
-use crate::sketch::encode::bfloat16;
+use crate::sketch::codes::Blocks;
+use crate::sketch::quantizer::bfloat16;
 
 /// Bytes from hex, spaces between, `x*n` for n times the byte x.
 fn hex(text: &str) -> Vec<u8> {

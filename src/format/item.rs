@@ -1,7 +1,8 @@
 //! Items and pending marks.
 
-use super::{Key, pad};
 use crate::error::{Error, Result};
+use crate::format::pad;
+use crate::key::Key;
 use crate::metric::Metric;
 
 /// Bytes before the components of an item, and before the old item of a pending mark.

@@ -2,8 +2,8 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-use super::ALIGN;
-use super::record::MAGIC;
+use crate::format::ALIGN;
+use crate::format::record::MAGIC;
 
 /// The key of the mark. It is shorter than the keys of indexes, so that it is none of them and
 /// comes first.

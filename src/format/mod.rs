@@ -139,19 +139,16 @@
 //! (bfloat16). Children of a branch are sorted by id. How codes and factors are computed is said in
 //! [`sketch`](crate::sketch).
 
-mod check;
+mod checksum;
+pub(crate) mod id_set;
 pub(crate) mod item;
-pub(crate) mod key;
 pub(crate) mod mark;
 pub(crate) mod node;
 pub(crate) mod origin;
 pub(crate) mod record;
-pub(crate) mod set;
 
 #[cfg(test)]
 mod golden;
-
-pub(crate) use key::{Key, Kind};
 
 #[cfg(target_endian = "big")]
 compile_error!("spinney reads its little-endian values in place and has no big-endian port");
@@ -166,6 +163,7 @@ pub(crate) const BLOCK: usize = 32;
 pub(crate) const MAX_DIMS: usize = 65_536;
 /// The greatest number of trees of a forest.
 pub(crate) const MAX_TREES: usize = 16;
+const _: () = assert!(MAX_TREES <= 256, "a key has a byte for the tree");
 
 /// Entries that a leaf can be limited to.
 pub(crate) const LEAF_SIZES: std::ops::RangeInclusive<u32> = 32..=4096;

@@ -2,11 +2,12 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::check::Lanes;
-use super::set::{SetRef, write_set};
-use super::{BLOCK, Key, MAX_CHILDREN, pad, width};
 use crate::error::{Error, Result};
+use crate::format::checksum::Lanes;
+use crate::format::id_set::{SetRef, write_set};
+use crate::format::{BLOCK, MAX_CHILDREN, pad, width};
 use crate::kernel::prefetch::prefetch;
+use crate::key::Key;
 use crate::metric::Metric;
 
 /// How the codes of a node's entries are read.

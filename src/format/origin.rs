@@ -1,8 +1,9 @@
 //! The origin of work space.
 
-use super::check::Lanes;
-use super::{ALIGN, Key, pad};
 use crate::error::{Error, Result};
+use crate::format::checksum::Lanes;
+use crate::format::{ALIGN, pad};
+use crate::key::Key;
 
 /// The bytes of an origin.
 pub(crate) fn origin_value(origin: &[f32]) -> Vec<u8> {

@@ -2,9 +2,10 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::check::check_of;
-use super::{CHANGES_PER_MENDED, FORMAT_VERSION, Key, LEAF_SIZES, MAX_DIMS, MAX_TREES};
 use crate::error::{Error, Result};
+use crate::format::checksum::check_of;
+use crate::format::{CHANGES_PER_MENDED, FORMAT_VERSION, LEAF_SIZES, MAX_DIMS, MAX_TREES};
+use crate::key::Key;
 use crate::metric::Metric;
 
 /// The version since which forests and calibrations are as they are now.

@@ -5,10 +5,11 @@
 //! bits on every machine, and its relative error is far below that of the `f32` it is rounded to.
 //! Rerank is bound by memory, not by this arithmetic.
 
-use fearless_simd::{Simd, dispatch, f32x16, f64x8, prelude::*};
+use fearless_simd::prelude::*;
+use fearless_simd::{Simd, dispatch, f32x16, f64x8};
 use fearless_simd_macros::simd;
 
-use super::Level;
+use crate::kernel::Level;
 
 const LANES: usize = 32;
 
@@ -118,9 +119,10 @@ fn hamming_with<S: Simd>(_simd: S, a: &[u64], b: &[u64]) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::kernel::levels;
-    use proptest::prelude::*;
 
     fn scalar(a: &[f32], b: &[f32], term: impl Fn(f64, f64) -> f64) -> f64 {
         let mut lanes = [0.0; LANES];

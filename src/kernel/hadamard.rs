@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 
-use fearless_simd::{Simd, dispatch, f32x16, prelude::*};
+use fearless_simd::prelude::*;
+use fearless_simd::{Simd, dispatch, f32x16};
 use fearless_simd_macros::simd;
 
-use super::Level;
+use crate::kernel::Level;
 
 /// Multiplies `x` by `signs`, of the same length, and then replaces `part` of it, whose length is a
 /// power of two from 32 up, by `scale` H `part`, in which H H = `part.len()` times the identity.

@@ -12,13 +12,13 @@
 //! - [`prefetch`]: no arithmetic, but as near to the machine.
 
 pub(crate) mod distance;
+pub(crate) mod gemm;
 pub(crate) mod hadamard;
-pub(crate) mod matrix;
+pub(crate) mod lut;
 pub(crate) mod prefetch;
 pub(crate) mod quantize;
 pub(crate) mod scan;
-pub(crate) mod select;
-pub(crate) mod tables;
+pub(crate) mod threshold;
 
 pub(crate) use fearless_simd::Level;
 

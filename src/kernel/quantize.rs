@@ -1,9 +1,10 @@
 //! The code of a vector on a b-bit grid.
 
-use fearless_simd::{Simd, dispatch, f32x16, prelude::*};
+use fearless_simd::prelude::*;
+use fearless_simd::{Simd, dispatch, f32x16};
 use fearless_simd_macros::simd;
 
-use super::Level;
+use crate::kernel::Level;
 
 /// How well a grid fits a vector r: u is the grid point nearest to `r / step`, levels centred on 0.
 #[derive(Copy, Clone, Debug, Default, PartialEq)]

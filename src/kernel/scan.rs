@@ -15,14 +15,15 @@
 //! kernel's time is waiting for codes to arrive. Tables that begin with a cache line, and sending
 //! for the leaf after the next one, made no difference, nor did the latter among 1,000,000 vectors.
 
-use fearless_simd::{Simd, dispatch, f32x16, prelude::*, u8x64, u16x16, u16x32, u32x16};
+use fearless_simd::prelude::*;
+use fearless_simd::{Simd, dispatch, f32x16, u8x64, u16x16, u16x32, u32x16};
 use fearless_simd_macros::simd;
 
-use super::Level;
-use super::prefetch::prefetch;
-use super::tables::TOP;
 use crate::format::BLOCK;
 use crate::format::node::{Code, Layout};
+use crate::kernel::Level;
+use crate::kernel::lut::TOP;
+use crate::kernel::prefetch::prefetch;
 
 /// Positions whose bytes fit 16-bit sums. More are summed in groups.
 const GROUP_POSITIONS: usize = 512;
@@ -206,11 +207,13 @@ fn wanted(len: usize, first: usize) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use rand::rngs::Xoshiro256PlusPlus;
+    use rand::{RngExt, SeedableRng};
+
     use super::*;
     use crate::kernel::levels;
-    use crate::sketch::encode::bfloat16;
-    use proptest::prelude::*;
-    use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
+    use crate::sketch::quantizer::bfloat16;
 
     /// The nibble of an entry, straight from the words of the specification.
     fn nibble(block: &[u8], position: usize, entry: usize) -> u8 {

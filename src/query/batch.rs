@@ -5,12 +5,12 @@ use std::convert::Infallible;
 
 use roaring::RoaringBitmap;
 
-use super::callback::{SharedCallback, both};
-use super::options::narrowed;
-use super::rows::check_rows;
-use super::{Asked, Nns};
 use crate::error::Result;
 use crate::format::item::ItemRef;
+use crate::query::callback::{SharedCallback, both};
+use crate::query::options::narrowed;
+use crate::query::rows::check_rows;
+use crate::query::{Asked, Nns};
 use crate::reader::Reader;
 use crate::search::request::SharedRequest;
 use crate::search::{Hit, Searched};

@@ -2,11 +2,11 @@
 
 use roaring::RoaringBitmap;
 
-use super::{Asked, is_within, sort};
-use crate::database::ItemOf;
 use crate::error::{Error, Result};
 use crate::format::item::{Components, OwnedItem, item_bytes};
+use crate::lmdb::database::ItemOf;
 use crate::metric::Metric;
+use crate::query::{Asked, is_within, sort};
 use crate::search::request::{LAST_COMPARED, Stop};
 use crate::search::{Hit, Searched};
 use crate::vector::CheckedVector;

@@ -1,9 +1,9 @@
 //! What to search for.
 
-use super::examples::{Example, Examples, Gathered, point_of};
-use super::{Neighbours, Nns, Outcome, Pages};
-use crate::database::ItemOf;
 use crate::error::Result;
+use crate::lmdb::database::ItemOf;
+use crate::query::examples::{Example, Examples, Gathered, point_of};
+use crate::query::{Neighbours, Nns, Outcome, Pages};
 use crate::search::{Hit, Searched};
 use crate::vector::CheckedVector;
 

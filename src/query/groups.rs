@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::callback::Callback;
 use crate::error::{Error, Result};
+use crate::query::callback::Callback;
 use crate::search::Hit;
 
 pub(crate) struct Groups<'a> {

@@ -7,7 +7,7 @@ mod forms;
 mod groups;
 mod options;
 mod outcome;
-mod pages;
+mod paged;
 mod rows;
 
 use std::borrow::Cow;
@@ -17,21 +17,20 @@ use std::ops::ControlFlow;
 
 use roaring::RoaringBitmap;
 
-use crate::database::ItemOf;
 use crate::error::{BoxedError, Error, Result};
 use crate::format::item::ItemRef;
+use crate::lmdb::database::ItemOf;
 use crate::metric::Metric;
+pub use crate::query::batch::BatchNns;
+use crate::query::callback::Callback;
+pub use crate::query::examples::Example;
+use crate::query::groups::Groups;
+pub use crate::query::outcome::{Found, InTime, Outcome, Whole};
+pub use crate::query::paged::{Neighbours, Pages};
+pub(crate) use crate::query::rows::check_rows;
+use crate::search::paged::Stream;
 use crate::search::request::{Filter, Request, Stop};
-use crate::search::stream::Stream;
 use crate::search::{Hit, Searched};
-use callback::Callback;
-use groups::Groups;
-
-pub use batch::BatchNns;
-pub use examples::Example;
-pub use outcome::{Found, InTime, Outcome, Whole};
-pub use pages::{Neighbours, Pages};
-pub(crate) use rows::check_rows;
 
 /// Hits that a search within a distance looks for at first, if there may be more.
 const FIRST_WITHIN: usize = 64;

@@ -8,9 +8,9 @@ use std::time::Instant;
 
 use roaring::RoaringBitmap;
 
-use super::callback::both;
-use super::groups::Groups;
-use super::{InTime, Nns};
+use crate::query::callback::both;
+use crate::query::groups::Groups;
+use crate::query::{InTime, Nns};
 use crate::search::Searched;
 
 /// Which items may be found. All of these go together: each that is added leaves out more.

@@ -1,9 +1,9 @@
 //! Many queries of one kind, one after the other.
 
-use super::{Nns, Outcome};
-use crate::database::ItemOf;
 use crate::error::{Error, Result};
 use crate::format::item::ItemRef;
+use crate::lmdb::database::ItemOf;
+use crate::query::{Nns, Outcome};
 use crate::search::Searched;
 use crate::vector::CheckedVector;
 

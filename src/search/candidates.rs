@@ -5,7 +5,7 @@ use std::hash::BuildHasher;
 use std::ops::Range;
 use std::sync::LazyLock;
 
-use crate::tree::queue::{ordered, unordered};
+use crate::math::queue::{ordered, unordered};
 
 /// Offers that are gathered before the first pruning, at least.
 const FIRST: usize = 128;
@@ -244,8 +244,9 @@ pub(crate) fn insert(table: &mut [u64], id: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     fn ids(candidates: &[u64]) -> Vec<u32> {
         candidates.iter().map(|candidate| id_of(*candidate)).collect()

@@ -1,39 +1,36 @@
 //! Searching: choose a plan, gather candidates, rerank them by exact distance, merge what is
 //! pending.
 
-pub(crate) mod calibration;
+pub(crate) mod brute_force;
+pub(crate) mod budget;
 pub(crate) mod candidates;
-pub(crate) mod effort;
-pub(crate) mod exact;
-pub(crate) mod filter;
-pub(crate) mod items;
-pub(crate) mod pending;
-mod places;
+pub(crate) mod filter_mask;
+pub(crate) mod knn;
+pub(crate) mod leaf_scan;
+pub(crate) mod paged;
 pub(crate) mod plan;
 pub(crate) mod request;
 mod residuals;
-pub(crate) mod run;
 pub(crate) mod scratch;
 pub(crate) mod stop_rule;
-pub(crate) mod stream;
-pub(crate) mod traversal;
 
 use std::time::Duration;
 
 use heed::RoTxn;
 
-use crate::database::{Database, ItemOf};
 use crate::error::Result;
 use crate::format::node::Layout;
 use crate::format::origin::parse_origin;
 use crate::format::record::Record;
-use crate::format::{Key, width};
+use crate::format::width;
 use crate::kernel::Level;
-use crate::sketch::encode::{branch_layout, leaf_layout};
-use crate::sketch::space::Space;
-use crate::tree::nodes::Nodes;
-use items::Items;
-use pending::Pending;
+use crate::key::Key;
+use crate::lmdb::database::{Database, ItemOf};
+use crate::lmdb::items::Items;
+use crate::lmdb::nodes::Nodes;
+use crate::lmdb::pending::Pending;
+use crate::sketch::quantizer::{branch_layout, leaf_layout};
+use crate::sketch::transform::Space;
 
 /// Indexes of at most this many items are scanned exactly: that takes less time than a descent.
 pub(crate) const EXACT_ITEMS: u64 = 1_000;

@@ -1,12 +1,12 @@
 //! Which way to answer a request: by comparing all that it admits, or by the forest.
 
-use super::effort::{Effort, Goal};
-use super::request::Request;
-use super::{EXACT_ITEMS, layout_of_leaves};
-use crate::database::ItemOf;
 use crate::format::BLOCK;
 use crate::format::item::item_bytes;
 use crate::format::record::Record;
+use crate::lmdb::database::ItemOf;
+use crate::search::budget::{Effort, Goal};
+use crate::search::request::Request;
+use crate::search::{EXACT_ITEMS, layout_of_leaves};
 
 /// How to answer.
 #[derive(Copy, Clone, Debug, PartialEq)]

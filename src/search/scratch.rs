@@ -2,15 +2,15 @@
 
 use std::cell::Cell;
 
-use super::candidates::Candidates;
-use super::filter::Mask;
-use super::residuals::Residuals;
-use super::stop_rule::Leaves;
-use super::traversal::Progress;
+use crate::forest::descent::Descent;
 use crate::kernel::scan::Estimate;
-use crate::sketch::query::Prepared;
-use crate::tree::descent::Descent;
-use crate::tree::queue::Met;
+use crate::math::queue::Met;
+use crate::search::candidates::Candidates;
+use crate::search::filter_mask::Mask;
+use crate::search::leaf_scan::Progress;
+use crate::search::residuals::Residuals;
+use crate::search::stop_rule::Leaves;
+use crate::sketch::prepared::Prepared;
 
 /// The buffers of a search. They grow to what the largest search of a thread needed.
 #[derive(Debug, Default)]

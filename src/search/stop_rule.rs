@@ -128,8 +128,9 @@ fn factor(first: f64, next: f64, kth: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     proptest! {
         #[test]

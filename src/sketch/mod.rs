@@ -33,11 +33,11 @@
 
 use crate::metric::Metric;
 
-pub(crate) mod block;
-pub(crate) mod encode;
-pub(crate) mod query;
+pub(crate) mod codes;
+pub(crate) mod prepared;
+pub(crate) mod quantizer;
 pub(crate) mod rotation;
-pub(crate) mod space;
+pub(crate) mod transform;
 
 #[cfg(test)]
 mod tests;

@@ -1,16 +1,17 @@
 //! Laws of sketches: encode the entries of a node, prepare a query, and compare estimates with true
 //! scores.
 
-use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::{RngExt, SeedableRng};
 
-use super::block::Sketches;
-use super::encode::{Frame, bfloat16, branch_layout, leaf_layout};
-use super::query::{Look, Prepared};
-use super::space::{Space, plain};
 use crate::format::item::{Components, ItemRef};
 use crate::format::node::{NodeRef, Packed};
 use crate::format::width;
 use crate::metric::Metric;
+use crate::sketch::codes::Sketches;
+use crate::sketch::prepared::{Look, Prepared};
+use crate::sketch::quantizer::{Frame, bfloat16, branch_layout, leaf_layout};
+use crate::sketch::transform::{Space, plain};
 use crate::vector::CheckedVector;
 
 fn random(rng: &mut Xoshiro256PlusPlus, dims: usize, metric: Metric, shift: f32) -> Vec<f32> {

@@ -1,6 +1,7 @@
 //! Seeded random numbers and rows of them.
 
-use rand::{RngExt, seq::SliceRandom};
+use rand::RngExt;
+use rand::seq::SliceRandom;
 
 use crate::support::{Rng, rng};
 

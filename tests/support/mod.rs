@@ -7,7 +7,8 @@ pub mod world;
 
 use std::path::Path;
 
-use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::{RngExt, SeedableRng};
 use rayon::ThreadPool;
 use spinney::heed::types::Bytes;
 use spinney::heed::{self, CommitOrAbort, RoTxn, WithoutTls};

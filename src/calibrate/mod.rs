@@ -1,0 +1,112 @@
+//! Measuring the recall of a forest: on its own items after a bulk build, or on a user's queries.
+
+pub(crate) mod drift;
+pub(crate) mod trace;
+pub(crate) mod truth;
+
+use heed::RwTxn;
+
+use crate::calibrate::trace::{Asked, Neighbours, confidences, fit, goals, reached};
+use crate::calibrate::truth::{Truth, asked, cut, neighbours};
+use crate::error::Result;
+use crate::forest::points::Points;
+use crate::format::item::ItemRef;
+use crate::format::record::{Calibration, Record};
+use crate::indexer::leaf_edit::Site;
+use crate::kernel::level;
+use crate::key::Kind;
+use crate::lmdb::database::{Database, ItemOf};
+use crate::lmdb::items::Items;
+use crate::lmdb::pending::Pending;
+use crate::lmdb::workers::Workers;
+use crate::math::kmeans::Matrix;
+use crate::search::{EXACT_ITEMS, Forest, Planted, Target};
+
+/// Whether searches of this index would go by a calibration.
+pub(crate) fn is_of_use(items: u64) -> bool {
+    items > EXACT_ITEMS
+}
+
+/// Measures a forest that has been written.
+pub(crate) fn measure(
+    db: Database,
+    wtxn: &RwTxn<'_>,
+    of: ItemOf,
+    record: &Record,
+    truth: &Truth,
+) -> Result<Calibration> {
+    let mut workers = Workers::new(wtxn, None)?;
+    let forest = Forest::read(db, workers.own(), of, record)?;
+    let own = wtxn.nested_read_txn()?;
+    let items = Items::new(db, &own, of, 0);
+    let queries =
+        truth.queries.iter().map(|id| items.get(*id)).collect::<Result<Vec<ItemRef<'_>>>>()?;
+    let asked = queries.iter().zip(&truth.queries).zip(&truth.neighbours);
+    let asked: Vec<Asked<'_>> = asked
+        .map(|((query, own), near)| Asked {
+            query: *query,
+            own: Some(*own),
+            near,
+            hidden: &near.hidden,
+        })
+        .collect();
+    ask((&mut workers, db, of), (record, &forest), &asked, false)
+}
+
+/// Measures the forest there is on these queries.
+pub(crate) fn measure_on(
+    db: Database,
+    wtxn: &RwTxn<'_>,
+    of: ItemOf,
+    record: &Record,
+    queries: &[ItemRef<'_>],
+) -> Result<Calibration> {
+    let mut workers = Workers::new(wtxn, None)?;
+    let own = wtxn.nested_read_txn()?;
+    let forest = Forest::read(db, &own, of, record)?;
+    let site = Site::new(db, of, &forest, record.leaf_size as usize);
+    let mut points =
+        Matrix { values: vec![0.0; queries.len() * forest.space.width], width: forest.space.width };
+    for (query, point) in queries.iter().zip(points.values.chunks_exact_mut(points.width)) {
+        forest.space.map_query(query, point);
+    }
+    // What waits for a build is always compared exactly, and is not what is measured.
+    let pending = Pending::read(db, &own, of)?;
+    let ids = db
+        .iter(&own, of.index, Kind::Item)?
+        .map(|entry| entry.map(|(key, _)| key.id()))
+        .filter(|id| id.as_ref().map_or(true, |id| !pending.ids.contains(*id)))
+        .collect::<Result<Vec<u32>>>()?;
+    let near = neighbours(&mut workers, Points::new(site, &ids, None), &points)?;
+    let cut = |(i, near)| cut(near, None, asked(i, ids.len()));
+    let near: Vec<Neighbours> = near.into_iter().enumerate().map(cut).collect();
+    let asked: Vec<Asked<'_>> = queries
+        .iter()
+        .zip(&near)
+        .map(|(query, near)| Asked { query: *query, own: None, near, hidden: &pending })
+        .collect();
+    ask((&mut workers, db, of), (record, &forest), &asked, true)
+}
+
+/// Runs all queries, and once more with the confidences that recalls were found to take.
+fn ask(
+    (workers, db, of): (&mut Workers<'_>, Database, ItemOf),
+    (record, forest): (&Record, &Forest),
+    asked: &[Asked<'_>],
+    is_of_queries: bool,
+) -> Result<Calibration> {
+    let found = workers.share(asked.len(), |rtxn, i| {
+        let items = Items::new(db, rtxn, of, 0);
+        let target = Target { items: &items, record, level: level() };
+        let planted = Planted { forest, nodes: &forest.nodes((db, rtxn, of), 0) };
+        confidences(target, planted, asked[i])
+    })?;
+    let goals = goals(&found);
+    let reached = workers.share(asked.len(), |rtxn, i| {
+        let items = Items::new(db, rtxn, of, 0);
+        let target = Target { items: &items, record, level: level() };
+        let planted = Planted { forest, nodes: &forest.nodes((db, rtxn, of), 0) };
+        reached(target, planted, asked[i], (&found[i], &goals))
+    })?;
+    Ok(fit(&goals, &reached, record.indexed, is_of_queries))
+}

@@ -1,0 +1,219 @@
+//! The true neighbours of some queries: all items are compared with each.
+
+use std::collections::HashSet;
+use std::ops::Range;
+
+use heed::RoTxn;
+
+use crate::calibrate::trace::{Cut, Neighbours, asked_ks};
+use crate::error::Result;
+use crate::forest::points::Points;
+use crate::forest::route::by_score;
+use crate::format::record::calibrated_ks;
+use crate::kernel::gemm::Panels;
+use crate::kernel::threshold::{Scores, below};
+use crate::kernel::{Level, gemm};
+use crate::lmdb::workers::Workers;
+use crate::math::kmeans::{Matrix, sample};
+use crate::metric::Metric;
+use crate::options::BuildPhase;
+
+/// Multiplications for all comparisons of a calibration, about: some seconds of one thread at most
+/// for a million items.
+const WORK: usize = 25_000_000_000;
+/// Queries, whatever the work: fewer are too few to tell .95 from .97, more do not tell more.
+const QUERIES: std::ops::RangeInclusive<usize> = 128..=1000;
+/// Items for each query, at least: small indexes are built in milliseconds and should be measured
+/// in as many.
+const ITEMS_PER_QUERY: usize = 10;
+/// Items that are looked at for each query, so that enough are left where most are copies of one
+/// another.
+const OFFERED: usize = 4;
+/// Items that are compared with all queries at once.
+const CHUNK: usize = 256;
+/// Parts of the items, each for one task.
+const PARTS: usize = 16;
+/// Neighbours that are kept for each that a query is asked for, and at least: those that are as
+/// near as the last one count.
+const KEPT: usize = 2;
+const LEAST_KEPT: usize = 64;
+/// By what part distances may differ that count as equal: they are computed in single precision.
+const EQUAL: f32 = 1e-4;
+
+/// Items asked for at random and their true neighbours.
+pub(crate) struct Truth {
+    pub(crate) queries: Vec<u32>,
+    pub(crate) neighbours: Vec<Neighbours>,
+}
+
+/// Finds the true neighbours of some items, all other items compared.
+pub(crate) fn truth(workers: &mut Workers<'_>, all: Points<'_>) -> Result<Truth> {
+    let (site, ids) = (all.site, all.ids);
+    let affordable =
+        (WORK / (ids.len() * site.space.width).max(1)).min(ids.len() / ITEMS_PER_QUERY);
+    let count = affordable.clamp(*QUERIES.start(), *QUERIES.end());
+    let mut queries: Vec<u32> =
+        sample(ids.len(), OFFERED * count, 2).into_iter().map(|i| ids[i as usize]).collect();
+    let points = site.points(workers.own(), &queries)?;
+    keep_distinct(&mut queries, &points);
+    // Any part of them would do, but for the first ids: these may all be of one kind.
+    let (offered, count) = (queries.len(), count.min(queries.len()));
+    let queries: Vec<u32> = (0..count).map(|i| queries[i * offered / count]).collect();
+    let mut points = site.points(workers.own(), &queries)?;
+    site.space.move_back(&mut points.values);
+    let near = neighbours(workers, all, &points)?;
+    let all = near.into_iter().zip(&queries).enumerate();
+    let neighbours =
+        all.map(|(i, (near, own))| cut(near, Some(*own), asked(i, ids.len()))).collect();
+    Ok(Truth { queries, neighbours })
+}
+
+/// Drops what has the very point of a query before it. Thousands of copies of one vector are found
+/// at once. They would make up for the neighbours that the rest misses.
+fn keep_distinct(queries: &mut Vec<u32>, points: &Matrix) {
+    let mut seen = HashSet::new();
+    let mut rows = points.values.chunks_exact(points.width).map(bytemuck::cast_slice::<f32, u8>);
+    queries.retain(|_| rows.next().is_none_or(|row| seen.insert(row)));
+}
+
+/// The numbers of neighbours that the `i`-th of some queries is asked for.
+pub(crate) fn asked(i: usize, items: usize) -> Vec<usize> {
+    let ks = calibrated_ks(items as u64);
+    ks[..asked_ks(i, items as u64)].to_vec()
+}
+
+/// What of the nearest items, sorted, a query is asked for.
+pub(crate) fn cut(near: Vec<(f32, u32)>, own: Option<u32>, ks: Vec<usize>) -> Neighbours {
+    let mut neighbours = Neighbours::default();
+    let mut others = Vec::with_capacity(near.len());
+    let own_score = near.iter().find(|(_, id)| Some(*id) == own).map(|(score, _)| *score);
+    for (score, id) in near {
+        // What lies where the query does says nothing about the items around it.
+        match own_score {
+            _ if own == Some(id) => {}
+            Some(own_score) if own_score == score => _ = neighbours.hidden.ids.insert(id),
+            _ => others.push((score, id)),
+        }
+    }
+    let limit = |k: usize, sign: f32| {
+        let last = others[k - 1].0;
+        last + sign * EQUAL * last.abs()
+    };
+    for k in ks {
+        let k = k.min(others.len());
+        if k > 0 {
+            let nearer = others.partition_point(|(score, _)| *score < limit(k, -1.0));
+            let as_near = others.partition_point(|(score, _)| *score <= limit(k, 1.0));
+            neighbours.cuts.push(Cut { k, nearer, as_near });
+        }
+    }
+    let len = neighbours.cuts.iter().map(|cut| cut.as_near).max().unwrap_or(0);
+    neighbours.ids = others[..len].iter().map(|(_, id)| *id).collect();
+    neighbours
+}
+
+/// The nearest items of a query so far.
+struct Best {
+    near: Vec<(f32, u32)>,
+    wanted: usize,
+    farthest: f32,
+}
+
+impl Best {
+    /// Of the `i`-th of some queries one more is wanted than it is asked for: it may be among them
+    /// itself.
+    fn of(i: usize, items: usize) -> Self {
+        let most = asked(i, items).into_iter().max().unwrap_or(1);
+        Self {
+            near: Vec::new(),
+            wanted: (KEPT * most).max(LEAST_KEPT) + 1,
+            farthest: f32::INFINITY,
+        }
+    }
+
+    fn offer(&mut self, score: f32, id: u32) {
+        self.near.push((score, id));
+        if self.near.len() >= 4 * self.wanted {
+            self.prune();
+        }
+    }
+
+    /// Offers items that have these scores.
+    fn offer_all(&mut self, level: Level, ids: &[u32], scores: Scores<'_>) {
+        below(level, scores, self.farthest, |at, score| {
+            if score < self.farthest {
+                self.offer(score, ids[at]);
+            }
+            self.farthest
+        });
+    }
+
+    fn prune(&mut self) {
+        if self.near.len() >= self.wanted {
+            let (_, last, _) = self.near.select_nth_unstable_by(self.wanted - 1, by_score);
+            self.farthest = last.0;
+            self.near.truncate(self.wanted);
+        }
+    }
+
+    fn into_sorted(mut self) -> Vec<(f32, u32)> {
+        self.prune();
+        self.near.sort_unstable_by(by_score);
+        self.near
+    }
+}
+
+/// The nearest items of each query, nearest first: all pairs are compared. For the queries see
+/// [`Space::map_query`](crate::sketch::transform::Space::map_query).
+pub(crate) fn neighbours(
+    workers: &mut Workers<'_>,
+    all: Points<'_>,
+    queries: &Matrix,
+) -> Result<Vec<Vec<(f32, u32)>>> {
+    let items = all.ids.len();
+    let part = items.div_ceil(PARTS).max(CHUNK);
+    let parts = items.div_ceil(part);
+    let found = workers.map(BuildPhase::Calibrating, parts, |rtxn, task| {
+        nearest_of(all, rtxn, task * part..items.min((task + 1) * part), queries)
+    })?;
+    let mut best: Vec<Best> = (0..queries.len()).map(|i| Best::of(i, items)).collect();
+    for part in found {
+        best.iter_mut().zip(part).for_each(|(all, best)| all.near.extend(best.near));
+    }
+    Ok(best.into_iter().map(Best::into_sorted).collect())
+}
+
+/// The nearest of the items at some places to each query.
+fn nearest_of(
+    all: Points<'_>,
+    rtxn: &RoTxn<'_>,
+    part: Range<usize>,
+    queries: &Matrix,
+) -> Result<Vec<Best>> {
+    let site = all.site;
+    let (level, width, metric) = (site.space.level, site.space.width, site.of.metric);
+    let mut best: Vec<Best> = (0..queries.len()).map(|i| Best::of(i, all.ids.len())).collect();
+    let rows: Vec<&[f32]> = queries.values.chunks_exact(width).collect();
+    let mut products = Vec::new();
+    // The products are the scores, but for their sign.
+    let (norms, sign) = ([0.0; CHUNK], if metric == Metric::DotProduct { -1.0 } else { 1.0 });
+    for first in part.clone().step_by(CHUNK) {
+        let places = first..part.end.min(first + CHUNK);
+        let points = all.within(rtxn, places.clone())?;
+        let ids = &all.ids[places];
+        let panels = Panels::new(&points, width);
+        products.resize(queries.len() * ids.len(), 0.0);
+        // Differences are squared one by one: squares of lengths would cancel where items lie close
+        // together.
+        match metric {
+            Metric::Manhattan => gemm::manhattans(level, &rows, &panels, &mut products),
+            Metric::DotProduct => gemm::dots(level, &rows, &panels, &mut products),
+            _ => gemm::squared_euclideans(level, &rows, &panels, &mut products),
+        }
+        for (best, products) in best.iter_mut().zip(products.chunks_exact(ids.len())) {
+            best.offer_all(level, ids, Scores { norms: &norms[..ids.len()], products, sign });
+        }
+    }
+    best.iter_mut().for_each(Best::prune);
+    Ok(best)
+}

@@ -1,0 +1,341 @@
+//! The whole forest anew: sample, cluster, route, encode.
+
+use std::ops::Range;
+
+use heed::{RoTxn, RwTxn};
+use rayon::prelude::*;
+
+use crate::calibrate;
+use crate::calibrate::truth;
+use crate::error::{Error, Result};
+use crate::forest::hierarchy::{Group, levels};
+use crate::forest::points::{Points, Sample};
+use crate::forest::route::NO_LEAF;
+use crate::forest::train::plant;
+use crate::format::item::ItemRef;
+use crate::format::node::{Child, branch_value};
+use crate::format::record::{Record, TreeRecord};
+use crate::format::width;
+use crate::indexer::leaf_edit::{LeafEdit, Site};
+use crate::indexer::{Plan, Shape, split_above};
+use crate::key::{Key, Kind};
+use crate::lmdb::database::{Database, ItemOf};
+use crate::lmdb::workers::Workers;
+use crate::math::kmeans::{Matrix, sample, split};
+use crate::options::{BuildPhase, ProgressCallback};
+use crate::search::Forest;
+use crate::sketch::codes::Sketches;
+use crate::sketch::transform::{Space, plain};
+
+/// Memory for the rows that centroids are computed from. More rows than fit do not place centroids
+/// better: at a million items this is a quarter of them, some 40 rows for each leaf.
+const SAMPLE_BYTES: usize = 128 << 20;
+/// Rows whose median is the origin: it has to be among the items, not at their very centre.
+const ORIGIN_ROWS: usize = 1024;
+/// Items that one task reads: with more, fewer products of matrices are of a few rows.
+const CHUNK: usize = 4096;
+
+/// A leaf of the plan: its centroid, and its items as places in the list of ids, ascending.
+struct Leaf {
+    centroid: Vec<f32>,
+    entries: Vec<u32>,
+}
+
+/// What all trees of a build share.
+struct Bulk<'a> {
+    site: Site<'a>,
+    shape: Shape,
+    points: Points<'a>,
+    sample: &'a Sample,
+}
+
+/// Computes the forest of all items that the write transaction sees.
+pub(crate) fn plan(
+    db: Database,
+    wtxn: &RwTxn<'_>,
+    of: ItemOf,
+    record: &Record,
+    shape: Shape,
+    progress: Option<ProgressCallback<'_>>,
+) -> Result<Plan> {
+    let mut workers = Workers::new(wtxn, progress)?;
+    workers.poll(BuildPhase::Sampling, 0, 1)?;
+    let ids = list_ids(db, workers.own(), of)?;
+    if ids.len() as u64 != record.items {
+        return Err(Error::corrupted(
+            Key::record(of.index),
+            "the record counts another number of items than there are",
+        ));
+    }
+    let mut new = *record;
+    (new.items, new.indexed, new.pending, new.trees) = (record.items, record.items, 0, 0);
+    (new.tree, new.unmended, new.calibration) = Default::default();
+    (new.shape_trees, new.spill, new.seed) = (shape.trees, u8::from(shape.spill), shape.seed);
+    (new.sketch_bits, new.branch_bits) = (shape.sketch_bits, shape.branch_bits);
+    let shape = shape.afresh(record.items);
+    shape.write_leaf_size(&mut new);
+    if ids.is_empty() {
+        workers.poll(BuildPhase::Sampling, 1, 1)?;
+        return Ok(Plan {
+            record: new,
+            origin: None,
+            is_anew: true,
+            puts: Vec::new(),
+            deletes: Vec::new(),
+            truth: None,
+        });
+    }
+    let mut sampled = read_sample(db, &mut workers, of, &ids)?;
+    let rows = &mut sampled.rows;
+    let some = sample(rows.len(), ORIGIN_ROWS, 1);
+    let mut origin = rows.gather(&some).median();
+    origin.truncate(of.dims);
+    let space = Space::new(of.metric, origin, shape.seed);
+    rows.values.par_chunks_mut(rows.width).for_each(|row| space.place(row));
+
+    new.trees = shape.trees;
+    let forest = Forest::new(space, &new);
+    let site = Site::new(db, of, &forest, shape.leaf_size);
+    let points = Points::new(site, &ids, Some(&sampled));
+    let bulk = Bulk { site, shape, points, sample: &sampled };
+    let mut nodes = Vec::new();
+    for (tree, record) in (0..shape.trees).zip(&mut new.tree) {
+        *record = bulk.tree(&mut workers, tree, &mut nodes)?;
+    }
+    nodes.sort_unstable_by_key(|(key, _)| key.to_bytes());
+    let is_of_use = calibrate::is_of_use(record.items);
+    let truth = if is_of_use { Some(truth::truth(&mut workers, points)?) } else { None };
+    let origin = Some(forest.space.into_origin());
+    Ok(Plan { record: new, origin, is_anew: true, puts: nodes, deletes: Vec::new(), truth })
+}
+
+pub(crate) fn list_ids(db: Database, rtxn: &RoTxn<'_>, of: ItemOf) -> Result<Vec<u32>> {
+    db.iter(rtxn, of.index, Kind::Item)?.map(|entry| entry.map(|(key, _)| key.id())).collect()
+}
+
+/// Reads the sample: plain components, not yet in work space, because the origin is their median.
+fn read_sample(db: Database, workers: &mut Workers<'_>, of: ItemOf, ids: &[u32]) -> Result<Sample> {
+    let width = width(of.dims);
+    // Any fixed number: the sample must not move when the user changes the seed of the trees.
+    let places = sample(ids.len(), SAMPLE_BYTES / (4 * width), 0);
+    let tasks = places.len().div_ceil(CHUNK);
+    let parts = workers.map(BuildPhase::Sampling, tasks, |rtxn, task| {
+        let places = &places[chunk(places.len(), task)];
+        let chosen: Vec<u32> = places.iter().map(|place| ids[*place as usize]).collect();
+        let mut rows = vec![0.0; chosen.len() * width];
+        let mut slots = rows.chunks_exact_mut(width);
+        let put = |item: &ItemRef<'_>| {
+            slots.next().into_iter().for_each(|row| plain(of.metric, item, row))
+        };
+        db.visit_items(rtxn, of, &chosen, put)?;
+        Ok(rows)
+    })?;
+    let rows = Matrix { values: parts.concat(), width };
+    Ok(Sample { places, rows })
+}
+
+/// What one task reads of so many.
+fn chunk(len: usize, task: usize) -> Range<usize> {
+    task * CHUNK..len.min((task + 1) * CHUNK)
+}
+
+impl Bulk<'_> {
+    /// Adds the nodes of one tree.
+    fn tree(
+        &self,
+        workers: &mut Workers<'_>,
+        tree: u8,
+        nodes: &mut Vec<(Key, Vec<u8>)>,
+    ) -> Result<TreeRecord> {
+        let seed =
+            self.shape.seed.wrapping_add(u64::from(tree) + 1).wrapping_mul(0xD6E8_FEB8_6659_FD93);
+        let mut leaves = self.leaves(workers, seed)?;
+        let centroids = Matrix {
+            values: leaves.iter().flat_map(|leaf| leaf.centroid.iter().copied()).collect(),
+            width: self.site.space.width,
+        };
+        let levels = levels(self.site.space.level, &centroids, seed);
+        let orders = orders(&levels);
+        if let Some(order) = orders.last() {
+            let mut slots: Vec<Option<Leaf>> = leaves.into_iter().map(Some).collect();
+            leaves = order.iter().filter_map(|i| slots[*i as usize].take()).collect();
+        }
+        let encoded = workers.map(BuildPhase::Encoding, leaves.len(), |rtxn, i| {
+            self.encode_leaf(rtxn, &leaves[i])
+        })?;
+        let below: Vec<(Vec<f32>, u64)> =
+            leaves.into_iter().map(|leaf| (leaf.centroid, leaf.entries.len() as u64)).collect();
+        let (next_leaf, height) = (below.len(), levels.len());
+        let next_branch = self.branches(tree, &levels, &orders, below, nodes);
+        nodes.extend(
+            (0u32..)
+                .zip(encoded)
+                .map(|(id, value)| (Key::leaf(self.site.of.index, tree, id), value)),
+        );
+        let count = |n: usize| {
+            u32::try_from(n)
+                .map_err(|_| Error::corrupted(Key::record(self.site.of.index), "too many nodes"))
+        };
+        let mut record = TreeRecord::default();
+        record.height = count(height)?;
+        (record.next_leaf, record.leaves) = (count(next_leaf)?, count(next_leaf)?);
+        (record.next_branch, record.branches) = (count(next_branch)?, count(next_branch)?);
+        // The root is the first branch, or the only leaf.
+        record.root = 0;
+        Ok(record)
+    }
+
+    /// Leaves with their items, none empty, none over the leaf size.
+    fn leaves(&self, workers: &mut Workers<'_>, seed: u64) -> Result<Vec<Leaf>> {
+        let (n, leaf_size) = (self.points.ids.len(), self.shape.leaf_size);
+        let copies = 1 + usize::from(self.shape.spill);
+        let target = if n <= leaf_size { 1 } else { (n * copies).div_ceil(leaf_size / 2) };
+        let reports = &workers.reports;
+        let report = |done, total| reports.make(BuildPhase::Clustering, done, total);
+        let router = plant(
+            self.site.space.level,
+            self.site.of.metric,
+            &self.sample.rows,
+            target,
+            seed,
+            &report,
+        )?;
+        let routes = workers.map(BuildPhase::Routing, n.div_ceil(CHUNK), |rtxn, task| {
+            let points = self.points.within(rtxn, chunk(n, task))?;
+            Ok(router.route(&points, self.shape.spill))
+        })?;
+        let mut entries: Vec<Vec<u32>> = vec![Vec::new(); router.leaves.len()];
+        for (place, route) in (0u32..).zip(routes.into_iter().flatten()) {
+            for leaf in route.into_iter().filter(|leaf| *leaf != NO_LEAF) {
+                entries[leaf as usize].push(place);
+            }
+        }
+        // Rows that all coincide have one centroid, and the second copy has no leaf of its own yet:
+        // see `spill_in_circle`.
+        let is_circle = self.shape.spill && router.leaves.len() == 1 && n > leaf_size;
+        let max = if n <= leaf_size {
+            // One leaf has no other one for second copies, and cut in two it would have had.
+            leaf_size
+        } else if is_circle {
+            split_above(leaf_size) / 2
+        } else {
+            split_above(leaf_size)
+        };
+        let parts = workers.map(BuildPhase::Splitting, entries.len(), |rtxn, leaf| {
+            let entries = &entries[leaf];
+            if entries.len() <= max {
+                let centroid = router.leaves.row(leaf).to_vec();
+                return Ok(vec![Leaf { centroid, entries: entries.clone() }]);
+            }
+            let points = self.points.at(rtxn, entries)?;
+            let groups = split(self.site.space.level, &points, max, seed ^ leaf as u64);
+            let cut = |group: Vec<u32>| Leaf {
+                centroid: points.gather(&group).mean(),
+                entries: group.into_iter().map(|i| entries[i as usize]).collect(),
+            };
+            Ok(groups.into_iter().map(cut).collect())
+        })?;
+        let mut leaves: Vec<Leaf> =
+            parts.into_iter().flatten().filter(|leaf| !leaf.entries.is_empty()).collect();
+        if is_circle {
+            spill_in_circle(&mut leaves);
+        }
+        Ok(leaves)
+    }
+
+    fn encode_leaf(&self, rtxn: &RoTxn<'_>, leaf: &Leaf) -> Result<Vec<u8>> {
+        let ids = leaf.entries.iter().map(|place| self.points.ids[*place as usize]).collect();
+        let points = self.points.at(rtxn, &leaf.entries)?;
+        Ok(LeafEdit::new(&self.site, rtxn, ids, leaf.centroid.clone(), &points)?.value())
+    }
+
+    /// Encodes all branches, the root first, each level's ids after those above it. Returns how
+    /// many there are.
+    ///
+    /// `below` has the centroid and weight of each leaf, in order of id.
+    fn branches(
+        &self,
+        tree: u8,
+        levels: &[Vec<Group>],
+        orders: &[Vec<u32>],
+        mut below: Vec<(Vec<f32>, u64)>,
+        nodes: &mut Vec<(Key, Vec<u8>)>,
+    ) -> usize {
+        let total: usize = levels.iter().map(Vec::len).sum();
+        let layout = self.site.branch;
+        let (mut end, mut first_child, mut child_base) = (total, 0, 0);
+        for (height, groups) in (1u8..).zip(levels) {
+            // `orders` runs from the root down, `levels` from the leaves up.
+            let order = &orders[levels.len() - usize::from(height)];
+            let start = end - groups.len();
+            let mut level = Vec::with_capacity(groups.len());
+            for (id, i) in (start..end).zip(order) {
+                let group = &groups[*i as usize];
+                let children = &below[first_child..first_child + group.children.len()];
+                let points: Vec<f32> =
+                    children.iter().flat_map(|(centroid, _)| centroid.iter().copied()).collect();
+                let sketches =
+                    Sketches::of_points(self.site.space, layout, group.centroid.clone(), &points);
+                let named: Vec<Child> = (child_base + first_child..)
+                    .zip(children)
+                    .map(|(id, child)| self.child(id, child))
+                    .collect();
+                let value = branch_value(height, &sketches.pack(), &named, self.site.of.metric);
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    reason = "node ids are counted in 32 bits by the caller"
+                )]
+                nodes.push((Key::branch(self.site.of.index, tree, id as u32), value));
+                level.push((group.centroid.clone(), named.iter().map(|child| child.weight).sum()));
+                first_child += group.children.len();
+            }
+            (below, end, first_child, child_base) = (level, start, 0, start);
+        }
+        total
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "node ids are counted in 32 bits by the caller"
+    )]
+    fn child(&self, id: usize, (centroid, weight): &(Vec<f32>, u64)) -> Child {
+        Child { id: id as u32, weight: *weight, norm: self.site.space.norm(centroid) }
+    }
+}
+
+/// Gives the items of each leaf a second copy in the next leaf, and those of the last in the first.
+fn spill_in_circle(leaves: &mut [Leaf]) {
+    let own: Vec<Vec<u32>> = leaves.iter().map(|leaf| leaf.entries.clone()).collect();
+    for (leaf, before) in leaves.iter_mut().zip(own.iter().cycle().skip(own.len() - 1)) {
+        leaf.entries.extend(before);
+        leaf.entries.sort_unstable();
+        leaf.entries.dedup();
+    }
+}
+
+/// For each level from the root down to the leaves, the numbers of its nodes in the order in which
+/// they get their ids: children of one branch next to each other.
+fn orders(levels: &[Vec<Group>]) -> Vec<Vec<u32>> {
+    let mut orders = if levels.is_empty() { Vec::new() } else { vec![vec![0]] };
+    for groups in levels.iter().rev() {
+        let above: &[u32] = orders.last().map_or(&[], Vec::as_slice);
+        orders.push(
+            above.iter().flat_map(|i| groups[*i as usize].children.iter().copied()).collect(),
+        );
+    }
+    orders
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn children_of_one_branch_are_next_to_each_other() {
+        let group = |children: &[u32]| Group { centroid: Vec::new(), children: children.to_vec() };
+        let levels =
+            vec![vec![group(&[1, 3]), group(&[0]), group(&[2, 4])], vec![group(&[2, 0, 1])]];
+        assert_eq!(orders(&levels), [vec![0], vec![2, 0, 1], vec![2, 4, 1, 3, 0]]);
+        assert!(orders(&[]).is_empty());
+    }
+}

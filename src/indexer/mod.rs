@@ -1,0 +1,287 @@
+//! Building the forest: the plan first, the writing last.
+//!
+//! All computing reads through transactions nested in the write transaction, so it sees what is not
+//! committed yet and changes nothing. Only a finished [`Plan`] is written. So a build that fails,
+//! is cancelled or panics leaves the transaction as it was, pending marks included; and an error of
+//! LMDB while writing makes LMDB refuse the commit.
+
+mod branches;
+mod bulk;
+mod find;
+mod incremental;
+pub(crate) mod leaf_edit;
+mod reassign;
+pub(crate) mod tree_edit;
+
+use heed::RwTxn;
+
+use crate::calibrate;
+use crate::calibrate::truth::Truth;
+use crate::error::Result;
+use crate::format::origin::origin_value;
+use crate::format::record::Record;
+use crate::format::width;
+use crate::indexer::incremental::Counts;
+use crate::key::{Key, Kind};
+use crate::lmdb::database::{Database, ItemOf};
+use crate::metric::Metric;
+use crate::options::{BuildMethod, BuildOptions, BuildStats};
+use crate::sketch::{default_branch_bits, default_leaf_bits};
+
+/// Entries a leaf holds at most, unless the user says otherwise: with so many items or fewer, and
+/// for each doubling beyond.
+///
+/// Larger leaves cost more sketches for the same recall, and fewer branches and look-ups; the more
+/// leaves there are, the more these weigh. Searches of 1,000,000 vectors of sift took 47 us for a
+/// recall of .951 with 384 and 46 us for .950 with 512, where 256 found .943 in 55 us, 1,024 found
+/// .962 in 55, and 128 found .939 in 69; among 250,000 of minilm 79 us for .961 with 384 and 75 for
+/// .951 with 512, where 256 took 82 for .951; among 100,000, 192 to 512 took the same within the
+/// noise (one seed). But a change writes its leaves: with 640 each of 1,000 inserts into 1,000,000
+/// of sift took .40 ms, with 384 .23 and with 256 .19 (`bench update -- --quick`). All are of
+/// trials with these sizes; 1,000,000 items get 400.
+const LEAF_SIZE: usize = 256;
+const FEW_ITEMS: u64 = 100_000;
+const MORE_PER_DOUBLING: usize = 48;
+
+fn default_leaf_size(items: u64) -> usize {
+    LEAF_SIZE + MORE_PER_DOUBLING * (items / FEW_ITEMS).max(1).ilog2() as usize
+}
+
+/// Entries above which a leaf is split by builds that reach it. The rest of its size is room for
+/// items that change over while its neighbours are split.
+pub(crate) fn split_above(leaf_size: usize) -> usize {
+    leaf_size * 3 / 4
+}
+
+/// The shape of a forest.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Shape {
+    pub(crate) trees: u8,
+    pub(crate) spill: bool,
+    pub(crate) leaf_size: usize,
+    /// Whether the user chose it, now or before.
+    pub(crate) is_leaf_size_asked: bool,
+    pub(crate) sketch_bits: u8,
+    pub(crate) branch_bits: u8,
+    pub(crate) seed: u64,
+}
+
+impl Shape {
+    /// What is asked for, else what the index was built with, else the defaults.
+    #[expect(clippy::cast_possible_truncation, reason = "options are checked: at most 16 trees")]
+    fn new(options: &BuildOptions<'_>, record: &Record, metric: Metric) -> Self {
+        let width = width(record.dims());
+        let built = (record.shape_trees > 0).then_some(record);
+        let asked_before =
+            built.filter(|r| r.is_leaf_size_asked == 1).map(|r| r.leaf_size as usize);
+        let leaf_size = options.leaf_size.or(asked_before);
+        // Leaves may become larger as items come, step by step, as those that are small for the
+        // size dissolve. None may be larger than the size, so that this does not shrink as items
+        // go.
+        let default = || {
+            let default = default_leaf_size(record.items);
+            built.map_or(default, |r| {
+                default.clamp(r.leaf_size as usize, r.leaf_size as usize + MORE_PER_DOUBLING)
+            })
+        };
+        let sketch_bits = built.map_or(default_leaf_bits(metric, width), |r| r.sketch_bits);
+        // The sketches of bits are the bits: there is nothing to choose.
+        let asked_bits = options.sketch_bits.filter(|_| metric != Metric::Hamming);
+        Self {
+            trees: options.trees.map_or(built.map_or(1, |r| r.shape_trees), |trees| trees as u8),
+            spill: options.spill.unwrap_or(built.is_none_or(|r| r.spill == 1)),
+            leaf_size: leaf_size.unwrap_or_else(default),
+            is_leaf_size_asked: leaf_size.is_some(),
+            sketch_bits: asked_bits.unwrap_or(sketch_bits),
+            branch_bits: built.map_or(default_branch_bits(metric, width), |r| r.branch_bits),
+            seed: options.seed.unwrap_or(built.map_or(0, |r| r.seed)),
+        }
+    }
+
+    /// Whether an index without a forest would be built in this shape anyway.
+    fn is_known_to(&self, record: &Record) -> bool {
+        let mut of_this_shape = *record;
+        of_this_shape.trees = record.shape_trees;
+        record.shape_trees > 0 && self.is_that_of(&of_this_shape)
+    }
+
+    /// What a bulk build of so many items makes of it, which need not keep to the leaves that there
+    /// are.
+    fn afresh(self, items: u64) -> Self {
+        let leaf_size =
+            if self.is_leaf_size_asked { self.leaf_size } else { default_leaf_size(items) };
+        Self { leaf_size, ..self }
+    }
+
+    fn write_leaf_size(&self, record: &mut Record) {
+        record.leaf_size = u32::try_from(self.leaf_size).unwrap_or(u32::MAX);
+        record.is_leaf_size_asked = u8::from(self.is_leaf_size_asked);
+    }
+
+    /// Whether the forest of this record already has this shape.
+    fn is_that_of(&self, record: &Record) -> bool {
+        record.trees == self.trees
+            && record.spill == u8::from(self.spill)
+            && (record.leaf_size as usize == self.leaf_size || !self.is_leaf_size_asked)
+            && record.sketch_bits == self.sketch_bits
+            && record.branch_bits == self.branch_bits
+            && record.seed == self.seed
+    }
+}
+
+/// Everything a build will write.
+pub(crate) struct Plan {
+    pub(crate) record: Record,
+    /// A new origin, or `None` to keep the one there is.
+    pub(crate) origin: Option<Vec<f32>>,
+    /// Whether the old forest and all pending marks go first.
+    pub(crate) is_anew: bool,
+    /// In the order of their keys.
+    pub(crate) puts: Vec<(Key, Vec<u8>)>,
+    pub(crate) deletes: Vec<Key>,
+    /// By what the forest is measured once it is written.
+    pub(crate) truth: Option<Truth>,
+}
+
+/// An incremental build costs about as much for one change as a bulk build for this many items.
+const ITEMS_PER_CHANGE: u64 = 8;
+/// An index that was measured with fewer items than this, or than fill so many leaves, is built in
+/// bulk and measured once more when it has grown beyond: what few items need says little about what
+/// many do.
+const SMALL: u64 = 2048;
+const SMALL_LEAVES: u64 = 8;
+
+/// Builds of fewer changes do nearly all their work in the calling thread.
+const FEW_CHANGES: u64 = 8;
+
+/// Brings the forest up to date with the items.
+pub(crate) fn build(
+    db: Database,
+    wtxn: &mut RwTxn<'_>,
+    of: ItemOf,
+    options: &BuildOptions<'_>,
+) -> Result<BuildStats> {
+    options.check()?;
+    let (record, metric) = db.record(wtxn, of.index)?;
+    let shape = Shape::new(options, &record, metric);
+    let mut stats = BuildStats {
+        method: BuildMethod::Nothing,
+        items: record.items,
+        trees: usize::from(record.trees),
+        items_added: 0,
+        items_removed: 0,
+        leaves: 0,
+        branches: 0,
+        leaves_split: 0,
+        leaves_merged: 0,
+        items_rehomed: 0,
+        bytes_written: 0,
+    };
+    let is_same = shape.is_that_of(&record) && !options.is_anew;
+    let is_known = record.items == 0 && record.trees == 0 && shape.is_known_to(&record);
+    if record.pending_len() == 0 && (is_known || is_same) {
+        if record.shape_trees > 0 && shape.is_leaf_size_asked && record.is_leaf_size_asked == 0 {
+            // The leaves are as they should be, and from now on they stay so.
+            let mut record = record;
+            shape.write_leaf_size(&mut record);
+            db.put(wtxn, Key::record(of.index), &record.to_bytes())?;
+        }
+        return Ok(stats);
+    }
+    let is_bulk = !is_same
+        || record.pending.saturating_mul(ITEMS_PER_CHANGE) >= record.items
+        || is_to_be_measured(&record);
+    // The write transaction may be lent to one thread of the pool at a time, and it comes back
+    // before anything is written.
+    let (lent, progress) = (&mut *wtxn, options.progress);
+    let compute = move || -> Result<(Plan, Option<Counts>)> {
+        if !is_bulk
+            && let Some((plan, counts)) = incremental::plan(db, lent, of, &record, shape, progress)?
+        {
+            return Ok((plan, Some(counts)));
+        }
+        bulk::plan(db, lent, of, &record, shape, progress).map(|plan| (plan, None))
+    };
+    let (plan, counts) = match options.thread_pool {
+        Some(pool) => pool.install(compute)?,
+        None if record.pending < FEW_CHANGES => compute()?,
+        // Into the current pool: each step into it from outside would cost as much as a small task.
+        None => rayon::scope(move |_| compute())?,
+    };
+    stats.method = match counts {
+        Some(_) => BuildMethod::Incremental,
+        // Nothing but the shape is recorded.
+        None if record.items == 0 && record.indexed == 0 => BuildMethod::Nothing,
+        None => BuildMethod::Bulk,
+    };
+    let counts = counts.unwrap_or(Counts {
+        added: record.items,
+        removed: record.indexed,
+        ..Counts::default()
+    });
+    (stats.items_added, stats.items_removed) = (counts.added, counts.removed);
+    (stats.leaves_split, stats.leaves_merged) = (counts.tally.split, counts.tally.merged);
+    stats.items_rehomed = counts.tally.rehomed;
+    stats.trees = usize::from(plan.record.trees);
+    for (key, value) in &plan.puts {
+        stats.leaves += u64::from(key.kind() == Some(Kind::Leaf));
+        stats.branches += u64::from(key.kind() == Some(Kind::Branch));
+        stats.bytes_written += value.len() as u64;
+    }
+    write(db, wtxn, of.index, &plan)?;
+    if let Some(truth) = &plan.truth {
+        calibrate(db, wtxn, (of, plan.record), truth, options.thread_pool)?;
+    }
+    Ok(stats)
+}
+
+/// Whether a bulk build is due because searches go by no measurement, or by one of a forest that
+/// was much smaller.
+fn is_to_be_measured(record: &Record) -> bool {
+    let (measured, small) =
+        (record.calibration.items, SMALL.max(SMALL_LEAVES * u64::from(record.leaf_size)));
+    calibrate::is_of_use(record.items)
+        && (measured == 0 || measured < small && small <= record.items)
+}
+
+/// Measures the forest that has just been written. Everything a build promises is done by then, so
+/// that a search that fails here leaves the index without a calibration rather than the caller with
+/// an error.
+fn calibrate(
+    db: Database,
+    wtxn: &mut RwTxn<'_>,
+    (of, mut record): (ItemOf, Record),
+    truth: &Truth,
+    pool: Option<&rayon::ThreadPool>,
+) -> Result<()> {
+    let lent = &mut *wtxn;
+    let measure = move || calibrate::measure(db, lent, of, &record, truth);
+    let measured = match pool {
+        Some(pool) => pool.install(measure),
+        None => rayon::scope(move |_| measure()),
+    };
+    if let Ok(calibration) = measured {
+        record.calibration = calibration;
+        db.put(wtxn, Key::record(of.index), &record.to_bytes())?;
+    }
+    Ok(())
+}
+
+/// Writes a plan. Only LMDB can fail here, and it refuses to commit a transaction in which it did.
+fn write(db: Database, wtxn: &mut RwTxn<'_>, index: u16, plan: &Plan) -> Result<()> {
+    if plan.is_anew {
+        for kind in [Kind::Pending, Kind::Branch, Kind::Leaf, Kind::Free] {
+            db.delete_kind(wtxn, index, kind)?;
+        }
+    }
+    if let Some(origin) = &plan.origin {
+        db.put(wtxn, Key::origin(index), &origin_value(origin))?;
+    }
+    for key in &plan.deletes {
+        db.delete(wtxn, *key)?;
+    }
+    for (key, value) in &plan.puts {
+        db.put(wtxn, *key, value)?;
+    }
+    db.put(wtxn, Key::record(index), &plan.record.to_bytes())
+}

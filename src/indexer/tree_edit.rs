@@ -1,0 +1,345 @@
+//! One tree under change: the leaves that have been taken out of it, and those that were born or
+//! dissolved.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+
+use heed::RoTxn;
+
+use crate::error::{Error, Result};
+use crate::forest::route::{SHORTLIST, by_score, second_leaf};
+use crate::format::record::TreeRecord;
+use crate::format::{MOST_FREE, pad};
+use crate::indexer::find::{Finder, NEAR, NearLeaf};
+use crate::indexer::leaf_edit::{LeafEdit, Site};
+use crate::key::Key;
+use crate::lmdb::workers::Workers;
+
+/// Items of a dissolved leaf for which one task finds another.
+const SHARE: usize = 8;
+
+/// Node ids of one kind in one tree: some of those given back, and the first that was never given
+/// out.
+///
+/// Every build reads the list, and writes it if it changes. It is short, so that a forest that has
+/// shrunk much does not pay for its former size; ids that find no place in it are not used again
+/// before a bulk build, and there are 2^32.
+#[derive(Debug)]
+pub(crate) struct Ids {
+    free: BTreeSet<u32>,
+    pub(crate) next: u32,
+    is_changed: bool,
+}
+
+impl Ids {
+    pub(crate) fn load(site: &Site<'_>, rtxn: &RoTxn<'_>, key: Key, next: u32) -> Result<Self> {
+        let Some(bytes) = site.db.get(rtxn, key)? else {
+            return Ok(Self { free: BTreeSet::new(), next, is_changed: false });
+        };
+        let numbers: &[u32] = bytemuck::try_cast_slice(bytes)
+            .map_err(|_| Error::corrupted(key, "free ids that are not aligned"))?;
+        let count = numbers.first().map_or(0, |count| *count as usize);
+        let listed = if count == 0 { Some(&[][..]) } else { numbers.get(4..4 + count) };
+        let listed = listed.filter(|listed| listed.len() <= MOST_FREE);
+        let listed = listed.ok_or_else(|| {
+            Error::corrupted(key, "fewer free ids than it says, or more than are kept")
+        })?;
+        let free: BTreeSet<u32> = listed.iter().copied().collect();
+        if free.len() != count || free.last().is_some_and(|last| *last >= next) {
+            return Err(Error::corrupted(
+                key,
+                "free ids that are listed twice or were never given out",
+            ));
+        }
+        Ok(Self { free, next, is_changed: false })
+    }
+
+    pub(crate) fn free(&self) -> &BTreeSet<u32> {
+        &self.free
+    }
+
+    /// The lowest id that no node has.
+    pub(crate) fn take(&mut self, tree: Key) -> Result<u32> {
+        if let Some(id) = self.free.pop_first() {
+            self.is_changed = true;
+            return Ok(id);
+        }
+        let id = self.next;
+        self.next = id
+            .checked_add(1)
+            .ok_or_else(|| Error::corrupted(tree, "all node ids of this tree are taken"))?;
+        Ok(id)
+    }
+
+    pub(crate) fn give(&mut self, id: u32) {
+        self.free.insert(id);
+        if self.free.len() > MOST_FREE {
+            self.free.pop_last();
+        }
+        self.is_changed = true;
+    }
+
+    /// The value to be stored, if it is another than before.
+    fn value(&self) -> Option<Vec<u8>> {
+        let count = u32::try_from(self.free.len()).unwrap_or(u32::MAX);
+        let numbers: Vec<u32> =
+            [count, 0, 0, 0].into_iter().chain(self.free.iter().copied()).collect();
+        let mut value: Vec<u8> = bytemuck::cast_slice(&numbers).to_vec();
+        value.resize(pad(value.len()), 0);
+        self.is_changed.then_some(value)
+    }
+}
+
+/// What happened to the leaves of a tree.
+#[derive(Copy, Clone, Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) split: u64,
+    pub(crate) merged: u64,
+    pub(crate) rehomed: u64,
+}
+
+impl Tally {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.split += other.split;
+        self.merged += other.merged;
+        self.rehomed += other.rehomed;
+    }
+}
+
+/// One tree under change.
+pub(crate) struct TreeEdit<'a> {
+    pub(crate) site: Site<'a>,
+    pub(crate) rtxn: &'a RoTxn<'a>,
+    pub(crate) tree: u8,
+    /// The tree as it is stored.
+    pub(crate) stored: TreeRecord,
+    pub(crate) copies: usize,
+    pub(crate) leaves: BTreeMap<u32, LeafEdit>,
+    pub(crate) leaf_ids: Ids,
+    pub(crate) branch_ids: Ids,
+    /// Branches above stored leaves, from the parent up to the root.
+    pub(crate) paths: BTreeMap<u32, Vec<u32>>,
+    /// Leaves that are not stored yet, each with the stored leaf under whose parent it goes.
+    pub(crate) born: BTreeMap<u32, u32>,
+    /// Leaves whose centroid moved.
+    pub(crate) moved: BTreeSet<u32>,
+    pub(crate) gone: BTreeSet<u32>,
+    /// Leaves that hold a tight group far from their centroid, each with the middle of that group.
+    pub(crate) stretched: BTreeMap<u32, Vec<f32>>,
+    pub(crate) tally: Tally,
+}
+
+impl<'a> TreeEdit<'a> {
+    pub(crate) fn new(
+        site: Site<'a>,
+        rtxn: &'a RoTxn<'a>,
+        tree: u8,
+        stored: TreeRecord,
+        copies: usize,
+    ) -> Result<Self> {
+        let free =
+            |which, next| Ids::load(&site, rtxn, Key::free(site.of.index, tree, which), next);
+        let (leaf_ids, branch_ids) = (free(0, stored.next_leaf)?, free(1, stored.next_branch)?);
+        Ok(Self {
+            site,
+            rtxn,
+            tree,
+            stored,
+            copies,
+            leaves: BTreeMap::new(),
+            leaf_ids,
+            branch_ids,
+            paths: BTreeMap::new(),
+            born: BTreeMap::new(),
+            moved: BTreeSet::new(),
+            gone: BTreeSet::new(),
+            stretched: BTreeMap::new(),
+            tally: Tally::default(),
+        })
+    }
+
+    /// Leaves that the tree has now.
+    pub(crate) fn leaf_count(&self) -> usize {
+        (self.stored.leaves as usize + self.born.len()).saturating_sub(self.gone.len())
+    }
+
+    pub(crate) fn key(&self, leaf: u32) -> Key {
+        Key::leaf(self.site.of.index, self.tree, leaf)
+    }
+
+    /// A leaf, taken out of its value if that has not been done yet.
+    pub(crate) fn leaf_mut(&mut self, leaf: u32) -> Result<&mut LeafEdit> {
+        match self.leaves.entry(leaf) {
+            Entry::Occupied(entry) => Ok(entry.into_mut()),
+            Entry::Vacant(entry) => {
+                let key = Key::leaf(self.site.of.index, self.tree, leaf);
+                Ok(entry.insert(self.site.take_leaf(self.rtxn, key)?))
+            }
+        }
+    }
+
+    /// Finds the branches above a stored leaf by descending towards its centroid; `false` if that
+    /// does not lead to it.
+    pub(crate) fn find_path(&mut self, leaf: u32) -> Result<bool> {
+        let centroid = self.site.leaf(self.rtxn, self.key(leaf))?.node.centroid.to_vec();
+        let near = self.view().finder(self.rtxn).nearest(&centroid, NEAR, &BTreeSet::new())?;
+        self.paths.extend(near.into_iter().map(|near| (near.leaf, near.path)));
+        Ok(self.paths.contains_key(&leaf))
+    }
+
+    /// Leaves near a point as the tree is now, sorted by distance.
+    pub(crate) fn near(&mut self, point: &[f32]) -> Result<Vec<NearLeaf>> {
+        let view = self.view();
+        let near = view.near(&mut view.finder(self.rtxn), point)?;
+        for near in near.iter().filter(|near| !near.path.is_empty()) {
+            self.paths.insert(near.leaf, near.path.clone());
+        }
+        Ok(near)
+    }
+
+    /// The tree as it is now, for reading by several threads.
+    pub(crate) fn view(&self) -> View<'_> {
+        View {
+            site: self.site,
+            tree: (self.tree, self.stored),
+            leaves: &self.leaves,
+            born: &self.born,
+            gone: &self.gone,
+        }
+    }
+
+    /// Gives the items of an underfull leaf to others, and the leaf up.
+    pub(crate) fn dissolve(&mut self, workers: &mut Workers<'_>, leaf: u32) -> Result<()> {
+        let ids = std::mem::take(&mut self.leaf_mut(leaf)?.ids);
+        self.leaves.remove(&leaf);
+        self.gone.insert(leaf);
+        self.moved.remove(&leaf);
+        self.tally.merged += 1;
+        let (site, view, key) = (self.site, self.view(), self.key(leaf));
+        let homes = workers.share(ids.len().div_ceil(SHARE), |rtxn, task| {
+            let part = &ids[task * SHARE..ids.len().min((task + 1) * SHARE)];
+            let mut finder = view.finder(rtxn);
+            part.iter().map(|id| view.new_home(&mut finder, rtxn, *id)).collect::<Result<Vec<_>>>()
+        })?;
+        for (id, home) in ids.iter().zip(homes.into_iter().flatten()) {
+            let Some((point, home)) = home else {
+                return Err(Error::corrupted(key, "no other leaf is near this one"));
+            };
+            if !home.path.is_empty() {
+                self.paths.insert(home.leaf, home.path);
+            }
+            let rtxn = self.rtxn;
+            self.leaf_mut(home.leaf)?.insert(&site, rtxn, *id, &point)?;
+            self.tally.rehomed += 1;
+        }
+        Ok(())
+    }
+
+    /// Takes leaves away that have lost all their items.
+    pub(crate) fn drop_empty(&mut self) {
+        let empty: Vec<u32> =
+            self.leaves.iter().filter(|(_, leaf)| leaf.len() == 0).map(|(id, _)| *id).collect();
+        for leaf in empty {
+            self.leaves.remove(&leaf);
+            self.moved.remove(&leaf);
+            self.gone.insert(leaf);
+        }
+    }
+
+    /// The lists of free node ids that have changed.
+    pub(crate) fn free_lists(&self) -> Vec<(Key, Vec<u8>)> {
+        let key = |which| Key::free(self.site.of.index, self.tree, which);
+        let lists = [(key(0), self.leaf_ids.value()), (key(1), self.branch_ids.value())];
+        lists.into_iter().filter_map(|(key, value)| value.map(|value| (key, value))).collect()
+    }
+}
+
+/// A tree as it is in the middle of its changes.
+#[derive(Copy, Clone)]
+pub(crate) struct View<'a> {
+    pub(crate) site: Site<'a>,
+    tree: (u8, TreeRecord),
+    leaves: &'a BTreeMap<u32, LeafEdit>,
+    born: &'a BTreeMap<u32, u32>,
+    gone: &'a BTreeSet<u32>,
+}
+
+impl<'a> View<'a> {
+    /// What looks for stored leaves of this tree.
+    pub(crate) fn finder<'t>(&self, rtxn: &'t RoTxn<'t>) -> Finder<'t>
+    where
+        'a: 't,
+    {
+        Finder::new(self.site, rtxn, self.tree)
+    }
+
+    fn key(&self, leaf: u32) -> Key {
+        Key::leaf(self.site.of.index, self.tree.0, leaf)
+    }
+
+    /// Leaves near a point, sorted by distance.
+    pub(crate) fn near(&self, finder: &mut Finder<'_>, point: &[f32]) -> Result<Vec<NearLeaf>> {
+        // Where a whole region was deleted, all leaves of the neighbourhood may be gone.
+        let mut near = finder.nearest(point, NEAR, self.gone)?;
+        let born = self.born.keys().filter(|leaf| !self.gone.contains(leaf));
+        near.extend(born.map(|leaf| NearLeaf {
+            distance: 0.0,
+            leaf: *leaf,
+            centroid: Vec::new(),
+            path: Vec::new(),
+        }));
+        for near in &mut near {
+            // Centroids may have moved since they were stored.
+            if let Some(leaf) = self.leaves.get(&near.leaf) {
+                near.centroid = leaf.centroid().to_vec();
+                near.distance = self.site.distance(point, &near.centroid);
+            }
+        }
+        near.sort_unstable_by(|a, b| by_score(&(a.distance, a.leaf), &(b.distance, b.leaf)));
+        Ok(near)
+    }
+
+    /// Whether a leaf holds an item.
+    pub(crate) fn holds(&self, finder: &Finder<'_>, leaf: u32, id: u32) -> Result<bool> {
+        Ok(match self.leaves.get(&leaf) {
+            Some(edit) => edit.contains(id),
+            None => finder.leaf(leaf)?.set.contains(id),
+        })
+    }
+
+    /// The point of an item that lost a copy, and the leaf for another one.
+    fn new_home(
+        &self,
+        finder: &mut Finder<'_>,
+        rtxn: &RoTxn<'_>,
+        id: u32,
+    ) -> Result<Option<(Vec<f32>, NearLeaf)>> {
+        let point = self.site.point(rtxn, id)?;
+        let (mut open, mut other) = (Vec::with_capacity(NEAR), None);
+        for near in self.near(finder, &point)? {
+            if self.holds(finder, near.leaf, id)? { other = Some(near) } else { open.push(near) }
+        }
+        // The other copy stays where it is: this one complements it if it is the nearer one.
+        let second = other
+            .filter(|other| open.first().is_some_and(|first| other.distance <= first.distance));
+        let home = second.map(|other| {
+            let centroids = open.iter().map(|near| (near.leaf, &near.centroid[..]));
+            second_leaf(
+                self.site.space.level,
+                &point,
+                &other.centroid,
+                centroids.take(SHORTLIST - 1),
+            )
+        });
+        let home = open.into_iter().find(|near| home.is_none_or(|home| near.leaf == home));
+        Ok(home.map(|home| (point, home)))
+    }
+
+    /// The items of a leaf, ascending.
+    pub(crate) fn ids(&self, rtxn: &RoTxn<'_>, leaf: u32) -> Result<Vec<u32>> {
+        Ok(match self.leaves.get(&leaf) {
+            Some(edit) => edit.ids.clone(),
+            None => self.site.leaf(rtxn, self.key(leaf))?.set.iter().collect(),
+        })
+    }
+}

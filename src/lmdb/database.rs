@@ -1,0 +1,400 @@
+//! The handle on the LMDB database in which indexes live, and the few operations the other modules
+//! need of it.
+
+use std::ops::{Bound, Deref};
+
+use heed::types::Bytes;
+use heed::{Env, PutFlags, RoTxn, RwTxn};
+
+use crate::error::{Error, Result};
+use crate::format::item::ItemRef;
+use crate::format::mark::{MARK_KEY, Mark};
+use crate::format::record::Record;
+use crate::key::{Key, Kind};
+use crate::lmdb::opening;
+use crate::lmdb::opening::Table;
+use crate::metric::Metric;
+
+/// The name of the LMDB database, unless another is given.
+const NAME: &str = "spinney";
+
+/// A handle on the LMDB database that holds up to 65,536 indexes, each under its own number.
+///
+/// It lives in the user's own environment beside the user's own data, so that one transaction
+/// covers both. Open it once at start-up, copy it freely. It belongs to the environment it was
+/// opened in, for as long as that is open; with a transaction of another, all calls fail with
+/// [`Error::OtherEnvironment`] and change nothing. (`heed` panics then where the other lies at
+/// another address; this crate catches that, and only programs built with `panic = "abort"` end.)
+///
+/// ```
+/// use spinney::{Database, heed};
+/// let dir = tempfile::tempdir()?;
+/// // SAFETY: the folder is ours alone.
+/// let env = unsafe { heed::EnvOpenOptions::new().map_size(10 << 20).max_dbs(1).open(dir.path())? };
+/// let db = Database::open_or_create(&env)?;
+/// let rtxn = env.read_txn()?;
+/// assert!(db.indexes(&rtxn)?.is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Copy, Clone, Debug)]
+pub struct Database {
+    raw: Table<'static>,
+    /// Absent if it was opened before it had one.
+    mark: Option<Mark>,
+}
+
+impl Database {
+    /// Opens the database named `spinney`, and creates it if it does not exist.
+    ///
+    /// The environment needs room for one named database more: `EnvOpenOptions::max_dbs`. No write
+    /// transaction of this thread may be open: LMDB has one writer at a time.
+    ///
+    /// # Errors
+    /// As [`Database::open`]; [`Error::MapFull`].
+    pub fn open_or_create<T>(env: &Env<T>) -> Result<Self>
+    where
+        for<'e> RoTxn<'e, T>: Deref<Target = RoTxn<'e>>,
+    {
+        Self::open_or_create_named(env, NAME)
+    }
+
+    /// Opens the database of this name, and creates it if it does not exist.
+    ///
+    /// A table of this name that is empty is taken over. One of an earlier version of this crate
+    /// gets this version's mark, unless the environment is read-only.
+    ///
+    /// # Errors
+    /// As [`Database::open_or_create`].
+    pub fn open_or_create_named<T>(env: &Env<T>, name: &str) -> Result<Self>
+    where
+        for<'e> RoTxn<'e, T>: Deref<Target = RoTxn<'e>>,
+    {
+        opening::open_or_create(env, name).map(Self::new)
+    }
+
+    /// Opens the database named `spinney` without writing; `None` if it was never created.
+    ///
+    /// # Errors
+    /// [`Error::ForeignTable`] if the name belongs to a table or an entry of somebody else;
+    /// [`Error::Truncated`] if the file of the environment was cut; [`Error::DbsFull`] if `max_dbs`
+    /// is too small; [`Error::ReadersFull`]; [`Error::MapResized`]; [`Error::Heed`] with
+    /// `MDB_BAD_RSLOT` if a read transaction of this thread is open in an environment that was
+    /// opened without `read_txn_without_tls`.
+    pub fn open<T>(env: &Env<T>) -> Result<Option<Self>>
+    where
+        for<'e> RoTxn<'e, T>: Deref<Target = RoTxn<'e>>,
+    {
+        Self::open_named(env, NAME)
+    }
+
+    /// Opens the database of this name without writing; `None` if it was never created.
+    ///
+    /// # Errors
+    /// As [`Database::open`]; [`Error::InvalidOption`] if the name is empty, too long for LMDB or
+    /// has a zero byte.
+    pub fn open_named<T>(env: &Env<T>, name: &str) -> Result<Option<Self>>
+    where
+        for<'e> RoTxn<'e, T>: Deref<Target = RoTxn<'e>>,
+    {
+        Ok(opening::open(env, name)?.map(Self::new))
+    }
+
+    fn new((raw, mark): (Table<'static>, Option<Mark>)) -> Self {
+        Self { raw, mark }
+    }
+
+    /// An error unless the transaction shows the table that was opened.
+    fn check(&self, rtxn: &RoTxn<'_>) -> Result<()> {
+        opening::check(self.raw, self.mark, rtxn)
+    }
+
+    /// The numbers of the indexes in this snapshot, ascending.
+    ///
+    /// # Cost
+    /// One look-up for each index.
+    ///
+    /// # Errors
+    /// [`Error::Heed`], [`Error::OtherEnvironment`].
+    pub fn indexes(&self, rtxn: &RoTxn<'_>) -> Result<Vec<u16>> {
+        self.check(rtxn)?;
+        let mut found = Vec::new();
+        let mut entry = self.raw.get_greater_than_or_equal_to(rtxn, Key::record(0).as_bytes())?;
+        while let Some((key, _)) = entry {
+            entry = match key.try_into().map(Key::from_bytes) {
+                Ok(key) => {
+                    found.push(key.index());
+                    let Some(next) = key.index().checked_add(1) else { break };
+                    self.raw.get_greater_than_or_equal_to(rtxn, Key::record(next).as_bytes())?
+                }
+                // Somebody else wrote it, and it must not hide what comes after it.
+                Err(_) => self.raw.get_greater_than(rtxn, key)?,
+            };
+        }
+        Ok(found)
+    }
+
+    /// Deletes an index whole; `false` if there is none of this number.
+    ///
+    /// # Cost
+    /// O(entries of the index).
+    ///
+    /// # Errors
+    /// [`Error::Heed`], [`Error::MapFull`], [`Error::OtherEnvironment`].
+    pub fn delete_index(&self, wtxn: &mut RwTxn<'_>, index: u16) -> Result<bool> {
+        self.check(wtxn)?;
+        let existed = self.get(wtxn, Key::record(index))?.is_some();
+        for kind in Kind::ALL {
+            self.delete_kind(wtxn, index, kind)?;
+        }
+        Ok(existed)
+    }
+
+    pub(crate) fn get<'t>(&self, rtxn: &'t RoTxn<'_>, key: Key) -> Result<Option<&'t [u8]>> {
+        Ok(self.raw.get(rtxn, key.as_bytes())?)
+    }
+
+    pub(crate) fn put(&self, wtxn: &mut RwTxn<'_>, key: Key, value: &[u8]) -> Result<()> {
+        Ok(self.raw.put(wtxn, key.as_bytes(), value)?)
+    }
+
+    /// Puts an entry after all others of the database. LMDB then fills its pages; else it halves
+    /// each full page, which leaves one vector of 1.5 KB on a page that has room for two.
+    pub(crate) fn append(&self, wtxn: &mut RwTxn<'_>, key: Key, value: &[u8]) -> Result<()> {
+        Ok(self.raw.put_with_flags(wtxn, PutFlags::APPEND, key.as_bytes(), value)?)
+    }
+
+    /// Whether a key comes after all keys there are.
+    pub(crate) fn is_last(&self, rtxn: &RoTxn<'_>, key: Key) -> Result<bool> {
+        Ok(self.raw.last(rtxn)?.is_none_or(|(last, _)| last < key.as_bytes()))
+    }
+
+    /// The highest id of a kind.
+    pub(crate) fn last_id(&self, rtxn: &RoTxn<'_>, index: u16, kind: Kind) -> Result<Option<u32>> {
+        let (first, last) = Key::range(index, kind);
+        let found = self.raw.get_lower_than_or_equal_to(rtxn, last.as_bytes())?;
+        let key = found
+            .filter(|(key, _)| *key >= first.as_bytes())
+            .and_then(|(key, _)| key.try_into().ok());
+        Ok(key.map(|key| Key::from_bytes(key).id()))
+    }
+
+    pub(crate) fn delete(&self, wtxn: &mut RwTxn<'_>, key: Key) -> Result<bool> {
+        Ok(self.raw.delete(wtxn, key.as_bytes())?)
+    }
+
+    /// All entries of a kind, in order of (tree, id). Keys that use bytes which this kind does not
+    /// are those of no entry.
+    pub(crate) fn iter<'t>(
+        &self,
+        rtxn: &'t RoTxn<'_>,
+        index: u16,
+        kind: Kind,
+    ) -> Result<Entries<'t>> {
+        let (first, last) = Key::range(index, kind);
+        let bounds = (Bound::Included(first.as_bytes()), Bound::Included(last.as_bytes()));
+        let inner = self.raw.range(rtxn, &bounds)?;
+        Ok(Entries { inner })
+    }
+
+    /// All entries from a key on, whatever their kind.
+    pub(crate) fn iter_from<'t>(&self, rtxn: &'t RoTxn<'_>, first: Key) -> Result<Entries<'t>> {
+        let inner = self.raw.range(rtxn, &(Bound::Included(first.as_bytes()), Bound::Unbounded))?;
+        Ok(Entries { inner })
+    }
+
+    /// Deletes keys among those of an index that this crate cannot have written, because they are
+    /// not 8 bytes long.
+    pub(crate) fn delete_foreign(&self, wtxn: &mut RwTxn<'_>, index: u16) -> Result<()> {
+        let prefix = index.to_be_bytes();
+        let mut foreign = Vec::new();
+        for entry in self.raw.prefix_iter(wtxn, &prefix[..])? {
+            let (key, _) = entry?;
+            if key.len() != 8 && key != MARK_KEY {
+                foreign.push(key.to_vec());
+            }
+        }
+        for key in foreign {
+            self.raw.delete(wtxn, &key)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn delete_kind(&self, wtxn: &mut RwTxn<'_>, index: u16, kind: Kind) -> Result<()> {
+        let (first, last) = Key::whole_range(index, kind);
+        let bounds = (Bound::Included(first.as_bytes()), Bound::Included(last.as_bytes()));
+        self.raw.delete_range(wtxn, &bounds)?;
+        Ok(())
+    }
+
+    /// The record of an index and the metric it names. Whatever uses an index begins with this.
+    pub(crate) fn record(&self, rtxn: &RoTxn<'_>, index: u16) -> Result<(Record, Metric)> {
+        self.check(rtxn)?;
+        let key = Key::record(index);
+        let bytes = self.get(rtxn, key)?.ok_or(Error::IndexNotFound { index })?;
+        Record::parse(key, bytes)
+    }
+
+    /// The record of an index that must be of this metric and of these dimensions.
+    pub(crate) fn record_of(&self, rtxn: &RoTxn<'_>, of: ItemOf) -> Result<Record> {
+        let ItemOf { index, dims: got_dims, metric: got } = of;
+        let (record, expected) = self.record(rtxn, index)?;
+        if expected != got {
+            return Err(Error::MetricMismatch { index, expected, got });
+        }
+        if record.dims() != got_dims {
+            return Err(Error::DimensionsMismatch {
+                index,
+                expected: record.dims(),
+                got: got_dims,
+            });
+        }
+        Ok(record)
+    }
+
+    /// An item of an index, if it exists.
+    pub(crate) fn item<'t>(
+        &self,
+        rtxn: &'t RoTxn<'_>,
+        of: ItemOf,
+        id: u32,
+    ) -> Result<Option<ItemRef<'t>>> {
+        let key = Key::item(of.index, id);
+        self.get(rtxn, key)?.map(|bytes| ItemRef::parse(key, bytes, of.dims, of.metric)).transpose()
+    }
+
+    /// An item that other stored bytes say exists.
+    pub(crate) fn known_item<'t>(
+        &self,
+        rtxn: &'t RoTxn<'_>,
+        of: ItemOf,
+        id: u32,
+    ) -> Result<ItemRef<'t>> {
+        self.item(rtxn, of, id)?.ok_or_else(|| missing_item(of, id))
+    }
+
+    /// Visits items that other stored bytes say exist, in this order.
+    pub(crate) fn visit_items<'t>(
+        &self,
+        rtxn: &'t RoTxn<'_>,
+        of: ItemOf,
+        ids: &[u32],
+        mut visit: impl FnMut(&ItemRef<'t>),
+    ) -> Result<()> {
+        let is_dense = match (ids.first(), ids.last()) {
+            (Some(first), Some(last)) => {
+                last.saturating_sub(*first) as usize <= WALK * ids.len()
+                    && ids.is_sorted_by(|a, b| a < b)
+            }
+            _ => false,
+        };
+        if !is_dense {
+            return ids
+                .iter()
+                .try_for_each(|id| self.known_item(rtxn, of, *id).map(|item| visit(&item)));
+        }
+        let mut entries = self.iter_from(rtxn, Key::item(of.index, ids[0]))?;
+        for id in ids {
+            let key = Key::item(of.index, *id);
+            let found = loop {
+                match entries.next().transpose()? {
+                    Some((passed, _)) if passed.to_bytes() < key.to_bytes() => {}
+                    found => break found.filter(|found| found.0 == key),
+                }
+            };
+            let (_, bytes) = found.ok_or_else(|| missing_item(of, *id))?;
+            visit(&ItemRef::parse(key, bytes, of.dims, of.metric)?);
+        }
+        Ok(())
+    }
+}
+
+/// Entries that are passed by for each item that is wanted, at most: more, and looking each up by
+/// its key is faster.
+const WALK: usize = 3;
+
+/// What is wrong when an item is missing that other stored bytes say exists.
+pub(crate) fn missing_item(of: ItemOf, id: u32) -> Error {
+    Error::corrupted(Key::item(of.index, id), "other entries name this item, and it is missing")
+}
+
+/// Where items are and how they are read.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ItemOf {
+    pub(crate) index: u16,
+    pub(crate) dims: usize,
+    pub(crate) metric: Metric,
+}
+
+/// The entries of one kind of an index.
+pub(crate) struct Entries<'t> {
+    inner: heed::RoRange<'t, Bytes, Bytes>,
+}
+
+impl<'t> Iterator for Entries<'t> {
+    type Item = Result<(Key, &'t [u8])>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let entry = self.inner.next()?;
+        Some(entry.map_err(Error::from).and_then(|(key, value)| {
+            let key = key.try_into().map_err(|_| {
+                // Somebody else wrote it; its first bytes say where it lies.
+                let mut padded = [0; 8];
+                padded.iter_mut().zip(key).for_each(|(to, from)| *to = *from);
+                Error::corrupted(Key::from_bytes(padded), "a key that is not 8 bytes long")
+            })?;
+            Ok((Key::from_bytes(key), value))
+        }))
+    }
+}
+
+/// An environment of its own for a test, and its folder.
+#[cfg(test)]
+#[expect(unsafe_code, reason = "opening a memory map is the one promise that the caller makes")]
+pub(crate) fn temporary(max_readers: u32) -> (tempfile::TempDir, Env<heed::WithoutTls>) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut options = heed::EnvOpenOptions::new().read_txn_without_tls();
+    options.map_size(10 << 20).max_dbs(1).max_readers(max_readers);
+    // SAFETY: the folder is new and temporary, and nothing else opens it.
+    let env = unsafe { options.open(folder.path()) }.unwrap();
+    (folder, env)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::item::Components;
+    use crate::{IndexOptions, Writer};
+
+    #[test]
+    fn items_are_visited_in_the_order_asked_for_and_a_missing_one_is_told() {
+        let (_folder, env) = temporary(1);
+        let db = Database::open_or_create(&env).unwrap();
+        let mut wtxn = env.write_txn().unwrap();
+        let writer =
+            Writer::open_or_create(&mut wtxn, db, 3, &IndexOptions::new(2, Metric::Euclidean))
+                .unwrap();
+        let present: Vec<u32> = (0..100).filter(|id| id % 3 != 0).chain([u32::MAX - 1]).collect();
+        for id in &present {
+            #[expect(clippy::cast_precision_loss, reason = "what is not exact is the same twice")]
+            writer.add_item(&mut wtxn, *id, &[*id as f32, 1.0]).unwrap();
+        }
+        let of = ItemOf { index: 3, dims: 2, metric: Metric::Euclidean };
+        let visit = |ids: &[u32]| {
+            let mut visited = Vec::new();
+            db.visit_items(&wtxn, of, ids, |item| {
+                let Components::Floats(floats) = item.components else {
+                    panic!("floats were added")
+                };
+                visited.push(floats[0]);
+            })
+            .map(|()| visited)
+        };
+        #[expect(clippy::cast_precision_loss, reason = "what is not exact is the same twice")]
+        for ids in [&present[..], &present[..60], &[98, 1, 50][..], &[4, 7, 7, 8], &[5], &[]] {
+            assert_eq!(visit(ids).unwrap(), ids.iter().map(|id| *id as f32).collect::<Vec<f32>>());
+        }
+        for ids in [&[1, 2, 3, 4][..], &[98, 3], &[99], &[u32::MAX]] {
+            assert!(matches!(visit(ids), Err(Error::Corrupted { .. })), "{ids:?}");
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Reading items; a reader looks each up in LMDB once, as long as it remembers.
+
+use std::cell::RefCell;
+
+use heed::RoTxn;
+
+use crate::error::Result;
+use crate::format::item::ItemRef;
+use crate::key::Key;
+use crate::lmdb::cache::Cache;
+use crate::lmdb::database::{Database, ItemOf, missing_item};
+use crate::lmdb::page_hints::Places;
+
+/// Items that a reader knows the places of, at most: 12 MiB of them.
+pub(crate) const MOST_KNOWN: usize = 1 << 18;
+
+/// The items of an index in one snapshot.
+///
+/// Most of the time that reranking would take is spent on look-ups: pages on the way to an item,
+/// and the keys around it, are in no cache of the processor.
+pub(crate) struct Items<'t> {
+    pub(crate) db: Database,
+    pub(crate) rtxn: &'t RoTxn<'t>,
+    pub(crate) of: ItemOf,
+    known: RefCell<Cache<&'t [u8]>>,
+    /// None where nothing is remembered, as in builds, whose pages move with the commit, and where
+    /// no address can be sent for.
+    places: Option<Places>,
+}
+
+impl<'t> Items<'t> {
+    /// `most`: items to remember, a power of two or 0.
+    pub(crate) fn new(db: Database, rtxn: &'t RoTxn<'t>, of: ItemOf, most: usize) -> Self {
+        let hints = most > 0 && cfg!(target_arch = "x86_64");
+        Self {
+            db,
+            rtxn,
+            of,
+            known: RefCell::new(Cache::new(most)),
+            places: hints.then(|| Places::new(of)),
+        }
+    }
+
+    /// Sends for what is remembered of where an item is.
+    pub(crate) fn prefetch(&self, id: u32) {
+        self.known.borrow().prefetch(u64::from(id));
+        self.places.iter().for_each(|places| places.prefetch(id));
+    }
+
+    /// The bytes of an item that was looked up before; sends for the place of another.
+    pub(crate) fn remembered(&self, id: u32) -> Option<&'t [u8]> {
+        let known = self.known.borrow().get(u64::from(id));
+        if known.is_none() {
+            self.places.iter().for_each(|places| places.prefetch_page(id));
+        }
+        known
+    }
+
+    /// The bytes of an item, if it exists.
+    pub(crate) fn find_bytes(&self, id: u32) -> Result<Option<&'t [u8]>> {
+        let known = self.known.borrow().get(u64::from(id));
+        if known.is_some() { Ok(known) } else { self.look_up(id) }
+    }
+
+    /// The bytes of an item that is not [`remembered`](Self::remembered), if it exists.
+    pub(crate) fn look_up(&self, id: u32) -> Result<Option<&'t [u8]>> {
+        let bytes = self.db.get(self.rtxn, Key::item(self.of.index, id))?;
+        if let Some(bytes) = bytes {
+            self.known.borrow_mut().put(u64::from(id), bytes);
+            self.places.iter().for_each(|places| places.remember(id, bytes));
+        }
+        Ok(bytes)
+    }
+
+    /// An item by its bytes.
+    pub(crate) fn parse(&self, id: u32, bytes: &'t [u8]) -> Result<ItemRef<'t>> {
+        ItemRef::parse(Key::item(self.of.index, id), bytes, self.of.dims, self.of.metric)
+    }
+
+    /// An item, if it exists.
+    pub(crate) fn find(&self, id: u32) -> Result<Option<ItemRef<'t>>> {
+        self.find_bytes(id)?.map(|bytes| self.parse(id, bytes)).transpose()
+    }
+
+    /// An item that other stored bytes say exists.
+    pub(crate) fn get(&self, id: u32) -> Result<ItemRef<'t>> {
+        self.find(id)?.ok_or_else(|| missing_item(self.of, id))
+    }
+}

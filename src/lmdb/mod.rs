@@ -1,0 +1,12 @@
+//! The only room that reads and writes LMDB.
+
+pub(crate) mod cache;
+pub(crate) mod database;
+mod extent;
+pub(crate) mod items;
+pub(crate) mod nodes;
+mod opening;
+mod page_hints;
+pub(crate) mod pending;
+pub(crate) mod tasks;
+pub(crate) mod workers;

@@ -1,0 +1,43 @@
+//! What was added, overwritten or deleted since the last build.
+
+use heed::RoTxn;
+use roaring::RoaringBitmap;
+
+use crate::error::Result;
+use crate::format::item::PendingRef;
+use crate::key::Kind;
+use crate::lmdb::database::{Database, ItemOf};
+use crate::search::request::Request;
+
+/// The pending marks of a snapshot.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Pending {
+    /// Ids of which the forest knows nothing, or something that is no longer true.
+    pub(crate) ids: RoaringBitmap,
+    /// Those of them that exist.
+    pub(crate) live: RoaringBitmap,
+}
+
+impl Pending {
+    /// Reads all marks: O(pending).
+    pub(crate) fn read(db: Database, rtxn: &RoTxn<'_>, of: ItemOf) -> Result<Self> {
+        let mut pending = Self::default();
+        for entry in db.iter(rtxn, of.index, Kind::Pending)? {
+            let (key, bytes) = entry?;
+            let mark = PendingRef::parse(key, bytes, of.dims, of.metric)?;
+            pending.ids.insert(key.id());
+            if mark.is_live {
+                pending.live.insert(key.id());
+            }
+        }
+        Ok(pending)
+    }
+
+    /// Those that exist and that a request admits, until it is to stop.
+    pub(crate) fn live_in<'r>(
+        &'r self,
+        request: &'r Request<'_>,
+    ) -> impl Iterator<Item = u32> + 'r {
+        request.stop.limit(self.live.iter()).filter(|id| request.admits(*id))
+    }
+}

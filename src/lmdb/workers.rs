@@ -1,0 +1,135 @@
+//! Work over the snapshot of an open write transaction, by all threads of the current rayon pool.
+
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, TryLockError};
+
+use heed::{RoTxn, RwTxn, WithoutTls};
+
+use crate::error::{Error, Result};
+use crate::lmdb::tasks;
+use crate::options::{BuildPhase, Progress, ProgressCallback};
+
+/// Read transactions nested in a write transaction, one for each worker: LMDB lets none be used by
+/// two at once. They take no reader slots, and nothing can be written while they live.
+pub(crate) struct Workers<'t> {
+    own: RoTxn<'t, WithoutTls>,
+    txns: Vec<RoTxn<'t, WithoutTls>>,
+    pub(crate) reports: Reports<'t>,
+}
+
+impl<'t> Workers<'t> {
+    pub(crate) fn new(wtxn: &'t RwTxn<'_>, progress: Option<ProgressCallback<'t>>) -> Result<Self> {
+        let txns = (0..rayon::current_num_threads())
+            .map(|_| wtxn.nested_read_txn())
+            .collect::<heed::Result<_>>()?;
+        Ok(Self { own: wtxn.nested_read_txn()?, txns, reports: Reports::new(progress) })
+    }
+
+    /// A transaction for the calling thread.
+    pub(crate) fn own(&self) -> &RoTxn<'t, WithoutTls> {
+        &self.own
+    }
+
+    /// Reports progress of work that is not done by [`Workers::map`]; from any thread.
+    pub(crate) fn poll(&self, phase: BuildPhase, done: u64, total: u64) -> Result<()> {
+        self.reports.make(phase, done, total)
+    }
+
+    /// Runs `work` for each of `0..tasks` and returns the results in order. Reports progress after
+    /// each task, but for those that end while a report is being made, and when all are done.
+    ///
+    /// The order in which tasks run depends on the threads; the results do not.
+    pub(crate) fn map<R: Send>(
+        &mut self,
+        phase: BuildPhase,
+        tasks: usize,
+        work: impl Fn(&RoTxn<'_>, usize) -> Result<R> + Sync,
+    ) -> Result<Vec<R>> {
+        let (done, total) = (AtomicU64::new(0), tasks as u64);
+        let reports = &self.reports;
+        reports.begin(phase);
+        let poll = || reports.make(phase, done.fetch_add(1, Ordering::SeqCst) + 1, total);
+        let results = run(&mut self.txns, tasks, |txn, task| {
+            work(txn, task).and_then(|result| poll().map(|()| result))
+        })?;
+        // The last task may have ended while another report was being made.
+        if tasks > 0 {
+            self.poll(phase, total, total)?;
+        }
+        Ok(results)
+    }
+
+    /// As [`Workers::map`] without reports, for work that is a small part of a phase.
+    pub(crate) fn share<R: Send>(
+        &mut self,
+        tasks: usize,
+        work: impl Fn(&RoTxn<'_>, usize) -> Result<R> + Sync,
+    ) -> Result<Vec<R>> {
+        run(&mut self.txns, tasks, work)
+    }
+}
+
+fn run<R: Send>(
+    txns: &mut [RoTxn<'_, WithoutTls>],
+    count: usize,
+    work: impl Fn(&RoTxn<'_>, usize) -> Result<R> + Sync,
+) -> Result<Vec<R>> {
+    tasks::share(txns, count, |txn, tasks| tasks.work_off(|task| work(txn, task)))
+}
+
+/// Reports to the user, one at a time, and none after the one that ended the build.
+pub(crate) struct Reports<'a> {
+    progress: Option<ProgressCallback<'a>>,
+    /// Held while the callback runs; poisoned by a callback that panics.
+    made: Mutex<Made>,
+}
+
+/// What the user has been told, and what he said.
+#[derive(Default)]
+struct Made {
+    last: Option<(BuildPhase, u64)>,
+    cancelled: bool,
+}
+
+impl<'a> Reports<'a> {
+    fn new(progress: Option<ProgressCallback<'a>>) -> Self {
+        Self { progress, made: Mutex::default() }
+    }
+
+    /// A phase that comes again, in the next tree, starts from nothing.
+    fn begin(&self, phase: BuildPhase) {
+        if let Ok(mut made) = self.made.try_lock()
+            && matches!(made.last, Some((of, _)) if of == phase)
+        {
+            made.last = None;
+        }
+    }
+
+    /// Who finds another report going on leaves his out instead of waiting: he may be called from
+    /// within it, if the callback uses the same rayon pool. A report that comes late is left out,
+    /// too. Once the callback has cancelled or panicked, every thread is told so at its next
+    /// report.
+    pub(crate) fn make(&self, phase: BuildPhase, done: u64, total: u64) -> Result<()> {
+        let Some(callback) = self.progress else { return Ok(()) };
+        let mut made = match self.made.try_lock() {
+            Ok(made) => made,
+            Err(TryLockError::WouldBlock) => return Ok(()),
+            Err(TryLockError::Poisoned(_)) => return Err(Error::Cancelled),
+        };
+        if made.cancelled {
+            return Err(Error::Cancelled);
+        }
+        if matches!(made.last, Some((of, before)) if of == phase && before >= done) {
+            return Ok(());
+        }
+        made.last = Some((phase, done));
+        match callback(&Progress { phase, done, total }) {
+            ControlFlow::Break(()) => {
+                made.cancelled = true;
+                Err(Error::Cancelled)
+            }
+            ControlFlow::Continue(()) => Ok(()),
+        }
+    }
+}

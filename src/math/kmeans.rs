@@ -1,0 +1,292 @@
+//! Clustering in memory: k-means, deterministic and parallel. No LMDB here.
+//!
+//! Results depend on the seed alone: rows are assigned independently of each other, and each
+//! centroid is a sum over its rows in order, so the number of threads cannot change a bit.
+
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::{RngExt, SeedableRng};
+use rayon::prelude::*;
+
+use crate::kernel::gemm::Panels;
+use crate::kernel::threshold::{Scores, below};
+use crate::kernel::{Level, gemm, level};
+
+/// Rows that one task assigns: enough to amortise the task, few enough to balance.
+const CHUNK: usize = 256;
+/// Rows that decide where more rows are cut in two. More do not place two centroids better.
+const CUT_BY: usize = 2048;
+/// Rounds of k-means; more move centroids by less than the spread between two seeds.
+const ROUNDS: usize = 8;
+
+/// Rows of `width` floats, one after the other.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Matrix {
+    pub(crate) values: Vec<f32>,
+    pub(crate) width: usize,
+}
+
+impl Matrix {
+    pub(crate) fn new(width: usize) -> Self {
+        Self { values: Vec::new(), width }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.values.len() / self.width
+    }
+
+    pub(crate) fn row(&self, i: usize) -> &[f32] {
+        &self.values[i * self.width..(i + 1) * self.width]
+    }
+
+    pub(crate) fn push(&mut self, row: &[f32]) {
+        self.values.extend_from_slice(row);
+    }
+
+    /// The rows of these numbers, in this order.
+    pub(crate) fn gather(&self, rows: &[u32]) -> Self {
+        let mut out =
+            Self { values: Vec::with_capacity(rows.len() * self.width), width: self.width };
+        rows.iter().for_each(|i| out.push(self.row(*i as usize)));
+        out
+    }
+
+    /// The median of each component over all rows; zeros if there is none. Unlike the mean it stays
+    /// where the rows are when one of them is far away.
+    pub(crate) fn median(&self) -> Vec<f32> {
+        let len = self.len();
+        let mut column = vec![0.0; len];
+        let mut median = |at: usize| {
+            let rows = self.values.chunks_exact(self.width);
+            column.iter_mut().zip(rows).for_each(|(x, row)| *x = row[at]);
+            *column.select_nth_unstable_by(len / 2, f32::total_cmp).1
+        };
+        (0..self.width).map(|at| if len == 0 { 0.0 } else { median(at) }).collect()
+    }
+
+    /// The mean of all rows; zeros if there is none.
+    pub(crate) fn mean(&self) -> Vec<f32> {
+        mean(self.values.chunks_exact(self.width), self.width)
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    reason = "a mean is no larger than its rows"
+)]
+fn mean<'a>(rows: impl Iterator<Item = &'a [f32]>, width: usize) -> Vec<f32> {
+    let (mut sums, mut count) = (vec![0.0f64; width], 0usize);
+    let level = level();
+    for row in rows {
+        gemm::add_to(level, &mut sums, row);
+        count += 1;
+    }
+    sums.into_iter().map(|sum| (sum / count.max(1) as f64) as f32).collect()
+}
+
+/// Half the squared norm of each row: `half_norm - <x, row>` orders rows by distance from x.
+pub(crate) fn half_norms(level: Level, rows: &[f32], width: usize) -> Vec<f32> {
+    rows.chunks_exact(width).map(|row| 0.5 * gemm::dot(level, row, row)).collect()
+}
+
+/// The nearest of `centroids` for each row of `points`; ties go to the lower number.
+pub(crate) fn assign(level: Level, points: &Matrix, centroids: &Matrix) -> Vec<u32> {
+    let norms = half_norms(level, &centroids.values, centroids.width);
+    let panels = Panels::new(&centroids.values, centroids.width);
+    points
+        .values
+        .par_chunks(CHUNK * points.width)
+        .flat_map_iter(|rows| {
+            let rows: Vec<&[f32]> = rows.chunks_exact(points.width).collect();
+            let mut products = vec![0.0; rows.len() * centroids.len()];
+            gemm::dots(level, &rows, &panels, &mut products);
+            let scores = |products| Scores { norms: &norms, products, sign: -1.0 };
+            products
+                .chunks_exact(centroids.len())
+                .map(|products| nearest(level, scores(products)))
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// The first of the least scores.
+fn nearest(level: Level, scores: Scores<'_>) -> u32 {
+    let mut best = (0, f32::INFINITY);
+    below(level, scores, best.1, |at, score| {
+        if score < best.1 {
+            best = (at, score);
+        }
+        best.1
+    });
+    #[expect(clippy::cast_possible_truncation, reason = "centroids are counted in 32 bits")]
+    let nearest = best.0 as u32;
+    nearest
+}
+
+/// Row numbers by cluster, ascending within each.
+pub(crate) fn members(assigned: &[u32], clusters: usize) -> Vec<Vec<u32>> {
+    let mut members = vec![Vec::new(); clusters];
+    for (row, cluster) in (0u32..).zip(assigned) {
+        members[*cluster as usize].push(row);
+    }
+    members
+}
+
+/// Moves each centroid to the mean of its rows; one without rows stays.
+pub(crate) fn update(points: &Matrix, members: &[Vec<u32>], centroids: &mut Matrix) {
+    let width = points.width;
+    centroids
+        .values
+        .par_chunks_mut(width)
+        .zip(members)
+        .filter(|(_, rows)| !rows.is_empty())
+        .for_each(|(c, rows)| {
+            c.copy_from_slice(&mean(rows.iter().map(|i| points.row(*i as usize)), width));
+        });
+}
+
+/// `k` distinct row numbers of `n`, ascending.
+pub(crate) fn sample(n: usize, k: usize, seed: u64) -> Vec<u32> {
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+    let mut rows: Vec<u32> = rand::seq::index::sample(&mut rng, n, k.min(n))
+        .into_iter()
+        .filter_map(|i| u32::try_from(i).ok())
+        .collect();
+    rows.sort_unstable();
+    rows
+}
+
+/// At most `k` centroids of `points` by Lloyd's algorithm from randomly chosen rows.
+///
+/// A centroid that loses all its rows restarts at a row of the largest cluster; when rows coincide
+/// so often that this does not help, fewer than `k` centroids come back, never none unless there
+/// are no rows.
+pub(crate) fn kmeans(level: Level, points: &Matrix, k: usize, seed: u64) -> Matrix {
+    let mut centroids = points.gather(&sample(points.len(), k, seed));
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed ^ 1);
+    for round in 0..=ROUNDS {
+        let mut members = members(&assign(level, points, &centroids), centroids.len());
+        if round == ROUNDS {
+            let kept = (0u32..)
+                .zip(&members)
+                .filter(|(_, rows)| !rows.is_empty())
+                .map(|(i, _)| i)
+                .collect::<Vec<_>>();
+            return centroids.gather(&kept);
+        }
+        reseed(&mut members, &mut rng);
+        update(points, &members, &mut centroids);
+    }
+    centroids
+}
+
+/// Gives each empty cluster one row of the largest.
+fn reseed(members: &mut [Vec<u32>], rng: &mut Xoshiro256PlusPlus) {
+    for empty in 0..members.len() {
+        if !members[empty].is_empty() {
+            continue;
+        }
+        let largest =
+            (0..members.len()).max_by_key(|i| (members[*i].len(), usize::MAX - i)).unwrap_or(empty);
+        if members[largest].len() > 1 {
+            let row = rng.random_range(0..members[largest].len());
+            let row = members[largest].swap_remove(row);
+            members[empty].push(row);
+        }
+    }
+}
+
+/// Cuts rows into groups of at most `max`, near rows together: 2-means again and again, and by
+/// order where rows coincide. Groups hold row numbers, ascending.
+pub(crate) fn split(level: Level, points: &Matrix, max: usize, seed: u64) -> Vec<Vec<u32>> {
+    let max = max.max(1);
+    let all: Vec<u32> = (0u32..).take(points.len()).collect();
+    let (mut todo, mut done) = (vec![all], Vec::new());
+    while let Some(rows) = todo.pop() {
+        if rows.len() <= max {
+            done.push(rows);
+            continue;
+        }
+        let seed =
+            seed ^ u64::from(rows[0]).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ rows.len() as u64;
+        let part = points.gather(&rows);
+        let centroids = match rows.len() {
+            ..=CUT_BY => kmeans(level, &part, 2, seed),
+            len => kmeans(level, &part.gather(&sample(len, CUT_BY, seed)), 2, seed),
+        };
+        let assigned = assign(level, &part, &centroids);
+        let (mut left, mut right): (Vec<u32>, Vec<u32>) = (Vec::new(), Vec::new());
+        for (row, side) in rows.iter().zip(assigned) {
+            if side == 0 { left.push(*row) } else { right.push(*row) }
+        }
+        // A cut that leaves next to nothing on one side would be repeated without end on the other.
+        if left.len().min(right.len()) < (rows.len() / 16).max(1) {
+            right = rows;
+            left = right.drain(..right.len() / 2).collect();
+        }
+        todo.push(right);
+        todo.push(left);
+    }
+    done
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blobs(n: usize, k: usize, width: usize) -> Matrix {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(5);
+        let centres: Vec<f32> = (0..k * width).map(|_| rng.random_range(-10.0..10.0)).collect();
+        let mut points = Matrix::new(width);
+        for i in 0..n {
+            let centre = &centres[i % k * width..][..width];
+            points.push(
+                &centre.iter().map(|c| c + rng.random_range(-0.1..0.1)).collect::<Vec<f32>>(),
+            );
+        }
+        points
+    }
+
+    #[test]
+    fn split_keeps_every_row_once_in_groups_that_fit_and_that_are_near() {
+        let points = blobs(1000, 10, 64);
+        let groups = split(level(), &points, 120, 1);
+        let mut all: Vec<u32> = groups.concat();
+        assert!(groups.iter().all(|group| group.len() <= 120 && group.is_sorted()));
+        all.sort_unstable();
+        assert_eq!(all, (0..1000).collect::<Vec<_>>());
+        let pure =
+            groups.iter().filter(|group| group.iter().all(|row| row % 10 == group[0] % 10)).count();
+        assert!(pure * 10 >= groups.len() * 8, "{pure} of {} groups are of one blob", groups.len());
+    }
+
+    #[test]
+    fn identical_rows_are_cut_by_order() {
+        let points = Matrix { values: vec![3.5; 5000 * 64], width: 64 };
+        let groups = split(level(), &points, 256, 9);
+        assert!(groups.iter().all(|group| group.len() <= 256 && group.len() > 64));
+        assert_eq!(groups.iter().map(Vec::len).sum::<usize>(), 5000);
+        assert_eq!(kmeans(level(), &points, 7, 1).len(), 1);
+        // Fewer rows than can be told by a sixteenth.
+        for max in 1..12 {
+            let few = Matrix { values: vec![3.5; 12 * 64], width: 64 };
+            assert!(
+                split(level(), &few, max, 9).iter().all(|group| (1..=max).contains(&group.len())),
+                "{max}"
+            );
+        }
+    }
+
+    #[test]
+    fn any_number_of_threads_gives_the_same_bits() {
+        let points = blobs(3000, 50, 128);
+        let run = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| kmeans(level(), &points, 64, 3))
+        };
+        let one = run(1);
+        assert_eq!(one, run(2));
+        assert_eq!(one, run(8));
+        assert!(one.len() > 40);
+    }
+}

@@ -1,0 +1,4 @@
+//! Clusters and queues over plain numbers. Nothing here knows an index.
+
+pub(crate) mod kmeans;
+pub(crate) mod queue;

@@ -1,0 +1,108 @@
+//! Neighbours page by page, and one by one.
+
+use std::collections::VecDeque;
+
+use crate::error::{Error, Result};
+use crate::query::examples::{Example, Examples};
+use crate::query::{Nns, is_within};
+use crate::search::Hit;
+use crate::search::paged::Stream;
+
+/// Hits that an iterator looks for at first, and at most, at once.
+const FIRST: usize = 8;
+const MOST: usize = 1024;
+
+/// A search that goes on where it stopped: see [`Nns::pages`].
+pub struct Pages<'a> {
+    nns: Nns<'a>,
+    stream: Stream,
+    exclude: Vec<u32>,
+    is_done: bool,
+}
+
+impl<'a> Pages<'a> {
+    pub(super) fn new(nns: Nns<'a>, of: Example<'_>) -> Result<Self> {
+        nns.check()?;
+        let mut examples = Examples::new(nns.asked, &[of])?;
+        if nns.groups.is_some() {
+            let instead = "which groups are full is not kept from page to page, so count them over the hits that come";
+            return Err(Error::Incompatible {
+                option: "per_group",
+                with: "pages and neighbours",
+                instead,
+            });
+        }
+        // One example has one query.
+        let query = examples.queries.remove(0);
+        Ok(Self {
+            stream: Stream::new(&query.as_item()),
+            nns,
+            exclude: examples.items,
+            is_done: false,
+        })
+    }
+
+    /// The next page: as many hits as were asked for, sorted by distance and then by id; fewer only
+    /// on the last one, and none after it.
+    ///
+    /// # Errors
+    /// [`Error::Callback`]; [`Error::Corrupted`]. No page comes after an error: begin anew.
+    pub fn next_page(&mut self) -> Result<Vec<Hit>> {
+        self.next_hits(self.nns.request.k)
+    }
+
+    fn next_hits(&mut self, count: usize) -> Result<Vec<Hit>> {
+        if self.is_done {
+            return Ok(Vec::new());
+        }
+        let Self { nns, stream, exclude, is_done } = self;
+        let of = nns.asked.of();
+        // A search that failed may have lost hits, so that no page follows it.
+        *is_done = true;
+        let mut hits =
+            nns.with_request(exclude, |request| nns.asked.next(stream, request, count))?;
+        let found = hits.len();
+        hits.retain(|hit| is_within(hit, nns.request.within, of.metric));
+        // Beyond the distance, or at the end of all items.
+        *is_done = hits.len() < found || found < count;
+        nns.tell(&stream.searched());
+        Ok(hits)
+    }
+}
+
+/// Neighbours one by one: see [`Nns::neighbours`].
+pub struct Neighbours<'a> {
+    pages: Pages<'a>,
+    hits: VecDeque<Hit>,
+    count: usize,
+    left: usize,
+}
+
+impl<'a> Neighbours<'a> {
+    pub(super) fn new(nns: Nns<'a>, of: Example<'_>) -> Result<Self> {
+        let left = nns.request.k;
+        Ok(Self { pages: Pages::new(nns, of)?, hits: VecDeque::new(), count: FIRST, left })
+    }
+}
+
+impl Iterator for Neighbours<'_> {
+    type Item = Result<Hit>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.left == 0 {
+            return None;
+        }
+        if self.hits.is_empty() {
+            match self.pages.next_hits(self.count) {
+                Ok(hits) => self.hits.extend(hits),
+                Err(error) => {
+                    self.left = 0;
+                    return Some(Err(error));
+                }
+            }
+            self.count = (2 * self.count).min(MOST);
+        }
+        self.left -= 1;
+        self.hits.pop_front().map(Ok)
+    }
+}

@@ -1,0 +1,436 @@
+//! From leaf to leaf: scanning sketches, nearest centroid first, until the goal of the search is
+//! met.
+
+use std::cell::Cell;
+
+use crate::error::{Error, Result};
+use crate::forest::descent::Order;
+use crate::format::node::{LeafRef, NodeRef};
+use crate::key::Key;
+use crate::lmdb::pending::Pending;
+use crate::math::queue::Met;
+use crate::search::budget::{Effort, Goal};
+use crate::search::candidates::Candidates;
+use crate::search::request::{Asking, Request};
+use crate::search::scratch::Scratch;
+use crate::search::{Planted, Searched, Target};
+use crate::sketch::prepared::Look;
+
+/// Branches are opened as for so many entries more than have been looked at, and again when there
+/// are so many times as many and a quarter of these more.
+///
+/// So which leaves a search scans depends on its query alone, and its goal only says when it ends:
+/// a calibration sees what searches see. Trials: docs/trials.md, "opening branches".
+const LEAD: f64 = 512.0;
+const STEP: f64 = 1.125;
+/// A filter is against the query if it admits an eighth of what is expected, and that is more than
+/// this.
+const RARER: f64 = 8.0;
+const TOLD: f64 = 32.0;
+/// Leaves that are looked at before it is known how wrong the sketches of small ones are.
+const MEASURED: u64 = 8;
+/// Sketches do not tell leaves apart whose spread is so many times smaller than that of their
+/// branch.
+const SMALL_BELOW: f32 = 4.0;
+/// The power of the part of the entries that is admitted with which the confidence that is wanted
+/// falls: a filter makes the index smaller. Trials: docs/trials.md, "filters".
+const SMALLER: f64 = 0.5;
+
+/// Whether the sketch of a leaf's centroid says too little: it lies far out, or is small beside the
+/// branches above leaves, whose spread is this.
+fn is_small(leaf: &NodeRef<'_>, spread: f32) -> bool {
+    leaf.is_local || spread > SMALL_BELOW * leaf.spread
+}
+
+/// What takes the estimates of entries that the request admits.
+pub(crate) trait Sink {
+    /// Estimates above this are of no use.
+    fn threshold(&self) -> f32;
+    fn offer(&mut self, id: u32, estimate: f32);
+}
+
+impl Sink for Candidates {
+    fn threshold(&self) -> f32 {
+        Candidates::threshold(self)
+    }
+
+    fn offer(&mut self, id: u32, estimate: f32) {
+        Candidates::offer(self, id, estimate);
+    }
+}
+
+/// Why a search through the forest ended.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// The goal was met.
+    Enough,
+    /// There are no more leaves.
+    Exhausted,
+    /// Of what lies near much less is admitted than of all.
+    Against,
+    /// As many entries were looked at as it was given.
+    GaveUp,
+    /// The caller wanted it.
+    Stopped,
+}
+
+/// How far a search through the forest has come.
+#[derive(Copy, Clone, Debug, Default)]
+pub(crate) struct Progress {
+    /// Leaves looked at, those that the filter rules out included.
+    leaves: u64,
+    /// Entries of these leaves, and how many of them the request admits.
+    entries: f64,
+    admitted: f64,
+    /// How many entries were asked about one by one, and how many of them the request admits.
+    asked: f64,
+    yes: f64,
+    /// Entries with which more branches are opened.
+    reached: f64,
+    /// The least estimate of an entry that the request excludes.
+    excluded: f32,
+    searched: Searched,
+}
+
+/// A leaf that has come out of the descent.
+struct Next<'t> {
+    estimate: f32,
+    key: Key,
+    leaf: LeafRef<'t>,
+}
+
+/// One search through the forest.
+pub(crate) struct Traversal<'a, 't> {
+    target: Target<'a, 't>,
+    planted: Planted<'a, 't>,
+    pending: &'a Pending,
+    request: &'a Request<'a>,
+    scratch: &'a mut Scratch,
+    asking: Asking<'a>,
+    ahead: Option<Next<'t>>,
+    /// The most by which sketches of small leaves were wrong.
+    noise: f32,
+}
+
+impl<'a, 't> Traversal<'a, 't> {
+    /// Begins a search for the query that is prepared in `scratch`.
+    pub(crate) fn begin(
+        target: Target<'a, 't>,
+        planted: Planted<'a, 't>,
+        pending: &'a Pending,
+        request: &'a Request<'a>,
+        scratch: &'a mut Scratch,
+    ) -> Self {
+        let record = target.record;
+        scratch.descent.begin(Order::Score, record.trees().map(|(tree, record)| (tree, *record)));
+        scratch.progress = Progress { excluded: f32::INFINITY, ..Progress::default() };
+        scratch.left_out.clear();
+        scratch.measured.clear();
+        scratch.leaves.clear();
+        if let Some(allowed) = request.filter.allowed {
+            // Much more than the entries that will be looked at; all of them if that is less.
+            let entries = record.indexed.min(1 << 15);
+            scratch.mask.begin(allowed, entries);
+        }
+        Self {
+            target,
+            planted,
+            pending,
+            request,
+            scratch,
+            asking: Asking::new(request),
+            ahead: None,
+            noise: 0.0,
+        }
+    }
+
+    /// Scans leaves until the goal is met, or more entries than `most` have been looked at. It also
+    /// ends when much fewer than this part of them have been admitted.
+    pub(crate) fn run(
+        &mut self,
+        effort: &Effort,
+        (most, part): (f64, f64),
+        candidates: &mut Candidates,
+    ) -> Result<Ended> {
+        // With `search_k` a search keeps what was best on the way, so that more never finds less.
+        let mut kept_at =
+            if matches!(effort.goal, Goal::Admitted(_)) { 0.0 } else { f64::INFINITY };
+        loop {
+            if !self.look_ahead()? {
+                return Ok(Ended::Exhausted);
+            }
+            let Progress { entries, admitted, .. } = self.scratch.progress;
+            let Some(next) = self.ahead.take() else { return Ok(Ended::Exhausted) };
+            if self.is_met(effort, candidates, (entries, admitted), next.estimate) {
+                return Ok(Ended::Enough);
+            }
+            if self.request.stop.is_due() {
+                return Ok(Ended::Stopped);
+            }
+            if entries * part > TOLD && admitted * RARER < entries * part {
+                return Ok(Ended::Against);
+            }
+            if entries > most {
+                return Ok(Ended::GaveUp);
+            }
+            if entries >= kept_at {
+                candidates.keep_back();
+                kept_at = 2.0 * entries.max(1.0);
+            }
+            // The leaf after it is on its way from memory while this one is scanned, if it will be
+            // scanned as far as is known.
+            #[expect(clippy::cast_precision_loss, reason = "a leaf has few entries")]
+            let then = entries + next.leaf.node.len as f64;
+            if self.request.filter.is_none()
+                && !self.is_likely_met(effort, candidates, then, next.estimate)
+            {
+                self.widen(then)?;
+                self.ahead = self.next()?;
+            }
+            self.scan(next, candidates)?;
+        }
+    }
+
+    /// Whether the goal is met after so many entries, of which the request admits so many.
+    fn is_met(
+        &self,
+        effort: &Effort,
+        candidates: &mut Candidates,
+        (entries, admitted): (f64, f64),
+        next: f32,
+    ) -> bool {
+        match effort.goal {
+            Goal::Admitted(wanted) => admitted >= wanted && candidates.is_full(),
+            Goal::Confidence(wanted) => {
+                // What a predicate leaves out of all is not known.
+                let filter = &self.request.filter;
+                let is_filtered =
+                    admitted < entries && filter.allowed.is_some() && filter.predicate.is_none();
+                let part = if is_filtered { (admitted / entries).powf(SMALLER) } else { 1.0 };
+                let (leaves, metric, k) =
+                    (&self.scratch.leaves, self.target.items.of.metric, self.request.k);
+                let farthest = leaves.farthest(metric, next, wanted * part);
+                farthest.is_some_and(|farthest| candidates.has_within(k, farthest))
+                    && leaves.confidence(metric, next, candidates.kth(k)) >= wanted * part
+            }
+        }
+    }
+
+    /// Whether the goal seems to be met after so many entries: no more than a hint, which costs
+    /// nothing.
+    fn is_likely_met(
+        &self,
+        effort: &Effort,
+        candidates: &Candidates,
+        entries: f64,
+        next: f32,
+    ) -> bool {
+        match effort.goal {
+            Goal::Admitted(wanted) => entries >= wanted,
+            Goal::Confidence(wanted) => {
+                let farthest =
+                    self.scratch.leaves.farthest(self.target.items.of.metric, next, wanted);
+                farthest.is_some_and(|farthest| candidates.kth_at_most(self.request.k) <= farthest)
+            }
+        }
+    }
+
+    /// Finds the next leaf, and opens the branches that takes; `false` if there is none.
+    pub(crate) fn look_ahead(&mut self) -> Result<bool> {
+        if self.ahead.is_none() {
+            self.widen(self.scratch.progress.entries)?;
+            self.ahead = self.next()?;
+        }
+        Ok(self.ahead.is_some())
+    }
+
+    /// Scans the next leaf, if there is one.
+    pub(crate) fn step<S: Sink>(&mut self, sink: &mut S) -> Result<()> {
+        self.look_ahead()?;
+        self.ahead.take().map_or(Ok(()), |next| self.scan(next, sink))
+    }
+
+    /// The confidence with this score of the k-th candidate.
+    pub(crate) fn confidence(&self, kth: f32) -> f64 {
+        let next = self.ahead.as_ref().map_or(f32::INFINITY, |next| next.estimate);
+        self.scratch.leaves.confidence(self.target.items.of.metric, next, kth)
+    }
+
+    /// The least estimate of an entry that the request excludes; infinite if none was met.
+    pub(crate) fn excluded(&self) -> f32 {
+        self.scratch.progress.excluded
+    }
+
+    /// Opens the branches that so many entries call for.
+    fn widen(&mut self, entries: f64) -> Result<()> {
+        let Scratch { descent, prepared, progress, .. } = &mut *self.scratch;
+        if entries < progress.reached {
+            return Ok(());
+        }
+        progress.reached = STEP * entries + LEAD / 4.0;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "far below 2^53"
+        )]
+        let goal = (entries + LEAD) as usize;
+        descent.reach(self.planted.nodes, prepared, goal)
+    }
+
+    /// Entries of the leaves looked at so far.
+    pub(crate) fn entries(&self) -> f64 {
+        self.scratch.progress.entries
+    }
+
+    /// How many of the entries looked at so far were left out, and looked nearer than this.
+    pub(crate) fn left_out_within(&self, estimate: f32) -> usize {
+        self.scratch.left_out.iter().filter(|left_out| **left_out < estimate).count()
+    }
+
+    /// What has been done so far.
+    pub(crate) fn searched(&self) -> Searched {
+        let descent = &self.scratch.descent;
+        let mut searched = self.scratch.progress.searched;
+        (searched.branches, searched.branch_sketches) = (descent.branches, descent.branch_sketches);
+        searched.bytes += descent.bytes;
+        searched
+    }
+
+    /// The nearest leaf that has not been looked at.
+    ///
+    /// Leaves that sketches do not tell apart are put in order by their centroids themselves.
+    fn next(&mut self) -> Result<Option<Next<'t>>> {
+        loop {
+            let Scratch { descent, prepared, progress, measured, .. } = &mut *self.scratch;
+            let upcoming = descent.upcoming().map_or(f32::INFINITY, |met| met.estimate);
+            let nearest = measured.last().filter(|_| progress.leaves >= MEASURED);
+            let is_nearest =
+                nearest.is_some_and(|nearest| nearest.estimate + self.noise <= upcoming);
+            let met =
+                if is_nearest { None } else { descent.next_leaf(self.planted.nodes, prepared)? };
+            let is_measured = met.is_none();
+            let Some(met) = met.or_else(|| measured.pop()) else { return Ok(None) };
+            let key = Key::leaf(self.target.items.of.index, met.tree, met.id);
+            // Where the next one is, is known by the time that this one has been scanned.
+            if let Some(upcoming) = descent.upcoming() {
+                self.planted.nodes.prefetch_leaf(upcoming.tree, upcoming.id);
+            }
+            let leaf = self.planted.nodes.leaf(met.tree, met.id)?;
+            if is_measured {
+                return Ok(Some(Next { estimate: met.estimate, key, leaf }));
+            }
+            progress.leaves += 1;
+            if self.request.filter.allowed.is_none() {
+                leaf.prefetch();
+            }
+            let is_small = is_small(&leaf.node, descent.spread);
+            let score = if is_small { prepared.score_of_centroid(&leaf.node) } else { None };
+            if score.is_none() && measured.is_empty() {
+                return Ok(Some(Next { estimate: met.estimate, key, leaf }));
+            }
+            let estimate = score.unwrap_or(met.estimate);
+            let noise = (estimate - met.estimate).abs();
+            if is_small && noise.is_finite() {
+                self.noise = self.noise.max(noise);
+            }
+            let place =
+                measured.partition_point(|other| other.estimate.total_cmp(&estimate).is_gt());
+            measured.insert(place, Met { estimate, ..met });
+        }
+    }
+
+    fn scan<S: Sink>(&mut self, next: Next<'t>, sink: &mut S) -> Result<()> {
+        let len = next.leaf.node.len;
+        let ahead = self.ahead.as_ref().map_or(&[][..], |next| next.leaf.node.blocks);
+        let admitted = self.estimate(&next.leaf, ahead, sink.threshold());
+        let (asked, yes) = self.select(&next, sink)?;
+        let progress = &mut self.scratch.progress;
+        // Only what looks near is asked about. The answers go for the rest of the leaf. Where
+        // nothing looks near, the answers so far do.
+        progress.asked += f64::from(asked);
+        progress.yes += f64::from(yes);
+        let part = match (asked, progress.asked > 0.0) {
+            (1.., _) => f64::from(yes) / f64::from(asked),
+            (0, true) => progress.yes / progress.asked,
+            (0, false) => 1.0,
+        };
+        #[expect(clippy::cast_precision_loss, reason = "a leaf has few entries")]
+        let (entries, admitted) = (len as f64, admitted as f64 * part);
+        progress.entries += entries;
+        progress.admitted += admitted;
+        self.scratch.leaves.push(
+            self.target.items.of.metric,
+            next.estimate,
+            (admitted, next.leaf.node.spread),
+        );
+        Ok(())
+    }
+
+    /// Estimates the entries of a leaf that may be wanted; returns how many of all its entries the
+    /// set of the filter admits.
+    fn estimate(&mut self, leaf: &LeafRef<'t>, ahead: &[u8], threshold: f32) -> usize {
+        let Scratch { prepared, mask, estimates, left_out, progress, .. } = &mut *self.scratch;
+        let len = leaf.node.len;
+        let (mut admitted, mut touched, mut allowed) = (len, len, None);
+        if let Some(filter) = self.request.filter.allowed {
+            mask.fill(leaf.set, filter);
+            mask.touch();
+            (admitted, touched, allowed) =
+                (mask.admitted, mask.touched.min(len), Some(&mask.touching[..]));
+        }
+        progress.searched.leaves += 1;
+        progress.searched.sketches += touched as u64;
+        progress.searched.bytes += leaf.bytes_of(touched) as u64;
+        estimates.clear();
+        prepared.scan(&leaf.node, Look { allowed, threshold, ahead }, estimates);
+        if allowed.is_some() {
+            estimates.retain(|found| {
+                let is_admitted = mask.admits(found.position as usize);
+                if !is_admitted {
+                    left_out.push(found.estimate);
+                }
+                is_admitted
+            });
+        }
+        admitted
+    }
+
+    /// Offers what was estimated and is admitted; returns how many entries were asked about, and
+    /// how many of these are.
+    fn select<S: Sink>(&mut self, next: &Next<'t>, sink: &mut S) -> Result<(u32, u32)> {
+        let Scratch { estimates, left_out, progress, .. } = &mut *self.scratch;
+        let (request, pending, asking) = (self.request, self.pending, &self.asking);
+        let is_asking = !asking.is_none() || !pending.ids.is_empty();
+        let (mut asked, mut yes) = (0u32, 0u32);
+        // What was near enough when the scan began may be too far by now.
+        let threshold = Cell::new(sink.threshold());
+        let positions = estimates.iter().filter(|found| {
+            let is_above = found.estimate > threshold.get();
+            !is_above
+        });
+        let positions = positions.map(|found| (found.position as usize, found.estimate));
+        let selected = next.leaf.set.select(positions, |id, estimate| {
+            if request.exclude.contains(&id) {
+                progress.excluded = progress.excluded.min(estimate);
+                return;
+            }
+            if is_asking {
+                let is_admitted =
+                    !pending.ids.contains(id) && (asking.is_none() || asking.admits(id));
+                (asked, yes) = (asked + 1, yes + u32::from(is_admitted));
+                if !is_admitted {
+                    left_out.push(estimate);
+                    return;
+                }
+            }
+            sink.offer(id, estimate);
+            // What a predicate says of some goes for the leaf, and must not depend on what came
+            // before them.
+            if !is_asking {
+                threshold.set(sink.threshold());
+            }
+        });
+        selected.ok_or_else(|| Error::corrupted(next.key, "a leaf has fewer ids than it says"))?;
+        Ok((asked, yes))
+    }
+}

@@ -1,0 +1,80 @@
+//! A search that goes on: the next nearest neighbours, again and again.
+//!
+//! When the hits of one search have run out, the next begins anew, for at least twice as many. So
+//! all of them take about as long as the last one twice. Each finds what a single search for as
+//! many would. Nothing comes twice, and in the end everything has come once; an item that is found
+//! late comes late.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use roaring::RoaringBitmap;
+
+use crate::error::Result;
+use crate::format::item::{ItemRef, OwnedItem};
+use crate::search::brute_force::Ranked;
+use crate::search::knn::{admitted, search};
+use crate::search::request::Request;
+use crate::search::{Hit, Parts, Searched, Target};
+
+/// Where a search has come to.
+pub(crate) struct Stream {
+    query: OwnedItem,
+    /// Found and not given yet.
+    ready: BinaryHeap<Reverse<Ranked>>,
+    given: usize,
+    /// Hits that the last search was to find.
+    sought: usize,
+    /// All hits of all searches.
+    found: RoaringBitmap,
+    /// Whether there are no more.
+    is_exhausted: bool,
+    searched: Searched,
+}
+
+impl Stream {
+    pub(crate) fn new(query: &ItemRef<'_>) -> Self {
+        Self {
+            query: OwnedItem::new(query),
+            ready: BinaryHeap::new(),
+            given: 0,
+            sought: 0,
+            found: RoaringBitmap::new(),
+            is_exhausted: false,
+            searched: Searched::default(),
+        }
+    }
+
+    /// What has been done so far.
+    pub(crate) fn searched(&self) -> Searched {
+        self.searched
+    }
+
+    /// The next `count` hits; fewer only if there are no more, or if the search was stopped.
+    pub(crate) fn next<'t>(
+        &mut self,
+        target: Target<'_, 't>,
+        parts: &impl Parts<'t>,
+        request: &Request<'_>,
+        count: usize,
+    ) -> Result<Vec<Hit>> {
+        let metric = target.items.of.metric;
+        let admitted = usize::try_from(admitted(target, request)).unwrap_or(usize::MAX);
+        let count = count.min(admitted.saturating_sub(self.given));
+        self.searched.is_partial = false;
+        while self.ready.len() < count && !self.is_exhausted && !self.searched.is_partial {
+            let k = (self.given + count).max(self.sought.saturating_mul(2));
+            let (hits, did) =
+                search(target, parts, self.query.as_item(), &Request { k, ..*request })?;
+            self.searched.add(&did);
+            self.is_exhausted = hits.len() < k && !did.is_partial;
+            self.sought = k;
+            let new = hits.into_iter().filter(|hit| self.found.insert(hit.id));
+            self.ready.extend(new.map(|hit| Reverse(Ranked::of(hit, metric))));
+        }
+        let ready = (0..count).map_while(|_| self.ready.pop());
+        let hits: Vec<Hit> = ready.map(|Reverse(ranked)| ranked.into_hit(metric)).collect();
+        self.given += hits.len();
+        Ok(hits)
+    }
+}

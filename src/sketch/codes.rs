@@ -1,0 +1,179 @@
+//! Packing codes into blocks of 32 entries, as the specification of [`format`](crate::format) says,
+//! and unpacking them.
+
+use crate::format::BLOCK;
+use crate::format::item::ItemRef;
+use crate::format::node::{Code, Layout, NodeRef, Packed};
+use crate::sketch::quantizer::{Factors, Frame, NO_FACTORS};
+use crate::sketch::transform::Space;
+
+/// The codes of a node's entries outside of their blocks, where entries can be added and removed.
+#[derive(Clone, Debug)]
+pub(crate) struct Sketches {
+    pub(crate) frame: Frame,
+    /// One byte per nibble, entry after entry.
+    nibbles: Vec<u8>,
+    factors: Vec<Factors>,
+}
+
+impl Sketches {
+    pub(crate) fn new(frame: Frame) -> Self {
+        Self { frame, nibbles: Vec::new(), factors: Vec::new() }
+    }
+
+    /// The sketches of `points` (rows in work space) around `centroid`.
+    pub(crate) fn of_points(
+        space: &Space,
+        layout: Layout,
+        centroid: Vec<f32>,
+        points: &[f32],
+    ) -> Self {
+        let mut sketches = Self::new(Frame::new(space, layout, centroid, points));
+        for (i, point) in points.chunks_exact(layout.width).enumerate() {
+            sketches.insert(i, space, point, None);
+        }
+        sketches
+    }
+
+    /// Takes the sketches out of a node.
+    pub(crate) fn unpack(node: &NodeRef<'_>) -> Self {
+        let frame = Frame {
+            layout: node.layout,
+            is_local: node.is_local,
+            spread: node.spread,
+            centroid: node.centroid.to_vec(),
+            steps: node.steps.to_vec(),
+        };
+        let (positions, code_bytes) = (node.layout.positions(), node.layout.code_bytes());
+        let mut sketches = Self {
+            frame,
+            nibbles: vec![0; positions * node.len],
+            factors: vec![NO_FACTORS; node.len],
+        };
+        let blocks = node.blocks.chunks_exact(node.layout.block_bytes());
+        let entries =
+            sketches.nibbles.chunks_mut(positions * BLOCK).zip(sketches.factors.chunks_mut(BLOCK));
+        for (block, (nibbles, factors)) in blocks.zip(entries) {
+            let (codes, rest) = block.split_at(code_bytes);
+            for (entry, nibbles) in nibbles.chunks_exact_mut(positions).enumerate() {
+                let (byte, shift) = place(entry);
+                nibbles
+                    .iter_mut()
+                    .zip(codes.chunks_exact(16))
+                    .for_each(|(nibble, codes)| *nibble = codes[byte] >> shift & 15);
+            }
+            if node.layout.code == Code::Rotated {
+                let factor = |i: usize| u16::from_le_bytes([rest[2 * i], rest[2 * i + 1]]);
+                factors
+                    .iter_mut()
+                    .enumerate()
+                    .for_each(|(i, factors)| *factors = [factor(i), factor(BLOCK + i)]);
+            }
+        }
+        sketches
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.factors.len()
+    }
+
+    /// Adds an entry at a position: see [`Frame::encode`].
+    pub(crate) fn insert(
+        &mut self,
+        position: usize,
+        space: &Space,
+        point: &[f32],
+        item: Option<&ItemRef<'_>>,
+    ) {
+        let positions = self.frame.layout.positions();
+        let mut code = Vec::with_capacity(positions);
+        let factors = self.frame.encode(space, point, item, &mut code);
+        code.resize(positions, 0);
+        let at = position * positions;
+        self.nibbles.splice(at..at, code);
+        self.factors.insert(position, factors);
+    }
+
+    pub(crate) fn remove(&mut self, position: usize) {
+        let positions = self.frame.layout.positions();
+        self.nibbles.drain(position * positions..(position + 1) * positions);
+        self.factors.remove(position);
+    }
+
+    /// The nibbles and factors of an entry.
+    pub(crate) fn entry(&self, position: usize) -> (&[u8], Factors) {
+        let positions = self.frame.layout.positions();
+        (&self.nibbles[position * positions..(position + 1) * positions], self.factors[position])
+    }
+
+    pub(crate) fn pack(&self) -> Packed {
+        let mut blocks = Blocks::new(self.frame.layout, self.len());
+        for position in 0..self.len() {
+            let (nibbles, factors) = self.entry(position);
+            blocks.push(nibbles.iter().copied(), factors);
+        }
+        Packed {
+            layout: self.frame.layout,
+            is_local: self.frame.is_local,
+            spread: self.frame.spread,
+            len: self.len(),
+            centroid: self.frame.centroid.clone(),
+            steps: self.frame.steps.clone(),
+            blocks: blocks.into_bytes(),
+        }
+    }
+}
+
+/// The byte of its position, and the bits of that byte, that hold an entry's nibble.
+fn place(entry: usize) -> (usize, usize) {
+    (2 * (entry % 8) + entry / 8 % 2, 4 * (entry / 16))
+}
+
+/// Blocks under construction.
+#[derive(Debug)]
+pub(crate) struct Blocks {
+    layout: Layout,
+    bytes: Vec<u8>,
+    len: usize,
+}
+
+impl Blocks {
+    pub(crate) fn new(layout: Layout, entries: usize) -> Self {
+        Self { layout, bytes: vec![0; entries.div_ceil(BLOCK) * layout.block_bytes()], len: 0 }
+    }
+
+    /// Adds the next entry: its nibbles in order of position, and its factors if the code has them.
+    pub(crate) fn push(&mut self, nibbles: impl Iterator<Item = u8>, [a, b]: Factors) {
+        let (index, entry) = (self.len / BLOCK, self.len % BLOCK);
+        let Some(block) = self.bytes.chunks_exact_mut(self.layout.block_bytes()).nth(index) else {
+            return;
+        };
+        let (codes, rest) = block.split_at_mut(self.layout.code_bytes());
+        let (byte, shift) = place(entry);
+        for (position, nibble) in codes.chunks_exact_mut(16).zip(nibbles) {
+            position[byte] |= nibble << shift;
+        }
+        if self.layout.code == Code::Rotated {
+            rest[2 * entry..][..2].copy_from_slice(&a.to_le_bytes());
+            rest[2 * (BLOCK + entry)..][..2].copy_from_slice(&b.to_le_bytes());
+        }
+        self.len += 1;
+    }
+
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+}
+
+/// The nibbles of codes given one per dimension, as small whole floats.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "codes are whole numbers from 0 to 15"
+)]
+pub(crate) fn nibbles(codes: &[f32], bits: u8) -> impl Iterator<Item = u8> + '_ {
+    let per_nibble = usize::from(4 / bits);
+    codes
+        .chunks_exact(per_nibble)
+        .map(move |codes| codes.iter().rev().fold(0, |nibble, code| nibble << bits | *code as u8))
+}

@@ -1,0 +1,106 @@
+//! Work space: where clusters, centroids and sketches live.
+
+use crate::format::item::{Components, ItemRef, bits};
+use crate::format::width;
+use crate::kernel::{Level, gemm, level};
+use crate::metric::Metric;
+use crate::sketch::rotation::Rotation;
+
+/// Maps vectors to work space: y = P(x - origin), with x divided by its norm under the cosine
+/// metric, and P the identity under the Manhattan metric.
+#[derive(Clone, Debug)]
+pub(crate) struct Space {
+    pub(crate) metric: Metric,
+    pub(crate) width: usize,
+    pub(crate) level: Level,
+    origin: Vec<f32>,
+    rotation: Option<Rotation>,
+    /// P origin, which the factors of the dot product need.
+    pub(crate) rotated_origin: Vec<f32>,
+}
+
+impl Space {
+    pub(crate) fn new(metric: Metric, origin: Vec<f32>, seed: u64) -> Self {
+        let width = width(origin.len());
+        let rotation = (metric != Metric::Manhattan).then(|| Rotation::new(width, seed));
+        let mut space =
+            Self { metric, width, level: level(), origin, rotation, rotated_origin: Vec::new() };
+        if metric == Metric::DotProduct {
+            let mut rotated = space.origin.clone();
+            rotated.resize(width, 0.0);
+            space.rotate(&mut rotated);
+            space.rotated_origin = rotated;
+        }
+        space
+    }
+
+    fn rotate(&self, y: &mut [f32]) {
+        if let Some(rotation) = &self.rotation {
+            rotation.apply(self.level, y);
+        }
+    }
+
+    /// Writes the point of `item` to `out`, which has `width` floats.
+    pub(crate) fn map(&self, item: &ItemRef<'_>, out: &mut [f32]) {
+        plain(self.metric, item, out);
+        self.place(out);
+    }
+
+    /// Writes what scores compare points with: the point of a query, or P x under the dot product,
+    /// where a point that the origin is added to again has lost what is small beside it.
+    pub(crate) fn map_query(&self, query: &ItemRef<'_>, out: &mut [f32]) {
+        if self.metric != Metric::DotProduct {
+            return self.map(query, out);
+        }
+        plain(self.metric, query, out);
+        self.rotate(out);
+    }
+
+    /// Makes what [`Space::map_query`] would write, but for rounding, of points.
+    pub(crate) fn move_back(&self, points: &mut [f32]) {
+        // <x, q> is <y, q' + P origin> up to what is the same for all x. There is no such origin under other metrics.
+        for point in points.chunks_exact_mut(self.width) {
+            point.iter_mut().zip(&self.rotated_origin).for_each(|(q, origin)| *q += origin);
+        }
+    }
+
+    /// Moves plain components (see [`plain`]) to their point.
+    pub(crate) fn place(&self, plain: &mut [f32]) {
+        plain.iter_mut().zip(&self.origin).for_each(|(y, origin)| *y -= origin);
+        self.rotate(plain);
+    }
+
+    /// What a branch tells of a child's centroid under the dot product: |x|^2 less |origin|^2. 0
+    /// under other metrics.
+    pub(crate) fn norm(&self, y: &[f32]) -> f32 {
+        if self.metric != Metric::DotProduct {
+            return 0.0;
+        }
+        gemm::plain_dot(self.level, y, y)
+            + 2.0 * gemm::plain_dot(self.level, y, &self.rotated_origin)
+    }
+
+    pub(crate) fn into_origin(self) -> Vec<f32> {
+        self.origin
+    }
+}
+
+/// Writes the components of `item` to `out`, divided by its norm under the cosine metric, and zeros
+/// after them.
+pub(crate) fn plain(metric: Metric, item: &ItemRef<'_>, out: &mut [f32]) {
+    out.fill(0.0);
+    match item.components {
+        Components::Bits(words) => {
+            out.iter_mut().zip(bits(words)).for_each(|(y, bit)| *y = f32::from(u8::from(bit)))
+        }
+        Components::Floats(floats) if metric == Metric::Cosine => {
+            let inverse = 1.0 / item.squared_norm.sqrt();
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "components of a unit vector fit f32"
+            )]
+            out.iter_mut().zip(floats).for_each(|(y, x)| *y = (f64::from(*x) * inverse) as f32);
+        }
+        Components::Floats(floats) => out.iter_mut().zip(floats).for_each(|(y, x)| *y = *x),
+    }
+}

@@ -1,0 +1,492 @@
+//! Checking an index whole: every invariant, from the stored bytes.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use heed::RoTxn;
+
+use crate::error::{Error, Result};
+use crate::format::item::{ItemRef, PendingRef};
+use crate::format::node::{BranchRef, LeafRef, NodeRef, check_seal, is_near_weight};
+use crate::format::record::{Record, TreeRecord};
+use crate::indexer::leaf_edit::{LeafEdit, Site, UNORDERED};
+use crate::kernel::{distance, level};
+use crate::key::{Key, Kind};
+use crate::lmdb::database::{Database, ItemOf};
+use crate::search::Forest;
+use crate::sketch::codes::Sketches;
+
+/// One broken invariant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Violation {
+    /// The 8 bytes of the key whose value breaks it, or that is missing.
+    pub key: [u8; 8],
+    /// What is wrong, in words.
+    pub what: String,
+}
+
+/// What [`Reader::verify`](crate::Reader::verify) found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Verification {
+    /// Broken invariants, in order of their keys; empty if the index is sound.
+    pub violations: Vec<Violation>,
+    /// Items that were read.
+    pub items: u64,
+    /// Leaves and branches that were read.
+    pub nodes: u64,
+}
+
+impl Verification {
+    /// Whether nothing is wrong.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.violations.is_empty()
+    }
+}
+
+/// Reads everything of an index and reports what is wrong with it.
+pub(crate) fn verify(
+    db: Database,
+    rtxn: &RoTxn<'_>,
+    of: ItemOf,
+    record: &Record,
+) -> Result<Verification> {
+    let mut check = Check {
+        db,
+        rtxn,
+        of,
+        record,
+        live: BTreeSet::new(),
+        expected: BTreeSet::new(),
+        pending: BTreeSet::new(),
+        found: Verification::default(),
+    };
+    check.items()?;
+    check.pending()?;
+    check.expect();
+    check.unknown_keys()?;
+    if record.trees > 0 {
+        check.forest()?;
+    } else {
+        for kind in [Kind::Branch, Kind::Leaf, Kind::Free] {
+            for entry in db.iter(rtxn, of.index, kind)? {
+                if let Some((key, _)) = check.accept(entry)? {
+                    check.report(key, "a node of an index that has no forest");
+                }
+            }
+        }
+    }
+    check.found.violations.sort_by_key(|violation| violation.key);
+    Ok(check.found)
+}
+
+struct Check<'a> {
+    db: Database,
+    rtxn: &'a RoTxn<'a>,
+    of: ItemOf,
+    record: &'a Record,
+    /// Items that exist.
+    live: BTreeSet<u32>,
+    /// Items that each tree holds.
+    expected: BTreeSet<u32>,
+    /// Items with a pending mark.
+    pending: BTreeSet<u32>,
+    found: Verification,
+}
+
+impl<'a> Check<'a> {
+    fn report(&mut self, key: Key, what: impl Into<String>) {
+        self.found.violations.push(Violation { key: key.to_bytes(), what: what.into() });
+    }
+
+    /// Turns damage into a violation; other errors end the verification.
+    fn accept<T>(&mut self, result: Result<T>) -> Result<Option<T>> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(Error::Corrupted { key, what }) => {
+                self.report(Key::from_bytes(key), what);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn items(&mut self) -> Result<()> {
+        let (mut count, of) = (0, self.of);
+        for entry in self.db.iter(self.rtxn, of.index, Kind::Item)? {
+            let Some((key, bytes)) = self.accept(entry)? else { continue };
+            count += 1;
+            self.live.insert(key.id());
+            if let Some(item) = self.accept(ItemRef::parse(key, bytes, of.dims, of.metric))? {
+                let vector = item.to_vector(of.dims);
+                if let Some(bad) = vector.iter().find(|x| !x.is_finite()) {
+                    self.report(key, format!("a component of the item is {bad}"));
+                } else if item.squared_norm != distance::dot(level(), &vector, &vector) {
+                    self.report(key, "the norm of the item is not that of its components");
+                }
+            }
+        }
+        self.found.items = count;
+        if count != self.record.items {
+            let what =
+                format!("the record counts {} items, and there are {count}", self.record.items);
+            self.report(Key::record(of.index), what);
+        }
+        Ok(())
+    }
+
+    fn pending(&mut self) -> Result<()> {
+        let (mut count, of) = (0, self.of);
+        for entry in self.db.iter(self.rtxn, of.index, Kind::Pending)? {
+            let Some((key, bytes)) = self.accept(entry)? else { continue };
+            count += 1;
+            self.pending.insert(key.id());
+            let Some(mark) = self.accept(PendingRef::parse(key, bytes, of.dims, of.metric))? else {
+                continue;
+            };
+            if mark.is_live != self.live.contains(&key.id()) {
+                let item = if mark.is_live { "there is none" } else { "there is one" };
+                self.report(key, format!("the pending mark says otherwise about the item: {item}"));
+            }
+            if mark.indexed.is_none() && !mark.is_live {
+                self.report(
+                    key,
+                    "a pending mark of an item that neither exists nor is in the forest",
+                );
+            }
+            if mark.indexed.is_some() {
+                self.expected.insert(key.id());
+            }
+        }
+        if count != self.record.pending {
+            let what = format!(
+                "the record counts {} pending marks, and there are {count}",
+                self.record.pending
+            );
+            self.report(Key::record(of.index), what);
+        }
+        Ok(())
+    }
+
+    /// The forest holds what exists and is not pending, and what is pending and was there before.
+    fn expect(&mut self) {
+        self.expected.extend(self.live.difference(&self.pending));
+        if self.record.trees > 0 && self.record.indexed != self.expected.len() as u64 {
+            let (counted, are) = (self.record.indexed, self.expected.len());
+            let what = format!(
+                "the record counts {counted} items in the forest, and there should be {are}"
+            );
+            self.report(Key::record(self.of.index), what);
+        }
+    }
+
+    /// Every key of the index has a kind, and every node's tree exists.
+    fn unknown_keys(&mut self) -> Result<()> {
+        let index = self.of.index;
+        for entry in self.db.iter_from(self.rtxn, Key::record(index))? {
+            let of = match &entry {
+                Ok((key, _)) => *key,
+                Err(Error::Corrupted { key, .. }) => Key::from_bytes(*key),
+                Err(_) => Key::record(index),
+            };
+            if of.index() != index {
+                break;
+            }
+            let Some((key, _)) = self.accept(entry)? else { continue };
+            match key.kind() {
+                Some(Kind::Item) if key.tree() != 0 => {
+                    self.report(key, "the key of an item names a tree")
+                }
+                Some(Kind::Pending) if key.tree() != 0 => {
+                    self.report(key, "the key of a pending mark names a tree")
+                }
+                Some(Kind::Free) if key.id() > 1 => {
+                    self.report(key, "free ids of an unknown kind of node")
+                }
+                None => self.report(key, "a key of an unknown kind"),
+                Some(Kind::Branch | Kind::Leaf | Kind::Free) if key.tree() >= self.record.trees => {
+                    self.report(key, "a node of a tree that does not exist");
+                }
+                Some(Kind::Record | Kind::Origin) if key.id() != 0 || key.tree() != 0 => {
+                    self.report(key, "a second record or origin");
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn forest(&mut self) -> Result<()> {
+        let read = Forest::read(self.db, self.rtxn, self.of, self.record);
+        let Some(forest) = self.accept(read)? else { return Ok(()) };
+        let site = Site::new(self.db, self.of, &forest, self.record.leaf_size as usize);
+        for (tree, stored) in self.record.trees() {
+            let mut walk = Walk {
+                site,
+                tree,
+                stored: *stored,
+                leaves: BTreeMap::new(),
+                branches: BTreeMap::new(),
+            };
+            self.read_nodes(&mut walk)?;
+            self.reachable(&walk);
+            self.membership(&walk);
+            self.free_ids(&walk)?;
+        }
+        Ok(())
+    }
+
+    /// Reads the nodes of a tree, each on its own.
+    fn read_nodes(&mut self, walk: &mut Walk<'a, '_>) -> Result<()> {
+        let of = self.of;
+        for entry in self.db.iter(self.rtxn, of.index, Kind::Leaf)? {
+            let Some((key, bytes)) = self.accept(entry)? else { continue };
+            if key.tree() == walk.tree {
+                self.found.nodes += 1;
+                if let Some(leaf) = self.accept(LeafRef::parse(key, bytes, of.dims))? {
+                    self.accept(check_seal(key, bytes))?;
+                    self.leaf(walk, key, &leaf)?;
+                    walk.leaves.insert(key.id(), leaf);
+                }
+            }
+        }
+        for entry in self.db.iter(self.rtxn, of.index, Kind::Branch)? {
+            let Some((key, bytes)) = self.accept(entry)? else { continue };
+            if key.tree() == walk.tree {
+                self.found.nodes += 1;
+                if let Some(branch) =
+                    self.accept(BranchRef::parse(key, bytes, of.dims, of.metric))?
+                {
+                    self.accept(check_seal(key, bytes))?;
+                    walk.branches.insert(key.id(), branch);
+                }
+            }
+        }
+        let branches: Vec<(u32, BranchRef<'_>)> =
+            walk.branches.iter().map(|(id, branch)| (*id, *branch)).collect();
+        branches.into_iter().try_for_each(|(id, branch)| self.branch(walk, id, &branch))
+    }
+
+    /// A leaf's layout, size, order of ids, and sketches: each must be what encoding the stored
+    /// vector gives.
+    fn leaf(&mut self, walk: &Walk<'_, '_>, key: Key, leaf: &LeafRef<'_>) -> Result<()> {
+        if leaf.node.layout != walk.site.leaf {
+            self.report(key, "a leaf of another layout than its forest");
+            return Ok(());
+        }
+        if leaf.node.len > walk.site.leaf_size {
+            self.report(
+                key,
+                format!(
+                    "a leaf of {} entries, where {} are the most",
+                    leaf.node.len, walk.site.leaf_size
+                ),
+            );
+        }
+        let edit = LeafEdit::load(leaf);
+        if !edit.ids.is_sorted_by(|a, b| a < b) {
+            self.report(key, UNORDERED);
+            return Ok(());
+        }
+        self.finite(key, &leaf.node);
+        for (position, id) in edit.ids.iter().enumerate() {
+            let Some(bytes) = self.indexed_item(*id)? else { continue };
+            let Ok(item) = ItemRef::parse(key, bytes, self.of.dims, self.of.metric) else {
+                continue;
+            };
+            let mut point = vec![0.0; walk.site.space.width];
+            walk.site.space.map(&item, &mut point);
+            let mut nibbles = Vec::new();
+            let factors =
+                edit.sketches.frame.encode(walk.site.space, &point, Some(&item), &mut nibbles);
+            let (stored, stored_factors) = edit.sketches.entry(position);
+            nibbles.resize(stored.len(), 0);
+            if nibbles != stored || factors != stored_factors {
+                self.report(key, format!("the sketch of item {id} is not that of its vector"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The value of an item as the forest was built with it.
+    fn indexed_item(&self, id: u32) -> Result<Option<&'a [u8]>> {
+        if self.pending.contains(&id) {
+            let key = Key::pending(self.of.index, id);
+            let mark = self
+                .db
+                .get(self.rtxn, key)?
+                .map(|bytes| PendingRef::parse(key, bytes, self.of.dims, self.of.metric));
+            return Ok(mark.and_then(Result::ok).and_then(|mark| mark.indexed));
+        }
+        self.db.get(self.rtxn, Key::item(self.of.index, id))
+    }
+
+    fn finite(&mut self, key: Key, node: &NodeRef<'_>) {
+        if node.centroid.iter().chain(node.steps).any(|x| !x.is_finite()) {
+            self.report(key, "the centroid of a node is not finite");
+        }
+    }
+
+    /// A branch's weights, norms and sketches: each must be what its children give.
+    fn branch(&mut self, walk: &Walk<'_, '_>, id: u32, branch: &BranchRef<'_>) -> Result<()> {
+        let key = Key::branch(self.of.index, walk.tree, id);
+        if branch.node.layout != walk.site.branch {
+            self.report(key, "a branch of another layout than its forest");
+            return Ok(());
+        }
+        if branch.node.len == 0 {
+            self.report(key, "a branch without children");
+        }
+        self.finite(key, &branch.node);
+        let sketches = Sketches::unpack(&branch.node);
+        for (position, (child, weight)) in branch.children.iter().zip(branch.weights).enumerate() {
+            let Some(node) = walk.node(branch.node.level - 1, *child) else { continue };
+            if !is_near_weight(u64::from(*weight), node.weight.min(u64::from(u32::MAX))) {
+                self.report(
+                    key,
+                    format!(
+                        "child {child} is said to hold {weight} entries, and holds {}",
+                        node.weight
+                    ),
+                );
+            }
+            let mut nibbles = Vec::new();
+            let factors = sketches.frame.encode(walk.site.space, node.centroid, None, &mut nibbles);
+            if (&nibbles[..], factors) != sketches.entry(position) {
+                self.report(
+                    key,
+                    format!("the sketch of child {child} is not that of its centroid"),
+                );
+            }
+            if branch
+                .norms
+                .get(position)
+                .is_some_and(|norm| *norm != walk.site.space.norm(node.centroid))
+            {
+                self.report(key, format!("the norm of child {child} is not that of its centroid"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Every node is reached exactly once from the root, at the height that its level says.
+    fn reachable(&mut self, walk: &Walk<'_, '_>) {
+        let index = self.of.index;
+        let mut reached = HashMap::new();
+        let mut todo = vec![(walk.stored.height, walk.stored.root)];
+        while let Some((height, id)) = todo.pop() {
+            let is_leaf = height == 0;
+            let key = if is_leaf {
+                Key::leaf(index, walk.tree, id)
+            } else {
+                Key::branch(index, walk.tree, id)
+            };
+            if *reached.entry((is_leaf, id)).and_modify(|times| *times += 1).or_insert(1) > 1 {
+                self.report(key, "a node that has two parents");
+                continue;
+            }
+            if is_leaf {
+                if !walk.leaves.contains_key(&id) {
+                    self.report(key, "a leaf that its parent names is missing");
+                }
+                continue;
+            }
+            match walk.branches.get(&id) {
+                None => self.report(key, "a branch that its parent names is missing"),
+                Some(branch) if u32::from(branch.node.level) != height => {
+                    self.report(key, "a branch at another height than its parent says");
+                }
+                Some(branch) => {
+                    todo.extend(branch.children.iter().map(|child| (height - 1, *child)))
+                }
+            }
+        }
+        for id in walk.leaves.keys().filter(|id| !reached.contains_key(&(true, **id))) {
+            self.report(Key::leaf(index, walk.tree, *id), "a leaf that no branch names");
+        }
+        for id in walk.branches.keys().filter(|id| !reached.contains_key(&(false, **id))) {
+            self.report(Key::branch(index, walk.tree, *id), "a branch that no branch names");
+        }
+        let (leaves, branches) = (walk.leaves.len(), walk.branches.len());
+        if (walk.stored.leaves as usize, walk.stored.branches as usize) != (leaves, branches) {
+            let what = format!(
+                "the record counts {} leaves and {} branches in tree {}, and there are {leaves} and {branches}",
+                walk.stored.leaves, walk.stored.branches, walk.tree
+            );
+            self.report(Key::record(index), what);
+        }
+    }
+
+    /// Every item of the forest is in one leaf of each tree, or in two with spill (but where there
+    /// is one leaf only); no other item is in any.
+    fn membership(&mut self, walk: &Walk<'_, '_>) {
+        let copies = if self.record.spill == 1 && walk.leaves.len() > 1 { 2 } else { 1 };
+        let mut counts: HashMap<u32, u32> = HashMap::new();
+        let mut strangers = Vec::new();
+        for (leaf, view) in &walk.leaves {
+            for id in view.set.iter() {
+                *counts.entry(id).or_default() += 1;
+                if !self.expected.contains(&id) {
+                    strangers.push((*leaf, id));
+                }
+            }
+        }
+        for (leaf, id) in strangers {
+            let key = Key::leaf(self.of.index, walk.tree, leaf);
+            self.report(key, format!("item {id} is in this leaf, and not in the index"));
+        }
+        let wrong: Vec<(u32, u32)> = self
+            .expected
+            .iter()
+            .map(|id| (*id, counts.get(id).copied().unwrap_or(0)))
+            .filter(|(_, count)| *count != copies)
+            .collect();
+        for (id, count) in wrong {
+            let what = format!(
+                "this item is in {count} leaves of tree {}, and should be in {copies}",
+                walk.tree
+            );
+            self.report(Key::item(self.of.index, id), what);
+        }
+    }
+
+    /// Free ids are below the next one, and no node has them.
+    fn free_ids(&mut self, walk: &Walk<'_, '_>) -> Result<()> {
+        let lists = [
+            (0, walk.stored.next_leaf, walk.leaves.keys().copied().collect::<BTreeSet<u32>>()),
+            (1, walk.stored.next_branch, walk.branches.keys().copied().collect()),
+        ];
+        for (which, next, used) in lists {
+            let key = Key::free(self.of.index, walk.tree, which);
+            let read = crate::indexer::tree_edit::Ids::load(&walk.site, self.rtxn, key, next);
+            let Some(ids) = self.accept(read)? else { continue };
+            if used.iter().any(|id| *id >= next) {
+                self.report(key, "a node has an id that was never given out");
+            }
+            if ids.free().iter().any(|id| used.contains(id)) {
+                self.report(key, "a node has an id that is free");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The nodes of one tree that could be read.
+struct Walk<'t, 's> {
+    site: Site<'s>,
+    tree: u8,
+    stored: TreeRecord,
+    leaves: BTreeMap<u32, LeafRef<'t>>,
+    branches: BTreeMap<u32, BranchRef<'t>>,
+}
+
+impl<'t> Walk<'t, '_> {
+    fn node(&self, level: u8, id: u32) -> Option<NodeRef<'t>> {
+        if level == 0 {
+            self.leaves.get(&id).map(|leaf| leaf.node)
+        } else {
+            self.branches.get(&id).map(|branch| branch.node)
+        }
+    }
+}
