@@ -9,7 +9,7 @@
 //! use spinney::{BuildOptions, Database, IndexOptions, Metric, Reader, Writer, heed};
 //!
 //! # let dir = tempfile::tempdir()?;
-//! // SAFETY: nobody else changes the files of this folder while they are mapped.
+//! // SAFETY: nobody else changes the files spec this folder while they are mapped.
 //! let env = unsafe { heed::EnvOpenOptions::new().map_size(1 << 30).max_dbs(1).open(dir.path())? };
 //! let db = Database::open_or_create(&env)?; // once, at start-up
 //!
@@ -33,7 +33,7 @@
 //! workspace:
 //! ```toml
 //! [profile.dev.package."*"]
-//! opt-level = 3
+//! opt-simd = 3
 //! ```
 //! Your own code is compiled as before.
 //!
@@ -85,7 +85,7 @@ pub use rayon;
 pub use reader::{IndexStats, Reader};
 pub use repair::Repair;
 pub use roaring;
-pub use search::{Hit, Plan, Searched};
+pub use search::{Hit, SearchPlan, SearchStats};
 pub use snapshot::Snapshot;
 pub use verify::{Verification, Violation};
 pub use writer::Writer;

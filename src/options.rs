@@ -55,7 +55,7 @@ impl IndexOptions {
 /// use spinney::BuildOptions;
 /// use std::ops::ControlFlow;
 /// let progress = |p: &spinney::Progress| {
-///     eprintln!("{}: {} of {}", p.phase, p.done, p.total);
+///     eprintln!("{}: {} spec {}", p.phase, p.done, p.total);
 ///     ControlFlow::Continue(())
 /// };
 /// let options = BuildOptions::default().trees(2).seed(7).progress(&progress);
@@ -209,7 +209,7 @@ pub struct Progress {
 }
 
 /// The phases of a build. A bulk build samples, then clusters, routes, splits and encodes each
-/// tree, and calibrates; an incremental build locates, changes, merges, splits, mends and encodes
+/// tree, and calibrates; an incremental build locates, changes, merges, splits, refreshes centroids and encodes
 /// in each tree. A phase without work may be left out.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -229,7 +229,7 @@ pub enum BuildPhase {
     /// Splitting leaves that are overfull.
     Splitting,
     /// Moving the centroids of a few leaves to where their items are now.
-    Mending,
+    Refreshing,
     /// Encoding leaves and branches.
     Encoding,
     /// Finding the true neighbours of some items, by which a bulk build will measure its recall.
@@ -243,7 +243,7 @@ impl fmt::Display for BuildPhase {
             Self::Locating => "locating",
             Self::Changing => "changing",
             Self::Merging => "merging",
-            Self::Mending => "mending",
+            Self::Refreshing => "refreshing",
             Self::Clustering => "clustering",
             Self::Routing => "routing",
             Self::Splitting => "splitting",
@@ -289,7 +289,7 @@ pub struct BuildStats {
     /// builds).
     pub leaves_merged: u64,
     /// Items that changed over to another leaf because it is nearer now (incremental builds).
-    pub items_rehomed: u64,
+    pub items_reassigned: u64,
     /// Bytes of the nodes and lists written. The record (1 KiB) and, by bulk builds, the origin
     /// come on top.
     pub bytes_written: u64,

@@ -7,21 +7,21 @@ use heed::RoTxn;
 use crate::error::{Error, Result};
 use crate::format::item::ItemRef;
 use crate::format::record::Record;
-use crate::kernel::level;
+use crate::kernel::simd;
 use crate::key::{Key, Kind};
-use crate::lmdb::database::{Database, ItemOf};
+use crate::lmdb::database::{Database, IndexSpec};
 use crate::lmdb::items::Items;
 use crate::lmdb::nodes::Nodes;
 use crate::lmdb::pending::Pending;
 use crate::lmdb::{items, nodes};
 use crate::metric::Metric;
 use crate::query::{Asked, Nns};
-use crate::search::brute_force::Measure;
+use crate::search::brute_force::Scorer;
 use crate::search::budget::DEFAULT_RECALL;
 use crate::search::knn::search;
 use crate::search::paged::Stream;
 use crate::search::request::Request;
-use crate::search::{Forest, Hit, Parts, Planted, Searched, Target};
+use crate::search::{Forest, Hit, Parts, Planted, SearchStats, Target};
 use crate::vector::is_as_added;
 use crate::verify;
 use crate::verify::Verification;
@@ -79,34 +79,34 @@ impl<'t> Reader<'t> {
     /// pending).
     ///
     /// # Errors
-    /// [`Error::IndexNotFound`](crate::Error::IndexNotFound) if there is no such index in this
-    /// snapshot; [`Error::FormatTooNew`](crate::Error::FormatTooNew);
-    /// [`Error::Corrupted`](crate::Error::Corrupted);
-    /// [`Error::OtherEnvironment`](crate::Error::OtherEnvironment) if the transaction does not show
+    /// [`Error::IndexNotFound`] if there is no such index in this
+    /// snapshot; [`Error::FormatTooNew`];
+    /// [`Error::Corrupted`];
+    /// [`Error::OtherEnvironment`] if the transaction does not show
     /// the database.
     pub fn open(rtxn: &'t RoTxn<'_>, db: Database, index: u16) -> Result<Self> {
         let (record, metric) = db.record(rtxn, index)?;
-        let of = ItemOf { index, dims: record.dims(), metric };
-        let items = Items::new(db, rtxn, of, items::MOST_KNOWN);
+        let spec = IndexSpec { index, dims: record.dims(), metric };
+        let items = Items::new(db, rtxn, spec, items::MAX_CACHED_ITEMS);
         Ok(Self { items, record, forest: OnceCell::new(), pending: OnceCell::new() })
     }
 
     /// Components of each vector.
     #[must_use]
     pub fn dims(&self) -> usize {
-        self.items.of.dims
+        self.items.spec.dims
     }
 
     /// How vectors are compared.
     #[must_use]
     pub fn metric(&self) -> Metric {
-        self.items.of.metric
+        self.items.spec.metric
     }
 
     /// The number of this index.
     #[must_use]
     pub fn index(&self) -> u16 {
-        self.items.of.index
+        self.items.spec.index
     }
 
     /// How many items there are. O(1).
@@ -133,47 +133,47 @@ impl<'t> Reader<'t> {
     /// Whether there is an item of this id.
     ///
     /// # Errors
-    /// [`Error::Heed`](crate::Error::Heed).
+    /// [`Error::Heed`].
     pub fn contains_item(&self, id: u32) -> Result<bool> {
-        Ok(self.items.db.get(self.items.rtxn, Key::item(self.items.of.index, id))?.is_some())
+        Ok(self.items.db.get(self.items.rtxn, Key::item(self.items.spec.index, id))?.is_some())
     }
 
     /// The vector of an item as it was added, if there is such an item.
     ///
     /// # Errors
-    /// [`Error::Corrupted`](crate::Error::Corrupted) if the stored bytes are damaged.
+    /// [`Error::Corrupted`] if the stored bytes are damaged.
     pub fn item_vector(&self, id: u32) -> Result<Option<Vec<f32>>> {
         Ok(self
             .items
             .db
-            .item(self.items.rtxn, self.items.of, id)?
-            .map(|item| item.to_vector(self.items.of.dims)))
+            .item(self.items.rtxn, self.items.spec, id)?
+            .map(|item| item.to_vector(self.items.spec.dims)))
     }
 
     /// The ids of all items, ascending. The first error ends what can be relied on.
     ///
     /// # Errors
-    /// [`Error::Heed`](crate::Error::Heed).
+    /// [`Error::Heed`].
     pub fn ids(&self) -> Result<impl Iterator<Item = Result<u32>> + use<'t>> {
         Ok(self
             .items
             .db
-            .iter(self.items.rtxn, self.items.of.index, Kind::Item)?
+            .iter(self.items.rtxn, self.items.spec.index, Kind::Item)?
             .map(|entry| entry.map(|(key, _)| key.id())))
     }
 
     /// All items with their vectors, by ascending id. The first error ends what can be relied on.
     ///
     /// # Errors
-    /// [`Error::Heed`](crate::Error::Heed); an item is
-    /// [`Error::Corrupted`](crate::Error::Corrupted) if its bytes are damaged.
+    /// [`Error::Heed`]; an item is
+    /// [`Error::Corrupted`] if its bytes are damaged.
     pub fn items(&self) -> Result<impl Iterator<Item = Result<(u32, Vec<f32>)>> + use<'t>> {
-        let of = self.items.of;
-        let entries = self.items.db.iter(self.items.rtxn, of.index, Kind::Item)?;
+        let spec = self.items.spec;
+        let entries = self.items.db.iter(self.items.rtxn, spec.index, Kind::Item)?;
         Ok(entries.map(move |entry| {
             let (key, bytes) = entry?;
-            let item = ItemRef::parse(key, bytes, of.dims, of.metric)?;
-            Ok((key.id(), item.to_vector(of.dims)))
+            let item = ItemRef::parse(key, bytes, spec.dims, spec.metric)?;
+            Ok((key.id(), item.to_vector(spec.dims)))
         }))
     }
 
@@ -188,11 +188,11 @@ impl<'t> Reader<'t> {
     /// Walks the whole index: O(items).
     ///
     /// # Errors
-    /// [`Error::Heed`](crate::Error::Heed).
+    /// [`Error::Heed`].
     pub fn stats(&self) -> Result<IndexStats> {
         let count = |kind| -> Result<(u64, u64)> {
             let mut total = (0, 0);
-            for entry in self.items.db.iter(self.items.rtxn, self.items.of.index, kind)? {
+            for entry in self.items.db.iter(self.items.rtxn, self.items.spec.index, kind)? {
                 total = (total.0 + 1, total.1 + entry?.1.len() as u64);
             }
             Ok(total)
@@ -231,23 +231,23 @@ impl<'t> Reader<'t> {
     /// Encodes every entry of the forest again: some microseconds for each item.
     ///
     /// # Errors
-    /// [`Error::Heed`](crate::Error::Heed). Damage is no error but a violation, unless it is the
+    /// [`Error::Heed`]. Damage is no error but a violation, unless it is the
     /// record that is damaged: then [`Reader::open`] says so.
     pub fn verify(&self) -> Result<Verification> {
-        verify::verify(self.items.db, self.items.rtxn, self.items.of, &self.record)
+        verify::verify(self.items.db, self.items.rtxn, self.items.spec, &self.record)
     }
 
     fn target(&self) -> Target<'_, 't> {
-        Target { items: &self.items, record: &self.record, level: level() }
+        Target { items: &self.items, record: &self.record, simd: simd::detect() }
     }
 
     fn read_forest(&self) -> Result<Option<(Forest, Nodes<'t>)>> {
         if self.record.trees == 0 {
             return Ok(None);
         }
-        let of = (self.items.db, self.items.rtxn, self.items.of);
-        let forest = Forest::read(of.0, of.1, of.2, &self.record)?;
-        let nodes = forest.nodes(of, nodes::MOST_KNOWN);
+        let spec = (self.items.db, self.items.rtxn, self.items.spec);
+        let forest = Forest::read(spec.0, spec.1, spec.2, &self.record)?;
+        let nodes = forest.nodes(spec, nodes::MAX_CACHED_NODES);
         Ok(Some((forest, nodes)))
     }
 }
@@ -261,34 +261,34 @@ impl<'t> Parts<'t> for Reader<'t> {
     fn pending(&self) -> Result<&Pending> {
         get_or_try(&self.pending, || match self.record.pending {
             0 => Ok(Pending::default()),
-            _ => Pending::read(self.items.db, self.items.rtxn, self.items.of),
+            _ => Pending::read(self.items.db, self.items.rtxn, self.items.spec),
         })
     }
 }
 
 impl Asked for Reader<'_> {
-    fn of(&self) -> ItemOf {
-        self.items.of
+    fn spec(&self) -> IndexSpec {
+        self.items.spec
     }
 
     fn item(&self, id: u32) -> Result<Option<ItemRef<'_>>> {
-        let (item, of) = (self.items.find(id)?, self.items.of);
+        let (item, spec) = (self.items.find(id)?, self.items.spec);
         // It becomes a query. What is wrong with it would be said of the items it is compared with.
-        match item.is_none_or(|item| is_as_added(&item, of.metric)) {
+        match item.is_none_or(|item| is_as_added(&item, spec.metric)) {
             true => Ok(item),
             false => Err(Error::corrupted(
-                Key::item(of.index, id),
+                Key::item(spec.index, id),
                 "the norm of the item is not that of its components",
             )),
         }
     }
 
     fn compare(&self, query: ItemRef<'_>, id: u32) -> Result<Hit> {
-        let measure = Measure { of: self.items.of, level: level(), query };
-        Ok(measure.rank(id, &self.items.get(id)?)?.into_hit(self.items.of.metric))
+        let measure = Scorer { spec: self.items.spec, simd: simd::detect(), query };
+        Ok(measure.rank(id, &self.items.get(id)?)?.into_hit(self.items.spec.metric))
     }
 
-    fn search(&self, query: ItemRef<'_>, request: &Request<'_>) -> Result<(Vec<Hit>, Searched)> {
+    fn search(&self, query: ItemRef<'_>, request: &Request<'_>) -> Result<(Vec<Hit>, SearchStats)> {
         search(self.target(), self, query, request)
     }
 

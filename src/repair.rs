@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::format::item::{ItemRef, write_item};
 use crate::format::record::Record;
 use crate::key::{Key, Kind};
-use crate::lmdb::database::{Database, ItemOf};
+use crate::lmdb::database::{Database, IndexSpec};
 use crate::options::{BuildOptions, BuildStats, IndexOptions};
 use crate::vector::stored_norm;
 use crate::{indexer, verify};
@@ -32,14 +32,14 @@ pub(crate) fn repair(
 ) -> Result<Repair> {
     build.check()?;
     let dims = options.checked_dims()?;
-    let of = ItemOf { index, dims: options.dims(), metric: options.metric() };
-    let old = match db.record_of(wtxn, of) {
+    let spec = IndexSpec { index, dims: options.dims(), metric: options.metric() };
+    let old = match db.record_of(wtxn, spec) {
         Ok(record) => Some(record),
         Err(Error::Corrupted { .. } | Error::IndexNotFound { .. }) => None,
         Err(error) => return Err(error),
     };
     let violations = match &old {
-        Some(record) => verify::verify(db, wtxn, of, record)?.violations.len() as u64,
+        Some(record) => verify::verify(db, wtxn, spec, record)?.violations.len() as u64,
         None => 1,
     };
     let mut repair = Repair { violations, ..Repair::default() };
@@ -47,27 +47,27 @@ pub(crate) fn repair(
         return Ok(repair);
     }
     if old.is_none() {
-        refuse_strangers(db, wtxn, of)?;
+        refuse_strangers(db, wtxn, spec)?;
     }
-    let mut record = Record::new(dims, of.metric);
+    let mut record = Record::new(dims, spec.metric);
     db.delete_foreign(wtxn, index)?;
-    mend_items(db, wtxn, of, &mut record, &mut repair)?;
+    mend_items(db, wtxn, spec, &mut record, &mut repair)?;
     delete_all_but_items(db, wtxn, index)?;
     if let Some(old) = old {
         // With the shape of the old forest and no trees, the next build makes the same shape again.
         record.take_shape(&old);
     }
     db.put(wtxn, Key::record(index), &record.to_bytes())?;
-    repair.build = Some(indexer::build(db, wtxn, of, build)?);
+    repair.build = Some(indexer::build(db, wtxn, spec, build)?);
     Ok(repair)
 }
 
 /// An error if there are items and none is a vector of this index: the caller has probably named
 /// another one, and they would all be deleted.
-fn refuse_strangers(db: Database, wtxn: &RwTxn<'_>, of: ItemOf) -> Result<()> {
+fn refuse_strangers(db: Database, wtxn: &RwTxn<'_>, spec: IndexSpec) -> Result<()> {
     let mut first = None;
-    for (key, bytes) in db.iter(wtxn, of.index, Kind::Item)?.filter_map(Result::ok) {
-        if ItemRef::parse_components(key, bytes, of.dims, of.metric).is_ok() {
+    for (key, bytes) in db.iter(wtxn, spec.index, Kind::Item)?.filter_map(Result::ok) {
+        if ItemRef::parse_components(key, bytes, spec.dims, spec.metric).is_ok() {
             return Ok(());
         }
         first.get_or_insert(key);
@@ -82,22 +82,23 @@ fn refuse_strangers(db: Database, wtxn: &RwTxn<'_>, of: ItemOf) -> Result<()> {
 fn mend_items(
     db: Database,
     wtxn: &mut RwTxn<'_>,
-    of: ItemOf,
+    spec: IndexSpec,
     record: &mut Record,
     repair: &mut Repair,
 ) -> Result<()> {
     let (mut delete, mut rewrite, mut foreign) = (Vec::new(), Vec::new(), Vec::new());
-    for entry in db.iter_from(wtxn, Key::item(of.index, 0))? {
+    for entry in db.iter_from(wtxn, Key::item(spec.index, 0))? {
         let (key, bytes) = entry?;
-        if (key.index(), key.kind()) != (of.index, Some(Kind::Item)) {
+        if (key.index(), key.kind()) != (spec.index, Some(Kind::Item)) {
             break;
         }
         if key.tree() != 0 {
             foreign.push(key);
             continue;
         }
-        let item = ItemRef::parse_components(key, bytes, of.dims, of.metric).ok();
-        match item.and_then(|item| stored_norm(&item, of.dims, of.metric).map(|norm| (item, norm)))
+        let item = ItemRef::parse_components(key, bytes, spec.dims, spec.metric).ok();
+        match item
+            .and_then(|item| stored_norm(&item, spec.dims, spec.metric).map(|norm| (item, norm)))
         {
             None => delete.push(key),
             Some((item, norm)) => {
@@ -117,7 +118,7 @@ fn mend_items(
     // Items are of no tree. Such a key may be that of one that is where it should be, too.
     for key in foreign {
         db.delete(wtxn, key)?;
-        if db.get(wtxn, Key::item(of.index, key.id()))?.is_none() {
+        if db.get(wtxn, Key::item(spec.index, key.id()))?.is_none() {
             repair.lost.push(key.id());
         }
     }

@@ -4,7 +4,7 @@ use heed::{Env, RoTxn, WithoutTls};
 use rayon::ThreadPool;
 
 use crate::error::Result;
-use crate::lmdb::database::{Database, ItemOf};
+use crate::lmdb::database::{Database, IndexSpec};
 use crate::lmdb::tasks;
 use crate::metric::Metric;
 use crate::query::BatchNns;
@@ -56,7 +56,7 @@ pub struct Snapshot<'e> {
     txns: Vec<RoTxn<'e, WithoutTls>>,
     pool: Option<&'e ThreadPool>,
     db: Database,
-    of: ItemOf,
+    spec: IndexSpec,
     len: u64,
     txn_id: usize,
 }
@@ -120,29 +120,29 @@ impl<'e> Snapshot<'e> {
         let workers = pool.map_or_else(rayon::current_num_threads, ThreadPool::current_num_threads);
         let (first, mut txns) = open_all(workers, || Ok(env.read_txn()?))?;
         let reader = Reader::open(&first, db, index)?;
-        let of = ItemOf { index, dims: reader.dims(), metric: reader.metric() };
+        let spec = IndexSpec { index, dims: reader.dims(), metric: reader.metric() };
         let (len, txn_id) = (reader.len(), first.id());
         drop(reader);
         txns.push(first);
-        Ok(Self { txns, pool, db, of, len, txn_id })
+        Ok(Self { txns, pool, db, spec, len, txn_id })
     }
 
     /// Components of each vector.
     #[must_use]
     pub fn dims(&self) -> usize {
-        self.of.dims
+        self.spec.dims
     }
 
     /// How vectors are compared.
     #[must_use]
     pub fn metric(&self) -> Metric {
-        self.of.metric
+        self.spec.metric
     }
 
     /// The number of this index.
     #[must_use]
     pub fn index(&self) -> u16 {
-        self.of.index
+        self.spec.index
     }
 
     /// How many items there are. O(1).
@@ -215,14 +215,14 @@ impl<'e> Snapshot<'e> {
         count: usize,
         work: impl Fn(&Reader<'_>, usize) -> Result<R> + Sync,
     ) -> Result<Vec<R>> {
-        let Self { txns, pool, db, of, .. } = self;
+        let Self { txns, pool, db, spec, .. } = self;
         let mut share = || {
             tasks::share(txns, count, |txn, tasks| {
                 let txn: &RoTxn<'_> = txn;
                 let mut reader = None;
                 tasks.work_off(|task| match &reader {
                     Some(reader) => work(reader, task),
-                    None => work(reader.insert(Reader::open(txn, *db, of.index)?), task),
+                    None => work(reader.insert(Reader::open(txn, *db, spec.index)?), task),
                 })
             })
         };
@@ -232,8 +232,8 @@ impl<'e> Snapshot<'e> {
         }
     }
 
-    pub(crate) fn of(&self) -> ItemOf {
-        self.of
+    pub(crate) fn spec(&self) -> IndexSpec {
+        self.spec
     }
 }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::error::{Error, Result};
 use crate::format::item::{Components, ItemRef, words};
-use crate::kernel::{distance, level};
+use crate::kernel::{distance, simd};
 use crate::metric::Metric;
 
 /// The greatest Euclidean length of a vector, 2^60. Squared distances between any two such vectors,
@@ -35,7 +35,7 @@ impl<'a> CheckedVector<'a> {
             let squared_norm = bits.iter().map(|word| f64::from(word.count_ones())).sum();
             return Ok(Self { squared_norm, floats: &[], bits: Cow::Owned(bits), is_bits: true });
         }
-        let squared_norm = distance::dot(level(), vector, vector);
+        let squared_norm = distance::dot(simd::detect(), vector, vector);
         if squared_norm > MAX_NORM * MAX_NORM {
             return Err(Error::NormOverflow { got: squared_norm.sqrt(), max: MAX_NORM });
         }
@@ -60,7 +60,7 @@ impl<'a> CheckedVector<'a> {
 /// found otherwise cannot be compared.
 pub(crate) fn is_as_added(item: &ItemRef<'_>, metric: Metric) -> bool {
     let norm = match item.components {
-        Components::Floats(floats) => distance::dot(level(), floats, floats),
+        Components::Floats(floats) => distance::dot(simd::detect(), floats, floats),
         Components::Bits(words) => words.iter().map(|word| f64::from(word.count_ones())).sum(),
     };
     let is_direction = metric != Metric::Cosine || norm > 0.0;

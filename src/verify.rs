@@ -8,10 +8,10 @@ use crate::error::{Error, Result};
 use crate::format::item::{ItemRef, PendingRef};
 use crate::format::node::{BranchRef, LeafRef, NodeRef, check_seal, is_near_weight};
 use crate::format::record::{Record, TreeRecord};
-use crate::indexer::leaf_edit::{LeafEdit, Site, UNORDERED};
-use crate::kernel::{distance, level};
+use crate::indexer::leaf_edit::{ForestContext, LeafEdit, UNORDERED};
+use crate::kernel::{distance, simd};
 use crate::key::{Key, Kind};
-use crate::lmdb::database::{Database, ItemOf};
+use crate::lmdb::database::{Database, IndexSpec};
 use crate::search::Forest;
 use crate::sketch::codes::Sketches;
 
@@ -49,13 +49,13 @@ impl Verification {
 pub(crate) fn verify(
     db: Database,
     rtxn: &RoTxn<'_>,
-    of: ItemOf,
+    spec: IndexSpec,
     record: &Record,
 ) -> Result<Verification> {
     let mut check = Check {
         db,
         rtxn,
-        of,
+        spec,
         record,
         live: BTreeSet::new(),
         expected: BTreeSet::new(),
@@ -70,7 +70,7 @@ pub(crate) fn verify(
         check.forest()?;
     } else {
         for kind in [Kind::Branch, Kind::Leaf, Kind::Free] {
-            for entry in db.iter(rtxn, of.index, kind)? {
+            for entry in db.iter(rtxn, spec.index, kind)? {
                 if let Some((key, _)) = check.accept(entry)? {
                     check.report(key, "a node of an index that has no forest");
                 }
@@ -84,7 +84,7 @@ pub(crate) fn verify(
 struct Check<'a> {
     db: Database,
     rtxn: &'a RoTxn<'a>,
-    of: ItemOf,
+    spec: IndexSpec,
     record: &'a Record,
     /// Items that exist.
     live: BTreeSet<u32>,
@@ -113,16 +113,16 @@ impl<'a> Check<'a> {
     }
 
     fn items(&mut self) -> Result<()> {
-        let (mut count, of) = (0, self.of);
-        for entry in self.db.iter(self.rtxn, of.index, Kind::Item)? {
+        let (mut count, spec) = (0, self.spec);
+        for entry in self.db.iter(self.rtxn, spec.index, Kind::Item)? {
             let Some((key, bytes)) = self.accept(entry)? else { continue };
             count += 1;
             self.live.insert(key.id());
-            if let Some(item) = self.accept(ItemRef::parse(key, bytes, of.dims, of.metric))? {
-                let vector = item.to_vector(of.dims);
+            if let Some(item) = self.accept(ItemRef::parse(key, bytes, spec.dims, spec.metric))? {
+                let vector = item.to_vector(spec.dims);
                 if let Some(bad) = vector.iter().find(|x| !x.is_finite()) {
                     self.report(key, format!("a component of the item is {bad}"));
-                } else if item.squared_norm != distance::dot(level(), &vector, &vector) {
+                } else if item.squared_norm != distance::dot(simd::detect(), &vector, &vector) {
                     self.report(key, "the norm of the item is not that of its components");
                 }
             }
@@ -131,18 +131,19 @@ impl<'a> Check<'a> {
         if count != self.record.items {
             let what =
                 format!("the record counts {} items, and there are {count}", self.record.items);
-            self.report(Key::record(of.index), what);
+            self.report(Key::record(spec.index), what);
         }
         Ok(())
     }
 
     fn pending(&mut self) -> Result<()> {
-        let (mut count, of) = (0, self.of);
-        for entry in self.db.iter(self.rtxn, of.index, Kind::Pending)? {
+        let (mut count, spec) = (0, self.spec);
+        for entry in self.db.iter(self.rtxn, spec.index, Kind::Pending)? {
             let Some((key, bytes)) = self.accept(entry)? else { continue };
             count += 1;
             self.pending.insert(key.id());
-            let Some(mark) = self.accept(PendingRef::parse(key, bytes, of.dims, of.metric))? else {
+            let Some(mark) = self.accept(PendingRef::parse(key, bytes, spec.dims, spec.metric))?
+            else {
                 continue;
             };
             if mark.is_live != self.live.contains(&key.id()) {
@@ -164,7 +165,7 @@ impl<'a> Check<'a> {
                 "the record counts {} pending marks, and there are {count}",
                 self.record.pending
             );
-            self.report(Key::record(of.index), what);
+            self.report(Key::record(spec.index), what);
         }
         Ok(())
     }
@@ -177,20 +178,20 @@ impl<'a> Check<'a> {
             let what = format!(
                 "the record counts {counted} items in the forest, and there should be {are}"
             );
-            self.report(Key::record(self.of.index), what);
+            self.report(Key::record(self.spec.index), what);
         }
     }
 
     /// Every key of the index has a kind, and every node's tree exists.
     fn unknown_keys(&mut self) -> Result<()> {
-        let index = self.of.index;
+        let index = self.spec.index;
         for entry in self.db.iter_from(self.rtxn, Key::record(index))? {
-            let of = match &entry {
+            let spec = match &entry {
                 Ok((key, _)) => *key,
                 Err(Error::Corrupted { key, .. }) => Key::from_bytes(*key),
                 Err(_) => Key::record(index),
             };
-            if of.index() != index {
+            if spec.index() != index {
                 break;
             }
             let Some((key, _)) = self.accept(entry)? else { continue };
@@ -218,12 +219,13 @@ impl<'a> Check<'a> {
     }
 
     fn forest(&mut self) -> Result<()> {
-        let read = Forest::read(self.db, self.rtxn, self.of, self.record);
+        let read = Forest::read(self.db, self.rtxn, self.spec, self.record);
         let Some(forest) = self.accept(read)? else { return Ok(()) };
-        let site = Site::new(self.db, self.of, &forest, self.record.leaf_size as usize);
+        let context =
+            ForestContext::new(self.db, self.spec, &forest, self.record.leaf_size as usize);
         for (tree, stored) in self.record.trees() {
-            let mut walk = Walk {
-                site,
+            let mut walk = NodeWalk {
+                context,
                 tree,
                 stored: *stored,
                 leaves: BTreeMap::new(),
@@ -238,25 +240,25 @@ impl<'a> Check<'a> {
     }
 
     /// Reads the nodes of a tree, each on its own.
-    fn read_nodes(&mut self, walk: &mut Walk<'a, '_>) -> Result<()> {
-        let of = self.of;
-        for entry in self.db.iter(self.rtxn, of.index, Kind::Leaf)? {
+    fn read_nodes(&mut self, walk: &mut NodeWalk<'a, '_>) -> Result<()> {
+        let spec = self.spec;
+        for entry in self.db.iter(self.rtxn, spec.index, Kind::Leaf)? {
             let Some((key, bytes)) = self.accept(entry)? else { continue };
             if key.tree() == walk.tree {
                 self.found.nodes += 1;
-                if let Some(leaf) = self.accept(LeafRef::parse(key, bytes, of.dims))? {
+                if let Some(leaf) = self.accept(LeafRef::parse(key, bytes, spec.dims))? {
                     self.accept(check_seal(key, bytes))?;
                     self.leaf(walk, key, &leaf)?;
                     walk.leaves.insert(key.id(), leaf);
                 }
             }
         }
-        for entry in self.db.iter(self.rtxn, of.index, Kind::Branch)? {
+        for entry in self.db.iter(self.rtxn, spec.index, Kind::Branch)? {
             let Some((key, bytes)) = self.accept(entry)? else { continue };
             if key.tree() == walk.tree {
                 self.found.nodes += 1;
                 if let Some(branch) =
-                    self.accept(BranchRef::parse(key, bytes, of.dims, of.metric))?
+                    self.accept(BranchRef::parse(key, bytes, spec.dims, spec.metric))?
                 {
                     self.accept(check_seal(key, bytes))?;
                     walk.branches.insert(key.id(), branch);
@@ -270,17 +272,17 @@ impl<'a> Check<'a> {
 
     /// A leaf's layout, size, order of ids, and sketches: each must be what encoding the stored
     /// vector gives.
-    fn leaf(&mut self, walk: &Walk<'_, '_>, key: Key, leaf: &LeafRef<'_>) -> Result<()> {
-        if leaf.node.layout != walk.site.leaf {
+    fn leaf(&mut self, walk: &NodeWalk<'_, '_>, key: Key, leaf: &LeafRef<'_>) -> Result<()> {
+        if leaf.node.layout != walk.context.leaf {
             self.report(key, "a leaf of another layout than its forest");
             return Ok(());
         }
-        if leaf.node.len > walk.site.leaf_size {
+        if leaf.node.len > walk.context.leaf_size {
             self.report(
                 key,
                 format!(
                     "a leaf of {} entries, where {} are the most",
-                    leaf.node.len, walk.site.leaf_size
+                    leaf.node.len, walk.context.leaf_size
                 ),
             );
         }
@@ -292,14 +294,18 @@ impl<'a> Check<'a> {
         self.finite(key, &leaf.node);
         for (position, id) in edit.ids.iter().enumerate() {
             let Some(bytes) = self.indexed_item(*id)? else { continue };
-            let Ok(item) = ItemRef::parse(key, bytes, self.of.dims, self.of.metric) else {
+            let Ok(item) = ItemRef::parse(key, bytes, self.spec.dims, self.spec.metric) else {
                 continue;
             };
-            let mut point = vec![0.0; walk.site.space.width];
-            walk.site.space.map(&item, &mut point);
+            let mut point = vec![0.0; walk.context.transform.width];
+            walk.context.transform.map(&item, &mut point);
             let mut nibbles = Vec::new();
-            let factors =
-                edit.sketches.frame.encode(walk.site.space, &point, Some(&item), &mut nibbles);
+            let factors = edit.sketches.quantizer.encode(
+                walk.context.transform,
+                &point,
+                Some(&item),
+                &mut nibbles,
+            );
             let (stored, stored_factors) = edit.sketches.entry(position);
             nibbles.resize(stored.len(), 0);
             if nibbles != stored || factors != stored_factors {
@@ -312,14 +318,14 @@ impl<'a> Check<'a> {
     /// The value of an item as the forest was built with it.
     fn indexed_item(&self, id: u32) -> Result<Option<&'a [u8]>> {
         if self.pending.contains(&id) {
-            let key = Key::pending(self.of.index, id);
+            let key = Key::pending(self.spec.index, id);
             let mark = self
                 .db
                 .get(self.rtxn, key)?
-                .map(|bytes| PendingRef::parse(key, bytes, self.of.dims, self.of.metric));
+                .map(|bytes| PendingRef::parse(key, bytes, self.spec.dims, self.spec.metric));
             return Ok(mark.and_then(Result::ok).and_then(|mark| mark.indexed));
         }
-        self.db.get(self.rtxn, Key::item(self.of.index, id))
+        self.db.get(self.rtxn, Key::item(self.spec.index, id))
     }
 
     fn finite(&mut self, key: Key, node: &NodeRef<'_>) {
@@ -329,9 +335,9 @@ impl<'a> Check<'a> {
     }
 
     /// A branch's weights, norms and sketches: each must be what its children give.
-    fn branch(&mut self, walk: &Walk<'_, '_>, id: u32, branch: &BranchRef<'_>) -> Result<()> {
-        let key = Key::branch(self.of.index, walk.tree, id);
-        if branch.node.layout != walk.site.branch {
+    fn branch(&mut self, walk: &NodeWalk<'_, '_>, id: u32, branch: &BranchRef<'_>) -> Result<()> {
+        let key = Key::branch(self.spec.index, walk.tree, id);
+        if branch.node.layout != walk.context.branch {
             self.report(key, "a branch of another layout than its forest");
             return Ok(());
         }
@@ -341,7 +347,7 @@ impl<'a> Check<'a> {
         self.finite(key, &branch.node);
         let sketches = Sketches::unpack(&branch.node);
         for (position, (child, weight)) in branch.children.iter().zip(branch.weights).enumerate() {
-            let Some(node) = walk.node(branch.node.level - 1, *child) else { continue };
+            let Some(node) = walk.node(branch.node.height - 1, *child) else { continue };
             if !is_near_weight(u64::from(*weight), node.weight.min(u64::from(u32::MAX))) {
                 self.report(
                     key,
@@ -352,7 +358,12 @@ impl<'a> Check<'a> {
                 );
             }
             let mut nibbles = Vec::new();
-            let factors = sketches.frame.encode(walk.site.space, node.centroid, None, &mut nibbles);
+            let factors = sketches.quantizer.encode(
+                walk.context.transform,
+                node.centroid,
+                None,
+                &mut nibbles,
+            );
             if (&nibbles[..], factors) != sketches.entry(position) {
                 self.report(
                     key,
@@ -362,7 +373,7 @@ impl<'a> Check<'a> {
             if branch
                 .norms
                 .get(position)
-                .is_some_and(|norm| *norm != walk.site.space.norm(node.centroid))
+                .is_some_and(|norm| *norm != walk.context.transform.norm(node.centroid))
             {
                 self.report(key, format!("the norm of child {child} is not that of its centroid"));
             }
@@ -371,8 +382,8 @@ impl<'a> Check<'a> {
     }
 
     /// Every node is reached exactly once from the root, at the height that its level says.
-    fn reachable(&mut self, walk: &Walk<'_, '_>) {
-        let index = self.of.index;
+    fn reachable(&mut self, walk: &NodeWalk<'_, '_>) {
+        let index = self.spec.index;
         let mut reached = HashMap::new();
         let mut todo = vec![(walk.stored.height, walk.stored.root)];
         while let Some((height, id)) = todo.pop() {
@@ -394,7 +405,7 @@ impl<'a> Check<'a> {
             }
             match walk.branches.get(&id) {
                 None => self.report(key, "a branch that its parent names is missing"),
-                Some(branch) if u32::from(branch.node.level) != height => {
+                Some(branch) if u32::from(branch.node.height) != height => {
                     self.report(key, "a branch at another height than its parent says");
                 }
                 Some(branch) => {
@@ -420,7 +431,7 @@ impl<'a> Check<'a> {
 
     /// Every item of the forest is in one leaf of each tree, or in two with spill (but where there
     /// is one leaf only); no other item is in any.
-    fn membership(&mut self, walk: &Walk<'_, '_>) {
+    fn membership(&mut self, walk: &NodeWalk<'_, '_>) {
         let copies = if self.record.spill == 1 && walk.leaves.len() > 1 { 2 } else { 1 };
         let mut counts: HashMap<u32, u32> = HashMap::new();
         let mut strangers = Vec::new();
@@ -433,7 +444,7 @@ impl<'a> Check<'a> {
             }
         }
         for (leaf, id) in strangers {
-            let key = Key::leaf(self.of.index, walk.tree, leaf);
+            let key = Key::leaf(self.spec.index, walk.tree, leaf);
             self.report(key, format!("item {id} is in this leaf, and not in the index"));
         }
         let wrong: Vec<(u32, u32)> = self
@@ -447,19 +458,20 @@ impl<'a> Check<'a> {
                 "this item is in {count} leaves of tree {}, and should be in {copies}",
                 walk.tree
             );
-            self.report(Key::item(self.of.index, id), what);
+            self.report(Key::item(self.spec.index, id), what);
         }
     }
 
     /// Free ids are below the next one, and no node has them.
-    fn free_ids(&mut self, walk: &Walk<'_, '_>) -> Result<()> {
+    fn free_ids(&mut self, walk: &NodeWalk<'_, '_>) -> Result<()> {
         let lists = [
             (0, walk.stored.next_leaf, walk.leaves.keys().copied().collect::<BTreeSet<u32>>()),
             (1, walk.stored.next_branch, walk.branches.keys().copied().collect()),
         ];
         for (which, next, used) in lists {
-            let key = Key::free(self.of.index, walk.tree, which);
-            let read = crate::indexer::tree_edit::Ids::load(&walk.site, self.rtxn, key, next);
+            let key = Key::free(self.spec.index, walk.tree, which);
+            let read =
+                crate::indexer::tree_edit::FreeIds::load(&walk.context, self.rtxn, key, next);
             let Some(ids) = self.accept(read)? else { continue };
             if used.iter().any(|id| *id >= next) {
                 self.report(key, "a node has an id that was never given out");
@@ -473,17 +485,17 @@ impl<'a> Check<'a> {
 }
 
 /// The nodes of one tree that could be read.
-struct Walk<'t, 's> {
-    site: Site<'s>,
+struct NodeWalk<'t, 's> {
+    context: ForestContext<'s>,
     tree: u8,
     stored: TreeRecord,
     leaves: BTreeMap<u32, LeafRef<'t>>,
     branches: BTreeMap<u32, BranchRef<'t>>,
 }
 
-impl<'t> Walk<'t, '_> {
-    fn node(&self, level: u8, id: u32) -> Option<NodeRef<'t>> {
-        if level == 0 {
+impl<'t> NodeWalk<'t, '_> {
+    fn node(&self, height: u8, id: u32) -> Option<NodeRef<'t>> {
+        if height == 0 {
             self.leaves.get(&id).map(|leaf| leaf.node)
         } else {
             self.branches.get(&id).map(|branch| branch.node)

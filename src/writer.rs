@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::format::item::{ItemRef, PendingRef, write_item, write_pending};
 use crate::format::record::{ALL_IDS, Record};
 use crate::key::{Key, Kind};
-use crate::lmdb::database::{Database, ItemOf};
+use crate::lmdb::database::{Database, IndexSpec};
 use crate::metric::Metric;
 use crate::options::{BuildOptions, BuildStats, IndexOptions};
 use crate::query::check_rows;
@@ -16,7 +16,7 @@ use crate::vector::CheckedVector;
 use crate::{indexer, repair};
 
 /// Queries that a calibration takes, at most: what it holds in memory is in proportion to them.
-const MOST_QUERIES: usize = 2_000;
+const MAX_QUERIES: usize = 2_000;
 
 /// Changes an index: adds, overwrites and deletes items, and builds the forest over them.
 ///
@@ -45,7 +45,7 @@ const MOST_QUERIES: usize = 2_000;
 #[derive(Copy, Clone, Debug)]
 pub struct Writer {
     db: Database,
-    of: ItemOf,
+    spec: IndexSpec,
 }
 
 impl Writer {
@@ -62,17 +62,17 @@ impl Writer {
         options: &IndexOptions,
     ) -> Result<Self> {
         let dims = options.checked_dims()?;
-        let of = ItemOf { index, dims: options.dims(), metric: options.metric() };
-        match db.record_of(wtxn, of) {
+        let spec = IndexSpec { index, dims: options.dims(), metric: options.metric() };
+        match db.record_of(wtxn, spec) {
             Err(Error::IndexNotFound { .. }) => {
-                let record = Record::new(dims, of.metric);
+                let record = Record::new(dims, spec.metric);
                 db.put(wtxn, Key::record(index), &record.to_bytes())?;
             }
             found => {
                 found?;
             }
         }
-        Ok(Self { db, of })
+        Ok(Self { db, spec })
     }
 
     /// Opens an index that exists, whatever its metric and dimensions.
@@ -82,25 +82,25 @@ impl Writer {
     /// [`Error::OtherEnvironment`].
     pub fn open(rtxn: &RoTxn<'_>, db: Database, index: u16) -> Result<Self> {
         let (record, metric) = db.record(rtxn, index)?;
-        Ok(Self { db, of: ItemOf { index, dims: record.dims(), metric } })
+        Ok(Self { db, spec: IndexSpec { index, dims: record.dims(), metric } })
     }
 
     /// Components of each vector.
     #[must_use]
     pub fn dims(&self) -> usize {
-        self.of.dims
+        self.spec.dims
     }
 
     /// How vectors are compared.
     #[must_use]
     pub fn metric(&self) -> Metric {
-        self.of.metric
+        self.spec.metric
     }
 
     /// The number of this index.
     #[must_use]
     pub fn index(&self) -> u16 {
-        self.of.index
+        self.spec.index
     }
 
     /// Adds an item, or overwrites the one that has this id.
@@ -115,7 +115,7 @@ impl Writer {
     /// # Cost
     /// O(dims + log items).
     pub fn add_item(&self, wtxn: &mut RwTxn<'_>, id: u32, vector: &[f32]) -> Result<()> {
-        let checked = CheckedVector::new(vector, self.of.dims, self.of.metric)?;
+        let checked = CheckedVector::new(vector, self.spec.dims, self.spec.metric)?;
         let mut record = self.record(wtxn)?;
         self.put_item(wtxn, &mut record, id, &checked, &mut Buffers::default())?;
         self.put_record(wtxn, &record)
@@ -137,18 +137,18 @@ impl Writer {
     /// # Cost
     /// O(dims + log items) for each; fastest with ascending ids.
     pub fn add_items(&self, wtxn: &mut RwTxn<'_>, ids: &[u32], vectors: &[f32]) -> Result<()> {
-        let expected = ids.len().saturating_mul(self.of.dims);
+        let expected = ids.len().saturating_mul(self.spec.dims);
         if vectors.len() != expected {
             return Err(Error::VectorsShape {
                 ids: ids.len(),
-                dims: self.of.dims,
+                dims: self.spec.dims,
                 expected,
                 got: vectors.len(),
             });
         }
-        let rows = vectors.chunks_exact(self.of.dims);
+        let rows = vectors.chunks_exact(self.spec.dims);
         for (row, (id, vector)) in ids.iter().zip(rows.clone()).enumerate() {
-            CheckedVector::new(vector, self.of.dims, self.of.metric)
+            CheckedVector::new(vector, self.spec.dims, self.spec.metric)
                 .map_err(|error| Error::Row { row, id: *id, source: Box::new(error) })?;
         }
         let mut record = self.record(wtxn)?;
@@ -158,7 +158,7 @@ impl Writer {
         }
         let mut buffers = Buffers::default();
         for (id, row) in ids.iter().zip(rows) {
-            let checked = CheckedVector::new(row, self.of.dims, self.of.metric)?;
+            let checked = CheckedVector::new(row, self.spec.dims, self.spec.metric)?;
             self.put_item(wtxn, &mut record, *id, &checked, &mut buffers)?;
         }
         self.put_record(wtxn, &record)
@@ -177,7 +177,7 @@ impl Writer {
         if !self.mark(wtxn, &mut record, id, false, &mut buffers)? {
             return Ok(false);
         }
-        self.db.delete(wtxn, Key::item(self.of.index, id))?;
+        self.db.delete(wtxn, Key::item(self.spec.index, id))?;
         record.items = record.items.saturating_sub(1);
         self.put_record(wtxn, &record)?;
         Ok(true)
@@ -191,10 +191,11 @@ impl Writer {
     /// # Cost
     /// O(entries of the index).
     pub fn clear(&self, wtxn: &mut RwTxn<'_>) -> Result<()> {
-        let record = Record::new(u32::try_from(self.of.dims).unwrap_or(u32::MAX), self.of.metric);
+        let record =
+            Record::new(u32::try_from(self.spec.dims).unwrap_or(u32::MAX), self.spec.metric);
         self.record(wtxn)?;
         for kind in Kind::ALL {
-            self.db.delete_kind(wtxn, self.of.index, kind)?;
+            self.db.delete_kind(wtxn, self.spec.index, kind)?;
         }
         self.put_record(wtxn, &record)
     }
@@ -207,7 +208,7 @@ impl Writer {
     /// for.
     pub fn contains_item(&self, rtxn: &RoTxn<'_>, id: u32) -> Result<bool> {
         self.record(rtxn)?;
-        Ok(self.db.get(rtxn, Key::item(self.of.index, id))?.is_some())
+        Ok(self.db.get(rtxn, Key::item(self.spec.index, id))?.is_some())
     }
 
     /// The vector of an item as it was added, if there is such an item.
@@ -216,7 +217,7 @@ impl Writer {
     /// [`Error::Corrupted`] if the stored bytes are damaged.
     pub fn item_vector(&self, rtxn: &RoTxn<'_>, id: u32) -> Result<Option<Vec<f32>>> {
         self.record(rtxn)?;
-        Ok(self.db.item(rtxn, self.of, id)?.map(|item| item.to_vector(self.of.dims)))
+        Ok(self.db.item(rtxn, self.spec, id)?.map(|item| item.to_vector(self.spec.dims)))
     }
 
     /// How many items there are. O(1).
@@ -268,7 +269,7 @@ impl Writer {
     /// once. [`BuildStats::method`] says which it was.
     pub fn build(&self, wtxn: &mut RwTxn<'_>, options: &BuildOptions<'_>) -> Result<BuildStats> {
         self.record(wtxn)?;
-        indexer::build(self.db, wtxn, self.of, options)
+        indexer::build(self.db, wtxn, self.spec, options)
     }
 
     /// Measures on these queries (rows one after the other) what effort reaches which recall, and
@@ -289,15 +290,15 @@ impl Writer {
     /// vectors that do not suit the index; [`Error::Corrupted`]. The index is unchanged then.
     pub fn calibrate(&self, wtxn: &mut RwTxn<'_>, queries: &[f32]) -> Result<bool> {
         let mut record = self.record(wtxn)?;
-        let mut checked = check_rows(queries, self.of)?;
-        checked.truncate(MOST_QUERIES);
-        if record.trees == 0 || checked.is_empty() || !calibrate::is_of_use(record.indexed) {
+        let mut checked = check_rows(queries, self.spec)?;
+        checked.truncate(MAX_QUERIES);
+        if record.trees == 0 || checked.is_empty() || !calibrate::applies_to(record.indexed) {
             return Ok(false);
         }
         let (lent, measured) = (&*wtxn, &record);
         let items: Vec<ItemRef<'_>> = checked.iter().map(CheckedVector::as_item).collect();
-        record.calibration = calibrate::measure_on(self.db, lent, self.of, measured, &items)?;
-        self.db.put(wtxn, Key::record(self.of.index), &record.to_bytes())?;
+        record.calibration = calibrate::measure_on(self.db, lent, self.spec, measured, &items)?;
+        self.db.put(wtxn, Key::record(self.spec.index), &record.to_bytes())?;
         Ok(true)
     }
 
@@ -330,11 +331,11 @@ impl Writer {
 
     /// The record, if the index is still the one this writer was opened for.
     fn record(&self, rtxn: &RoTxn<'_>) -> Result<Record> {
-        self.db.record_of(rtxn, self.of)
+        self.db.record_of(rtxn, self.spec)
     }
 
     fn put_record(&self, wtxn: &mut RwTxn<'_>, record: &Record) -> Result<()> {
-        self.db.put(wtxn, Key::record(self.of.index), &record.to_bytes())
+        self.db.put(wtxn, Key::record(self.spec.index), &record.to_bytes())
     }
 
     fn put_item(
@@ -350,7 +351,7 @@ impl Writer {
         }
         let item = vector.as_item();
         write_item(&mut buffers.value, item.squared_norm, item.components);
-        let key = Key::item(self.of.index, id);
+        let key = Key::item(self.spec.index, id);
         if buffers.is_last(self.db, wtxn, key)? {
             self.db.append(wtxn, key, &buffers.value)
         } else {
@@ -360,7 +361,7 @@ impl Writer {
 
     /// Reads what there is of an id, and checks it.
     fn old<'t>(&self, rtxn: &'t RoTxn<'_>, record: &Record, id: u32) -> Result<Old<'t>> {
-        let ItemOf { index, dims, metric } = self.of;
+        let IndexSpec { index, dims, metric } = self.spec;
         let (item_key, key) = (Key::item(index, id), Key::pending(index, id));
         let item = self.db.get(rtxn, item_key)?;
         if let Some(bytes) = item {
@@ -388,7 +389,7 @@ impl Writer {
         is_live: bool,
         buffers: &mut Buffers,
     ) -> Result<bool> {
-        let key = Key::pending(self.of.index, id);
+        let key = Key::pending(self.spec.index, id);
         let Old { exists, had_mark, indexed } = self.old(wtxn, record, id)?;
         // Where nothing is in a forest, everything is pending, and needs no marks.
         if record.trees == 0 || (!exists && !is_live) {

@@ -16,7 +16,7 @@ use std::cell::Cell;
 
 use spinney::roaring::RoaringBitmap;
 use spinney::{
-    BuildOptions, Hit, IndexOptions, Metric, Nns, Plan, Reader, Result, Searched, Writer,
+    BuildOptions, Hit, IndexOptions, Metric, Nns, Reader, Result, SearchPlan, SearchStats, Writer,
 };
 use support::Opened;
 
@@ -79,12 +79,12 @@ fn check(
     let mut counted = 0;
     for turn in 0..3 {
         for query in queries {
-            let mut searched = Searched::default();
+            let mut searched = SearchStats::default();
             let (hits, allocations) =
                 allocations_of(|| ask(reader.nns(10).report(&mut searched), query));
             assert_eq!(hits.unwrap().len(), 10);
             // A walk over all items needs a cursor of LMDB.
-            if turn == 2 && searched.plan != Plan::ForestThenExact {
+            if turn == 2 && searched.plan != SearchPlan::ForestThenExact {
                 counted += 1;
                 assert_eq!(allocations, ALLOCATIONS, "{}, {what}", reader.metric());
             }

@@ -16,7 +16,9 @@ use std::time::Duration;
 
 use rand::RngExt;
 use spinney::roaring::RoaringBitmap;
-use spinney::{BuildOptions, Error, Hit, IndexOptions, Metric, Reader, Searched, Snapshot, Writer};
+use spinney::{
+    BuildOptions, Error, Hit, IndexOptions, Metric, Reader, SearchStats, Snapshot, Writer,
+};
 use support::{METRICS, Opened, Rng, pool, rng, world};
 
 const MAP_BYTES: usize = 1 << 30;
@@ -124,9 +126,9 @@ fn nothing_is_asked_and_nothing_is_answered() {
     );
     // What stands in a report is overwritten.
     let mut report = snapshot_report(&mut snapshot, &[1.0; DIMS]);
-    assert_ne!(report, Searched::default());
+    assert_ne!(report, SearchStats::default());
     assert!(snapshot.nns(10).report(&mut report).by_vectors(&[]).unwrap().is_empty());
-    assert_eq!(report, Searched::default());
+    assert_eq!(report, SearchStats::default());
 
     // An index without items answers, and finds nothing.
     let mut wtxn = opened.env.write_txn().unwrap();
@@ -138,8 +140,8 @@ fn nothing_is_asked_and_nothing_is_answered() {
     assert_eq!(snapshot.nns(10).by_items(&[0]).unwrap(), [None]);
 }
 
-fn snapshot_report(snapshot: &mut Snapshot<'_>, queries: &[f32]) -> Searched {
-    let mut report = Searched::default();
+fn snapshot_report(snapshot: &mut Snapshot<'_>, queries: &[f32]) -> SearchStats {
+    let mut report = SearchStats::default();
     snapshot.nns(10).report(&mut report).by_vectors(queries).unwrap();
     report
 }
@@ -153,7 +155,7 @@ fn a_report_tells_of_all_queries() {
     let queries = support::vectors(Metric::Euclidean, DIMS, QUERIES, rng);
     let rtxn = opened.env.read_txn().unwrap();
     let reader = Reader::open(&rtxn, opened.db, 0).unwrap();
-    let counts = |did: &Searched| {
+    let counts = |did: &SearchStats| {
         [
             did.branches,
             did.branch_sketches,
@@ -166,12 +168,12 @@ fn a_report_tells_of_all_queries() {
     };
     let mut sums = [0; 7];
     for row in queries.chunks_exact(DIMS) {
-        let mut report = Searched::default();
+        let mut report = SearchStats::default();
         reader.nns(10).report(&mut report).by_vector(row).unwrap();
         sums.iter_mut().zip(counts(&report)).for_each(|(sum, count)| *sum += count);
     }
     assert!(sums[3] > 0);
-    let mut report = Searched::default();
+    let mut report = SearchStats::default();
     reader.nns(10).report(&mut report).by_vectors(&queries).unwrap();
     assert_eq!(counts(&report), sums);
     for threads in THREADS {

@@ -195,7 +195,7 @@ fn at_every_call(
         assert_eq!(stats.method, method, "{what}");
         split += stats.leaves_split;
         merged += stats.leaves_merged;
-        rehomed += stats.items_rehomed;
+        rehomed += stats.items_reassigned;
         let expected = raw.content(&wtxn);
         wtxn.abort();
 
@@ -386,7 +386,7 @@ fn progress_comes_in_order_and_one_at_a_time() {
         BuildPhase::Changing,
         BuildPhase::Merging,
         BuildPhase::Splitting,
-        BuildPhase::Mending,
+        BuildPhase::Refreshing,
         BuildPhase::Encoding,
     ];
     for (what, trees, reports) in all_reports() {

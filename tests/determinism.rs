@@ -149,7 +149,7 @@ fn run_rounds(dir: &Path, case: Case, threads: Threads<'_>, commits: bool) -> Ve
         tally = [
             tally[0] + stats.leaves_split,
             tally[1] + stats.leaves_merged,
-            tally[2] + stats.items_rehomed,
+            tally[2] + stats.items_reassigned,
         ];
     }
     assert!(

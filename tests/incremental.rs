@@ -52,7 +52,7 @@ fn copies_that_come_one_by_one_fill_leaves() {
             let stats = case.build();
             assert_eq!(stats.method, BuildMethod::Incremental);
             leaves += stats.leaves;
-            (split, rehomed) = (split + stats.leaves_split, rehomed + stats.items_rehomed);
+            (split, rehomed) = (split + stats.leaves_split, rehomed + stats.items_reassigned);
         }
         case.check("copies");
         eprintln!(
@@ -388,7 +388,7 @@ fn builds_tell_what_they_did() {
             assert_eq!((stats.items, stats.trees), (3000, 2));
             assert_eq!((stats.items_added, stats.items_removed), (2, 2), "{metric}, round {round}");
             // Four leaves in each tree, or more where some split, dissolve or are mended.
-            let most = if stats.leaves_split + stats.leaves_merged + stats.items_rehomed == 0 {
+            let most = if stats.leaves_split + stats.leaves_merged + stats.items_reassigned == 0 {
                 10
             } else {
                 120

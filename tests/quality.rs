@@ -20,7 +20,7 @@ use std::fs;
 use rand::RngExt;
 use rand::seq::SliceRandom;
 use spinney::heed::CompactionOption;
-use spinney::{BuildMethod, BuildOptions, IndexOptions, Metric, Reader, Searched, Writer};
+use spinney::{BuildMethod, BuildOptions, IndexOptions, Metric, Reader, SearchStats, Writer};
 use support::{Opened, Rng, rng};
 use tempfile::TempDir;
 
@@ -177,7 +177,7 @@ impl World {
         for search_k in SEARCH_KS {
             let (mut right, mut sketches) = (0, 0);
             for (query, kth) in queries.iter().zip(&kth) {
-                let mut searched = Searched::default();
+                let mut searched = SearchStats::default();
                 let hits = reader
                     .nns(K)
                     .search_k(search_k)

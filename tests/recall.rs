@@ -15,7 +15,7 @@ use rand::RngExt;
 use spinney::heed::RwTxn;
 use spinney::roaring::RoaringBitmap;
 use spinney::{
-    BuildMethod, BuildOptions, Error, IndexOptions, Metric, Nns, Reader, Searched, Writer,
+    BuildMethod, BuildOptions, Error, IndexOptions, Metric, Nns, Reader, SearchStats, Writer,
 };
 use support::{METRICS, Opened, Rng, pool, rng};
 use tempfile::TempDir;
@@ -164,7 +164,7 @@ impl World {
         let (mut found, mut sketches) = (0, 0);
         self.read(|reader| {
             for (query, distances) in asked {
-                let mut searched = Searched::default();
+                let mut searched = SearchStats::default();
                 let hits = admit(reader.nns(k), filter)
                     .recall(target)
                     .report(&mut searched)
@@ -243,7 +243,7 @@ fn recall_among_the_other_options() {
         let asked = queries.chunks_exact(DIMS).flat_map(|query| KS.map(|k| (query, k)));
         for ((query, k), filter) in asked.flat_map(|asked| [(asked, None), (asked, Some(&odd))]) {
             let ask = |with: &dyn for<'n> Fn(Nns<'n>) -> Nns<'n>| {
-                let mut searched = Searched::default();
+                let mut searched = SearchStats::default();
                 let search = |r: &Reader<'_>| {
                     with(admit(r.nns(k), filter).report(&mut searched)).by_vector(query)
                 };

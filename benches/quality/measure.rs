@@ -1,7 +1,7 @@
 //! How good an index is: what it scans for a recall, and what it finds by default.
 
 use rayon::prelude::*;
-use spinney::{Nns, Reader, Searched};
+use spinney::{Nns, Reader, SearchStats};
 
 use crate::Result;
 use crate::world::World;
@@ -60,7 +60,7 @@ impl Truth {
         let numbered: Vec<(usize, &[f32])> =
             self.queries.iter().map(Vec::as_slice).enumerate().collect();
         let found = each(world, &numbered, |reader, (i, query)| {
-            let mut searched = Searched::default();
+            let mut searched = SearchStats::default();
             let hits = tune(reader.nns(K)).report(&mut searched).by_vector(query)?;
             let kth = self.kth[*i];
             let right =

@@ -74,7 +74,7 @@ impl World {
         self.builds.incremental += u64::from(stats.method == BuildMethod::Incremental);
         self.builds.split += stats.leaves_split;
         self.builds.merged += stats.leaves_merged;
-        self.builds.rehomed += stats.items_rehomed;
+        self.builds.rehomed += stats.items_reassigned;
         Ok(())
     }
 

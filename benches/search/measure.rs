@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use spinney::heed::RoTxn;
-use spinney::{Hit, Metric, Nns, Reader, Searched, Snapshot};
+use spinney::{Hit, Metric, Nns, Reader, SearchStats, Snapshot};
 
 use crate::Result;
 use crate::shared::store::{INDEX, Store};
@@ -175,7 +175,7 @@ pub fn measure(
             times.push(start.elapsed().as_secs_f64() * 1e6);
         }
     }
-    let mut all = Searched::default();
+    let mut all = SearchStats::default();
     reader.nns(k).recall(target).report(&mut all).by_vectors(&queries.values)?;
     let each = |sum: f64| sum / queries.len() as f64;
     let mut times: Vec<f64> = times.into_iter().map(|mut times| median(&mut times)).collect();

@@ -89,7 +89,7 @@ impl Cell {
             branches: mean(&|built| built.branches),
             split: mean(&|built| built.leaves_split),
             merged: mean(&|built| built.leaves_merged),
-            rehomed: mean(&|built| built.items_rehomed),
+            rehomed: mean(&|built| built.items_reassigned),
             method: if bulk == 0 { "incremental".to_owned() } else { format!("{bulk} x bulk") },
         }
     }

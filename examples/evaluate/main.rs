@@ -105,7 +105,7 @@ fn run() -> Result<()> {
         }
     };
     let copies = if filled.index.spill { 2 } else { 1 };
-    let plan = Plan {
+    let plan = SearchPlan {
         oversampling: options.oversampling,
         most: rows * filled.index.trees * copies,
         source,
@@ -117,7 +117,7 @@ fn run() -> Result<()> {
 }
 
 /// How to search.
-struct Plan {
+struct SearchPlan {
     oversampling: Option<f32>,
     /// The largest budget: every copy of every item.
     most: usize,
@@ -128,7 +128,7 @@ fn search(
     store: &Store,
     queries: &Queries,
     truth: &Truth,
-    plan: &Plan,
+    plan: &SearchPlan,
     report: &mut Report,
 ) -> std::result::Result<(), Box<dyn Error + Send + Sync>> {
     let rtxn = store.env.read_txn()?;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use spinney::{Hit, Reader, Result, Searched};
+use spinney::{Hit, Reader, Result, SearchStats};
 
 use crate::queries::Queries;
 use crate::truth::Truth;
@@ -72,7 +72,7 @@ pub struct Exact {
 }
 
 impl Session<'_> {
-    fn search(&self, query: &[f32], knob: Knob, searched: &mut Searched) -> Result<Vec<Hit>> {
+    fn search(&self, query: &[f32], knob: Knob, searched: &mut SearchStats) -> Result<Vec<Hit>> {
         let nns = self.reader.nns(self.truth.k()).report(searched);
         let mut nns = match knob {
             Knob::Recall(recall) => nns.recall(recall),
@@ -86,7 +86,7 @@ impl Session<'_> {
 
     /// Brings every page of the index into memory, and code and branch predictors to speed.
     pub fn warm_up(&self, most: usize) -> Result<()> {
-        let mut searched = Searched::default();
+        let mut searched = SearchStats::default();
         for query in self.queries.iter().take(3) {
             self.search(query, Knob::SearchK(most), &mut searched)?;
             self.reader.nns(self.truth.k()).exact().by_vector(query)?;
@@ -99,13 +99,13 @@ impl Session<'_> {
 
     pub fn measure(&self, knob: Knob) -> Result<Point> {
         for query in self.queries.iter().take(20) {
-            self.search(query, knob, &mut Searched::default())?;
+            self.search(query, knob, &mut SearchStats::default())?;
         }
         let mut times = Vec::with_capacity(self.queries.len());
         let mut right = 0;
         let mut point = Point { knob, ..Point::default() };
         for (number, query) in self.queries.iter().enumerate() {
-            let mut searched = Searched::default();
+            let mut searched = SearchStats::default();
             let start = Instant::now();
             let hits = self.search(query, knob, &mut searched)?;
             times.push(start.elapsed());

@@ -6,14 +6,14 @@ use heed::RoTxn;
 use crate::error::Result;
 use crate::format::item::ItemRef;
 use crate::format::record::{NO_CORRECTION, Record};
-use crate::indexer::leaf_edit::Site;
-use crate::kernel::level;
+use crate::indexer::leaf_edit::ForestContext;
+use crate::kernel::simd;
 use crate::key::{Key, Kind};
 use crate::lmdb::items::Items;
 use crate::lmdb::pending::Pending;
 use crate::lmdb::workers::Workers;
 use crate::metric::Metric;
-use crate::search::budget::{DEFAULT_RECALL, Effort};
+use crate::search::budget::{Budget, DEFAULT_RECALL};
 use crate::search::knn::search;
 use crate::search::request::Request;
 use crate::search::{Forest, Hit, Parts, Planted, Target};
@@ -29,8 +29,8 @@ const PROBE_KNOWS: usize = 1 << 12;
 const GAIN: f64 = 0.125;
 /// The same for all probes of one build together, and the most by which one build multiplies the
 /// effort.
-const MOST_GAIN: f64 = 2.0;
-const MOST_STEP: f64 = 1.25;
+const MAX_GAIN: f64 = 2.0;
+const MAX_STEP: f64 = 1.25;
 /// The correction is within these bounds, in 1,024ths. What was measured is never lowered: it holds
 /// for more than the recall that probes look at.
 const CORRECTIONS: std::ops::RangeInclusive<f64> = 1_024.0..=16_384.0;
@@ -55,7 +55,7 @@ impl<'t> Parts<'t> for Stored<'_, 't> {
 /// effort by the recall found. Work in proportion to `probes`.
 pub(crate) fn corrected(
     workers: &mut Workers<'_>,
-    (site, forest): (&Site<'_>, &Forest),
+    (context, forest): (&ForestContext<'_>, &Forest),
     record: &Record,
     changed: impl Iterator<Item = u32>,
     (probes, seed): (usize, u64),
@@ -68,9 +68,9 @@ pub(crate) fn corrected(
     let lacking = workers.share(probes, |rtxn, i| {
         let at = seed.wrapping_add(i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
         let planted =
-            Planted { forest, nodes: &forest.nodes((site.db, rtxn, site.of), PROBE_KNOWS) };
+            Planted { forest, nodes: &forest.nodes((context.db, rtxn, context.spec), PROBE_KNOWS) };
         let stored = Stored { planted, changed: &changed };
-        probe(site, rtxn, record, &stored, u32::try_from(at).unwrap_or(0))
+        probe(context, rtxn, record, &stored, u32::try_from(at).unwrap_or(0))
     })?;
     let lacking: Vec<f64> = lacking.into_iter().flatten().collect();
     if lacking.is_empty() {
@@ -79,8 +79,7 @@ pub(crate) fn corrected(
     // All probes saw the same effort: it moves once, by what they lack on average.
     #[expect(clippy::cast_precision_loss, reason = "at most some dozens")]
     let (count, sum) = (lacking.len() as f64, lacking.iter().sum::<f64>());
-    let step =
-        (1.0 + (GAIN * count).min(MOST_GAIN) * sum / count).clamp(1.0 / MOST_STEP, MOST_STEP);
+    let step = (1.0 + (GAIN * count).min(MAX_GAIN) * sum / count).clamp(1.0 / MAX_STEP, MAX_STEP);
     let moved = (f64::from(correction) * step).clamp(*CORRECTIONS.start(), *CORRECTIONS.end());
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within bounds")]
     Ok(if moved.is_finite() { moved.round() as u32 } else { NO_CORRECTION })
@@ -89,29 +88,30 @@ pub(crate) fn corrected(
 /// How much recall the first item at or after an id lacks with the usual effort; `None` if there is
 /// none to ask.
 fn probe<'t>(
-    site: &Site<'_>,
+    context: &ForestContext<'_>,
     rtxn: &'t RoTxn<'t>,
     record: &Record,
     stored: &Stored<'_, 't>,
     at: u32,
 ) -> Result<Option<f64>> {
-    let (db, of) = (site.db, site.of);
+    let (db, spec) = (context.db, context.spec);
     // Ids run from 0 up to about the number of items as a rule.
-    let top = db.last_id(rtxn, of.index, Kind::Item)?;
+    let top = db.last_id(rtxn, spec.index, Kind::Item)?;
     let Some(at) = top.map(|top| u32::try_from(u64::from(at) % (u64::from(top) + 1)).unwrap_or(0))
     else {
         return Ok(None);
     };
-    let next = db.iter_from(rtxn, Key::item(of.index, at))?.next().transpose()?;
-    let is_of_use =
-        |key: &Key| *key == Key::item(of.index, key.id()) && !stored.changed.ids.contains(key.id());
-    let Some((key, bytes)) = next.filter(|(key, _)| is_of_use(key)) else { return Ok(None) };
-    let query = ItemRef::parse(key, bytes, of.dims, of.metric)?;
-    let items = Items::new(db, rtxn, of, PROBE_KNOWS);
-    let target = Target { items: &items, record, level: level() };
+    let next = db.iter_from(rtxn, Key::item(spec.index, at))?.next().transpose()?;
+    let applies_to = |key: &Key| {
+        *key == Key::item(spec.index, key.id()) && !stored.changed.ids.contains(key.id())
+    };
+    let Some((key, bytes)) = next.filter(|(key, _)| applies_to(key)) else { return Ok(None) };
+    let query = ItemRef::parse(key, bytes, spec.dims, spec.metric)?;
+    let items = Items::new(db, rtxn, spec, PROBE_KNOWS);
+    let target = Target { items: &items, record, simd: simd::detect() };
     let exclude = [key.id()];
     let usual = Request { exclude: &exclude, ..Request::new(PROBED, DEFAULT_RECALL) };
-    let effort = Effort::new(&usual, record);
+    let effort = Budget::new(&usual, record);
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -131,7 +131,7 @@ fn probe<'t>(
     // An exact search tells nothing.
     let farthest = truth.last().filter(|_| searched.sketches > 0).map(|hit: &Hit| hit.distance);
     let Some(farthest) = farthest else { return Ok(None) };
-    let is_found = |hit: &&Hit| match of.metric {
+    let is_found = |hit: &&Hit| match spec.metric {
         Metric::DotProduct => hit.distance >= farthest,
         _ => hit.distance <= farthest,
     };

@@ -6,16 +6,16 @@ pub(crate) mod truth;
 
 use heed::RwTxn;
 
-use crate::calibrate::trace::{Asked, Neighbours, confidences, fit, goals, reached};
+use crate::calibrate::trace::{TraceQuery, TrueNeighbours, confidences, fit, goals, reached};
 use crate::calibrate::truth::{Truth, asked, cut, neighbours};
 use crate::error::Result;
 use crate::forest::points::Points;
 use crate::format::item::ItemRef;
 use crate::format::record::{Calibration, Record};
-use crate::indexer::leaf_edit::Site;
-use crate::kernel::level;
+use crate::indexer::leaf_edit::ForestContext;
+use crate::kernel::simd;
 use crate::key::Kind;
-use crate::lmdb::database::{Database, ItemOf};
+use crate::lmdb::database::{Database, IndexSpec};
 use crate::lmdb::items::Items;
 use crate::lmdb::pending::Pending;
 use crate::lmdb::workers::Workers;
@@ -23,7 +23,7 @@ use crate::math::kmeans::Matrix;
 use crate::search::{EXACT_ITEMS, Forest, Planted, Target};
 
 /// Whether searches of this index would go by a calibration.
-pub(crate) fn is_of_use(items: u64) -> bool {
+pub(crate) fn applies_to(items: u64) -> bool {
     items > EXACT_ITEMS
 }
 
@@ -31,81 +31,83 @@ pub(crate) fn is_of_use(items: u64) -> bool {
 pub(crate) fn measure(
     db: Database,
     wtxn: &RwTxn<'_>,
-    of: ItemOf,
+    spec: IndexSpec,
     record: &Record,
     truth: &Truth,
 ) -> Result<Calibration> {
     let mut workers = Workers::new(wtxn, None)?;
-    let forest = Forest::read(db, workers.own(), of, record)?;
+    let forest = Forest::read(db, workers.own(), spec, record)?;
     let own = wtxn.nested_read_txn()?;
-    let items = Items::new(db, &own, of, 0);
+    let items = Items::new(db, &own, spec, 0);
     let queries =
         truth.queries.iter().map(|id| items.get(*id)).collect::<Result<Vec<ItemRef<'_>>>>()?;
     let asked = queries.iter().zip(&truth.queries).zip(&truth.neighbours);
-    let asked: Vec<Asked<'_>> = asked
-        .map(|((query, own), near)| Asked {
+    let asked: Vec<TraceQuery<'_>> = asked
+        .map(|((query, own), near)| TraceQuery {
             query: *query,
             own: Some(*own),
             near,
             hidden: &near.hidden,
         })
         .collect();
-    ask((&mut workers, db, of), (record, &forest), &asked, false)
+    ask((&mut workers, db, spec), (record, &forest), &asked, false)
 }
 
 /// Measures the forest there is on these queries.
 pub(crate) fn measure_on(
     db: Database,
     wtxn: &RwTxn<'_>,
-    of: ItemOf,
+    spec: IndexSpec,
     record: &Record,
     queries: &[ItemRef<'_>],
 ) -> Result<Calibration> {
     let mut workers = Workers::new(wtxn, None)?;
     let own = wtxn.nested_read_txn()?;
-    let forest = Forest::read(db, &own, of, record)?;
-    let site = Site::new(db, of, &forest, record.leaf_size as usize);
-    let mut points =
-        Matrix { values: vec![0.0; queries.len() * forest.space.width], width: forest.space.width };
+    let forest = Forest::read(db, &own, spec, record)?;
+    let context = ForestContext::new(db, spec, &forest, record.leaf_size as usize);
+    let mut points = Matrix {
+        values: vec![0.0; queries.len() * forest.transform.width],
+        width: forest.transform.width,
+    };
     for (query, point) in queries.iter().zip(points.values.chunks_exact_mut(points.width)) {
-        forest.space.map_query(query, point);
+        forest.transform.map_query(query, point);
     }
     // What waits for a build is always compared exactly, and is not what is measured.
-    let pending = Pending::read(db, &own, of)?;
+    let pending = Pending::read(db, &own, spec)?;
     let ids = db
-        .iter(&own, of.index, Kind::Item)?
+        .iter(&own, spec.index, Kind::Item)?
         .map(|entry| entry.map(|(key, _)| key.id()))
         .filter(|id| id.as_ref().map_or(true, |id| !pending.ids.contains(*id)))
         .collect::<Result<Vec<u32>>>()?;
-    let near = neighbours(&mut workers, Points::new(site, &ids, None), &points)?;
+    let near = neighbours(&mut workers, Points::new(context, &ids, None), &points)?;
     let cut = |(i, near)| cut(near, None, asked(i, ids.len()));
-    let near: Vec<Neighbours> = near.into_iter().enumerate().map(cut).collect();
-    let asked: Vec<Asked<'_>> = queries
+    let near: Vec<TrueNeighbours> = near.into_iter().enumerate().map(cut).collect();
+    let asked: Vec<TraceQuery<'_>> = queries
         .iter()
         .zip(&near)
-        .map(|(query, near)| Asked { query: *query, own: None, near, hidden: &pending })
+        .map(|(query, near)| TraceQuery { query: *query, own: None, near, hidden: &pending })
         .collect();
-    ask((&mut workers, db, of), (record, &forest), &asked, true)
+    ask((&mut workers, db, spec), (record, &forest), &asked, true)
 }
 
 /// Runs all queries, and once more with the confidences that recalls were found to take.
 fn ask(
-    (workers, db, of): (&mut Workers<'_>, Database, ItemOf),
+    (workers, db, spec): (&mut Workers<'_>, Database, IndexSpec),
     (record, forest): (&Record, &Forest),
-    asked: &[Asked<'_>],
+    asked: &[TraceQuery<'_>],
     is_of_queries: bool,
 ) -> Result<Calibration> {
     let found = workers.share(asked.len(), |rtxn, i| {
-        let items = Items::new(db, rtxn, of, 0);
-        let target = Target { items: &items, record, level: level() };
-        let planted = Planted { forest, nodes: &forest.nodes((db, rtxn, of), 0) };
+        let items = Items::new(db, rtxn, spec, 0);
+        let target = Target { items: &items, record, simd: simd::detect() };
+        let planted = Planted { forest, nodes: &forest.nodes((db, rtxn, spec), 0) };
         confidences(target, planted, asked[i])
     })?;
     let goals = goals(&found);
     let reached = workers.share(asked.len(), |rtxn, i| {
-        let items = Items::new(db, rtxn, of, 0);
-        let target = Target { items: &items, record, level: level() };
-        let planted = Planted { forest, nodes: &forest.nodes((db, rtxn, of), 0) };
+        let items = Items::new(db, rtxn, spec, 0);
+        let target = Target { items: &items, record, simd: simd::detect() };
+        let planted = Planted { forest, nodes: &forest.nodes((db, rtxn, spec), 0) };
         reached(target, planted, asked[i], (&found[i], &goals))
     })?;
     Ok(fit(&goals, &reached, record.indexed, is_of_queries))

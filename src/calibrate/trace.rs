@@ -20,7 +20,7 @@ use crate::format::record::{CALIBRATED_RECALLS, Calibration, OperatingPoint, cal
 use crate::lmdb::pending::Pending;
 use crate::search::budget::DEFAULT_RECALL;
 use crate::search::candidates::{estimate_of, id_of, insert, make_room, packed};
-use crate::search::leaf_scan::{Sink, Traversal};
+use crate::search::leaf_scan::{Collector, LeafScan};
 use crate::search::request::Request;
 use crate::search::scratch::Scratch;
 use crate::search::{Planted, Target};
@@ -28,14 +28,14 @@ use crate::search::{Planted, Target};
 /// Candidates among which a neighbour has to be by its sketch, for each that is asked for, and at
 /// least.
 const CANDIDATES_PER_NEIGHBOUR: usize = 4;
-const LEAST_CANDIDATES: usize = 1024;
+const MIN_CANDIDATES: usize = 1024;
 /// New candidates are merged when they are one in so many of those that are kept.
 const MERGED_AT_ONCE: usize = 64;
 /// The part of what may be missed that may be missed because too few vectors are compared exactly.
 const LOST_TO_RERANK: f64 = 0.25;
 /// Comparisons beyond the neighbours themselves, at least: sketches do not tell apart what lies
 /// close together.
-const LEAST_BEYOND: u32 = 7;
+const MIN_BEYOND: u32 = 7;
 /// The next larger number of neighbours takes some confidence, and comparisons beyond the
 /// neighbours. Each number takes at least these parts of both. Usual data take somewhat more:
 /// docs/trials.md, "fewer neighbours".
@@ -82,7 +82,7 @@ impl Cut {
 
 /// The nearest items of a query.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Neighbours {
+pub(crate) struct TrueNeighbours {
     /// Nearest first.
     pub(crate) ids: Vec<u32>,
     /// One for each calibrated number of neighbours that the query is asked for.
@@ -93,11 +93,11 @@ pub(crate) struct Neighbours {
 
 /// A query with what it should find.
 #[derive(Copy, Clone)]
-pub(crate) struct Asked<'a> {
+pub(crate) struct TraceQuery<'a> {
     pub(crate) query: ItemRef<'a>,
     /// The item that the query is.
     pub(crate) own: Option<u32>,
-    pub(crate) near: &'a Neighbours,
+    pub(crate) near: &'a TrueNeighbours,
     /// Items that searches do not meet in the forest, or that say nothing about others.
     pub(crate) hidden: &'a Pending,
 }
@@ -128,10 +128,10 @@ pub(crate) struct Reached {
 
 /// The confidence for each calibrated number of neighbours and recall, and that which finds the
 /// items that queries are.
-pub(crate) type Goals = Vec<[Goal; CALIBRATED_RECALLS.len()]>;
+pub(crate) type RecallGoals = Vec<[RecallGoal; CALIBRATED_RECALLS.len()]>;
 
 #[derive(Copy, Clone, Debug)]
-pub(crate) struct Goal {
+pub(crate) struct RecallGoal {
     confidence: f64,
     own: f64,
     /// How many times more than the items that queries are took is wanted for them.
@@ -140,9 +140,9 @@ pub(crate) struct Goal {
 
 /// Where a walk from leaf to leaf has come to.
 struct Walk<'w, 'a, 't> {
-    traversal: Traversal<'w, 't>,
+    leaf_scan: LeafScan<'w, 't>,
     ranking: Ranking,
-    near: &'a Neighbours,
+    near: &'a TrueNeighbours,
     /// Ids of the neighbours with their places, by id.
     order: Vec<(u32, usize)>,
     /// The largest confidence so far, for each number of neighbours.
@@ -153,7 +153,7 @@ struct Walk<'w, 'a, 't> {
 fn walk<'t>(
     target: Target<'_, 't>,
     planted: Planted<'_, 't>,
-    asked: Asked<'_>,
+    asked: TraceQuery<'_>,
     mut visit: impl FnMut(&mut Walk<'_, '_, 't>) -> bool,
 ) -> Result<()> {
     let near = asked.near;
@@ -161,26 +161,26 @@ fn walk<'t>(
     let mut order: Vec<(u32, usize)> = near.ids.iter().copied().zip(0..).collect();
     order.sort_unstable();
     let keep =
-        LEAST_CANDIDATES.max(CANDIDATES_PER_NEIGHBOUR * near.cuts.last().map_or(0, |cut| cut.k));
+        MIN_CANDIDATES.max(CANDIDATES_PER_NEIGHBOUR * near.cuts.last().map_or(0, |cut| cut.k));
     Scratch::with(|scratch| {
         let forest = planted.forest;
-        scratch.prepared.prepare(&forest.space, &asked.query, forest.leaf, forest.branch);
-        let traversal = Traversal::begin(target, planted, asked.hidden, &request, scratch);
+        scratch.prepared.prepare(&forest.transform, &asked.query, forest.leaf, forest.branch);
+        let leaf_scan = LeafScan::begin(target, planted, asked.hidden, &request, scratch);
         let (ranking, confidence) = (Ranking::new(keep), vec![0.0; near.cuts.len()]);
-        let mut walk = Walk { traversal, ranking, near, order, confidence };
+        let mut walk = Walk { leaf_scan, ranking, near, order, confidence };
         let copies = u64::from(target.record.trees) * u64::from(1 + target.record.spill);
         #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
         let most = (copies * target.record.indexed) as f64 / 2.0;
         loop {
             walk.ranking.wait();
-            let has_more = walk.traversal.look_ahead()?;
+            let has_more = walk.leaf_scan.look_ahead()?;
             walk.update(has_more);
-            let is_over = !has_more || walk.traversal.entries() > most;
+            let is_over = !has_more || walk.leaf_scan.entries() > most;
             if !visit(&mut walk) || is_over {
                 return Ok(());
             }
             walk.ranking.new.clear();
-            walk.traversal.step(&mut walk.ranking)?;
+            walk.leaf_scan.step(&mut walk.ranking)?;
         }
     })
 }
@@ -191,7 +191,7 @@ impl Walk<'_, '_, '_> {
             if !has_more {
                 *confidence = f64::INFINITY;
             }
-            *confidence = confidence.max(self.traversal.confidence(self.ranking.kth(cut.k)));
+            *confidence = confidence.max(self.leaf_scan.confidence(self.ranking.kth(cut.k)));
         }
     }
 
@@ -205,7 +205,7 @@ impl Walk<'_, '_, '_> {
 pub(crate) fn confidences<'t>(
     target: Target<'_, 't>,
     planted: Planted<'_, 't>,
-    asked: Asked<'_>,
+    asked: TraceQuery<'_>,
 ) -> Result<Confidences> {
     let len = asked.near.ids.len();
     let mut found: Vec<Vec<f32>> = vec![vec![f32::INFINITY; len]; asked.near.cuts.len()];
@@ -225,7 +225,7 @@ pub(crate) fn confidences<'t>(
                 found[at] = before;
             }
         }
-        if walk.traversal.excluded().is_finite() {
+        if walk.leaf_scan.excluded().is_finite() {
             #[expect(clippy::cast_possible_truncation, reason = "saturates")]
             let before = before.first().copied().unwrap_or(0.0) as f32;
             own = own.map(|own| own.min(before));
@@ -243,8 +243,8 @@ pub(crate) fn confidences<'t>(
 pub(crate) fn reached<'t>(
     target: Target<'_, 't>,
     planted: Planted<'_, 't>,
-    asked: Asked<'_>,
-    (found, goals): (&Confidences, &Goals),
+    asked: TraceQuery<'_>,
+    (found, goals): (&Confidences, &RecallGoals),
 ) -> Result<Vec<Vec<Reached>>> {
     let cuts = &asked.near.cuts;
     let mut reached: Vec<Vec<Reached>> = vec![Vec::new(); cuts.len()];
@@ -272,8 +272,8 @@ pub(crate) fn reached<'t>(
                     ranks.iter().copied().zip(found.all[at].iter().copied()).collect();
                 let met = cut.values(&met, |a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
                 let own_rank =
-                    asked.own.map_or(0, |_| walk.ranking.rank(walk.traversal.excluded()));
-                reached[at].push(Reached { entries: walk.traversal.entries(), met, own_rank });
+                    asked.own.map_or(0, |_| walk.ranking.rank(walk.leaf_scan.excluded()));
+                reached[at].push(Reached { entries: walk.leaf_scan.entries(), met, own_rank });
             }
         }
         !is_over
@@ -294,7 +294,7 @@ struct Ranking {
     met: Vec<u64>,
 }
 
-impl Sink for Ranking {
+impl Collector for Ranking {
     fn threshold(&self) -> f32 {
         self.best.get(self.keep - 1).map_or(f32::INFINITY, |last| estimate_of(*last))
     }
@@ -408,7 +408,7 @@ fn surely(recall: f64, (queries, k): (usize, usize)) -> f64 {
 
 /// The confidence for each number of neighbours and recall, a part of what may be missed left to
 /// comparisons.
-pub(crate) fn goals(all: &[Confidences]) -> Goals {
+pub(crate) fn goals(all: &[Confidences]) -> RecallGoals {
     let ks = all.iter().map(|query| query.of_ks.len()).max().unwrap_or(0);
     let sorted = |mut numbers: Vec<f32>| {
         numbers.par_sort_unstable_by(f32::total_cmp);
@@ -428,7 +428,7 @@ pub(crate) fn goals(all: &[Confidences]) -> Goals {
             let own = quantile(&own, found_by_itself(recall)).unwrap_or(0.0) * leeway;
             // A search that ends with one of these has not scanned the leaf before which it had it.
             let [own, confidence] = [own, least.max(own)].map(|least| f64::from(least.next_up()));
-            Goal { confidence, own, leeway }
+            RecallGoal { confidence, own, leeway }
         })
     };
     (0..ks).map(goal).collect()
@@ -438,7 +438,7 @@ pub(crate) fn goals(all: &[Confidences]) -> Goals {
 /// the forest.
 #[expect(clippy::cast_possible_truncation, reason = "at most some thousand queries")]
 pub(crate) fn fit(
-    goals: &Goals,
+    goals: &RecallGoals,
     all: &[Vec<Vec<Reached>>],
     items: u64,
     is_of_queries: bool,
@@ -477,7 +477,7 @@ pub(crate) fn fit(
     reason = "estimates"
 )]
 fn point_of(
-    goal: Goal,
+    goal: RecallGoal,
     (reached, asked): (&[&Reached], usize),
     (k, recall): (usize, f64),
 ) -> Option<OperatingPoint> {
@@ -536,7 +536,7 @@ fn hold_together(calibration: &mut Calibration) {
     let ks = calibration.ks();
     for (points, k) in calibration.points.iter_mut().zip(ks) {
         for point in points.iter_mut().filter(|point| point.confidence.is_finite()) {
-            point.rerank = point.rerank.max(k as u32 + LEAST_BEYOND);
+            point.rerank = point.rerank.max(k as u32 + MIN_BEYOND);
         }
     }
     for (at, (confidence, rerank)) in OF_MORE.into_iter().enumerate().rev() {

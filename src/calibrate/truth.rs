@@ -5,14 +5,15 @@ use std::ops::Range;
 
 use heed::RoTxn;
 
-use crate::calibrate::trace::{Cut, Neighbours, asked_ks};
+use crate::calibrate::trace::{Cut, TrueNeighbours, asked_ks};
 use crate::error::Result;
 use crate::forest::points::Points;
 use crate::forest::route::by_score;
 use crate::format::record::calibrated_ks;
+use crate::kernel::gemm;
 use crate::kernel::gemm::Panels;
+use crate::kernel::simd::Level;
 use crate::kernel::threshold::{Scores, below};
-use crate::kernel::{Level, gemm};
 use crate::lmdb::workers::Workers;
 use crate::math::kmeans::{Matrix, sample};
 use crate::metric::Metric;
@@ -20,7 +21,7 @@ use crate::options::BuildPhase;
 
 /// Multiplications for all comparisons of a calibration, about: some seconds of one thread at most
 /// for a million items.
-const WORK: usize = 25_000_000_000;
+const MAX_PRODUCTS: usize = 25_000_000_000;
 /// Queries, whatever the work: fewer are too few to tell .95 from .97, more do not tell more.
 const QUERIES: std::ops::RangeInclusive<usize> = 128..=1000;
 /// Items for each query, at least: small indexes are built in milliseconds and should be measured
@@ -30,37 +31,37 @@ const ITEMS_PER_QUERY: usize = 10;
 /// another.
 const OFFERED: usize = 4;
 /// Items that are compared with all queries at once.
-const CHUNK: usize = 256;
+const ITEMS_AT_ONCE: usize = 256;
 /// Parts of the items, each for one task.
 const PARTS: usize = 16;
 /// Neighbours that are kept for each that a query is asked for, and at least: those that are as
 /// near as the last one count.
 const KEPT: usize = 2;
-const LEAST_KEPT: usize = 64;
+const MIN_KEPT: usize = 64;
 /// By what part distances may differ that count as equal: they are computed in single precision.
 const EQUAL: f32 = 1e-4;
 
 /// Items asked for at random and their true neighbours.
 pub(crate) struct Truth {
     pub(crate) queries: Vec<u32>,
-    pub(crate) neighbours: Vec<Neighbours>,
+    pub(crate) neighbours: Vec<TrueNeighbours>,
 }
 
 /// Finds the true neighbours of some items, all other items compared.
 pub(crate) fn truth(workers: &mut Workers<'_>, all: Points<'_>) -> Result<Truth> {
-    let (site, ids) = (all.site, all.ids);
-    let affordable =
-        (WORK / (ids.len() * site.space.width).max(1)).min(ids.len() / ITEMS_PER_QUERY);
+    let (context, ids) = (all.context, all.ids);
+    let affordable = (MAX_PRODUCTS / (ids.len() * context.transform.width).max(1))
+        .min(ids.len() / ITEMS_PER_QUERY);
     let count = affordable.clamp(*QUERIES.start(), *QUERIES.end());
     let mut queries: Vec<u32> =
         sample(ids.len(), OFFERED * count, 2).into_iter().map(|i| ids[i as usize]).collect();
-    let points = site.points(workers.own(), &queries)?;
+    let points = context.points(workers.own(), &queries)?;
     keep_distinct(&mut queries, &points);
     // Any part of them would do, but for the first ids: these may all be of one kind.
     let (offered, count) = (queries.len(), count.min(queries.len()));
     let queries: Vec<u32> = (0..count).map(|i| queries[i * offered / count]).collect();
-    let mut points = site.points(workers.own(), &queries)?;
-    site.space.move_back(&mut points.values);
+    let mut points = context.points(workers.own(), &queries)?;
+    context.transform.move_back(&mut points.values);
     let near = neighbours(workers, all, &points)?;
     let all = near.into_iter().zip(&queries).enumerate();
     let neighbours =
@@ -83,8 +84,8 @@ pub(crate) fn asked(i: usize, items: usize) -> Vec<usize> {
 }
 
 /// What of the nearest items, sorted, a query is asked for.
-pub(crate) fn cut(near: Vec<(f32, u32)>, own: Option<u32>, ks: Vec<usize>) -> Neighbours {
-    let mut neighbours = Neighbours::default();
+pub(crate) fn cut(near: Vec<(f32, u32)>, own: Option<u32>, ks: Vec<usize>) -> TrueNeighbours {
+    let mut neighbours = TrueNeighbours::default();
     let mut others = Vec::with_capacity(near.len());
     let own_score = near.iter().find(|(_, id)| Some(*id) == own).map(|(score, _)| *score);
     for (score, id) in near {
@@ -122,13 +123,9 @@ struct Best {
 impl Best {
     /// Of the `i`-th of some queries one more is wanted than it is asked for: it may be among them
     /// itself.
-    fn of(i: usize, items: usize) -> Self {
+    fn for_query(i: usize, items: usize) -> Self {
         let most = asked(i, items).into_iter().max().unwrap_or(1);
-        Self {
-            near: Vec::new(),
-            wanted: (KEPT * most).max(LEAST_KEPT) + 1,
-            farthest: f32::INFINITY,
-        }
+        Self { near: Vec::new(), wanted: (KEPT * most).max(MIN_KEPT) + 1, farthest: f32::INFINITY }
     }
 
     fn offer(&mut self, score: f32, id: u32) {
@@ -139,8 +136,8 @@ impl Best {
     }
 
     /// Offers items that have these scores.
-    fn offer_all(&mut self, level: Level, ids: &[u32], scores: Scores<'_>) {
-        below(level, scores, self.farthest, |at, score| {
+    fn offer_all(&mut self, simd: Level, ids: &[u32], scores: Scores<'_>) {
+        below(simd, scores, self.farthest, |at, score| {
             if score < self.farthest {
                 self.offer(score, ids[at]);
             }
@@ -164,19 +161,19 @@ impl Best {
 }
 
 /// The nearest items of each query, nearest first: all pairs are compared. For the queries see
-/// [`Space::map_query`](crate::sketch::transform::Space::map_query).
+/// [`Transform::map_query`](crate::sketch::transform::Transform::map_query).
 pub(crate) fn neighbours(
     workers: &mut Workers<'_>,
     all: Points<'_>,
     queries: &Matrix,
 ) -> Result<Vec<Vec<(f32, u32)>>> {
     let items = all.ids.len();
-    let part = items.div_ceil(PARTS).max(CHUNK);
+    let part = items.div_ceil(PARTS).max(ITEMS_AT_ONCE);
     let parts = items.div_ceil(part);
     let found = workers.map(BuildPhase::Calibrating, parts, |rtxn, task| {
         nearest_of(all, rtxn, task * part..items.min((task + 1) * part), queries)
     })?;
-    let mut best: Vec<Best> = (0..queries.len()).map(|i| Best::of(i, items)).collect();
+    let mut best: Vec<Best> = (0..queries.len()).map(|i| Best::for_query(i, items)).collect();
     for part in found {
         best.iter_mut().zip(part).for_each(|(all, best)| all.near.extend(best.near));
     }
@@ -190,15 +187,18 @@ fn nearest_of(
     part: Range<usize>,
     queries: &Matrix,
 ) -> Result<Vec<Best>> {
-    let site = all.site;
-    let (level, width, metric) = (site.space.level, site.space.width, site.of.metric);
-    let mut best: Vec<Best> = (0..queries.len()).map(|i| Best::of(i, all.ids.len())).collect();
+    let context = all.context;
+    let (simd, width, metric) =
+        (context.transform.simd, context.transform.width, context.spec.metric);
+    let mut best: Vec<Best> =
+        (0..queries.len()).map(|i| Best::for_query(i, all.ids.len())).collect();
     let rows: Vec<&[f32]> = queries.values.chunks_exact(width).collect();
     let mut products = Vec::new();
     // The products are the scores, but for their sign.
-    let (norms, sign) = ([0.0; CHUNK], if metric == Metric::DotProduct { -1.0 } else { 1.0 });
-    for first in part.clone().step_by(CHUNK) {
-        let places = first..part.end.min(first + CHUNK);
+    let (norms, sign) =
+        ([0.0; ITEMS_AT_ONCE], if metric == Metric::DotProduct { -1.0 } else { 1.0 });
+    for first in part.clone().step_by(ITEMS_AT_ONCE) {
+        let places = first..part.end.min(first + ITEMS_AT_ONCE);
         let points = all.within(rtxn, places.clone())?;
         let ids = &all.ids[places];
         let panels = Panels::new(&points, width);
@@ -206,12 +206,12 @@ fn nearest_of(
         // Differences are squared one by one: squares of lengths would cancel where items lie close
         // together.
         match metric {
-            Metric::Manhattan => gemm::manhattans(level, &rows, &panels, &mut products),
-            Metric::DotProduct => gemm::dots(level, &rows, &panels, &mut products),
-            _ => gemm::squared_euclideans(level, &rows, &panels, &mut products),
+            Metric::Manhattan => gemm::manhattans(simd, &rows, &panels, &mut products),
+            Metric::DotProduct => gemm::dots(simd, &rows, &panels, &mut products),
+            _ => gemm::squared_euclideans(simd, &rows, &panels, &mut products),
         }
         for (best, products) in best.iter_mut().zip(products.chunks_exact(ids.len())) {
-            best.offer_all(level, ids, Scores { norms: &norms[..ids.len()], products, sign });
+            best.offer_all(simd, ids, Scores { norms: &norms[..ids.len()], products, sign });
         }
     }
     best.iter_mut().for_each(Best::prune);

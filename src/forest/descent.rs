@@ -28,9 +28,9 @@ use crate::format::record::TreeRecord;
 use crate::kernel::scan::Estimate;
 use crate::key::Key;
 use crate::lmdb::nodes::Nodes;
-use crate::math::queue::{Met, Queue};
+use crate::math::queue::{Queue, QueuedNode};
 use crate::metric::Metric;
-use crate::sketch::prepared::{Look, Prepared};
+use crate::sketch::prepared::{Prepared, ScanOptions};
 
 /// Entries under the branches opened just above the leaves, for each entry of the goal, times the
 /// fourth root of the number of leaves: 16 in a forest of 1,600 leaves (100,000 items), 29 of
@@ -40,7 +40,7 @@ use crate::sketch::prepared::{Look, Prepared};
 const COVER: f64 = 2.5;
 /// Branches of each height that a search opens at least. An item that is asked for by its own
 /// vector may lie under any of the first few: docs/trials.md, "own vectors".
-const LEAST_OPENED: usize = 8;
+const MIN_OPENED: usize = 8;
 
 /// In which order nodes are nearest.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -105,7 +105,7 @@ impl Descent {
             if self.frontiers.len() < self.height {
                 self.frontiers.resize_with(self.height, Frontier::default);
             }
-            let root = Met { estimate: 0.0, tree, id: record.root, parent: record.root };
+            let root = QueuedNode { estimate: 0.0, tree, id: record.root, parent: record.root };
             self.frontiers[height].queue.push(root);
         }
         #[expect(
@@ -119,7 +119,7 @@ impl Descent {
 
     /// Opens branches, from the top down, until enough for `goal` entries hangs under those of each
     /// height.
-    pub(crate) fn reach(
+    pub(crate) fn expand(
         &mut self,
         nodes: &Nodes<'_>,
         prepared: &mut Prepared,
@@ -128,7 +128,7 @@ impl Descent {
         self.goal = goal.max(1);
         for height in (1..self.height).rev() {
             let cover = self.goal.saturating_mul(self.cover << (2 * (height - 1)).min(32));
-            let least = if self.is_by_distance { 0 } else { LEAST_OPENED };
+            let least = if self.is_by_distance { 0 } else { MIN_OPENED };
             while self.frontiers[height].covered < cover || self.frontiers[height].opened < least {
                 let Some(met) = self.frontiers[height].queue.pop() else { break };
                 let weight = self.open(nodes, prepared, met, height)?;
@@ -146,11 +146,11 @@ impl Descent {
         &mut self,
         nodes: &Nodes<'_>,
         prepared: &mut Prepared,
-    ) -> Result<Option<Met>> {
+    ) -> Result<Option<QueuedNode>> {
         loop {
             if let Some(leaf) = self.pop_leaf() {
                 if !self.seen.note(leaf.tree, true, leaf.id) {
-                    let key = Key::leaf(nodes.of().index, leaf.tree, leaf.id);
+                    let key = Key::leaf(nodes.spec().index, leaf.tree, leaf.id);
                     return Err(Error::corrupted(key, "this leaf is reached on two ways"));
                 }
                 return Ok(Some(leaf));
@@ -159,7 +159,7 @@ impl Descent {
                 return Ok(None);
             }
             let before = self.branches;
-            self.reach(nodes, prepared, self.goal.saturating_mul(4))?;
+            self.expand(nodes, prepared, self.goal.saturating_mul(4))?;
             if self.branches == before {
                 self.open_nearest(nodes, prepared)?;
             }
@@ -178,18 +178,18 @@ impl Descent {
     }
 
     /// The nearest leaf among those met so far.
-    fn pop_leaf(&mut self) -> Option<Met> {
+    fn pop_leaf(&mut self) -> Option<QueuedNode> {
         self.frontiers.first_mut().and_then(|frontier| frontier.queue.pop())
     }
 
     /// The nearest leaf among those met so far that has not come out.
-    pub(crate) fn upcoming(&mut self) -> Option<Met> {
+    pub(crate) fn upcoming(&mut self) -> Option<QueuedNode> {
         self.frontiers.first_mut().and_then(|frontier| frontier.queue.peek())
     }
 
     /// The branches above a leaf of a descent by distance through one tree, from its parent up to
     /// the root.
-    pub(crate) fn path(&self, leaf: &Met) -> Vec<u32> {
+    pub(crate) fn path(&self, leaf: &QueuedNode) -> Vec<u32> {
         let mut path = vec![leaf.parent];
         let mut at = leaf.parent;
         while let Some((_, parent)) =
@@ -210,11 +210,12 @@ impl Descent {
         &mut self,
         nodes: &Nodes<'_>,
         prepared: &mut Prepared,
-        met: Met,
+        met: QueuedNode,
         height: usize,
     ) -> Result<usize> {
-        let of = nodes.of();
-        let corrupted = |what| Err(Error::corrupted(Key::branch(of.index, met.tree, met.id), what));
+        let spec = nodes.spec();
+        let corrupted =
+            |what| Err(Error::corrupted(Key::branch(spec.index, met.tree, met.id), what));
         if !self.seen.note(met.tree, false, met.id) {
             return corrupted("this branch is reached on two ways");
         }
@@ -222,27 +223,27 @@ impl Descent {
         let branch = nodes.branch(met.tree, met.id)?;
         // Heights fall by one with every step down, so that no chain of stored ids can lead in a
         // circle.
-        if usize::from(branch.node.level) != height {
+        if usize::from(branch.node.height) != height {
             return corrupted("a branch at another height than its parent says");
         }
         if self.is_by_distance {
             self.above.push((met.id, met.parent));
         }
         self.estimates.clear();
-        prepared.scan(&branch.node, Look::ALL, &mut self.estimates);
+        prepared.scan(&branch.node, ScanOptions::ALL, &mut self.estimates);
         self.branch_sketches += branch.node.len as u64;
         self.bytes += branch.bytes() as u64;
         if height == 1 {
             self.spread = self.spread.max(branch.node.spread);
         }
-        let has_norms = self.is_by_distance && of.metric == Metric::DotProduct;
+        let has_norms = self.is_by_distance && spec.metric == Metric::DotProduct;
         let queue = &mut self.frontiers[height - 1].queue;
         for (position, (id, found)) in branch.children.iter().zip(&self.estimates).enumerate() {
             // |x - q|^2 is |x|^2 - 2 <x, q>, up to what is the same for all x.
             let norm =
                 if has_norms { branch.norms.get(position).copied().unwrap_or(0.0) } else { 0.0 };
             let estimate = if has_norms { norm + 2.0 * found.estimate } else { found.estimate };
-            queue.push(Met { estimate, tree: met.tree, id: *id, parent: met.id });
+            queue.push(QueuedNode { estimate, tree: met.tree, id: *id, parent: met.id });
         }
         // Each child has an entry, whatever the weights say: else none of them would ever be
         // enough.

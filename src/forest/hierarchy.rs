@@ -1,7 +1,7 @@
 //! Branches over leaves: levels of groups of near centroids, up to one root.
 
 use crate::format::MAX_CHILDREN;
-use crate::kernel::Level;
+use crate::kernel::simd::Level;
 use crate::math::kmeans::{Matrix, assign, kmeans, members, split};
 
 /// Children a branch of a bulk build has on average: room to grow before it splits.
@@ -19,28 +19,28 @@ pub(crate) struct Group {
 /// last level.
 ///
 /// There is no level if there is at most one leaf.
-pub(crate) fn levels(level: Level, leaves: &Matrix, seed: u64) -> Vec<Vec<Group>> {
-    let mut levels: Vec<Vec<Group>> = Vec::new();
+pub(crate) fn hierarchy(simd: Level, leaves: &Matrix, seed: u64) -> Vec<Vec<Group>> {
+    let mut hierarchy: Vec<Vec<Group>> = Vec::new();
     let mut below = leaves.clone();
     while below.len() > 1 {
-        let groups = group(level, &below, seed ^ (levels.len() as u64 + 1) << 32);
+        let groups = group(simd, &below, seed ^ (hierarchy.len() as u64 + 1) << 32);
         below.values = groups.iter().flat_map(|group| group.centroid.iter().copied()).collect();
-        levels.push(groups);
+        hierarchy.push(groups);
     }
-    levels
+    hierarchy
 }
 
-fn group(level: Level, points: &Matrix, seed: u64) -> Vec<Group> {
+fn group(simd: Level, points: &Matrix, seed: u64) -> Vec<Group> {
     let parts = if points.len() <= MAX_CHILDREN {
         vec![(0u32..).take(points.len()).collect()]
     } else {
-        let centroids = kmeans(level, points, points.len().div_ceil(MEAN_CHILDREN), seed);
-        members(&assign(level, points, &centroids), centroids.len())
+        let centroids = kmeans(simd, points, points.len().div_ceil(MEAN_CHILDREN), seed);
+        members(&assign(simd, points, &centroids), centroids.len())
     };
     let mut groups = Vec::new();
     for rows in parts.into_iter().filter(|rows| !rows.is_empty()) {
         let part = points.gather(&rows);
-        for group in split(level, &part, MAX_CHILDREN, seed) {
+        for group in split(simd, &part, MAX_CHILDREN, seed) {
             let children: Vec<u32> = group.iter().map(|i| rows[*i as usize]).collect();
             groups.push(Group { centroid: points.gather(&children).median(), children });
         }
@@ -54,7 +54,7 @@ mod tests {
     use rand::{RngExt, SeedableRng};
 
     use super::*;
-    use crate::kernel::level;
+    use crate::kernel::simd;
 
     #[test]
     fn every_leaf_hangs_once_under_one_root_and_no_branch_is_too_wide() {
@@ -62,10 +62,10 @@ mod tests {
         for n in [0, 1, 2, 128, 129, 3000, 20_000] {
             let leaves =
                 Matrix { values: (0..n * 64).map(|_| rng.random::<f32>()).collect(), width: 64 };
-            let levels = levels(level(), &leaves, 1);
-            assert_eq!(levels.last().map(Vec::len), (n > 1).then_some(1));
+            let groups_by_height = hierarchy(simd::detect(), &leaves, 1);
+            assert_eq!(groups_by_height.last().map(Vec::len), (n > 1).then_some(1));
             let mut below = n;
-            for groups in &levels {
+            for groups in &groups_by_height {
                 let mut children: Vec<u32> =
                     groups.iter().flat_map(|group| group.children.clone()).collect();
                 children.sort_unstable();
@@ -77,6 +77,6 @@ mod tests {
             }
         }
         let same = Matrix { values: vec![1.0; 5000 * 64], width: 64 };
-        assert_eq!(levels(level(), &same, 1).last().map(Vec::len), Some(1));
+        assert_eq!(hierarchy(simd::detect(), &same, 1).last().map(Vec::len), Some(1));
     }
 }

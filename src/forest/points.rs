@@ -8,7 +8,7 @@ use heed::RoTxn;
 
 use crate::error::Result;
 use crate::format::item::ItemRef;
-use crate::indexer::leaf_edit::Site;
+use crate::indexer::leaf_edit::ForestContext;
 use crate::math::kmeans::Matrix;
 
 /// The rows from which centroids are computed.
@@ -29,20 +29,24 @@ pub(crate) struct Sample {
 /// whose 100,000 vectors 87,381 are in the sample (trials, four seeds).
 #[derive(Copy, Clone)]
 pub(crate) struct Points<'a> {
-    pub(crate) site: Site<'a>,
+    pub(crate) context: ForestContext<'a>,
     /// Ascending.
     pub(crate) ids: &'a [u32],
     sample: Option<&'a Sample>,
 }
 
 impl<'a> Points<'a> {
-    pub(crate) fn new(site: Site<'a>, ids: &'a [u32], sample: Option<&'a Sample>) -> Self {
-        Self { site, ids, sample }
+    pub(crate) fn new(
+        context: ForestContext<'a>,
+        ids: &'a [u32],
+        sample: Option<&'a Sample>,
+    ) -> Self {
+        Self { context, ids, sample }
     }
 
     /// The points of items at these places, which ascend.
     pub(crate) fn at(&self, rtxn: &RoTxn<'_>, places: &[u32]) -> Result<Matrix> {
-        let width = self.site.space.width;
+        let width = self.context.transform.width;
         let mut rows = Matrix { values: vec![0.0; places.len() * width], width };
         let (mut unsampled, mut slots) = (Vec::new(), Vec::new());
         let mut after = 0;
@@ -57,9 +61,9 @@ impl<'a> Points<'a> {
         }
         let mut slots = slots.into_iter();
         let put = |item: &ItemRef<'_>| {
-            slots.next().into_iter().for_each(|row| self.site.space.map(item, row))
+            slots.next().into_iter().for_each(|row| self.context.transform.map(item, row))
         };
-        self.site.db.visit_items(rtxn, self.site.of, &unsampled, put)?;
+        self.context.db.visit_items(rtxn, self.context.spec, &unsampled, put)?;
         Ok(rows)
     }
 
@@ -92,9 +96,9 @@ mod tests {
     use rand::{RngExt, SeedableRng};
 
     use super::*;
-    use crate::lmdb::database::{Database, ItemOf, temporary};
+    use crate::lmdb::database::{Database, IndexSpec, temporary};
     use crate::search::Forest;
-    use crate::sketch::transform::Space;
+    use crate::sketch::transform::Transform;
     use crate::{IndexOptions, Metric, Writer};
 
     #[test]
@@ -112,13 +116,14 @@ mod tests {
             let vector: Vec<f32> = (0..70).map(|_| rng.random_range(-1.0..1.0)).collect();
             writer.add_item(&mut wtxn, *id, &vector).unwrap();
         }
-        let of = ItemOf { index: 0, dims: 70, metric: Metric::Cosine };
+        let spec = IndexSpec { index: 0, dims: 70, metric: Metric::Cosine };
         let (record, _) = db.record(&wtxn, 0).unwrap();
-        let forest = Forest::new(Space::new(Metric::Cosine, vec![0.125; 70], 9), &record);
-        let site = Site::new(db, of, &forest, 256);
+        let forest = Forest::new(Transform::new(Metric::Cosine, vec![0.125; 70], 9), &record);
+        let context = ForestContext::new(db, spec, &forest, 256);
         let rtxn = wtxn.nested_read_txn().unwrap();
         let expected = |places: &[u32]| {
-            site.points(&rtxn, &places.iter().map(|place| ids[*place as usize]).collect::<Vec<_>>())
+            context
+                .points(&rtxn, &places.iter().map(|place| ids[*place as usize]).collect::<Vec<_>>())
                 .unwrap()
         };
         let sample_of = |places: Vec<u32>| Sample { rows: expected(&places), places };
@@ -131,7 +136,7 @@ mod tests {
             Some(sample_of(all.clone())),
         ];
         for sample in &samples {
-            let points = Points::new(site, &ids, sample.as_ref());
+            let points = Points::new(context, &ids, sample.as_ref());
             for places in [&all[..], &all[30..70], &[0, 1, 4, 40, 159, 160, 199][..], &[199], &[]] {
                 assert_eq!(points.at(&rtxn, places).unwrap(), expected(places));
             }
@@ -143,7 +148,7 @@ mod tests {
             }
         }
         // What is not in the sample has to be among the items.
-        let missing = Points::new(site, &[0, 1, 777], samples[1].as_ref());
+        let missing = Points::new(context, &[0, 1, 777], samples[1].as_ref());
         assert!(matches!(missing.at(&rtxn, &[0, 2]), Err(crate::Error::Corrupted { .. })));
     }
 }

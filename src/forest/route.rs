@@ -2,9 +2,10 @@
 
 use rayon::prelude::*;
 
+use crate::kernel::gemm;
 use crate::kernel::gemm::Panels;
+use crate::kernel::simd::Level;
 use crate::kernel::threshold::{Scores, below};
-use crate::kernel::{Level, gemm};
 use crate::math::kmeans::{Matrix, half_norms, split, update};
 use crate::metric::Metric;
 use crate::search::candidates::{estimate_of, id_of, packed};
@@ -28,7 +29,7 @@ pub(crate) const NO_LEAF: u32 = u32::MAX;
 /// Leaf centroids in groups, each with the median of its group.
 #[derive(Debug)]
 pub(crate) struct Router {
-    level: Level,
+    simd: Level,
     metric: Metric,
     coarse_norms: Vec<f32>,
     coarse_panels: Panels,
@@ -41,10 +42,10 @@ pub(crate) struct Router {
 }
 
 /// A leaf and how far its centroid is, in the order of the metric.
-pub(crate) type Near = (f32, u32);
+pub(crate) type ScoredLeaf = (f32, u32);
 
 impl Router {
-    pub(crate) fn new(level: Level, groups: &[Matrix]) -> Self {
+    pub(crate) fn new(simd: Level, groups: &[Matrix]) -> Self {
         let width = groups.first().map_or(64, |group| group.width);
         let (mut coarse, mut leaves, mut starts) =
             (Matrix::new(width), Matrix::new(width), vec![0]);
@@ -57,10 +58,10 @@ impl Router {
             starts.push(leaves.len());
         }
         let (coarse_norms, leaf_norms) =
-            (half_norms(level, &coarse.values, width), half_norms(level, &leaves.values, width));
+            (half_norms(simd, &coarse.values, width), half_norms(simd, &leaves.values, width));
         let coarse_panels = Panels::new(&coarse.values, width);
         let metric = Metric::Euclidean;
-        Self { level, metric, coarse_norms, coarse_panels, starts, leaves, leaf_norms, leaf_panels }
+        Self { simd, metric, coarse_norms, coarse_panels, starts, leaves, leaf_norms, leaf_panels }
     }
 
     /// Routes by the distance of this metric, no more by the Euclidean.
@@ -99,13 +100,13 @@ impl Router {
             if group.len() <= most {
                 return vec![group];
             }
-            split(self.level, &group, most, pair[0] as u64)
+            split(self.simd, &group, most, pair[0] as u64)
                 .iter()
                 .map(|leaves| group.gather(leaves))
                 .collect()
         });
         let groups: Vec<Matrix> = groups.collect();
-        *self = Self::new(self.level, &groups);
+        *self = Self::new(self.simd, &groups);
     }
 
     /// The first and second leaf of each row; the second is [`NO_LEAF`] without spill, or if there
@@ -121,7 +122,7 @@ impl Router {
         let mut leaves = near.iter().map(|near| id_of(*near)).filter(|leaf| *leaf != NO_LEAF);
         let Some(first) = leaves.next() else { return [NO_LEAF; 2] };
         let others = leaves.map(|leaf| (leaf, self.leaves.row(leaf as usize)));
-        [first, second_leaf(self.level, point, self.leaves.row(first as usize), others)]
+        [first, second_leaf(self.simd, point, self.leaves.row(first as usize), others)]
     }
 
     /// The `count` nearest leaves of each row among those of its `beam` nearest groups, nearest
@@ -134,7 +135,7 @@ impl Router {
         let mut scores = Vec::new();
         self.products(&rows, &self.coarse_panels, &mut scores);
         let mut visitors: Vec<Vec<u32>> = vec![Vec::new(); groups];
-        let mut order: Vec<Near> = Vec::with_capacity(groups);
+        let mut order: Vec<ScoredLeaf> = Vec::with_capacity(groups);
         for (row, scores) in (0u32..).zip(scores.chunks_exact(groups.max(1))) {
             order.clear();
             let scores = self.scores_of(&self.coarse_norms, scores);
@@ -157,7 +158,7 @@ impl Router {
                 let near = &mut near[*row as usize * count..][..count];
                 let scores = self.scores_of(&self.leaf_norms[start..end], products);
                 #[expect(clippy::cast_possible_truncation, reason = "leaves have 32-bit ids")]
-                keep_nearest(self.level, near, scores, start as u32);
+                keep_nearest(self.simd, near, scores, start as u32);
             }
         }
         near
@@ -167,9 +168,9 @@ impl Router {
     fn products(&self, rows: &[&[f32]], centroids: &Panels, out: &mut Vec<f32>) {
         out.resize(rows.len() * centroids.len(), 0.0);
         if self.metric == Metric::Manhattan {
-            gemm::manhattans(self.level, rows, centroids, out);
+            gemm::manhattans(self.simd, rows, centroids, out);
         } else {
-            gemm::dots(self.level, rows, centroids, out);
+            gemm::dots(self.simd, rows, centroids, out);
         }
     }
 
@@ -184,21 +185,21 @@ impl Router {
 /// other. It minimises
 /// |x - c'|^2 + lambda (r . (x - c') / |r|)^2, in which r = x - c.
 pub(crate) fn second_leaf<'a>(
-    level: Level,
+    simd: Level,
     point: &[f32],
     first: &[f32],
     others: impl Iterator<Item = (u32, &'a [f32])>,
 ) -> u32 {
     let residual: Vec<f32> = differences(point, first).collect();
-    let squared = gemm::dot(level, &residual, &residual);
+    let squared = gemm::dot(simd, &residual, &residual);
     let mut best = (f32::INFINITY, NO_LEAF);
     let mut other = Vec::with_capacity(point.len());
     for (leaf, centroid) in others {
         other.clear();
         other.extend(differences(point, centroid));
-        let along = gemm::dot(level, &residual, &other);
+        let along = gemm::dot(simd, &residual, &other);
         let penalty = if squared > 0.0 { SOAR_LAMBDA * along * (along / squared) } else { 0.0 };
-        let loss = gemm::dot(level, &other, &other) + penalty;
+        let loss = gemm::dot(simd, &other, &other) + penalty;
         if loss < best.0 || best.1 == NO_LEAF {
             best = (loss, leaf);
         }
@@ -210,16 +211,16 @@ fn differences(a: &[f32], b: &[f32]) -> impl Iterator<Item = f32> {
     a.iter().zip(b).map(|(a, b)| a - b)
 }
 
-pub(crate) fn by_score(a: &Near, b: &Near) -> std::cmp::Ordering {
+pub(crate) fn by_score(a: &ScoredLeaf, b: &ScoredLeaf) -> std::cmp::Ordering {
     a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))
 }
 
 /// Keeps the nearest, sorted, of those that were near and of the leaves from `first` on, which have
 /// these scores.
-fn keep_nearest(level: Level, near: &mut [u64], scores: Scores<'_>, first: u32) {
+fn keep_nearest(simd: Level, near: &mut [u64], scores: Scores<'_>, first: u32) {
     // What is no leaf stands for no number: the limit is none as long as there is room.
     let limit = |near: &[u64]| near.last().map_or(f32::NEG_INFINITY, |last| estimate_of(*last));
-    below(level, scores, limit(near), |at, score| {
+    below(simd, scores, limit(near), |at, score| {
         #[expect(clippy::cast_possible_truncation, reason = "leaves have 32-bit ids")]
         insert(near, packed(first + at as u32, score));
         limit(near)
@@ -245,7 +246,7 @@ mod tests {
     use rand::{RngExt, SeedableRng};
 
     use super::*;
-    use crate::kernel::level;
+    use crate::kernel::simd;
 
     #[test]
     fn with_all_groups_in_the_beam_the_nearest_leaf_is_the_nearest() {
@@ -257,7 +258,7 @@ mod tests {
         let groups: Vec<Matrix> = (0..6).map(|i| random(5 + i)).collect();
         let points = random(50);
         for metric in [Metric::Euclidean, Metric::Manhattan] {
-            let router = Router::new(level(), &groups).with_metric(metric);
+            let router = Router::new(simd::detect(), &groups).with_metric(metric);
             for (row, chosen) in router.route(&points.values, true).into_iter().enumerate() {
                 let distance = |leaf: usize| -> f32 {
                     let pairs = points.row(row).iter().zip(router.leaves.row(leaf));

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use crate::error::Result;
 use crate::forest::route::Router;
-use crate::kernel::Level;
+use crate::kernel::simd::Level;
 use crate::math::kmeans::{Matrix, assign, kmeans, members, sample, split};
 use crate::metric::Metric;
 
@@ -22,7 +22,7 @@ const LARGE: usize = 4;
 /// large still is divided again, so many times at most. Each time tells one scale from the next.
 const LARGE_LEAF: usize = 4;
 const CENTROIDS_AT_ONCE: usize = 8;
-const MOST_SCALES: usize = 16;
+const MAX_SCALES: usize = 16;
 
 /// About `leaves` leaf centroids for the rows of `sample_rows`, grouped under coarse centroids.
 ///
@@ -36,8 +36,8 @@ const MOST_SCALES: usize = 16;
 ///
 /// Calls `report` with the steps that are done and their number, from any thread; ends when it
 /// fails.
-pub(crate) fn plant(
-    level: Level,
+pub(crate) fn train(
+    simd: Level,
     metric: Metric,
     sample_rows: &Matrix,
     leaves: usize,
@@ -45,11 +45,11 @@ pub(crate) fn plant(
     report: &(impl Fn(u64, u64) -> Result<()> + Sync),
 ) -> Result<Router> {
     let coarse_len = if leaves <= 48 { 1 } else { leaves.isqrt() };
-    let coarse = subsampled_kmeans(level, sample_rows, coarse_len, seed);
+    let coarse = subsampled_kmeans(simd, sample_rows, coarse_len, seed);
     let groups = cut(
-        level,
+        simd,
         sample_rows,
-        members(&assign(level, sample_rows, &coarse), coarse.len()),
+        members(&assign(simd, sample_rows, &coarse), coarse.len()),
         coarse_len,
         seed,
     );
@@ -64,7 +64,7 @@ pub(crate) fn plant(
             // one.
             let share = (rows.len() * leaves + sample_rows.len() / 2) / sample_rows.len().max(1);
             let seed = seed ^ (i as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-            let centroids = subsampled_kmeans(level, &sample_rows.gather(rows), share.max(1), seed);
+            let centroids = subsampled_kmeans(simd, &sample_rows.gather(rows), share.max(1), seed);
             // Reports may come out of order here; what is done never shrinks in the eyes of the
             // caller, who takes one at a time and skips late ones.
             report(done.fetch_add(1, Ordering::SeqCst) + 1, steps)?;
@@ -73,16 +73,16 @@ pub(crate) fn plant(
         .collect::<Result<Vec<Matrix>>>()?;
     // Centroids are means, which minimise squared distances: this pass uses them under every
     // metric.
-    let mut router = Router::new(level, &fine);
+    let mut router = Router::new(simd, &fine);
     let members = router.refine(sample_rows);
-    divide_large(level, &mut router, sample_rows, &members, (leaves.max(1), coarse_len), seed);
+    divide_large(simd, &mut router, sample_rows, &members, (leaves.max(1), coarse_len), seed);
     report(steps, steps)?;
     Ok(router.with_metric(metric))
 }
 
 /// Cuts groups that are too large for one of so many.
 fn cut(
-    level: Level,
+    simd: Level,
     points: &Matrix,
     groups: Vec<Vec<u32>>,
     count: usize,
@@ -93,7 +93,7 @@ fn cut(
         if rows.len() <= LARGE * share {
             return vec![rows];
         }
-        let parts = split(level, &points.gather(&rows), LARGE / 2 * share, seed);
+        let parts = split(simd, &points.gather(&rows), LARGE / 2 * share, seed);
         parts.into_iter().map(|part| part.into_iter().map(|i| rows[i as usize]).collect()).collect()
     };
     groups.into_iter().flat_map(cut).collect()
@@ -105,7 +105,7 @@ fn cut(
 /// few. Rows have to choose among the leaves that there will be in the end, for both copies: leaves
 /// that are cut later have none near them.
 fn divide_large(
-    level: Level,
+    simd: Level,
     router: &mut Router,
     rows: &Matrix,
     members: &[Vec<u32>],
@@ -118,7 +118,7 @@ fn divide_large(
         let before = router.leaves.clone();
         router.replace(LARGE * leaves / groups, |leaf| {
             match members.get(leaf as usize).filter(is_large) {
-                Some(own) => divide(level, rows, own, share, seed ^ u64::from(leaf) << 32),
+                Some(own) => divide(simd, rows, own, share, seed ^ u64::from(leaf) << 32),
                 None => before.gather(&[leaf]),
             }
         });
@@ -128,19 +128,19 @@ fn divide_large(
 
 /// Centroids of rows, none of more than a few shares unless rows coincide. Takes a few centroids at
 /// once, as k-means of all of them would take the square of the rows.
-fn divide(level: Level, rows: &Matrix, own: &[u32], share: usize, seed: u64) -> Matrix {
+fn divide(simd: Level, rows: &Matrix, own: &[u32], share: usize, seed: u64) -> Matrix {
     let (mut todo, mut done) = (vec![(own.to_vec(), 0)], Matrix::new(rows.width));
     while let Some((own, scale)) = todo.pop() {
         let part = rows.gather(&own);
-        if own.len() <= LARGE_LEAF * share || scale == MOST_SCALES {
+        if own.len() <= LARGE_LEAF * share || scale == MAX_SCALES {
             done.push(&part.mean());
             continue;
         }
         let count = own.len().div_ceil(share).min(CENTROIDS_AT_ONCE);
-        let centroids = subsampled_kmeans(level, &part, count, seed ^ own.len() as u64);
-        let parts = members(&assign(level, &part, &centroids), centroids.len());
+        let centroids = subsampled_kmeans(simd, &part, count, seed ^ own.len() as u64);
+        let parts = members(&assign(simd, &part, &centroids), centroids.len());
         // Rows that coincide cannot be divided.
-        let deeper = if centroids.len() == 1 { MOST_SCALES } else { scale + 1 };
+        let deeper = if centroids.len() == 1 { MAX_SCALES } else { scale + 1 };
         let parts = parts.into_iter().filter(|part| !part.is_empty());
         todo.extend(
             parts.map(|part| (part.into_iter().map(|i| own[i as usize]).collect(), deeper)),
@@ -149,12 +149,12 @@ fn divide(level: Level, rows: &Matrix, own: &[u32], share: usize, seed: u64) -> 
     done
 }
 
-fn subsampled_kmeans(level: Level, points: &Matrix, k: usize, seed: u64) -> Matrix {
+fn subsampled_kmeans(simd: Level, points: &Matrix, k: usize, seed: u64) -> Matrix {
     let rows = k.saturating_mul(ROWS_PER_CENTROID);
     if rows < points.len() {
-        kmeans(level, &points.gather(&sample(points.len(), rows, seed)), k, seed)
+        kmeans(simd, &points.gather(&sample(points.len(), rows, seed)), k, seed)
     } else {
-        kmeans(level, points, k, seed)
+        kmeans(simd, points, k, seed)
     }
 }
 
@@ -164,7 +164,7 @@ mod tests {
     use rand::{RngExt, SeedableRng};
 
     use super::*;
-    use crate::kernel::level;
+    use crate::kernel::simd;
 
     const ROWS: usize = 8192;
     const LEAVES: usize = 256;
@@ -199,7 +199,8 @@ mod tests {
         ];
         for (family, rows) in families {
             let router =
-                plant(level(), Metric::Euclidean, &rows, LEAVES, SEED, &|_, _| Ok(())).unwrap();
+                train(simd::detect(), Metric::Euclidean, &rows, LEAVES, SEED, &|_, _| Ok(()))
+                    .unwrap();
             let largest = router.starts.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
             assert!(
                 largest <= LARGE * LEAVES / COARSE + 1,

@@ -5,7 +5,7 @@ use crate::format::BLOCK;
 use crate::format::item::{Components, PendingRef, write_item, write_pending};
 use crate::format::mark::{MARK_KEY, Mark};
 use crate::format::node::{
-    BranchRef, Child, Code, Layout, LeafRef, Packed, branch_value, leaf_value,
+    BranchRef, Child, Code, EncodedNode, Layout, LeafRef, branch_value, leaf_value,
 };
 use crate::format::origin::{origin_value, parse_origin};
 use crate::format::record::{OperatingPoint, Record};
@@ -48,12 +48,12 @@ fn mark() {
 fn record() {
     let mut record = Record::new(384, Metric::Cosine);
     (record.items, record.pending, record.indexed, record.seed) = (1000, 3, 999, 42);
-    (record.unmended, record.shape_trees, record.is_leaf_size_asked) = (31, 2, 1);
+    (record.unrefreshed, record.shape_trees, record.is_leaf_size_asked) = (31, 2, 1);
     (record.trees, record.spill, record.sketch_bits, record.branch_bits, record.leaf_size) =
         (2, 1, 1, 4, 384);
     record.tree[1].root = 5;
     (record.tree[1].height, record.tree[1].next_leaf, record.tree[1].next_branch) = (2, 77, 6);
-    (record.tree[1].leaves, record.tree[1].branches, record.tree[1].mend_next) = (70, 4, 9);
+    (record.tree[1].leaves, record.tree[1].branches, record.tree[1].refresh_next) = (70, 4, 9);
     record.calibration.points[1][2] = OperatingPoint { confidence: 1.5, rerank: 7, entries: 9 };
     let expected = hex(
         "7370696e6e657900 0200 02 00 80010000 e803000000000000 0300000000000000 e703000000000000 2a00000000000000 \
@@ -89,12 +89,12 @@ fn origin() {
 }
 
 /// Two entries: nibbles of the first all 5, of the second (position modulo 16).
-fn packed(layout: Layout) -> Packed {
+fn encoded(layout: Layout) -> EncodedNode {
     let mut blocks = Blocks::new(layout, 2);
     blocks.push((0..layout.positions()).map(|_| 5), [1.0, 2.0].map(bfloat16));
     blocks.push((0u8..16).cycle().take(layout.positions()), [-1.0, -2.0].map(bfloat16));
     let steps = if layout.code == Code::Grid { vec![0.5; 64] } else { Vec::new() };
-    Packed {
+    EncodedNode {
         layout,
         is_local: false,
         spread: 0.0,
@@ -113,7 +113,7 @@ fn nibbles() -> String {
 #[test]
 fn leaf() {
     let value =
-        leaf_value(&packed(Layout { code: Code::Rotated, bits: 1, width: 64 }), &[3, 65_541]);
+        leaf_value(&encoded(Layout { code: Code::Rotated, bits: 1, width: 64 }), &[3, 65_541]);
     let factors = "803f 80bf 00*60 0040 00c0 00*60";
     let set = "3a300000 02000000 0000 0000 0100 0000 18000000 1a000000 0300 0500 00*4";
     let expected = hex(&format!(
@@ -130,7 +130,7 @@ fn leaf() {
 fn branch() {
     let value = branch_value(
         2,
-        &packed(Layout { code: Code::Grid, bits: 1, width: 64 }),
+        &encoded(Layout { code: Code::Grid, bits: 1, width: 64 }),
         &children(1 << 33),
         Metric::Manhattan,
     );
@@ -159,7 +159,7 @@ fn children(last: u64) -> [Child; 2] {
 fn branch_of_the_dot_product() {
     let value = branch_value(
         1,
-        &packed(Layout { code: Code::Rotated, bits: 1, width: 64 }),
+        &encoded(Layout { code: Code::Rotated, bits: 1, width: 64 }),
         &children(1),
         Metric::DotProduct,
     );
@@ -190,10 +190,10 @@ fn aligned(bytes: &[u8]) -> Vec<u128> {
 #[test]
 fn no_bytes_make_a_node_panic() {
     let leaf =
-        leaf_value(&packed(Layout { code: Code::Rotated, bits: 2, width: 64 }), &[3, 65_541]);
+        leaf_value(&encoded(Layout { code: Code::Rotated, bits: 2, width: 64 }), &[3, 65_541]);
     let branch = branch_value(
         1,
-        &packed(Layout { code: Code::Grid, bits: 1, width: 64 }),
+        &encoded(Layout { code: Code::Grid, bits: 1, width: 64 }),
         &children(1),
         Metric::Manhattan,
     );

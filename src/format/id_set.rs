@@ -17,8 +17,8 @@ const COOKIE: u32 = 12346;
 const ARRAY_MAX: usize = 4096;
 const BITMAP_BYTES: usize = 8192;
 /// Ids that a leaf has at most.
-const MOST_IDS: usize = *LEAF_SIZES.end() as usize;
-const _: () = assert!(MOST_IDS <= ARRAY_MAX);
+const MAX_IDS: usize = *LEAF_SIZES.end() as usize;
+const _: () = assert!(MAX_IDS <= ARRAY_MAX);
 
 /// A checked view over the containers of a Roaring bitmap.
 #[derive(Copy, Clone, Debug)]
@@ -98,13 +98,13 @@ impl<'t> Containers<'t> {
 /// A leaf has so few ids that each container is an array, whose length is how many it holds: no
 /// bytes whatever make these two differ. That the ids ascend is not looked at.
 #[derive(Copy, Clone, Debug)]
-pub(crate) struct SetRef<'t>(Containers<'t>);
+pub(crate) struct IdSetRef<'t>(Containers<'t>);
 
-impl<'t> SetRef<'t> {
+impl<'t> IdSetRef<'t> {
     /// Checks the structure; `None` if these are not the bytes of a leaf's ids. Costs
     /// O(containers).
     pub(crate) fn parse(bytes: &'t [u8]) -> Option<Self> {
-        Containers::parse(bytes).filter(|containers| containers.len <= MOST_IDS).map(Self)
+        Containers::parse(bytes).filter(|containers| containers.len <= MAX_IDS).map(Self)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -128,7 +128,7 @@ impl<'t> SetRef<'t> {
             .flat_map(|container| container.array().iter().map(move |value| container.id(*value)))
     }
 
-    /// Calls `visit` with every position and its id, in order; faster than [`SetRef::iter`].
+    /// Calls `visit` with every position and its id, in order; faster than [`IdSetRef::iter`].
     #[inline]
     pub(crate) fn for_each(self, mut visit: impl FnMut(usize, u32)) {
         let mut before = 0;
@@ -221,7 +221,7 @@ mod tests {
     fn check(ids: &[u32]) {
         let mut bytes = Vec::new();
         assert_eq!(write_set(&mut bytes, ids), bytes.len());
-        let set = SetRef::parse(&bytes).expect("our own bytes");
+        let set = IdSetRef::parse(&bytes).expect("our own bytes");
         assert_eq!(set.len(), ids.len());
         assert!(set.iter().eq(ids.iter().copied()));
         let mut visited = Vec::new();
@@ -256,7 +256,7 @@ mod tests {
         for ids in [(0..4_097).collect::<Vec<u32>>(), (0..4_097).map(|i| i * 70).collect()] {
             let mut bytes = Vec::new();
             write_set(&mut bytes, &ids);
-            assert!(SetRef::parse(&bytes).is_none() && Containers::parse(&bytes).is_some());
+            assert!(IdSetRef::parse(&bytes).is_none() && Containers::parse(&bytes).is_some());
         }
     }
 
@@ -300,7 +300,7 @@ mod tests {
                 bytes[at] = value;
             }
             bytes.truncate(cut.index(bytes.len() + 1));
-            if let Some(set) = SetRef::parse(&bytes) {
+            if let Some(set) = IdSetRef::parse(&bytes) {
                 let _ = (set.contains(7), set.contains(70_000));
                 let mut count = 0;
                 set.for_each(|position, _| count += usize::from(position < set.len()));

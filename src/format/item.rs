@@ -196,9 +196,9 @@ mod tests {
                 ItemRef::parse(KEY, bytemuck::cast_slice(&buffer), dims, Metric::Cosine).unwrap();
             assert_eq!((item.to_vector(dims), item.squared_norm), (floats, 2.5));
 
-            let mut packed = vec![0u64; words(dims)];
-            (0..dims).step_by(3).for_each(|i| packed[i / 64] |= 1 << (i % 64));
-            write_item(&mut out, 1.0, Components::Bits(&packed));
+            let mut encoded = vec![0u64; words(dims)];
+            (0..dims).step_by(3).for_each(|i| encoded[i / 64] |= 1 << (i % 64));
+            write_item(&mut out, 1.0, Components::Bits(&encoded));
             assert_eq!(out.len(), item_bytes(dims, Metric::Hamming));
             let buffer = aligned(&out);
             let item =

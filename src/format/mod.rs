@@ -19,7 +19,7 @@
 //! aligned. A table without a mark is one of this crate's if one of its records has their magic:
 //! earlier versions wrote no marks. Tables are created without flags.
 //!
-//! # Key ([`key`])
+//! # Key ([`key`](crate::key))
 //! | offset | size | field |
 //! |---|---|---|
 //! | 0 | 2 | index number, big-endian |
@@ -44,11 +44,11 @@
 //! | 50 | 1 | sketch bits: bits per dimension of leaf sketches, 1, 2 or 4 (0: never built) |
 //! | 51 | 1 | branch bits: bits per dimension of branch sketches, 1, 2 or 4 (0: never built) |
 //! | 52 | 4 | leaf size: entries a leaf is filled with at most, 32 to 4,096 (0: never built) |
-//! | 56 | 4 | unmended: changes that have not been followed by the mending of a leaf yet, `u32`, less than 32 |
+//! | 56 | 4 | unrefreshed: changes that no centroid has been refreshed for yet, `u32`, less than 32 |
 //! | 60 | 1 | trees of the last build, which the next keeps (0: never built) |
 //! | 61 | 1 | 1 if the user chose the leaf size, 0 if it follows the number of items |
 //! | 62 | 2 | zero |
-//! | 64 | 16 x 32 | per tree, `u32` each: root node id, height (0: the root is a leaf), next leaf id, next branch id, leaves, branches, leaf to mend next, zero |
+//! | 64 | 16 x 32 | per tree, `u32` each: root node id, height (0: the root is a leaf), next leaf id, next branch id, leaves, branches, leaf to refresh next, zero |
 //! | 576 | 8 | calibration: items in the forest when it was measured, `u64` (0: never) |
 //! | 584 | 4 | queries it was measured with, `u32` |
 //! | 588 | 4 | 1 if these were queries of the user, 0 if they were items |
@@ -171,11 +171,11 @@ pub(crate) const LEAF_SIZES: std::ops::RangeInclusive<u32> = 32..=4096;
 /// Children that a branch has at most.
 pub(crate) const MAX_CHILDREN: usize = 128;
 
-/// Changes that call for the mending of one leaf in each tree. Fewer wait in the record until they
+/// Changes that call for refreshing the centroid of one leaf in each tree. Fewer wait in the record until they
 /// are so many.
-pub(crate) const CHANGES_PER_MENDED: u32 = 32;
+pub(crate) const CHANGES_PER_REFRESH: u32 = 32;
 /// Free node ids of one kind that a tree remembers, at most.
-pub(crate) const MOST_FREE: usize = 256;
+pub(crate) const MAX_FREE: usize = 256;
 
 /// Rounds a length in bytes up to the alignment of values.
 pub(crate) const fn pad(bytes: usize) -> usize {

@@ -4,7 +4,7 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::error::{Error, Result};
 use crate::format::checksum::Lanes;
-use crate::format::id_set::{SetRef, write_set};
+use crate::format::id_set::{IdSetRef, write_set};
 use crate::format::{BLOCK, MAX_CHILDREN, pad, width};
 use crate::kernel::prefetch::prefetch;
 use crate::key::Key;
@@ -39,7 +39,7 @@ impl Code {
 #[derive(Copy, Clone, Debug, Pod, Zeroable)]
 #[repr(C)]
 struct Header {
-    level: u8,
+    height: u8,
     code: u8,
     bits: u8,
     is_local: u8,
@@ -111,7 +111,7 @@ impl Layout {
 /// What branches and leaves have in common.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct NodeRef<'t> {
-    pub(crate) level: u8,
+    pub(crate) height: u8,
     pub(crate) layout: Layout,
     /// Whether factors are relative to the centroid alone, and tables are made for the node: see
     /// [`sketch`](crate::sketch).
@@ -138,7 +138,7 @@ impl NodeRef<'_> {
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct LeafRef<'t> {
     pub(crate) node: NodeRef<'t>,
-    pub(crate) set: SetRef<'t>,
+    pub(crate) set: IdSetRef<'t>,
 }
 
 impl LeafRef<'_> {
@@ -219,7 +219,7 @@ fn parse_front<'t>(
     let centroid = cast(take(rest, 4 * layout.width)?)?;
     let steps = if code == Code::Grid { cast(take(rest, 4 * layout.width)?)? } else { &[] };
     let node = NodeRef {
-        level: header.level,
+        height: header.height,
         layout,
         is_local: header.is_local == 1,
         spread: header.spread,
@@ -248,9 +248,9 @@ impl<'t> LeafRef<'t> {
     fn parse_checked(mut rest: &'t [u8], dims: usize) -> Result<Self, &'static str> {
         let (header, mut node) = parse_front(&mut rest, dims)?;
         let set = take(&mut rest, pad(header.set_bytes as usize))?;
-        let set = set.get(..header.set_bytes as usize).and_then(SetRef::parse);
+        let set = set.get(..header.set_bytes as usize).and_then(IdSetRef::parse);
         let set = set.ok_or("the ids of a leaf are not a Roaring bitmap")?;
-        if header.level != 0 || set.len() != node.len || header.weight != u64::from(header.len) {
+        if header.height != 0 || set.len() != node.len || header.weight != u64::from(header.len) {
             return Err("a leaf has another number of ids than of sketches");
         }
         parse_blocks(rest, &mut node)?;
@@ -269,7 +269,7 @@ impl<'t> BranchRef<'t> {
         metric: Metric,
     ) -> Result<Self, &'static str> {
         let (header, mut node) = parse_front(&mut rest, dims)?;
-        if header.level == 0 || header.set_bytes != 0 || node.layout.code == Code::Bits {
+        if header.height == 0 || header.set_bytes != 0 || node.layout.code == Code::Bits {
             return Err("a branch with the header of a leaf");
         }
         if node.len > MAX_CHILDREN {
@@ -292,7 +292,7 @@ impl<'t> BranchRef<'t> {
 
 /// Packed sketches and what they are relative to: what a node's value is made of besides its ids.
 #[derive(Debug)]
-pub(crate) struct Packed {
+pub(crate) struct EncodedNode {
     pub(crate) layout: Layout,
     pub(crate) is_local: bool,
     pub(crate) spread: f32,
@@ -303,13 +303,13 @@ pub(crate) struct Packed {
     pub(crate) blocks: Vec<u8>,
 }
 
-impl Packed {
+impl EncodedNode {
     /// What a node of these sketches would show.
     pub(crate) fn view(&self) -> NodeRef<'_> {
         let Self { layout, is_local, spread, len, centroid, steps, blocks } = self;
         let (layout, is_local, spread, len) = (*layout, *is_local, *spread, *len);
         NodeRef {
-            level: 0,
+            height: 0,
             layout,
             is_local,
             spread,
@@ -327,37 +327,38 @@ impl Packed {
     clippy::cast_possible_truncation,
     reason = "entries, widths and sets are bounded far below 2^32"
 )]
-fn write_front(level: u8, packed: &Packed, set_bytes: usize, weight: u64) -> Vec<u8> {
+fn write_front(height: u8, encoded: &EncodedNode, set_bytes: usize, weight: u64) -> Vec<u8> {
     let header = Header {
-        level,
-        code: packed.layout.code.to_byte(),
-        bits: packed.layout.bits,
-        is_local: u8::from(packed.is_local),
-        spread: packed.spread,
+        height,
+        code: encoded.layout.code.to_byte(),
+        bits: encoded.layout.bits,
+        is_local: u8::from(encoded.is_local),
+        spread: encoded.spread,
         zero: 0,
-        len: packed.len as u32,
-        width: packed.layout.width as u32,
+        len: encoded.len as u32,
+        width: encoded.layout.width as u32,
         set_bytes: set_bytes as u32,
         weight,
         check: 0,
         reserved: [0; 3],
     };
-    let mut out =
-        Vec::with_capacity(HEADER + 8 * packed.layout.width + pad(set_bytes) + packed.blocks.len());
+    let mut out = Vec::with_capacity(
+        HEADER + 8 * encoded.layout.width + pad(set_bytes) + encoded.blocks.len(),
+    );
     out.extend_from_slice(bytemuck::bytes_of(&header));
-    out.extend_from_slice(bytemuck::cast_slice(&packed.centroid));
-    out.extend_from_slice(bytemuck::cast_slice(&packed.steps));
+    out.extend_from_slice(bytemuck::cast_slice(&encoded.centroid));
+    out.extend_from_slice(bytemuck::cast_slice(&encoded.steps));
     out
 }
 
 /// The value of a leaf whose entries are `ids`, ascending, in the order of the sketches.
-pub(crate) fn leaf_value(packed: &Packed, ids: &[u32]) -> Vec<u8> {
+pub(crate) fn leaf_value(encoded: &EncodedNode, ids: &[u32]) -> Vec<u8> {
     let mut set = Vec::new();
     let set_bytes = write_set(&mut set, ids);
-    let mut out = write_front(0, packed, set_bytes, ids.len() as u64);
+    let mut out = write_front(0, encoded, set_bytes, ids.len() as u64);
     out.extend_from_slice(&set);
     out.resize(pad(out.len()), 0);
-    out.extend_from_slice(&packed.blocks);
+    out.extend_from_slice(&encoded.blocks);
     seal(&mut out);
     out
 }
@@ -380,14 +381,14 @@ pub(crate) struct Child {
 
 /// The value of a branch with these children, sorted by id, in the order of the sketches.
 pub(crate) fn branch_value(
-    level: u8,
-    packed: &Packed,
+    height: u8,
+    encoded: &EncodedNode,
     children: &[Child],
     metric: Metric,
 ) -> Vec<u8> {
     let saturated = |child: &Child| u32::try_from(child.weight).unwrap_or(u32::MAX);
     let weight = children.iter().map(|child| u64::from(saturated(child))).sum();
-    let mut out = write_front(level, packed, 0, weight);
+    let mut out = write_front(height, encoded, 0, weight);
     let mut list = |number: &dyn Fn(&Child) -> [u8; 4]| {
         children.iter().for_each(|child| out.extend_from_slice(&number(child)));
         out.resize(pad(out.len()), 0);
@@ -397,7 +398,7 @@ pub(crate) fn branch_value(
     if metric == Metric::DotProduct {
         list(&|child| child.norm.to_le_bytes());
     }
-    out.extend_from_slice(&packed.blocks);
+    out.extend_from_slice(&encoded.blocks);
     seal(&mut out);
     out
 }

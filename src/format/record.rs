@@ -4,7 +4,7 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::error::{Error, Result};
 use crate::format::checksum::check_of;
-use crate::format::{CHANGES_PER_MENDED, FORMAT_VERSION, LEAF_SIZES, MAX_DIMS, MAX_TREES};
+use crate::format::{CHANGES_PER_REFRESH, FORMAT_VERSION, LEAF_SIZES, MAX_DIMS, MAX_TREES};
 use crate::key::Key;
 use crate::metric::Metric;
 
@@ -24,8 +24,8 @@ pub(crate) struct TreeRecord {
     pub(crate) next_branch: u32,
     pub(crate) leaves: u32,
     pub(crate) branches: u32,
-    /// The leaf from which the next build goes on mending what drifted.
-    pub(crate) mend_next: u32,
+    /// The leaf from which the next build goes on refreshing centroids.
+    pub(crate) refresh_next: u32,
     reserved: u32,
 }
 
@@ -47,8 +47,8 @@ pub(crate) struct Record {
     pub(crate) sketch_bits: u8,
     pub(crate) branch_bits: u8,
     pub(crate) leaf_size: u32,
-    /// Changes since leaves were mended last.
-    pub(crate) unmended: u32,
+    /// Changes since centroids were refreshed last.
+    pub(crate) unrefreshed: u32,
     pub(crate) shape_trees: u8,
     /// 1 if the user chose the leaf size.
     pub(crate) is_leaf_size_asked: u8,
@@ -197,7 +197,7 @@ impl Record {
             // items are all there.
             (record.version, record.trees, record.indexed, record.pending) =
                 (FORMAT_VERSION, 0, 0, 0);
-            (record.tree, record.unmended, record.calibration) = Default::default();
+            (record.tree, record.unrefreshed, record.calibration) = Default::default();
         }
         let metric = Metric::from_byte(record.metric).ok_or_else(|| bad("unknown metric"))?;
         let checks = [
@@ -217,8 +217,8 @@ impl Record {
             (record.trees > 0 || record.indexed == 0, "items are in a forest without trees"),
             (record.trees > 0 || record.pending == 0, "there are pending marks without a forest"),
             (
-                record.unmended < CHANGES_PER_MENDED,
-                "more changes wait for mending than a build leaves",
+                record.unrefreshed < CHANGES_PER_REFRESH,
+                "more changes wait for refreshed centroids than a build leaves",
             ),
             (record.trees == 0 || record.trees == record.shape_trees, "two numbers of trees"),
             (record.calibration.is_valid(), "the calibration of the forest is out of range"),

@@ -7,9 +7,9 @@ use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::format::MAX_CHILDREN;
-use crate::format::node::{Child, Packed, branch_value, is_near_weight};
+use crate::format::node::{Child, EncodedNode, branch_value, is_near_weight};
 use crate::format::record::MAX_HEIGHT;
-use crate::indexer::leaf_edit::Site;
+use crate::indexer::leaf_edit::ForestContext;
 use crate::indexer::tree_edit::TreeEdit;
 use crate::key::Key;
 use crate::math::kmeans::{Matrix, split};
@@ -25,7 +25,7 @@ const SPLIT_CHILDREN: usize = MAX_CHILDREN * 3 / 4;
 
 /// What became of a node, for its parent.
 #[derive(Copy, Clone, Debug, PartialEq)]
-enum Change {
+enum ChildChange {
     /// It has another weight.
     Weight(u64),
     /// It is new, or its centroid moved.
@@ -40,11 +40,11 @@ struct BranchEdit {
     children: BTreeMap<u32, Child>,
     centroid: Vec<f32>,
     /// The sketches as they are stored, while they hold.
-    packed: Option<Packed>,
+    encoded: Option<EncodedNode>,
 }
 
 /// Children of a branch with their centroids.
-struct Family {
+struct BranchChildren {
     children: Vec<Child>,
     points: Matrix,
 }
@@ -54,16 +54,16 @@ pub(crate) struct Branches<'e, 'a> {
     edit: &'e mut TreeEdit<'a>,
     /// By id; each belongs to one level.
     open: BTreeMap<u32, (u8, BranchEdit)>,
-    gone: BTreeSet<u32>,
+    removed: BTreeSet<u32>,
     /// Branches whose centroid moved.
     moved: BTreeSet<u32>,
     /// The parents of branches, as far as they are known.
     parents: BTreeMap<u32, u32>,
-    born: u32,
+    created: u32,
 }
 
 /// What the branches have become.
-pub(crate) struct Upkeep {
+pub(crate) struct BranchUpdate {
     pub(crate) root: u32,
     pub(crate) height: u32,
     pub(crate) branches: u32,
@@ -80,43 +80,43 @@ impl<'e, 'a> Branches<'e, 'a> {
         Self {
             edit,
             open: BTreeMap::new(),
-            gone: BTreeSet::new(),
+            removed: BTreeSet::new(),
             moved: BTreeSet::new(),
             parents,
-            born: 0,
+            created: 0,
         }
     }
 
     /// Carries the changes of the leaves up to the root.
-    pub(crate) fn update(mut self) -> Result<Upkeep> {
+    pub(crate) fn update(mut self) -> Result<BranchUpdate> {
         let mut changes = self.leaf_changes()?;
         let mut tops = vec![self.edit.stored.root];
-        let at_once =
-            (ENCODED_BYTES / (4 * self.edit.site.space.width * MAX_CHILDREN)).clamp(1, ENCODED);
-        for height in 1..=self.edit.stored.height {
-            let level = u8::try_from(height).unwrap_or(u8::MAX);
-            let is_top = height == self.edit.stored.height;
+        let at_once = (ENCODED_BYTES / (4 * self.edit.context.transform.width * MAX_CHILDREN))
+            .clamp(1, ENCODED);
+        let root_height = self.edit.stored.height;
+        for height in 1..=u8::try_from(root_height).unwrap_or(u8::MAX) {
+            let is_top = u32::from(height) == root_height;
             let mut next = BTreeMap::new();
             let mut touched = BTreeSet::new();
             for (branch, changes) in changes {
-                self.open(branch, level)?;
+                self.open(branch, height)?;
                 self.apply(branch, &changes)?;
                 touched.insert(branch);
             }
             for branch in touched.clone() {
-                self.rehome(branch, level, &mut touched)?;
+                self.reassign_children(branch, height, &mut touched)?;
             }
             let touched: Vec<u32> = touched.into_iter().collect();
             for branches in touched.chunks(at_once) {
-                for (branch, grown) in self.encode(branches, level)? {
-                    self.report(branch, &grown, &mut next);
+                for (branch, split_off) in self.encode(branches, height)? {
+                    self.report(branch, &split_off, &mut next);
                     if is_top {
-                        tops.extend(grown);
+                        tops.extend(split_off);
                     }
                 }
             }
             if !is_top {
-                self.merge_small(level, &mut next)?;
+                self.merge_small(height, &mut next)?;
             }
             changes = next.into_iter().fold(
                 BTreeMap::new(),
@@ -130,51 +130,51 @@ impl<'e, 'a> Branches<'e, 'a> {
     }
 
     /// What became of the leaves, by parent.
-    fn leaf_changes(&self) -> Result<BTreeMap<u32, BTreeMap<u32, Change>>> {
+    fn leaf_changes(&self) -> Result<BTreeMap<u32, BTreeMap<u32, ChildChange>>> {
         let edit = &self.edit;
-        let mut changes: BTreeMap<u32, BTreeMap<u32, Change>> = BTreeMap::new();
+        let mut changes: BTreeMap<u32, BTreeMap<u32, ChildChange>> = BTreeMap::new();
         let parent = |leaf: u32| -> Result<u32> {
-            let stored = edit.born.get(&leaf).copied().unwrap_or(leaf);
+            let stored = edit.created.get(&leaf).copied().unwrap_or(leaf);
             let path = edit.paths.get(&stored).and_then(|path| path.first().copied());
-            let key = Key::leaf(edit.site.of.index, edit.tree, stored);
+            let key = Key::leaf(edit.context.spec.index, edit.tree, stored);
             path.ok_or_else(|| Error::corrupted(key, "no branch names this leaf"))
         };
         for (id, leaf) in edit.leaves.iter().filter(|(_, leaf)| leaf.is_changed) {
             let weight = leaf.len() as u64;
             let change = if edit.moved.contains(id) {
-                Change::Moved(weight)
+                ChildChange::Moved(weight)
             } else {
-                Change::Weight(weight)
+                ChildChange::Weight(weight)
             };
             changes.entry(parent(*id)?).or_default().insert(*id, change);
         }
-        for leaf in edit.gone.iter().filter(|leaf| !edit.born.contains_key(leaf)) {
-            changes.entry(parent(*leaf)?).or_default().insert(*leaf, Change::Gone);
+        for leaf in edit.removed.iter().filter(|leaf| !edit.created.contains_key(leaf)) {
+            changes.entry(parent(*leaf)?).or_default().insert(*leaf, ChildChange::Gone);
         }
         Ok(changes)
     }
 
     fn key(&self, branch: u32) -> Key {
-        Key::branch(self.edit.site.of.index, self.edit.tree, branch)
+        Key::branch(self.edit.context.spec.index, self.edit.tree, branch)
     }
 
     /// Takes a branch out of its value, if that has not been done yet.
-    fn open(&mut self, id: u32, level: u8) -> Result<()> {
-        let (key, site) = (self.key(id), self.edit.site);
+    fn open(&mut self, id: u32, height: u8) -> Result<()> {
+        let (key, context) = (self.key(id), self.edit.context);
         let misplaced =
             || Err(Error::corrupted(key, "a branch at another height than its parent says"));
         if let Some((at, _)) = self.open.get(&id) {
-            return if *at == level { Ok(()) } else { misplaced() };
+            return if *at == height { Ok(()) } else { misplaced() };
         }
-        let branch = site.take_branch(self.edit.rtxn, key)?;
-        if branch.node.level != level {
+        let branch = context.take_branch(self.edit.rtxn, key)?;
+        if branch.node.height != height {
             return misplaced();
         }
         let child = |(i, (id, weight)): (usize, (&u32, &u32))| {
             let norm = branch.norms.get(i).copied().unwrap_or(0.0);
             (*id, Child { id: *id, weight: u64::from(*weight), norm })
         };
-        let packed = Packed {
+        let encoded = EncodedNode {
             layout: branch.node.layout,
             is_local: branch.node.is_local,
             spread: branch.node.spread,
@@ -184,19 +184,19 @@ impl<'e, 'a> Branches<'e, 'a> {
             blocks: branch.node.blocks.to_vec(),
         };
         let children = branch.children.iter().zip(branch.weights).enumerate().map(child).collect();
-        let centroid = packed.centroid.clone();
-        let edit = BranchEdit { is_changed: false, children, centroid, packed: Some(packed) };
-        self.open.insert(id, (level, edit));
+        let centroid = encoded.centroid.clone();
+        let edit = BranchEdit { is_changed: false, children, centroid, encoded: Some(encoded) };
+        self.open.insert(id, (height, edit));
         Ok(())
     }
 
     /// Applies what became of a branch's children.
-    fn apply(&mut self, id: u32, changes: &BTreeMap<u32, Change>) -> Result<()> {
+    fn apply(&mut self, id: u32, changes: &BTreeMap<u32, ChildChange>) -> Result<()> {
         let key = self.key(id);
         let Some((_, branch)) = self.open.get_mut(&id) else { return Ok(()) };
         for (child, change) in changes {
             match change {
-                Change::Weight(weight) => {
+                ChildChange::Weight(weight) => {
                     let known = branch.children.get_mut(child);
                     let known = known
                         .ok_or_else(|| Error::corrupted(key, "a node's parent does not name it"))?;
@@ -205,15 +205,15 @@ impl<'e, 'a> Branches<'e, 'a> {
                         branch.is_changed = true;
                     }
                 }
-                Change::Moved(weight) => {
+                ChildChange::Moved(weight) => {
                     branch
                         .children
                         .insert(*child, Child { id: *child, weight: *weight, norm: 0.0 });
-                    (branch.is_changed, branch.packed) = (true, None);
+                    (branch.is_changed, branch.encoded) = (true, None);
                 }
-                Change::Gone => {
+                ChildChange::Gone => {
                     branch.children.remove(child);
-                    (branch.is_changed, branch.packed) = (true, None);
+                    (branch.is_changed, branch.encoded) = (true, None);
                 }
             }
         }
@@ -224,28 +224,33 @@ impl<'e, 'a> Branches<'e, 'a> {
     /// of k-means. Without it searches open the wrong branches first as leaves move. Measured after
     /// drift on sift, 40,000 items: 2,101 sketches for a recall of .95 without, and 1,592 with
     /// branches grouped anew.
-    fn rehome(&mut self, id: u32, level: u8, touched: &mut BTreeSet<u32>) -> Result<()> {
-        let (site, parent) = (self.edit.site, self.parents.get(&id).copied());
+    fn reassign_children(
+        &mut self,
+        id: u32,
+        height: u8,
+        touched: &mut BTreeSet<u32>,
+    ) -> Result<()> {
+        let (context, parent) = (self.edit.context, self.parents.get(&id).copied());
         let (Some(parent), Some((_, branch))) = (parent, self.open.get(&id)) else { return Ok(()) };
-        if branch.packed.is_some() || branch.children.is_empty() {
+        if branch.encoded.is_some() || branch.children.is_empty() {
             return Ok(());
         }
         let children: Vec<u32> = branch.children.keys().copied().collect();
-        let points = self.centroids(children.iter().copied(), level - 1)?;
+        let points = self.centroids(children.iter().copied(), height - 1)?;
         let siblings: Vec<u32> = self.stored_siblings(id, parent)?;
-        let others = self.centroids(siblings.iter().copied(), level)?;
+        let others = self.centroids(siblings.iter().copied(), height)?;
         let own = points.median();
         for (row, child) in children.into_iter().enumerate() {
             let point = points.row(row);
-            let mut best = (site.distance(point, &own), id);
+            let mut best = (context.distance(point, &own), id);
             for (sibling, other) in siblings.iter().zip(others.values.chunks_exact(others.width)) {
-                let distance = site.distance(point, other);
+                let distance = context.distance(point, other);
                 if distance < best.0 {
                     best = (distance, *sibling);
                 }
             }
             if best.1 != id {
-                self.hand_over(child, (id, best.1), parent, level)?;
+                self.move_child(child, (id, best.1), parent, height)?;
                 touched.insert(best.1);
             }
         }
@@ -253,21 +258,21 @@ impl<'e, 'a> Branches<'e, 'a> {
     }
 
     /// Moves a child from one branch to another with the same parent, if there is room.
-    fn hand_over(
+    fn move_child(
         &mut self,
         child: u32,
         (from, to): (u32, u32),
         parent: u32,
-        level: u8,
+        height: u8,
     ) -> Result<()> {
-        self.open(to, level)?;
+        self.open(to, height)?;
         self.parents.insert(to, parent);
-        let Some((_, heir)) =
-            self.open.get(&to).filter(|(_, heir)| heir.children.len() < MAX_CHILDREN)
+        let Some((_, target)) =
+            self.open.get(&to).filter(|(_, target)| target.children.len() < MAX_CHILDREN)
         else {
             return Ok(());
         };
-        if heir.children.contains_key(&child) {
+        if target.children.contains_key(&child) {
             return Err(Error::corrupted(
                 self.key(to),
                 "another branch names a child of this one, too",
@@ -278,26 +283,26 @@ impl<'e, 'a> Branches<'e, 'a> {
         else {
             return Ok(());
         };
-        if let Some((_, heir)) = self.open.get_mut(&to) {
-            heir.children.insert(child, moved);
-            (heir.is_changed, heir.packed) = (true, None);
+        if let Some((_, target)) = self.open.get_mut(&to) {
+            target.children.insert(child, moved);
+            (target.is_changed, target.encoded) = (true, None);
         }
         Ok(())
     }
 
     /// The other branches that the parent names as it is stored.
     fn stored_siblings(&self, id: u32, parent: u32) -> Result<Vec<u32>> {
-        let (site, key) = (self.edit.site, self.key(parent));
-        let stored = site.branch(self.edit.rtxn, key)?;
+        let (context, key) = (self.edit.context, self.key(parent));
+        let stored = context.branch(self.edit.rtxn, key)?;
         let others = stored.children.iter().copied();
-        Ok(others.filter(|other| *other != id && !self.gone.contains(other)).collect())
+        Ok(others.filter(|other| *other != id && !self.removed.contains(other)).collect())
     }
 
     /// The centroids of nodes as they are now.
-    fn centroids(&self, ids: impl Iterator<Item = u32>, level: u8) -> Result<Matrix> {
-        let mut points = Matrix::new(self.edit.site.space.width);
+    fn centroids(&self, ids: impl Iterator<Item = u32>, height: u8) -> Result<Matrix> {
+        let mut points = Matrix::new(self.edit.context.transform.width);
         for id in ids {
-            points.push(&self.centroid(id, level)?);
+            points.push(&self.centroid(id, height)?);
         }
         Ok(points)
     }
@@ -305,65 +310,66 @@ impl<'e, 'a> Branches<'e, 'a> {
     /// Moves the centroids of branches of one level to the medians of their children's and encodes
     /// these anew, where they changed; returns each branch with those that were split off because
     /// there were too many.
-    fn encode(&mut self, branches: &[u32], level: u8) -> Result<Vec<(u32, Vec<u32>)>> {
-        let mut families = Vec::with_capacity(branches.len());
+    fn encode(&mut self, branches: &[u32], height: u8) -> Result<Vec<(u32, Vec<u32>)>> {
+        let mut all_children = Vec::with_capacity(branches.len());
         for id in branches {
-            families.push(self.family(*id, level)?);
+            all_children.push(self.children_of(*id, height)?);
         }
-        let (site, seed) = (self.edit.site, |id: u32| u64::from(id) << 8 | u64::from(level));
-        let groups = |(id, family): (&u32, &Family)| grouped(&site, family, seed(*id));
+        let (context, seed) = (self.edit.context, |id: u32| u64::from(id) << 8 | u64::from(height));
+        let groups =
+            |(id, children_of): (&u32, &BranchChildren)| grouped(&context, children_of, seed(*id));
         let groups: Vec<Vec<BranchEdit>> =
-            branches.par_iter().zip(&families).with_min_len(2).map(groups).collect();
+            branches.par_iter().zip(&all_children).with_min_len(2).map(groups).collect();
         branches
             .iter()
             .zip(groups)
-            .map(|(id, groups)| Ok((*id, self.replace(*id, level, groups)?)))
+            .map(|(id, groups)| Ok((*id, self.replace(*id, height, groups)?)))
             .collect()
     }
 
     /// The children of a branch, if they changed, with their centroids.
-    fn family(&self, id: u32, level: u8) -> Result<Family> {
+    fn children_of(&self, id: u32, height: u8) -> Result<BranchChildren> {
         let children: Vec<Child> = match self.open.get(&id) {
-            Some((_, branch)) if branch.packed.is_none() => {
+            Some((_, branch)) if branch.encoded.is_none() => {
                 branch.children.values().copied().collect()
             }
             _ => Vec::new(),
         };
-        let points = self.centroids(children.iter().map(|child| child.id), level - 1)?;
-        Ok(Family { children, points })
+        let points = self.centroids(children.iter().map(|child| child.id), height - 1)?;
+        Ok(BranchChildren { children, points })
     }
 
     /// Puts the parts of a branch in its place; returns those with new ids.
-    fn replace(&mut self, id: u32, level: u8, parts: Vec<BranchEdit>) -> Result<Vec<u32>> {
-        let (mut grown, key, is_moved) = (Vec::new(), self.key(id), !parts.is_empty());
+    fn replace(&mut self, id: u32, height: u8, parts: Vec<BranchEdit>) -> Result<Vec<u32>> {
+        let (mut split_off, key, is_moved) = (Vec::new(), self.key(id), !parts.is_empty());
         for (i, part) in parts.into_iter().enumerate() {
             let new = if i == 0 { id } else { self.edit.branch_ids.take(key)? };
-            self.open.insert(new, (level, part));
+            self.open.insert(new, (height, part));
             if i > 0 {
-                self.gone.remove(&new);
-                self.born += 1;
+                self.removed.remove(&new);
+                self.created += 1;
                 if let Some(parent) = self.parents.get(&id).copied() {
                     self.parents.insert(new, parent);
                 }
-                grown.push(new);
+                split_off.push(new);
             }
         }
         if is_moved {
             self.moved.insert(id);
-            self.moved.extend(&grown);
+            self.moved.extend(&split_off);
         }
-        Ok(grown)
+        Ok(split_off)
     }
 
     /// The centroid of a node as it is now.
-    fn centroid(&self, id: u32, level: u8) -> Result<Vec<f32>> {
-        let (site, rtxn) = (self.edit.site, self.edit.rtxn);
-        if level == 0 {
+    fn centroid(&self, id: u32, height: u8) -> Result<Vec<f32>> {
+        let (context, rtxn) = (self.edit.context, self.edit.rtxn);
+        if height == 0 {
             if let Some(leaf) = self.edit.leaves.get(&id) {
                 return Ok(leaf.centroid().to_vec());
             }
-            return Ok(site
-                .leaf(rtxn, Key::leaf(site.of.index, self.edit.tree, id))?
+            return Ok(context
+                .leaf(rtxn, Key::leaf(context.spec.index, self.edit.tree, id))?
                 .node
                 .centroid
                 .to_vec());
@@ -372,13 +378,13 @@ impl<'e, 'a> Branches<'e, 'a> {
             return Ok(branch.centroid.clone());
         }
         let key = self.key(id);
-        Ok(site.branch(rtxn, key)?.node.centroid.to_vec())
+        Ok(context.branch(rtxn, key)?.node.centroid.to_vec())
     }
 
     /// Tells the parent what became of a branch and of those split off from it.
-    fn report(&self, id: u32, grown: &[u32], next: &mut BTreeMap<(u32, u32), Change>) {
+    fn report(&self, id: u32, split_off: &[u32], next: &mut BTreeMap<(u32, u32), ChildChange>) {
         let Some(parent) = self.parents.get(&id).copied() else { return };
-        for id in std::iter::once(&id).chain(grown) {
+        for id in std::iter::once(&id).chain(split_off) {
             let Some((_, branch)) = self.open.get(id).filter(|(_, branch)| branch.is_changed)
             else {
                 continue;
@@ -386,9 +392,9 @@ impl<'e, 'a> Branches<'e, 'a> {
             let weight = branch.children.values().map(|child| child.weight).sum();
             let is_moved = self.moved.contains(id);
             let change = match branch.children.is_empty() {
-                true => Change::Gone,
-                false if is_moved => Change::Moved(weight),
-                false => Change::Weight(weight),
+                true => ChildChange::Gone,
+                false if is_moved => ChildChange::Moved(weight),
+                false => ChildChange::Weight(weight),
             };
             next.insert((parent, *id), change);
         }
@@ -396,28 +402,32 @@ impl<'e, 'a> Branches<'e, 'a> {
 
     /// Gives the children of branches that have too few to the nearest branch under the same
     /// parent.
-    fn merge_small(&mut self, level: u8, next: &mut BTreeMap<(u32, u32), Change>) -> Result<()> {
+    fn merge_small(
+        &mut self,
+        height: u8,
+        next: &mut BTreeMap<(u32, u32), ChildChange>,
+    ) -> Result<()> {
         let small = |(id, (at, branch)): (&u32, &(u8, BranchEdit))| {
-            (*at == level && branch.children.len() < MIN_CHILDREN).then_some(*id)
+            (*at == height && branch.children.len() < MIN_CHILDREN).then_some(*id)
         };
         let small: Vec<u32> = self.open.iter().filter_map(small).collect();
         for id in small {
             let Some(parent) = self.parents.get(&id).copied() else { continue };
-            let centroid = self.centroid(id, level)?;
-            let Some(heir) = self.nearest_sibling(id, parent, level, &centroid, next)? else {
+            let centroid = self.centroid(id, height)?;
+            let Some(target) = self.nearest_sibling(id, parent, height, &centroid, next)? else {
                 continue;
             };
-            self.open(heir, level)?;
-            self.parents.insert(heir, parent);
+            self.open(target, height)?;
+            self.parents.insert(target, parent);
             let Some((_, branch)) = self.open.remove(&id) else { continue };
-            if let Some((_, heir)) = self.open.get_mut(&heir) {
-                heir.children.extend(branch.children);
-                (heir.is_changed, heir.packed) = (true, None);
+            if let Some((_, target)) = self.open.get_mut(&target) {
+                target.children.extend(branch.children);
+                (target.is_changed, target.encoded) = (true, None);
             }
-            self.gone.insert(id);
-            next.insert((parent, id), Change::Gone);
-            for (heir, grown) in self.encode(&[heir], level)? {
-                self.report(heir, &grown, next);
+            self.removed.insert(id);
+            next.insert((parent, id), ChildChange::Gone);
+            for (target, split_off) in self.encode(&[target], height)? {
+                self.report(target, &split_off, next);
             }
         }
         Ok(())
@@ -427,22 +437,22 @@ impl<'e, 'a> Branches<'e, 'a> {
         &self,
         id: u32,
         parent: u32,
-        level: u8,
+        height: u8,
         centroid: &[f32],
-        next: &BTreeMap<(u32, u32), Change>,
+        next: &BTreeMap<(u32, u32), ChildChange>,
     ) -> Result<Option<u32>> {
-        let site = self.edit.site;
+        let context = self.edit.context;
         let stored = self.stored_siblings(id, parent)?;
         let new = next.range((parent, 0)..=(parent, u32::MAX)).map(|((_, child), _)| *child);
         let siblings: BTreeSet<u32> = stored.into_iter().chain(new).collect();
         let mut best: Option<(f32, u32)> = None;
         for sibling in
-            siblings.into_iter().filter(|sibling| *sibling != id && !self.gone.contains(sibling))
+            siblings.into_iter().filter(|sibling| *sibling != id && !self.removed.contains(sibling))
         {
-            if next.get(&(parent, sibling)) == Some(&Change::Gone) {
+            if next.get(&(parent, sibling)) == Some(&ChildChange::Gone) {
                 continue;
             }
-            let distance = site.distance(centroid, &self.centroid(sibling, level)?);
+            let distance = context.distance(centroid, &self.centroid(sibling, height)?);
             if best.is_none_or(|best| distance < best.0) {
                 best = Some((distance, sibling));
             }
@@ -452,7 +462,7 @@ impl<'e, 'a> Branches<'e, 'a> {
 
     /// Puts a new root over what the old one was split into, or takes roots with a single child
     /// away.
-    fn finish(mut self, tops: &[u32]) -> Result<Upkeep> {
+    fn finish(mut self, tops: &[u32]) -> Result<BranchUpdate> {
         let (mut root, mut height) = (self.edit.stored.root, self.edit.stored.height);
         if tops.len() > 1 {
             if height >= MAX_HEIGHT {
@@ -462,10 +472,10 @@ impl<'e, 'a> Branches<'e, 'a> {
                 ));
             }
             height += 1;
-            let level = u8::try_from(height).unwrap_or(u8::MAX);
+            let root_height = u8::try_from(height).unwrap_or(u8::MAX);
             root = self.edit.branch_ids.take(self.key(root))?;
-            self.gone.remove(&root);
-            self.born += 1;
+            self.removed.remove(&root);
+            self.created += 1;
             let weight = |id: &u32| {
                 self.open.get(id).map_or(0, |(_, b)| b.children.values().map(|c| c.weight).sum())
             };
@@ -476,22 +486,21 @@ impl<'e, 'a> Branches<'e, 'a> {
             self.open.insert(
                 root,
                 (
-                    level,
-                    BranchEdit { is_changed: true, children, centroid: Vec::new(), packed: None },
+                    root_height,
+                    BranchEdit { is_changed: true, children, centroid: Vec::new(), encoded: None },
                 ),
             );
-            self.encode(&[root], level)?;
+            self.encode(&[root], root_height)?;
         }
         while height > 1 {
-            let level = u8::try_from(height).unwrap_or(u8::MAX);
-            self.open(root, level)?;
+            self.open(root, u8::try_from(height).unwrap_or(u8::MAX))?;
             let only = self.open.get(&root).filter(|(_, branch)| branch.children.len() == 1);
             let Some(child) = only.and_then(|(_, branch)| branch.children.keys().next().copied())
             else {
                 break;
             };
             self.open.remove(&root);
-            self.gone.insert(root);
+            self.removed.insert(root);
             (root, height) = (child, height - 1);
         }
         // Branches without children were reported as gone.
@@ -503,15 +512,15 @@ impl<'e, 'a> Branches<'e, 'a> {
             .collect();
         for id in empty {
             self.open.remove(&id);
-            self.gone.insert(id);
+            self.removed.insert(id);
         }
-        let metric = self.edit.site.of.metric;
-        let value = |(id, (level, branch)): (&u32, &(u8, BranchEdit))| {
+        let metric = self.edit.context.spec.metric;
+        let value = |(id, (height, branch)): (&u32, &(u8, BranchEdit))| {
             let children: Vec<Child> = branch.children.values().copied().collect();
             branch
-                .packed
+                .encoded
                 .as_ref()
-                .map(|packed| (self.key(*id), branch_value(*level, packed, &children, metric)))
+                .map(|encoded| (self.key(*id), branch_value(*height, encoded, &children, metric)))
         };
         let puts = self
             .open
@@ -519,18 +528,23 @@ impl<'e, 'a> Branches<'e, 'a> {
             .filter(|(_, (_, branch))| branch.is_changed)
             .filter_map(value)
             .collect();
-        let deletes = self.gone.iter().map(|id| self.key(*id)).collect();
-        let gone = u32::try_from(self.gone.len()).unwrap_or(u32::MAX);
-        self.gone.iter().for_each(|id| self.edit.branch_ids.give(*id));
+        let deletes = self.removed.iter().map(|id| self.key(*id)).collect();
+        let removed = u32::try_from(self.removed.len()).unwrap_or(u32::MAX);
+        self.removed.iter().for_each(|id| self.edit.branch_ids.give(*id));
         // What the record says of the others may be anything.
-        let branches = self.edit.stored.branches.saturating_add(self.born).saturating_sub(gone);
-        Ok(Upkeep { root, height, branches, puts, deletes })
+        let branches =
+            self.edit.stored.branches.saturating_add(self.created).saturating_sub(removed);
+        Ok(BranchUpdate { root, height, branches, puts, deletes })
     }
 }
 
 /// A branch of these children, or the parts that it is split into because there are too many.
-fn grouped(site: &Site<'_>, family: &Family, seed: u64) -> Vec<BranchEdit> {
-    let Family { children, points } = family;
+fn grouped(
+    context: &ForestContext<'_>,
+    children_of: &BranchChildren,
+    seed: u64,
+) -> Vec<BranchEdit> {
+    let BranchChildren { children, points } = children_of;
     if children.is_empty() {
         return Vec::new();
     }
@@ -538,14 +552,15 @@ fn grouped(site: &Site<'_>, family: &Family, seed: u64) -> Vec<BranchEdit> {
     let edit = |group: Vec<u32>| {
         let part = points.gather(&group);
         let centroid = part.median();
-        let packed = Some(
-            Sketches::of_points(site.space, site.branch, centroid.clone(), &part.values).pack(),
+        let encoded = Some(
+            Sketches::of_points(context.transform, context.branch, centroid.clone(), &part.values)
+                .pack(),
         );
         let children = group.iter().enumerate().map(|(row, at)| {
             let child = children[*at as usize];
-            (child.id, Child { norm: site.space.norm(part.row(row)), ..child })
+            (child.id, Child { norm: context.transform.norm(part.row(row)), ..child })
         });
-        BranchEdit { is_changed: true, children: children.collect(), centroid, packed }
+        BranchEdit { is_changed: true, children: children.collect(), centroid, encoded }
     };
-    split(site.space.level, points, max, seed).into_iter().map(edit).collect()
+    split(context.transform.simd, points, max, seed).into_iter().map(edit).collect()
 }

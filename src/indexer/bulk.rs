@@ -8,24 +8,24 @@ use rayon::prelude::*;
 use crate::calibrate;
 use crate::calibrate::truth;
 use crate::error::{Error, Result};
-use crate::forest::hierarchy::{Group, levels};
+use crate::forest::hierarchy::{Group, hierarchy};
 use crate::forest::points::{Points, Sample};
 use crate::forest::route::NO_LEAF;
-use crate::forest::train::plant;
+use crate::forest::train::train;
 use crate::format::item::ItemRef;
 use crate::format::node::{Child, branch_value};
 use crate::format::record::{Record, TreeRecord};
 use crate::format::width;
-use crate::indexer::leaf_edit::{LeafEdit, Site};
-use crate::indexer::{Plan, Shape, split_above};
+use crate::indexer::leaf_edit::{ForestContext, LeafEdit};
+use crate::indexer::{BuildPlan, Shape, split_above};
 use crate::key::{Key, Kind};
-use crate::lmdb::database::{Database, ItemOf};
+use crate::lmdb::database::{Database, IndexSpec};
 use crate::lmdb::workers::Workers;
 use crate::math::kmeans::{Matrix, sample, split};
 use crate::options::{BuildPhase, ProgressCallback};
 use crate::search::Forest;
 use crate::sketch::codes::Sketches;
-use crate::sketch::transform::{Space, plain};
+use crate::sketch::transform::{Transform, plain};
 
 /// Memory for the rows that centroids are computed from. More rows than fit do not place centroids
 /// better: at a million items this is a quarter of them, some 40 rows for each leaf.
@@ -33,7 +33,7 @@ const SAMPLE_BYTES: usize = 128 << 20;
 /// Rows whose median is the origin: it has to be among the items, not at their very centre.
 const ORIGIN_ROWS: usize = 1024;
 /// Items that one task reads: with more, fewer products of matrices are of a few rows.
-const CHUNK: usize = 4096;
+const ITEMS_PER_TASK: usize = 4096;
 
 /// A leaf of the plan: its centroid, and its items as places in the list of ids, ascending.
 struct Leaf {
@@ -43,7 +43,7 @@ struct Leaf {
 
 /// What all trees of a build share.
 struct Bulk<'a> {
-    site: Site<'a>,
+    context: ForestContext<'a>,
     shape: Shape,
     points: Points<'a>,
     sample: &'a Sample,
@@ -53,30 +53,30 @@ struct Bulk<'a> {
 pub(crate) fn plan(
     db: Database,
     wtxn: &RwTxn<'_>,
-    of: ItemOf,
+    spec: IndexSpec,
     record: &Record,
     shape: Shape,
     progress: Option<ProgressCallback<'_>>,
-) -> Result<Plan> {
+) -> Result<BuildPlan> {
     let mut workers = Workers::new(wtxn, progress)?;
     workers.poll(BuildPhase::Sampling, 0, 1)?;
-    let ids = list_ids(db, workers.own(), of)?;
+    let ids = list_ids(db, workers.own(), spec)?;
     if ids.len() as u64 != record.items {
         return Err(Error::corrupted(
-            Key::record(of.index),
+            Key::record(spec.index),
             "the record counts another number of items than there are",
         ));
     }
     let mut new = *record;
     (new.items, new.indexed, new.pending, new.trees) = (record.items, record.items, 0, 0);
-    (new.tree, new.unmended, new.calibration) = Default::default();
+    (new.tree, new.unrefreshed, new.calibration) = Default::default();
     (new.shape_trees, new.spill, new.seed) = (shape.trees, u8::from(shape.spill), shape.seed);
     (new.sketch_bits, new.branch_bits) = (shape.sketch_bits, shape.branch_bits);
     let shape = shape.afresh(record.items);
     shape.write_leaf_size(&mut new);
     if ids.is_empty() {
         workers.poll(BuildPhase::Sampling, 1, 1)?;
-        return Ok(Plan {
+        return Ok(BuildPlan {
             record: new,
             origin: None,
             is_anew: true,
@@ -85,49 +85,54 @@ pub(crate) fn plan(
             truth: None,
         });
     }
-    let mut sampled = read_sample(db, &mut workers, of, &ids)?;
+    let mut sampled = read_sample(db, &mut workers, spec, &ids)?;
     let rows = &mut sampled.rows;
     let some = sample(rows.len(), ORIGIN_ROWS, 1);
     let mut origin = rows.gather(&some).median();
-    origin.truncate(of.dims);
-    let space = Space::new(of.metric, origin, shape.seed);
-    rows.values.par_chunks_mut(rows.width).for_each(|row| space.place(row));
+    origin.truncate(spec.dims);
+    let transform = Transform::new(spec.metric, origin, shape.seed);
+    rows.values.par_chunks_mut(rows.width).for_each(|row| transform.place(row));
 
     new.trees = shape.trees;
-    let forest = Forest::new(space, &new);
-    let site = Site::new(db, of, &forest, shape.leaf_size);
-    let points = Points::new(site, &ids, Some(&sampled));
-    let bulk = Bulk { site, shape, points, sample: &sampled };
+    let forest = Forest::new(transform, &new);
+    let context = ForestContext::new(db, spec, &forest, shape.leaf_size);
+    let points = Points::new(context, &ids, Some(&sampled));
+    let bulk = Bulk { context, shape, points, sample: &sampled };
     let mut nodes = Vec::new();
     for (tree, record) in (0..shape.trees).zip(&mut new.tree) {
         *record = bulk.tree(&mut workers, tree, &mut nodes)?;
     }
     nodes.sort_unstable_by_key(|(key, _)| key.to_bytes());
-    let is_of_use = calibrate::is_of_use(record.items);
-    let truth = if is_of_use { Some(truth::truth(&mut workers, points)?) } else { None };
-    let origin = Some(forest.space.into_origin());
-    Ok(Plan { record: new, origin, is_anew: true, puts: nodes, deletes: Vec::new(), truth })
+    let applies_to = calibrate::applies_to(record.items);
+    let truth = if applies_to { Some(truth::truth(&mut workers, points)?) } else { None };
+    let origin = Some(forest.transform.into_origin());
+    Ok(BuildPlan { record: new, origin, is_anew: true, puts: nodes, deletes: Vec::new(), truth })
 }
 
-pub(crate) fn list_ids(db: Database, rtxn: &RoTxn<'_>, of: ItemOf) -> Result<Vec<u32>> {
-    db.iter(rtxn, of.index, Kind::Item)?.map(|entry| entry.map(|(key, _)| key.id())).collect()
+pub(crate) fn list_ids(db: Database, rtxn: &RoTxn<'_>, spec: IndexSpec) -> Result<Vec<u32>> {
+    db.iter(rtxn, spec.index, Kind::Item)?.map(|entry| entry.map(|(key, _)| key.id())).collect()
 }
 
 /// Reads the sample: plain components, not yet in work space, because the origin is their median.
-fn read_sample(db: Database, workers: &mut Workers<'_>, of: ItemOf, ids: &[u32]) -> Result<Sample> {
-    let width = width(of.dims);
+fn read_sample(
+    db: Database,
+    workers: &mut Workers<'_>,
+    spec: IndexSpec,
+    ids: &[u32],
+) -> Result<Sample> {
+    let width = width(spec.dims);
     // Any fixed number: the sample must not move when the user changes the seed of the trees.
     let places = sample(ids.len(), SAMPLE_BYTES / (4 * width), 0);
-    let tasks = places.len().div_ceil(CHUNK);
+    let tasks = places.len().div_ceil(ITEMS_PER_TASK);
     let parts = workers.map(BuildPhase::Sampling, tasks, |rtxn, task| {
         let places = &places[chunk(places.len(), task)];
         let chosen: Vec<u32> = places.iter().map(|place| ids[*place as usize]).collect();
         let mut rows = vec![0.0; chosen.len() * width];
         let mut slots = rows.chunks_exact_mut(width);
         let put = |item: &ItemRef<'_>| {
-            slots.next().into_iter().for_each(|row| plain(of.metric, item, row))
+            slots.next().into_iter().for_each(|row| plain(spec.metric, item, row))
         };
-        db.visit_items(rtxn, of, &chosen, put)?;
+        db.visit_items(rtxn, spec, &chosen, put)?;
         Ok(rows)
     })?;
     let rows = Matrix { values: parts.concat(), width };
@@ -136,7 +141,7 @@ fn read_sample(db: Database, workers: &mut Workers<'_>, of: ItemOf, ids: &[u32])
 
 /// What one task reads of so many.
 fn chunk(len: usize, task: usize) -> Range<usize> {
-    task * CHUNK..len.min((task + 1) * CHUNK)
+    task * ITEMS_PER_TASK..len.min((task + 1) * ITEMS_PER_TASK)
 }
 
 impl Bulk<'_> {
@@ -152,10 +157,10 @@ impl Bulk<'_> {
         let mut leaves = self.leaves(workers, seed)?;
         let centroids = Matrix {
             values: leaves.iter().flat_map(|leaf| leaf.centroid.iter().copied()).collect(),
-            width: self.site.space.width,
+            width: self.context.transform.width,
         };
-        let levels = levels(self.site.space.level, &centroids, seed);
-        let orders = orders(&levels);
+        let hierarchy = hierarchy(self.context.transform.simd, &centroids, seed);
+        let orders = orders(&hierarchy);
         if let Some(order) = orders.last() {
             let mut slots: Vec<Option<Leaf>> = leaves.into_iter().map(Some).collect();
             leaves = order.iter().filter_map(|i| slots[*i as usize].take()).collect();
@@ -165,16 +170,17 @@ impl Bulk<'_> {
         })?;
         let below: Vec<(Vec<f32>, u64)> =
             leaves.into_iter().map(|leaf| (leaf.centroid, leaf.entries.len() as u64)).collect();
-        let (next_leaf, height) = (below.len(), levels.len());
-        let next_branch = self.branches(tree, &levels, &orders, below, nodes);
+        let (next_leaf, height) = (below.len(), hierarchy.len());
+        let next_branch = self.branches(tree, &hierarchy, &orders, below, nodes);
         nodes.extend(
             (0u32..)
                 .zip(encoded)
-                .map(|(id, value)| (Key::leaf(self.site.of.index, tree, id), value)),
+                .map(|(id, value)| (Key::leaf(self.context.spec.index, tree, id), value)),
         );
         let count = |n: usize| {
-            u32::try_from(n)
-                .map_err(|_| Error::corrupted(Key::record(self.site.of.index), "too many nodes"))
+            u32::try_from(n).map_err(|_| {
+                Error::corrupted(Key::record(self.context.spec.index), "too many nodes")
+            })
         };
         let mut record = TreeRecord::default();
         record.height = count(height)?;
@@ -192,18 +198,19 @@ impl Bulk<'_> {
         let target = if n <= leaf_size { 1 } else { (n * copies).div_ceil(leaf_size / 2) };
         let reports = &workers.reports;
         let report = |done, total| reports.make(BuildPhase::Clustering, done, total);
-        let router = plant(
-            self.site.space.level,
-            self.site.of.metric,
+        let router = train(
+            self.context.transform.simd,
+            self.context.spec.metric,
             &self.sample.rows,
             target,
             seed,
             &report,
         )?;
-        let routes = workers.map(BuildPhase::Routing, n.div_ceil(CHUNK), |rtxn, task| {
-            let points = self.points.within(rtxn, chunk(n, task))?;
-            Ok(router.route(&points, self.shape.spill))
-        })?;
+        let routes =
+            workers.map(BuildPhase::Routing, n.div_ceil(ITEMS_PER_TASK), |rtxn, task| {
+                let points = self.points.within(rtxn, chunk(n, task))?;
+                Ok(router.route(&points, self.shape.spill))
+            })?;
         let mut entries: Vec<Vec<u32>> = vec![Vec::new(); router.leaves.len()];
         for (place, route) in (0u32..).zip(routes.into_iter().flatten()) {
             for leaf in route.into_iter().filter(|leaf| *leaf != NO_LEAF) {
@@ -228,7 +235,7 @@ impl Bulk<'_> {
                 return Ok(vec![Leaf { centroid, entries: entries.clone() }]);
             }
             let points = self.points.at(rtxn, entries)?;
-            let groups = split(self.site.space.level, &points, max, seed ^ leaf as u64);
+            let groups = split(self.context.transform.simd, &points, max, seed ^ leaf as u64);
             let cut = |group: Vec<u32>| Leaf {
                 centroid: points.gather(&group).mean(),
                 entries: group.into_iter().map(|i| entries[i as usize]).collect(),
@@ -246,7 +253,7 @@ impl Bulk<'_> {
     fn encode_leaf(&self, rtxn: &RoTxn<'_>, leaf: &Leaf) -> Result<Vec<u8>> {
         let ids = leaf.entries.iter().map(|place| self.points.ids[*place as usize]).collect();
         let points = self.points.at(rtxn, &leaf.entries)?;
-        Ok(LeafEdit::new(&self.site, rtxn, ids, leaf.centroid.clone(), &points)?.value())
+        Ok(LeafEdit::new(&self.context, rtxn, ids, leaf.centroid.clone(), &points)?.value())
     }
 
     /// Encodes all branches, the root first, each level's ids after those above it. Returns how
@@ -256,40 +263,46 @@ impl Bulk<'_> {
     fn branches(
         &self,
         tree: u8,
-        levels: &[Vec<Group>],
+        hierarchy: &[Vec<Group>],
         orders: &[Vec<u32>],
         mut below: Vec<(Vec<f32>, u64)>,
         nodes: &mut Vec<(Key, Vec<u8>)>,
     ) -> usize {
-        let total: usize = levels.iter().map(Vec::len).sum();
-        let layout = self.site.branch;
+        let total: usize = hierarchy.iter().map(Vec::len).sum();
+        let layout = self.context.branch;
         let (mut end, mut first_child, mut child_base) = (total, 0, 0);
-        for (height, groups) in (1u8..).zip(levels) {
-            // `orders` runs from the root down, `levels` from the leaves up.
-            let order = &orders[levels.len() - usize::from(height)];
+        for (height, groups) in (1u8..).zip(hierarchy) {
+            // `orders` runs from the root down, `hierarchy` from the leaves up.
+            let order = &orders[hierarchy.len() - usize::from(height)];
             let start = end - groups.len();
-            let mut level = Vec::with_capacity(groups.len());
+            let mut parents = Vec::with_capacity(groups.len());
             for (id, i) in (start..end).zip(order) {
                 let group = &groups[*i as usize];
                 let children = &below[first_child..first_child + group.children.len()];
                 let points: Vec<f32> =
                     children.iter().flat_map(|(centroid, _)| centroid.iter().copied()).collect();
-                let sketches =
-                    Sketches::of_points(self.site.space, layout, group.centroid.clone(), &points);
+                let sketches = Sketches::of_points(
+                    self.context.transform,
+                    layout,
+                    group.centroid.clone(),
+                    &points,
+                );
                 let named: Vec<Child> = (child_base + first_child..)
                     .zip(children)
                     .map(|(id, child)| self.child(id, child))
                     .collect();
-                let value = branch_value(height, &sketches.pack(), &named, self.site.of.metric);
+                let value =
+                    branch_value(height, &sketches.pack(), &named, self.context.spec.metric);
                 #[expect(
                     clippy::cast_possible_truncation,
                     reason = "node ids are counted in 32 bits by the caller"
                 )]
-                nodes.push((Key::branch(self.site.of.index, tree, id as u32), value));
-                level.push((group.centroid.clone(), named.iter().map(|child| child.weight).sum()));
+                nodes.push((Key::branch(self.context.spec.index, tree, id as u32), value));
+                parents
+                    .push((group.centroid.clone(), named.iter().map(|child| child.weight).sum()));
                 first_child += group.children.len();
             }
-            (below, end, first_child, child_base) = (level, start, 0, start);
+            (below, end, first_child, child_base) = (parents, start, 0, start);
         }
         total
     }
@@ -299,7 +312,7 @@ impl Bulk<'_> {
         reason = "node ids are counted in 32 bits by the caller"
     )]
     fn child(&self, id: usize, (centroid, weight): &(Vec<f32>, u64)) -> Child {
-        Child { id: id as u32, weight: *weight, norm: self.site.space.norm(centroid) }
+        Child { id: id as u32, weight: *weight, norm: self.context.transform.norm(centroid) }
     }
 }
 
@@ -315,9 +328,9 @@ fn spill_in_circle(leaves: &mut [Leaf]) {
 
 /// For each level from the root down to the leaves, the numbers of its nodes in the order in which
 /// they get their ids: children of one branch next to each other.
-fn orders(levels: &[Vec<Group>]) -> Vec<Vec<u32>> {
-    let mut orders = if levels.is_empty() { Vec::new() } else { vec![vec![0]] };
-    for groups in levels.iter().rev() {
+fn orders(hierarchy: &[Vec<Group>]) -> Vec<Vec<u32>> {
+    let mut orders = if hierarchy.is_empty() { Vec::new() } else { vec![vec![0]] };
+    for groups in hierarchy.iter().rev() {
         let above: &[u32] = orders.last().map_or(&[], Vec::as_slice);
         orders.push(
             above.iter().flat_map(|i| groups[*i as usize].children.iter().copied()).collect(),
@@ -333,9 +346,9 @@ mod tests {
     #[test]
     fn children_of_one_branch_are_next_to_each_other() {
         let group = |children: &[u32]| Group { centroid: Vec::new(), children: children.to_vec() };
-        let levels =
+        let hierarchy =
             vec![vec![group(&[1, 3]), group(&[0]), group(&[2, 4])], vec![group(&[2, 0, 1])]];
-        assert_eq!(orders(&levels), [vec![0], vec![2, 0, 1], vec![2, 4, 1, 3, 0]]);
+        assert_eq!(orders(&hierarchy), [vec![0], vec![2, 0, 1], vec![2, 4, 1, 3, 0]]);
         assert!(orders(&[]).is_empty());
     }
 }

@@ -10,27 +10,27 @@ use crate::forest::route::{NO_LEAF, SHORTLIST, by_score, second_leaf};
 use crate::format::item::{ItemRef, PendingRef};
 use crate::format::node::{BranchRef, LeafRef};
 use crate::format::record::TreeRecord;
-use crate::indexer::leaf_edit::Site;
+use crate::indexer::leaf_edit::ForestContext;
 use crate::key::Kind;
 use crate::lmdb::nodes::Nodes;
-use crate::math::queue::Met;
+use crate::math::queue::QueuedNode;
 use crate::sketch::prepared::Prepared;
 
 /// Leaves, nearest by their sketches, whose centroids are compared exactly.
-pub(crate) const NEAR: usize = 24;
+pub(crate) const NEAR_LEAVES: usize = 24;
 /// Leaves after which the search for an old item opens more branches: one that is not among the
 /// nearest leaves is likelier under a branch that was passed over than far down the list.
 const WIDENED_AFTER: [usize; 3] = [16, 48, 96];
 /// Leaves in which an old item is looked for before all bitmaps are read.
-const SEARCHED: usize = 256;
+const MAX_LEAVES_SEARCHED: usize = 256;
 /// Leaves, and branches, whose places a [`Finder`] remembers: more than most tasks meet.
-const MOST_KNOWN: usize = 1 << 12;
+const MAX_CACHED_NODES: usize = 1 << 12;
 /// How far descents reach, in full leaves; 16 times as many entries hang under the branches that
 /// are opened.
-const REACH: usize = 16;
+const LEAVES_COVERED: usize = 16;
 
 /// One pending mark.
-pub(crate) struct Change<'t> {
+pub(crate) struct ItemChange<'t> {
     pub(crate) id: u32,
     pub(crate) is_live: bool,
     /// The vector that the forest was built with, if it holds this item.
@@ -38,16 +38,19 @@ pub(crate) struct Change<'t> {
 }
 
 /// All pending marks, by id.
-pub(crate) fn changes<'t>(site: &Site<'_>, rtxn: &'t RoTxn<'_>) -> Result<Vec<Change<'t>>> {
-    let (dims, metric) = (site.of.dims, site.of.metric);
-    let marks = site.db.iter(rtxn, site.of.index, Kind::Pending)?;
+pub(crate) fn changes<'t>(
+    context: &ForestContext<'_>,
+    rtxn: &'t RoTxn<'_>,
+) -> Result<Vec<ItemChange<'t>>> {
+    let (dims, metric) = (context.spec.dims, context.spec.metric);
+    let marks = context.db.iter(rtxn, context.spec.index, Kind::Pending)?;
     marks
         .map(|entry| {
             let (key, bytes) = entry?;
             let mark = PendingRef::parse(key, bytes, dims, metric)?;
             let old =
                 mark.indexed.map(|bytes| ItemRef::parse(key, bytes, dims, metric)).transpose()?;
-            Ok(Change { id: key.id(), is_live: mark.is_live, old })
+            Ok(ItemChange { id: key.id(), is_live: mark.is_live, old })
         })
         .collect()
 }
@@ -69,16 +72,16 @@ pub(crate) struct Located {
 pub(crate) fn locate(
     finder: &mut Finder<'_>,
     rtxn: &RoTxn<'_>,
-    change: &Change<'_>,
+    change: &ItemChange<'_>,
     copies: usize,
 ) -> Result<Located> {
     let mut located = Located::default();
-    let site = finder.site;
+    let context = finder.context;
     if let Some(old) = &change.old {
-        let mut point = vec![0.0; site.space.width];
-        site.space.map(old, &mut point);
+        let mut point = vec![0.0; context.transform.width];
+        context.transform.map(old, &mut point);
         finder.begin(&point)?;
-        for looked in 0..SEARCHED {
+        for looked in 0..MAX_LEAVES_SEARCHED {
             if WIDENED_AFTER.contains(&looked) {
                 finder.widen()?;
             }
@@ -94,10 +97,10 @@ pub(crate) fn locate(
         located.is_lost = located.removals.len() < copies;
     }
     if change.is_live {
-        let point = site.point(rtxn, change.id)?;
-        let near = finder.nearest(&point, NEAR, &BTreeSet::new())?;
+        let point = context.point(rtxn, change.id)?;
+        let near = finder.nearest(&point, NEAR_LEAVES, &BTreeSet::new())?;
         let centroids = near.iter().map(|near| (near.leaf, &near.centroid[..]));
-        located.insertions = choose(&site, &point, centroids, copies);
+        located.insertions = choose(&context, &point, centroids, copies);
         let chosen = near.into_iter().filter(|near| located.insertions.contains(&near.leaf));
         located.paths.extend(chosen.map(|near| (near.leaf, near.path)));
     }
@@ -107,15 +110,18 @@ pub(crate) fn locate(
 /// The first and, if there are to be two copies, the second leaf of a point, among near leaves with
 /// their centroids, sorted by distance.
 pub(crate) fn choose<'a>(
-    site: &Site<'_>,
+    context: &ForestContext<'_>,
     point: &[f32],
     mut near: impl Iterator<Item = (u32, &'a [f32])>,
     copies: usize,
 ) -> Vec<u32> {
     let Some((first, centroid)) = near.next() else { return Vec::new() };
     let others = near.take(SHORTLIST - 1);
-    let second =
-        if copies == 2 { second_leaf(site.space.level, point, centroid, others) } else { NO_LEAF };
+    let second = if copies == 2 {
+        second_leaf(context.transform.simd, point, centroid, others)
+    } else {
+        NO_LEAF
+    };
     [first, second].into_iter().filter(|leaf| *leaf != NO_LEAF).collect()
 }
 
@@ -133,20 +139,29 @@ pub(crate) struct NearLeaf {
 /// on all threads, each of 1,000 inserts among 1,000,000 embeddings takes .27 to .30 ms; it took
 /// .34 (`bench update`).
 pub(crate) struct Finder<'a> {
-    site: Site<'a>,
+    context: ForestContext<'a>,
     nodes: Nodes<'a>,
     tree: (u8, TreeRecord),
     prepared: Prepared,
     point: Vec<f32>,
     descent: Descent,
-    reach: usize,
+    covered: usize,
 }
 
 impl<'a> Finder<'a> {
-    pub(crate) fn new(site: Site<'a>, rtxn: &'a RoTxn<'a>, tree: (u8, TreeRecord)) -> Self {
-        let nodes = Nodes::new((site.db, rtxn, site.of), site.leaf, site.branch, MOST_KNOWN);
+    pub(crate) fn new(
+        context: ForestContext<'a>,
+        rtxn: &'a RoTxn<'a>,
+        tree: (u8, TreeRecord),
+    ) -> Self {
+        let nodes = Nodes::new(
+            (context.db, rtxn, context.spec),
+            context.leaf,
+            context.branch,
+            MAX_CACHED_NODES,
+        );
         let (prepared, descent) = (Prepared::default(), Descent::default());
-        Self { site, nodes, tree, prepared, point: Vec::new(), descent, reach: 0 }
+        Self { context, nodes, tree, prepared, point: Vec::new(), descent, covered: 0 }
     }
 
     /// Begins at the root, for leaves in order of their distance from a point, by the sketches of
@@ -154,20 +169,20 @@ impl<'a> Finder<'a> {
     pub(crate) fn begin(&mut self, point: &[f32]) -> Result<()> {
         self.point.clear();
         self.point.extend_from_slice(point);
-        self.prepared.prepare_for_branches(self.site.space, point, self.site.branch);
+        self.prepared.prepare_for_branches(self.context.transform, point, self.context.branch);
         self.descent.begin(Order::Distance, std::iter::once(self.tree));
-        self.reach = REACH * self.site.leaf_size;
-        self.descent.reach(&self.nodes, &mut self.prepared, self.reach)
+        self.covered = LEAVES_COVERED * self.context.leaf_size;
+        self.descent.expand(&self.nodes, &mut self.prepared, self.covered)
     }
 
-    fn next(&mut self) -> Result<Option<Met>> {
+    fn next(&mut self) -> Result<Option<QueuedNode>> {
         self.descent.next_leaf(&self.nodes, &mut self.prepared)
     }
 
     /// Opens branches until four times as much hangs under them.
     fn widen(&mut self) -> Result<()> {
-        self.reach *= 4;
-        self.descent.reach(&self.nodes, &mut self.prepared, self.reach)
+        self.covered *= 4;
+        self.descent.expand(&self.nodes, &mut self.prepared, self.covered)
     }
 
     /// A leaf as it is stored.
@@ -175,22 +190,22 @@ impl<'a> Finder<'a> {
         self.nodes.leaf(self.tree.0, id)
     }
 
-    /// The first `count` leaves by sketches that are not `gone`, sorted by exact distance.
+    /// The first `count` leaves by sketches that are not `removed`, sorted by exact distance.
     pub(crate) fn nearest(
         &mut self,
         point: &[f32],
         count: usize,
-        gone: &BTreeSet<u32>,
+        removed: &BTreeSet<u32>,
     ) -> Result<Vec<NearLeaf>> {
         self.begin(point)?;
         let mut near = Vec::with_capacity(count);
         while near.len() < count {
             let Some(met) = self.next()? else { break };
-            if gone.contains(&met.id) {
+            if removed.contains(&met.id) {
                 continue;
             }
             let centroid = self.leaf(met.id)?.node.centroid;
-            let distance = self.site.distance(&self.point, centroid);
+            let distance = self.context.distance(&self.point, centroid);
             near.push(NearLeaf {
                 distance,
                 leaf: met.id,
@@ -205,16 +220,16 @@ impl<'a> Finder<'a> {
 
 /// Finds old items that are not near where they should be, by the bitmaps of all leaves: O(leaves).
 pub(crate) fn scan_for(
-    site: &Site<'_>,
+    context: &ForestContext<'_>,
     rtxn: &RoTxn<'_>,
     tree: u8,
     lost: &BTreeSet<u32>,
 ) -> Result<BTreeMap<u32, Vec<u32>>> {
     let mut found: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-    for entry in site.db.iter(rtxn, site.of.index, Kind::Leaf)? {
+    for entry in context.db.iter(rtxn, context.spec.index, Kind::Leaf)? {
         let (key, _) = entry?;
         if key.tree() == tree {
-            let leaf = site.leaf(rtxn, key)?;
+            let leaf = context.leaf(rtxn, key)?;
             for id in leaf.set.iter().filter(|id| lost.contains(id)) {
                 found.entry(id).or_default().push(key.id());
             }
@@ -225,18 +240,18 @@ pub(crate) fn scan_for(
 
 /// The branches above some leaves of a tree, from the parent up to the root: O(branches).
 pub(crate) fn paths_of(
-    site: &Site<'_>,
+    context: &ForestContext<'_>,
     rtxn: &RoTxn<'_>,
     (tree, stored): (u8, TreeRecord),
     wanted: &BTreeSet<u32>,
 ) -> Result<BTreeMap<u32, Vec<u32>>> {
     let (mut parents, mut leaves) = (BTreeMap::new(), BTreeMap::new());
-    for entry in site.db.iter(rtxn, site.of.index, Kind::Branch)? {
+    for entry in context.db.iter(rtxn, context.spec.index, Kind::Branch)? {
         let (key, bytes) = entry?;
         if key.tree() == tree {
-            let branch = BranchRef::parse(key, bytes, site.of.dims, site.of.metric)?;
+            let branch = BranchRef::parse(key, bytes, context.spec.dims, context.spec.metric)?;
             let children = branch.children.iter().map(|child| (*child, key.id()));
-            match branch.node.level {
+            match branch.node.height {
                 1 => leaves.extend(children.filter(|(leaf, _)| wanted.contains(leaf))),
                 _ => parents.extend(children),
             }

@@ -12,23 +12,23 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use heed::{RoTxn, RwTxn};
 
+use crate::calibrate::applies_to;
 use crate::calibrate::drift::corrected;
-use crate::calibrate::is_of_use;
 use crate::calibrate::truth::truth;
 use crate::error::Result;
 use crate::forest::points::Points;
-use crate::format::CHANGES_PER_MENDED;
+use crate::format::CHANGES_PER_REFRESH;
 use crate::format::node::Code;
 use crate::format::record::{Record, TreeRecord};
-use crate::indexer::branches::{Branches, Upkeep};
+use crate::indexer::branches::{BranchUpdate, Branches};
 use crate::indexer::bulk::list_ids;
-use crate::indexer::find::{Change, Finder, Located, changes, locate, paths_of, scan_for};
-use crate::indexer::leaf_edit::{LeafEdit, Site};
+use crate::indexer::find::{Finder, ItemChange, Located, changes, locate, paths_of, scan_for};
+use crate::indexer::leaf_edit::{ForestContext, LeafEdit};
 use crate::indexer::reassign::distances_to_centroid;
 use crate::indexer::tree_edit::{Tally, TreeEdit};
-use crate::indexer::{Plan, Shape, split_above};
+use crate::indexer::{BuildPlan, Shape, split_above};
 use crate::key::{Key, Kind};
-use crate::lmdb::database::{Database, ItemOf};
+use crate::lmdb::database::{Database, IndexSpec};
 use crate::lmdb::workers::Workers;
 use crate::metric::Metric;
 use crate::options::{BuildPhase, ProgressCallback};
@@ -36,10 +36,10 @@ use crate::search::Forest;
 
 /// Changes that one task locates, and leaves that it encodes: to wake another thread for less is
 /// not worth it.
-const CHUNK: usize = 16;
+const CHANGES_PER_TASK: usize = 16;
 /// Items that are asked for their neighbours at most, to see whether the calibration still holds:
 /// one for each mended leaf.
-const MOST_PROBES: usize = 64;
+const MAX_PROBES: usize = 64;
 /// Leaves with less than this part of the leaf size dissolve when they have shrunk.
 ///
 /// Measured (`bench quality -- --full`, sketches for a recall of .95 against a fresh forest, bound
@@ -54,7 +54,7 @@ const SPARSE: usize = 3;
 /// Searches are measured again when one in so many items has changed.
 const CHANGED_PART: u64 = 3;
 /// A tree of fewer leaves is built in bulk: it is small, and two copies of an item need two leaves.
-const LEAST_LEAVES: usize = 4;
+const MIN_LEAVES: usize = 4;
 
 /// What happened, for [`BuildStats`](crate::BuildStats).
 #[derive(Copy, Clone, Debug, Default)]
@@ -78,17 +78,17 @@ struct TreePlan {
 pub(crate) fn plan(
     db: Database,
     wtxn: &RwTxn<'_>,
-    of: ItemOf,
+    spec: IndexSpec,
     record: &Record,
     shape: Shape,
     progress: Option<ProgressCallback<'_>>,
-) -> Result<Option<(Plan, Counts)>> {
+) -> Result<Option<(BuildPlan, Counts)>> {
     let mut workers = Workers::new(wtxn, progress)?;
     let own = wtxn.nested_read_txn()?;
     workers.poll(BuildPhase::Locating, 0, 1)?;
-    let forest = Forest::read(db, &own, of, record)?;
-    let site = Site::new(db, of, &forest, shape.leaf_size);
-    let changes = changes(&site, &own)?;
+    let forest = Forest::read(db, &own, spec, record)?;
+    let context = ForestContext::new(db, spec, &forest, shape.leaf_size);
+    let changes = changes(&context, &own)?;
     let mut counts = Counts {
         added: changes.iter().filter(|change| change.is_live).count() as u64,
         removed: changes.iter().filter(|change| change.old.is_some()).count() as u64,
@@ -99,10 +99,10 @@ pub(crate) fn plan(
     shape.write_leaf_size(&mut new);
     // A build mends as many leaves as its own changes call for, and what single changes left over
     // before it.
-    let unmended = u64::from(record.unmended) + changes.len() as u64;
-    let mends = unmended / u64::from(CHANGES_PER_MENDED);
-    new.unmended = u32::try_from(unmended % u64::from(CHANGES_PER_MENDED)).unwrap_or(0);
-    let mut plan = Plan {
+    let unrefreshed = u64::from(record.unrefreshed) + changes.len() as u64;
+    let refreshes = unrefreshed / u64::from(CHANGES_PER_REFRESH);
+    new.unrefreshed = u32::try_from(unrefreshed % u64::from(CHANGES_PER_REFRESH)).unwrap_or(0);
+    let mut plan = BuildPlan {
         record: new,
         origin: None,
         is_anew: false,
@@ -112,9 +112,9 @@ pub(crate) fn plan(
     };
     for (tree, stored) in record.trees() {
         let copies = 1 + usize::from(shape.spill);
-        let edit = TreeEdit::new(site, &own, tree, *stored, copies)?;
+        let edit = TreeEdit::new(context, &own, tree, *stored, copies)?;
         let seed = shape.seed ^ record.items ^ u64::from(tree) << 56;
-        let Some(done) = tree_plan(&mut workers, edit, &changes, (mends, seed))? else {
+        let Some(done) = tree_plan(&mut workers, edit, &changes, (refreshes, seed))? else {
             return Ok(None);
         };
         plan.record.tree[usize::from(tree)] = done.record;
@@ -123,19 +123,19 @@ pub(crate) fn plan(
         counts.tally.add(done.tally);
     }
     if is_to_be_measured(&mut plan.record, changes.len()) {
-        let ids = list_ids(db, &own, of)?;
-        plan.truth = Some(truth(&mut workers, Points::new(site, &ids, None))?);
+        let ids = list_ids(db, &own, spec)?;
+        plan.truth = Some(truth(&mut workers, Points::new(context, &ids, None))?);
     }
-    let probes = usize::try_from(mends).unwrap_or(usize::MAX).min(MOST_PROBES);
+    let probes = usize::try_from(refreshes).unwrap_or(usize::MAX).min(MAX_PROBES);
     let changed = changes.iter().map(|change| change.id);
     plan.record.calibration.correction = corrected(
         &mut workers,
-        (&site, &forest),
+        (&context, &forest),
         record,
         changed,
         (probes, record.items ^ shape.seed),
     )?;
-    plan.deletes.extend(changes.iter().map(|change| Key::pending(of.index, change.id)));
+    plan.deletes.extend(changes.iter().map(|change| Key::pending(spec.index, change.id)));
     plan.puts.sort_unstable_by_key(|(key, _)| key.to_bytes());
     Ok(Some((plan, counts)))
 }
@@ -148,14 +148,14 @@ fn is_to_be_measured(record: &mut Record, changes: usize) -> bool {
     measured.changes = measured.changes.saturating_add(u32::try_from(changes).unwrap_or(u32::MAX));
     let is_due = u64::from(measured.changes).saturating_mul(CHANGED_PART) >= record.items;
     // What the user's queries need is not for items to tell.
-    is_due && measured.is_of_queries == 0 && is_of_use(record.items)
+    is_due && measured.is_of_queries == 0 && applies_to(record.items)
 }
 
 fn tree_plan(
     workers: &mut Workers<'_>,
     mut edit: TreeEdit<'_>,
-    changes: &[Change<'_>],
-    (mends, seed): (u64, u64),
+    changes: &[ItemChange<'_>],
+    (refreshes, seed): (u64, u64),
 ) -> Result<Option<TreePlan>> {
     if edit.stored.height == 0 {
         return Ok(None);
@@ -167,7 +167,7 @@ fn tree_plan(
         .map(|(leaf, _)| *leaf)
         .collect();
     change_leaves(workers, &mut edit, edits)?;
-    if !rebalance(workers, &mut edit, shrunk, (mends, seed))? {
+    if !rebalance(workers, &mut edit, shrunk, (refreshes, seed))? {
         return Ok(None);
     }
     Ok(Some(finish(workers, edit)?))
@@ -184,13 +184,14 @@ struct LeafChange {
 fn find_leaves(
     workers: &mut Workers<'_>,
     edit: &mut TreeEdit<'_>,
-    changes: &[Change<'_>],
+    changes: &[ItemChange<'_>],
 ) -> Result<BTreeMap<u32, LeafChange>> {
-    let (site, tree, copies) = (edit.site, (edit.tree, edit.stored), edit.copies);
-    let tasks = changes.len().div_ceil(CHUNK);
+    let (context, tree, copies) = (edit.context, (edit.tree, edit.stored), edit.copies);
+    let tasks = changes.len().div_ceil(CHANGES_PER_TASK);
     let located = workers.map(BuildPhase::Locating, tasks, |rtxn, task| {
-        let part = &changes[task * CHUNK..changes.len().min((task + 1) * CHUNK)];
-        let mut finder = Finder::new(site, rtxn, tree);
+        let part =
+            &changes[task * CHANGES_PER_TASK..changes.len().min((task + 1) * CHANGES_PER_TASK)];
+        let mut finder = Finder::new(context, rtxn, tree);
         part.iter()
             .map(|change| locate(&mut finder, rtxn, change, copies))
             .collect::<Result<Vec<Located>>>()
@@ -204,9 +205,9 @@ fn find_leaves(
         .collect();
     let mut found = BTreeMap::new();
     if !lost.is_empty() {
-        found = scan_for(&site, edit.rtxn, edit.tree, &lost)?;
+        found = scan_for(&context, edit.rtxn, edit.tree, &lost)?;
         let leaves = found.values().flatten().copied().collect();
-        edit.paths = paths_of(&site, edit.rtxn, tree, &leaves)?;
+        edit.paths = paths_of(&context, edit.rtxn, tree, &leaves)?;
     }
     let mut edits = BTreeMap::<u32, LeafChange>::new();
     for (change, located) in changes.iter().zip(located) {
@@ -229,20 +230,20 @@ fn change_leaves(
     edits: BTreeMap<u32, LeafChange>,
 ) -> Result<()> {
     let edits: Vec<(u32, LeafChange)> = edits.into_iter().collect();
-    let (site, tree) = (edit.site, edit.tree);
+    let (context, tree) = (edit.context, edit.tree);
     let changed = workers.map(BuildPhase::Changing, edits.len(), |rtxn, task| {
         let (leaf, change) = &edits[task];
-        let mut edit = site.take_leaf(rtxn, Key::leaf(site.of.index, tree, *leaf))?;
+        let mut edit = context.take_leaf(rtxn, Key::leaf(context.spec.index, tree, *leaf))?;
         change.removals.iter().for_each(|id| {
             edit.remove(*id);
         });
         let mut farthest = 0.0f32;
         for id in &change.insertions {
-            let point = site.point(rtxn, *id)?;
-            farthest = farthest.max(site.distance(&point, edit.centroid()));
-            edit.insert(&site, rtxn, *id, &point)?;
+            let point = context.point(rtxn, *id)?;
+            farthest = farthest.max(context.distance(&point, edit.centroid()));
+            edit.insert(&context, rtxn, *id, &point)?;
         }
-        let group = group_apart(&site, rtxn, &edit, (&change.insertions, farthest))?;
+        let group = group_apart(&context, rtxn, &edit, (&change.insertions, farthest))?;
         Ok((edit, group))
     })?;
     for ((leaf, _), (changed, group)) in edits.into_iter().zip(changed) {
@@ -254,8 +255,8 @@ fn change_leaves(
 
 /// How many entries make a group of their own. They lie so many times farther from the centroid
 /// than from each other.
-const GROUP: usize = 8;
-const APART: f32 = 4.0;
+const GROUP_ENTRIES: usize = 8;
+const GROUP_DISTANCE: f32 = 4.0;
 
 /// The middle of a tight group far from the centroid of a leaf that took in items, if any.
 ///
@@ -264,33 +265,33 @@ const APART: f32 = 4.0;
 /// this far from the centroid. If that is far, they are looked for among the entries that lie as
 /// far, too.
 fn group_apart(
-    site: &Site<'_>,
+    context: &ForestContext<'_>,
     rtxn: &RoTxn<'_>,
     edit: &LeafEdit,
     (came, farthest): (&[u32], f32),
 ) -> Result<Option<Vec<f32>>> {
-    if came.is_empty() || site.leaf.code == Code::Bits || edit.len() < 2 * GROUP {
+    if came.is_empty() || context.leaf.code == Code::Bits || edit.len() < 2 * GROUP_ENTRIES {
         return Ok(None);
     }
     // Distances are squares, but under the Manhattan metric.
-    let is_square = site.of.metric != Metric::Manhattan;
-    let apart = if is_square { APART * APART } else { APART };
+    let is_square = context.spec.metric != Metric::Manhattan;
+    let apart = if is_square { GROUP_DISTANCE * GROUP_DISTANCE } else { GROUP_DISTANCE };
     let mut groups = vec![came.to_vec()];
-    let spread = edit.sketches.frame.spread;
+    let spread = edit.sketches.quantizer.spread;
     let far = apart * if is_square { spread } else { spread.sqrt() };
     if spread > 0.0 && farthest > far {
-        let distances = distances_to_centroid(site, &edit.sketches.pack().view());
+        let distances = distances_to_centroid(context, &edit.sketches.pack().view());
         let far = distances.iter().zip(&edit.ids).filter(|(distance, _)| **distance > far);
         groups.push(far.map(|(_, id)| *id).collect());
     }
-    for group in groups.iter_mut().filter(|group| group.len() >= GROUP) {
-        group.truncate(2 * GROUP);
-        let points = site.points(rtxn, group)?;
+    for group in groups.iter_mut().filter(|group| group.len() >= GROUP_ENTRIES) {
+        group.truncate(2 * GROUP_ENTRIES);
+        let points = context.points(rtxn, group)?;
         let middle = points.median();
         let mut within: Vec<f32> =
-            (0..points.len()).map(|row| site.distance(points.row(row), &middle)).collect();
+            (0..points.len()).map(|row| context.distance(points.row(row), &middle)).collect();
         let (_, within, _) = within.select_nth_unstable_by(group.len() / 2, f32::total_cmp);
-        if apart * *within < site.distance(&middle, edit.centroid()) {
+        if apart * *within < context.distance(&middle, edit.centroid()) {
             return Ok(Some(middle));
         }
     }
@@ -304,27 +305,27 @@ fn rebalance(
     workers: &mut Workers<'_>,
     edit: &mut TreeEdit<'_>,
     shrunk: Vec<u32>,
-    (mends, seed): (u64, u64),
+    (refreshes, seed): (u64, u64),
 ) -> Result<bool> {
-    let leaf_size = edit.site.leaf_size;
+    let leaf_size = edit.context.leaf_size;
     for (done, leaf) in (1u64..).zip(&shrunk) {
         if edit.leaf_mut(*leaf)?.len() < leaf_size / UNDERFULL {
-            if edit.leaf_count() <= LEAST_LEAVES {
+            if edit.leaf_count() <= MIN_LEAVES {
                 return Ok(false);
             }
-            edit.dissolve(workers, *leaf)?;
+            edit.merge_leaf(workers, *leaf)?;
         }
         workers.poll(BuildPhase::Merging, done, shrunk.len() as u64)?;
     }
     split_over(workers, edit, split_above(leaf_size), seed)?;
-    for done in 1..=mends {
-        mend(workers, edit, seed)?;
-        workers.poll(BuildPhase::Mending, done, mends)?;
+    for done in 1..=refreshes {
+        refresh_centroid(workers, edit, seed)?;
+        workers.poll(BuildPhase::Refreshing, done, refreshes)?;
     }
     // Sparse leaves that were dissolved just now may have filled others up.
     split_over(workers, edit, leaf_size, seed)?;
     edit.drop_empty();
-    Ok(edit.leaf_count() >= LEAST_LEAVES)
+    Ok(edit.leaf_count() >= MIN_LEAVES)
 }
 
 /// Splits the leaves that hold more than `most` entries. Leaves that take in items meanwhile have
@@ -339,21 +340,22 @@ fn split_over(
     let is_over = |(id, leaf): &(&u32, &LeafEdit)| leaf.len() > most || stretched.contains_key(id);
     let over: Vec<u32> = edit.leaves.iter().filter(is_over).map(|(id, _)| *id).collect();
     for (done, leaf) in (1u64..).zip(&over) {
-        edit.regroup(workers, *leaf, split_above(edit.site.leaf_size), seed)?;
+        edit.split_leaf(workers, *leaf, split_above(edit.context.leaf_size), seed)?;
         workers.poll(BuildPhase::Splitting, done, over.len() as u64)?;
     }
     Ok(())
 }
 
 /// Moves the centroid of the next leaf in turn to the mean of its items, and lets them change over.
-fn mend(workers: &mut Workers<'_>, edit: &mut TreeEdit<'_>, seed: u64) -> Result<()> {
-    let site = edit.site;
-    let mut entries =
-        site.db.iter_from(edit.rtxn, Key::leaf(site.of.index, edit.tree, edit.stored.mend_next))?;
+fn refresh_centroid(workers: &mut Workers<'_>, edit: &mut TreeEdit<'_>, seed: u64) -> Result<()> {
+    let context = edit.context;
+    let mut entries = context
+        .db
+        .iter_from(edit.rtxn, Key::leaf(context.spec.index, edit.tree, edit.stored.refresh_next))?;
     let next = entries.find_map(|entry| match entry {
         Ok((key, _)) if key.kind() != Some(Kind::Leaf) || key.tree() != edit.tree => Some(Ok(None)),
         Ok((key, _))
-            if edit.gone.contains(&key.id())
+            if edit.removed.contains(&key.id())
                 || edit.leaves.get(&key.id()).is_some_and(|l| l.len() == 0) =>
         {
             None
@@ -362,31 +364,33 @@ fn mend(workers: &mut Workers<'_>, edit: &mut TreeEdit<'_>, seed: u64) -> Result
         Err(error) => Some(Err(error)),
     });
     let Some(leaf) = next.transpose()?.flatten() else {
-        edit.stored.mend_next = 0;
+        edit.stored.refresh_next = 0;
         return Ok(());
     };
-    edit.stored.mend_next = leaf.saturating_add(1);
+    edit.stored.refresh_next = leaf.saturating_add(1);
     if !edit.paths.contains_key(&leaf) && !edit.find_path(leaf)? {
         return Ok(());
     }
-    let (len, leaf_size) = (edit.leaf_mut(leaf)?.len(), site.leaf_size);
-    if len < leaf_size / SPARSE && edit.leaf_count() > LEAST_LEAVES {
-        return edit.dissolve(workers, leaf);
+    let (len, leaf_size) = (edit.leaf_mut(leaf)?.len(), context.leaf_size);
+    if len < leaf_size / SPARSE && edit.leaf_count() > MIN_LEAVES {
+        return edit.merge_leaf(workers, leaf);
     }
     // Leaves that would be full soon are split now, so that they are as full on average as after a
     // bulk build.
-    edit.regroup(workers, leaf, split_above(split_above(leaf_size)), seed)
+    edit.split_leaf(workers, leaf, split_above(split_above(leaf_size)), seed)
 }
 
 /// Encodes what changed, and brings the branches up to date.
 fn finish(workers: &mut Workers<'_>, mut edit: TreeEdit<'_>) -> Result<TreePlan> {
-    let (index, tree) = (edit.site.of.index, edit.tree);
-    let Upkeep { root, height, branches, puts, deletes } = Branches::new(&mut edit).update()?;
+    let (index, tree) = (edit.context.spec.index, edit.tree);
+    let BranchUpdate { root, height, branches, puts, deletes } =
+        Branches::new(&mut edit).update()?;
     let mut done = TreePlan { puts, deletes, tally: edit.tally, ..TreePlan::default() };
     let changed: Vec<(&u32, &LeafEdit)> =
         edit.leaves.iter().filter(|(_, leaf)| leaf.is_changed).collect();
-    let values = workers.share(changed.len().div_ceil(CHUNK), |_, task| {
-        let part = &changed[task * CHUNK..changed.len().min((task + 1) * CHUNK)];
+    let values = workers.share(changed.len().div_ceil(CHANGES_PER_TASK), |_, task| {
+        let part =
+            &changed[task * CHANGES_PER_TASK..changed.len().min((task + 1) * CHANGES_PER_TASK)];
         Ok(part.iter().map(|(_, leaf)| leaf.value()).collect::<Vec<_>>())
     })?;
     done.puts.extend(
@@ -396,9 +400,9 @@ fn finish(workers: &mut Workers<'_>, mut edit: TreeEdit<'_>) -> Result<TreePlan>
             .zip(values.into_iter().flatten()),
     );
     workers.poll(BuildPhase::Encoding, changed.len() as u64, changed.len() as u64)?;
-    let gone: Vec<u32> = edit.gone.iter().copied().collect();
-    done.deletes.extend(gone.iter().map(|leaf| Key::leaf(index, tree, *leaf)));
-    gone.into_iter().for_each(|leaf| edit.leaf_ids.give(leaf));
+    let removed: Vec<u32> = edit.removed.iter().copied().collect();
+    done.deletes.extend(removed.iter().map(|leaf| Key::leaf(index, tree, *leaf)));
+    removed.into_iter().for_each(|leaf| edit.leaf_ids.give(leaf));
     done.puts.extend(edit.free_lists());
     done.record = edit.stored;
     (done.record.root, done.record.height, done.record.branches) = (root, height, branches);

@@ -7,70 +7,80 @@ use crate::format::item::ItemRef;
 use crate::format::node::{BranchRef, Code, Layout, LeafRef, check_seal, leaf_value};
 use crate::kernel::gemm;
 use crate::key::Key;
-use crate::lmdb::database::{Database, ItemOf};
+use crate::lmdb::database::{Database, IndexSpec};
 use crate::lmdb::nodes::{check_layout, known_node};
 use crate::math::kmeans::Matrix;
 use crate::metric::Metric;
 use crate::search::Forest;
 use crate::sketch::codes::Sketches;
-use crate::sketch::quantizer::Frame;
-use crate::sketch::transform::Space;
+use crate::sketch::quantizer::Quantizer;
+use crate::sketch::transform::Transform;
 
 /// What is wrong with a leaf whose ids do not ascend.
 pub(crate) const UNORDERED: &str = "the ids of a leaf do not ascend";
 
 /// The index that is built, and how its forest is laid out.
 #[derive(Copy, Clone)]
-pub(crate) struct Site<'a> {
+pub(crate) struct ForestContext<'a> {
     pub(crate) db: Database,
-    pub(crate) of: ItemOf,
-    pub(crate) space: &'a Space,
+    pub(crate) spec: IndexSpec,
+    pub(crate) transform: &'a Transform,
     pub(crate) leaf: Layout,
     pub(crate) branch: Layout,
     pub(crate) leaf_size: usize,
 }
 
-impl<'a> Site<'a> {
-    pub(crate) fn new(db: Database, of: ItemOf, forest: &'a Forest, leaf_size: usize) -> Self {
-        Self { db, of, space: &forest.space, leaf: forest.leaf, branch: forest.branch, leaf_size }
+impl<'a> ForestContext<'a> {
+    pub(crate) fn new(db: Database, spec: IndexSpec, forest: &'a Forest, leaf_size: usize) -> Self {
+        Self {
+            db,
+            spec,
+            transform: &forest.transform,
+            leaf: forest.leaf,
+            branch: forest.branch,
+            leaf_size,
+        }
     }
 
     /// The point of an item in work space.
     pub(crate) fn point(&self, rtxn: &RoTxn<'_>, id: u32) -> Result<Vec<f32>> {
-        let mut point = vec![0.0; self.space.width];
-        self.space.map(&self.db.known_item(rtxn, self.of, id)?, &mut point);
+        let mut point = vec![0.0; self.transform.width];
+        self.transform.map(&self.db.known_item(rtxn, self.spec, id)?, &mut point);
         Ok(point)
     }
 
     /// The points of items in work space.
     pub(crate) fn points(&self, rtxn: &RoTxn<'_>, ids: &[u32]) -> Result<Matrix> {
-        let mut rows =
-            Matrix { values: vec![0.0; ids.len() * self.space.width], width: self.space.width };
+        let mut rows = Matrix {
+            values: vec![0.0; ids.len() * self.transform.width],
+            width: self.transform.width,
+        };
         let mut slots = rows.values.chunks_exact_mut(rows.width);
-        let put =
-            |item: &ItemRef<'_>| slots.next().into_iter().for_each(|row| self.space.map(item, row));
-        self.db.visit_items(rtxn, self.of, ids, put)?;
+        let put = |item: &ItemRef<'_>| {
+            slots.next().into_iter().for_each(|row| self.transform.map(item, row))
+        };
+        self.db.visit_items(rtxn, self.spec, ids, put)?;
         Ok(rows)
     }
 
     /// The item of which a code of bits is made; `None` where codes are made of points.
     fn bits_of<'t>(&self, rtxn: &'t RoTxn<'_>, id: u32) -> Result<Option<ItemRef<'t>>> {
         let is_of_bits = self.leaf.code == Code::Bits;
-        is_of_bits.then(|| self.db.known_item(rtxn, self.of, id)).transpose()
+        is_of_bits.then(|| self.db.known_item(rtxn, self.spec, id)).transpose()
     }
 
     /// How far a point is from a centroid, in the order that decides the leaf of an item.
     pub(crate) fn distance(&self, point: &[f32], centroid: &[f32]) -> f32 {
-        if self.of.metric == Metric::Manhattan {
-            gemm::manhattan(self.space.level, point, centroid)
+        if self.spec.metric == Metric::Manhattan {
+            gemm::manhattan(self.transform.simd, point, centroid)
         } else {
-            gemm::squared_euclidean(self.space.level, point, centroid)
+            gemm::squared_euclidean(self.transform.simd, point, centroid)
         }
     }
 
     /// Reads a leaf.
     pub(crate) fn leaf<'t>(&self, rtxn: &'t RoTxn<'_>, key: Key) -> Result<LeafRef<'t>> {
-        let leaf = LeafRef::parse(key, known_node(self.db, rtxn, key)?, self.of.dims)?;
+        let leaf = LeafRef::parse(key, known_node(self.db, rtxn, key)?, self.spec.dims)?;
         check_layout(key, leaf.node.layout, self.leaf)?;
         Ok(leaf)
     }
@@ -78,7 +88,7 @@ impl<'a> Site<'a> {
     /// Reads a branch.
     pub(crate) fn branch<'t>(&self, rtxn: &'t RoTxn<'_>, key: Key) -> Result<BranchRef<'t>> {
         let bytes = known_node(self.db, rtxn, key)?;
-        let branch = BranchRef::parse(key, bytes, self.of.dims, self.of.metric)?;
+        let branch = BranchRef::parse(key, bytes, self.spec.dims, self.spec.metric)?;
         check_layout(key, branch.node.layout, self.branch)?;
         Ok(branch)
     }
@@ -123,16 +133,25 @@ impl LeafEdit {
 
     /// A new leaf of these items, ascending, around a centroid; `points` are theirs.
     pub(crate) fn new(
-        site: &Site<'_>,
+        context: &ForestContext<'_>,
         rtxn: &RoTxn<'_>,
         ids: Vec<u32>,
         centroid: Vec<f32>,
         points: &Matrix,
     ) -> Result<Self> {
-        let mut sketches =
-            Sketches::new(Frame::new(site.space, site.leaf, centroid, &points.values));
+        let mut sketches = Sketches::new(Quantizer::new(
+            context.transform,
+            context.leaf,
+            centroid,
+            &points.values,
+        ));
         for (i, id) in ids.iter().enumerate() {
-            sketches.insert(i, site.space, points.row(i), site.bits_of(rtxn, *id)?.as_ref());
+            sketches.insert(
+                i,
+                context.transform,
+                points.row(i),
+                context.bits_of(rtxn, *id)?.as_ref(),
+            );
         }
         Ok(Self { ids, sketches, is_changed: true })
     }
@@ -146,19 +165,24 @@ impl LeafEdit {
     }
 
     pub(crate) fn centroid(&self) -> &[f32] {
-        &self.sketches.frame.centroid
+        &self.sketches.quantizer.centroid
     }
 
     /// Adds an item at its point, unless it is here already.
     pub(crate) fn insert(
         &mut self,
-        site: &Site<'_>,
+        context: &ForestContext<'_>,
         rtxn: &RoTxn<'_>,
         id: u32,
         point: &[f32],
     ) -> Result<()> {
         if let Err(position) = self.ids.binary_search(&id) {
-            self.sketches.insert(position, site.space, point, site.bits_of(rtxn, id)?.as_ref());
+            self.sketches.insert(
+                position,
+                context.transform,
+                point,
+                context.bits_of(rtxn, id)?.as_ref(),
+            );
             self.ids.insert(position, id);
             self.is_changed = true;
         }

@@ -1,7 +1,7 @@
 //! Building the forest: the plan first, the writing last.
 //!
 //! All computing reads through transactions nested in the write transaction, so it sees what is not
-//! committed yet and changes nothing. Only a finished [`Plan`] is written. So a build that fails,
+//! committed yet and changes nothing. Only a finished [`BuildPlan`] is written. So a build that fails,
 //! is cancelled or panics leaves the transaction as it was, pending marks included; and an error of
 //! LMDB while writing makes LMDB refuse the commit.
 
@@ -23,7 +23,7 @@ use crate::format::record::Record;
 use crate::format::width;
 use crate::indexer::incremental::Counts;
 use crate::key::{Key, Kind};
-use crate::lmdb::database::{Database, ItemOf};
+use crate::lmdb::database::{Database, IndexSpec};
 use crate::metric::Metric;
 use crate::options::{BuildMethod, BuildOptions, BuildStats};
 use crate::sketch::{default_branch_bits, default_leaf_bits};
@@ -99,10 +99,10 @@ impl Shape {
     }
 
     /// Whether an index without a forest would be built in this shape anyway.
-    fn is_known_to(&self, record: &Record) -> bool {
+    fn would_match(&self, record: &Record) -> bool {
         let mut of_this_shape = *record;
         of_this_shape.trees = record.shape_trees;
-        record.shape_trees > 0 && self.is_that_of(&of_this_shape)
+        record.shape_trees > 0 && self.matches(&of_this_shape)
     }
 
     /// What a bulk build of so many items makes of it, which need not keep to the leaves that there
@@ -119,7 +119,7 @@ impl Shape {
     }
 
     /// Whether the forest of this record already has this shape.
-    fn is_that_of(&self, record: &Record) -> bool {
+    fn matches(&self, record: &Record) -> bool {
         record.trees == self.trees
             && record.spill == u8::from(self.spill)
             && (record.leaf_size as usize == self.leaf_size || !self.is_leaf_size_asked)
@@ -130,7 +130,7 @@ impl Shape {
 }
 
 /// Everything a build will write.
-pub(crate) struct Plan {
+pub(crate) struct BuildPlan {
     pub(crate) record: Record,
     /// A new origin, or `None` to keep the one there is.
     pub(crate) origin: Option<Vec<f32>>,
@@ -158,11 +158,11 @@ const FEW_CHANGES: u64 = 8;
 pub(crate) fn build(
     db: Database,
     wtxn: &mut RwTxn<'_>,
-    of: ItemOf,
+    spec: IndexSpec,
     options: &BuildOptions<'_>,
 ) -> Result<BuildStats> {
     options.check()?;
-    let (record, metric) = db.record(wtxn, of.index)?;
+    let (record, metric) = db.record(wtxn, spec.index)?;
     let shape = Shape::new(options, &record, metric);
     let mut stats = BuildStats {
         method: BuildMethod::Nothing,
@@ -174,17 +174,17 @@ pub(crate) fn build(
         branches: 0,
         leaves_split: 0,
         leaves_merged: 0,
-        items_rehomed: 0,
+        items_reassigned: 0,
         bytes_written: 0,
     };
-    let is_same = shape.is_that_of(&record) && !options.is_anew;
-    let is_known = record.items == 0 && record.trees == 0 && shape.is_known_to(&record);
+    let is_same = shape.matches(&record) && !options.is_anew;
+    let is_known = record.items == 0 && record.trees == 0 && shape.would_match(&record);
     if record.pending_len() == 0 && (is_known || is_same) {
         if record.shape_trees > 0 && shape.is_leaf_size_asked && record.is_leaf_size_asked == 0 {
             // The leaves are as they should be, and from now on they stay so.
             let mut record = record;
             shape.write_leaf_size(&mut record);
-            db.put(wtxn, Key::record(of.index), &record.to_bytes())?;
+            db.put(wtxn, Key::record(spec.index), &record.to_bytes())?;
         }
         return Ok(stats);
     }
@@ -194,13 +194,14 @@ pub(crate) fn build(
     // The write transaction may be lent to one thread of the pool at a time, and it comes back
     // before anything is written.
     let (lent, progress) = (&mut *wtxn, options.progress);
-    let compute = move || -> Result<(Plan, Option<Counts>)> {
+    let compute = move || -> Result<(BuildPlan, Option<Counts>)> {
         if !is_bulk
-            && let Some((plan, counts)) = incremental::plan(db, lent, of, &record, shape, progress)?
+            && let Some((plan, counts)) =
+                incremental::plan(db, lent, spec, &record, shape, progress)?
         {
             return Ok((plan, Some(counts)));
         }
-        bulk::plan(db, lent, of, &record, shape, progress).map(|plan| (plan, None))
+        bulk::plan(db, lent, spec, &record, shape, progress).map(|plan| (plan, None))
     };
     let (plan, counts) = match options.thread_pool {
         Some(pool) => pool.install(compute)?,
@@ -221,16 +222,16 @@ pub(crate) fn build(
     });
     (stats.items_added, stats.items_removed) = (counts.added, counts.removed);
     (stats.leaves_split, stats.leaves_merged) = (counts.tally.split, counts.tally.merged);
-    stats.items_rehomed = counts.tally.rehomed;
+    stats.items_reassigned = counts.tally.reassigned;
     stats.trees = usize::from(plan.record.trees);
     for (key, value) in &plan.puts {
         stats.leaves += u64::from(key.kind() == Some(Kind::Leaf));
         stats.branches += u64::from(key.kind() == Some(Kind::Branch));
         stats.bytes_written += value.len() as u64;
     }
-    write(db, wtxn, of.index, &plan)?;
+    write(db, wtxn, spec.index, &plan)?;
     if let Some(truth) = &plan.truth {
-        calibrate(db, wtxn, (of, plan.record), truth, options.thread_pool)?;
+        calibrate(db, wtxn, (spec, plan.record), truth, options.thread_pool)?;
     }
     Ok(stats)
 }
@@ -240,7 +241,7 @@ pub(crate) fn build(
 fn is_to_be_measured(record: &Record) -> bool {
     let (measured, small) =
         (record.calibration.items, SMALL.max(SMALL_LEAVES * u64::from(record.leaf_size)));
-    calibrate::is_of_use(record.items)
+    calibrate::applies_to(record.items)
         && (measured == 0 || measured < small && small <= record.items)
 }
 
@@ -250,25 +251,25 @@ fn is_to_be_measured(record: &Record) -> bool {
 fn calibrate(
     db: Database,
     wtxn: &mut RwTxn<'_>,
-    (of, mut record): (ItemOf, Record),
+    (spec, mut record): (IndexSpec, Record),
     truth: &Truth,
     pool: Option<&rayon::ThreadPool>,
 ) -> Result<()> {
     let lent = &mut *wtxn;
-    let measure = move || calibrate::measure(db, lent, of, &record, truth);
+    let measure = move || calibrate::measure(db, lent, spec, &record, truth);
     let measured = match pool {
         Some(pool) => pool.install(measure),
         None => rayon::scope(move |_| measure()),
     };
     if let Ok(calibration) = measured {
         record.calibration = calibration;
-        db.put(wtxn, Key::record(of.index), &record.to_bytes())?;
+        db.put(wtxn, Key::record(spec.index), &record.to_bytes())?;
     }
     Ok(())
 }
 
 /// Writes a plan. Only LMDB can fail here, and it refuses to commit a transaction in which it did.
-fn write(db: Database, wtxn: &mut RwTxn<'_>, index: u16, plan: &Plan) -> Result<()> {
+fn write(db: Database, wtxn: &mut RwTxn<'_>, index: u16, plan: &BuildPlan) -> Result<()> {
     if plan.is_anew {
         for kind in [Kind::Pending, Kind::Branch, Kind::Leaf, Kind::Free] {
             db.delete_kind(wtxn, index, kind)?;

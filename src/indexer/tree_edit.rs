@@ -9,14 +9,14 @@ use heed::RoTxn;
 use crate::error::{Error, Result};
 use crate::forest::route::{SHORTLIST, by_score, second_leaf};
 use crate::format::record::TreeRecord;
-use crate::format::{MOST_FREE, pad};
-use crate::indexer::find::{Finder, NEAR, NearLeaf};
-use crate::indexer::leaf_edit::{LeafEdit, Site};
+use crate::format::{MAX_FREE, pad};
+use crate::indexer::find::{Finder, NEAR_LEAVES, NearLeaf};
+use crate::indexer::leaf_edit::{ForestContext, LeafEdit};
 use crate::key::Key;
 use crate::lmdb::workers::Workers;
 
 /// Items of a dissolved leaf for which one task finds another.
-const SHARE: usize = 8;
+const ITEMS_PER_TASK: usize = 8;
 
 /// Node ids of one kind in one tree: some of those given back, and the first that was never given
 /// out.
@@ -25,22 +25,27 @@ const SHARE: usize = 8;
 /// shrunk much does not pay for its former size; ids that find no place in it are not used again
 /// before a bulk build, and there are 2^32.
 #[derive(Debug)]
-pub(crate) struct Ids {
+pub(crate) struct FreeIds {
     free: BTreeSet<u32>,
     pub(crate) next: u32,
     is_changed: bool,
 }
 
-impl Ids {
-    pub(crate) fn load(site: &Site<'_>, rtxn: &RoTxn<'_>, key: Key, next: u32) -> Result<Self> {
-        let Some(bytes) = site.db.get(rtxn, key)? else {
+impl FreeIds {
+    pub(crate) fn load(
+        context: &ForestContext<'_>,
+        rtxn: &RoTxn<'_>,
+        key: Key,
+        next: u32,
+    ) -> Result<Self> {
+        let Some(bytes) = context.db.get(rtxn, key)? else {
             return Ok(Self { free: BTreeSet::new(), next, is_changed: false });
         };
         let numbers: &[u32] = bytemuck::try_cast_slice(bytes)
             .map_err(|_| Error::corrupted(key, "free ids that are not aligned"))?;
         let count = numbers.first().map_or(0, |count| *count as usize);
         let listed = if count == 0 { Some(&[][..]) } else { numbers.get(4..4 + count) };
-        let listed = listed.filter(|listed| listed.len() <= MOST_FREE);
+        let listed = listed.filter(|listed| listed.len() <= MAX_FREE);
         let listed = listed.ok_or_else(|| {
             Error::corrupted(key, "fewer free ids than it says, or more than are kept")
         })?;
@@ -73,7 +78,7 @@ impl Ids {
 
     pub(crate) fn give(&mut self, id: u32) {
         self.free.insert(id);
-        if self.free.len() > MOST_FREE {
+        if self.free.len() > MAX_FREE {
             self.free.pop_last();
         }
         self.is_changed = true;
@@ -95,35 +100,35 @@ impl Ids {
 pub(crate) struct Tally {
     pub(crate) split: u64,
     pub(crate) merged: u64,
-    pub(crate) rehomed: u64,
+    pub(crate) reassigned: u64,
 }
 
 impl Tally {
     pub(crate) fn add(&mut self, other: Self) {
         self.split += other.split;
         self.merged += other.merged;
-        self.rehomed += other.rehomed;
+        self.reassigned += other.reassigned;
     }
 }
 
 /// One tree under change.
 pub(crate) struct TreeEdit<'a> {
-    pub(crate) site: Site<'a>,
+    pub(crate) context: ForestContext<'a>,
     pub(crate) rtxn: &'a RoTxn<'a>,
     pub(crate) tree: u8,
     /// The tree as it is stored.
     pub(crate) stored: TreeRecord,
     pub(crate) copies: usize,
     pub(crate) leaves: BTreeMap<u32, LeafEdit>,
-    pub(crate) leaf_ids: Ids,
-    pub(crate) branch_ids: Ids,
+    pub(crate) leaf_ids: FreeIds,
+    pub(crate) branch_ids: FreeIds,
     /// Branches above stored leaves, from the parent up to the root.
     pub(crate) paths: BTreeMap<u32, Vec<u32>>,
     /// Leaves that are not stored yet, each with the stored leaf under whose parent it goes.
-    pub(crate) born: BTreeMap<u32, u32>,
+    pub(crate) created: BTreeMap<u32, u32>,
     /// Leaves whose centroid moved.
     pub(crate) moved: BTreeSet<u32>,
-    pub(crate) gone: BTreeSet<u32>,
+    pub(crate) removed: BTreeSet<u32>,
     /// Leaves that hold a tight group far from their centroid, each with the middle of that group.
     pub(crate) stretched: BTreeMap<u32, Vec<f32>>,
     pub(crate) tally: Tally,
@@ -131,17 +136,18 @@ pub(crate) struct TreeEdit<'a> {
 
 impl<'a> TreeEdit<'a> {
     pub(crate) fn new(
-        site: Site<'a>,
+        context: ForestContext<'a>,
         rtxn: &'a RoTxn<'a>,
         tree: u8,
         stored: TreeRecord,
         copies: usize,
     ) -> Result<Self> {
-        let free =
-            |which, next| Ids::load(&site, rtxn, Key::free(site.of.index, tree, which), next);
+        let free = |which, next| {
+            FreeIds::load(&context, rtxn, Key::free(context.spec.index, tree, which), next)
+        };
         let (leaf_ids, branch_ids) = (free(0, stored.next_leaf)?, free(1, stored.next_branch)?);
         Ok(Self {
-            site,
+            context,
             rtxn,
             tree,
             stored,
@@ -150,9 +156,9 @@ impl<'a> TreeEdit<'a> {
             leaf_ids,
             branch_ids,
             paths: BTreeMap::new(),
-            born: BTreeMap::new(),
+            created: BTreeMap::new(),
             moved: BTreeSet::new(),
-            gone: BTreeSet::new(),
+            removed: BTreeSet::new(),
             stretched: BTreeMap::new(),
             tally: Tally::default(),
         })
@@ -160,11 +166,11 @@ impl<'a> TreeEdit<'a> {
 
     /// Leaves that the tree has now.
     pub(crate) fn leaf_count(&self) -> usize {
-        (self.stored.leaves as usize + self.born.len()).saturating_sub(self.gone.len())
+        (self.stored.leaves as usize + self.created.len()).saturating_sub(self.removed.len())
     }
 
     pub(crate) fn key(&self, leaf: u32) -> Key {
-        Key::leaf(self.site.of.index, self.tree, leaf)
+        Key::leaf(self.context.spec.index, self.tree, leaf)
     }
 
     /// A leaf, taken out of its value if that has not been done yet.
@@ -172,8 +178,8 @@ impl<'a> TreeEdit<'a> {
         match self.leaves.entry(leaf) {
             Entry::Occupied(entry) => Ok(entry.into_mut()),
             Entry::Vacant(entry) => {
-                let key = Key::leaf(self.site.of.index, self.tree, leaf);
-                Ok(entry.insert(self.site.take_leaf(self.rtxn, key)?))
+                let key = Key::leaf(self.context.spec.index, self.tree, leaf);
+                Ok(entry.insert(self.context.take_leaf(self.rtxn, key)?))
             }
         }
     }
@@ -181,8 +187,9 @@ impl<'a> TreeEdit<'a> {
     /// Finds the branches above a stored leaf by descending towards its centroid; `false` if that
     /// does not lead to it.
     pub(crate) fn find_path(&mut self, leaf: u32) -> Result<bool> {
-        let centroid = self.site.leaf(self.rtxn, self.key(leaf))?.node.centroid.to_vec();
-        let near = self.view().finder(self.rtxn).nearest(&centroid, NEAR, &BTreeSet::new())?;
+        let centroid = self.context.leaf(self.rtxn, self.key(leaf))?.node.centroid.to_vec();
+        let near =
+            self.view().finder(self.rtxn).nearest(&centroid, NEAR_LEAVES, &BTreeSet::new())?;
         self.paths.extend(near.into_iter().map(|near| (near.leaf, near.path)));
         Ok(self.paths.contains_key(&leaf))
     }
@@ -200,26 +207,26 @@ impl<'a> TreeEdit<'a> {
     /// The tree as it is now, for reading by several threads.
     pub(crate) fn view(&self) -> View<'_> {
         View {
-            site: self.site,
+            context: self.context,
             tree: (self.tree, self.stored),
             leaves: &self.leaves,
-            born: &self.born,
-            gone: &self.gone,
+            created: &self.created,
+            removed: &self.removed,
         }
     }
 
     /// Gives the items of an underfull leaf to others, and the leaf up.
-    pub(crate) fn dissolve(&mut self, workers: &mut Workers<'_>, leaf: u32) -> Result<()> {
+    pub(crate) fn merge_leaf(&mut self, workers: &mut Workers<'_>, leaf: u32) -> Result<()> {
         let ids = std::mem::take(&mut self.leaf_mut(leaf)?.ids);
         self.leaves.remove(&leaf);
-        self.gone.insert(leaf);
+        self.removed.insert(leaf);
         self.moved.remove(&leaf);
         self.tally.merged += 1;
-        let (site, view, key) = (self.site, self.view(), self.key(leaf));
-        let homes = workers.share(ids.len().div_ceil(SHARE), |rtxn, task| {
-            let part = &ids[task * SHARE..ids.len().min((task + 1) * SHARE)];
+        let (context, view, key) = (self.context, self.view(), self.key(leaf));
+        let homes = workers.share(ids.len().div_ceil(ITEMS_PER_TASK), |rtxn, task| {
+            let part = &ids[task * ITEMS_PER_TASK..ids.len().min((task + 1) * ITEMS_PER_TASK)];
             let mut finder = view.finder(rtxn);
-            part.iter().map(|id| view.new_home(&mut finder, rtxn, *id)).collect::<Result<Vec<_>>>()
+            part.iter().map(|id| view.leaf_for(&mut finder, rtxn, *id)).collect::<Result<Vec<_>>>()
         })?;
         for (id, home) in ids.iter().zip(homes.into_iter().flatten()) {
             let Some((point, home)) = home else {
@@ -229,8 +236,8 @@ impl<'a> TreeEdit<'a> {
                 self.paths.insert(home.leaf, home.path);
             }
             let rtxn = self.rtxn;
-            self.leaf_mut(home.leaf)?.insert(&site, rtxn, *id, &point)?;
-            self.tally.rehomed += 1;
+            self.leaf_mut(home.leaf)?.insert(&context, rtxn, *id, &point)?;
+            self.tally.reassigned += 1;
         }
         Ok(())
     }
@@ -242,13 +249,13 @@ impl<'a> TreeEdit<'a> {
         for leaf in empty {
             self.leaves.remove(&leaf);
             self.moved.remove(&leaf);
-            self.gone.insert(leaf);
+            self.removed.insert(leaf);
         }
     }
 
     /// The lists of free node ids that have changed.
     pub(crate) fn free_lists(&self) -> Vec<(Key, Vec<u8>)> {
-        let key = |which| Key::free(self.site.of.index, self.tree, which);
+        let key = |which| Key::free(self.context.spec.index, self.tree, which);
         let lists = [(key(0), self.leaf_ids.value()), (key(1), self.branch_ids.value())];
         lists.into_iter().filter_map(|(key, value)| value.map(|value| (key, value))).collect()
     }
@@ -257,11 +264,11 @@ impl<'a> TreeEdit<'a> {
 /// A tree as it is in the middle of its changes.
 #[derive(Copy, Clone)]
 pub(crate) struct View<'a> {
-    pub(crate) site: Site<'a>,
+    pub(crate) context: ForestContext<'a>,
     tree: (u8, TreeRecord),
     leaves: &'a BTreeMap<u32, LeafEdit>,
-    born: &'a BTreeMap<u32, u32>,
-    gone: &'a BTreeSet<u32>,
+    created: &'a BTreeMap<u32, u32>,
+    removed: &'a BTreeSet<u32>,
 }
 
 impl<'a> View<'a> {
@@ -270,19 +277,19 @@ impl<'a> View<'a> {
     where
         'a: 't,
     {
-        Finder::new(self.site, rtxn, self.tree)
+        Finder::new(self.context, rtxn, self.tree)
     }
 
     fn key(&self, leaf: u32) -> Key {
-        Key::leaf(self.site.of.index, self.tree.0, leaf)
+        Key::leaf(self.context.spec.index, self.tree.0, leaf)
     }
 
     /// Leaves near a point, sorted by distance.
     pub(crate) fn near(&self, finder: &mut Finder<'_>, point: &[f32]) -> Result<Vec<NearLeaf>> {
         // Where a whole region was deleted, all leaves of the neighbourhood may be gone.
-        let mut near = finder.nearest(point, NEAR, self.gone)?;
-        let born = self.born.keys().filter(|leaf| !self.gone.contains(leaf));
-        near.extend(born.map(|leaf| NearLeaf {
+        let mut near = finder.nearest(point, NEAR_LEAVES, self.removed)?;
+        let created = self.created.keys().filter(|leaf| !self.removed.contains(leaf));
+        near.extend(created.map(|leaf| NearLeaf {
             distance: 0.0,
             leaf: *leaf,
             centroid: Vec::new(),
@@ -292,7 +299,7 @@ impl<'a> View<'a> {
             // Centroids may have moved since they were stored.
             if let Some(leaf) = self.leaves.get(&near.leaf) {
                 near.centroid = leaf.centroid().to_vec();
-                near.distance = self.site.distance(point, &near.centroid);
+                near.distance = self.context.distance(point, &near.centroid);
             }
         }
         near.sort_unstable_by(|a, b| by_score(&(a.distance, a.leaf), &(b.distance, b.leaf)));
@@ -308,14 +315,14 @@ impl<'a> View<'a> {
     }
 
     /// The point of an item that lost a copy, and the leaf for another one.
-    fn new_home(
+    fn leaf_for(
         &self,
         finder: &mut Finder<'_>,
         rtxn: &RoTxn<'_>,
         id: u32,
     ) -> Result<Option<(Vec<f32>, NearLeaf)>> {
-        let point = self.site.point(rtxn, id)?;
-        let (mut open, mut other) = (Vec::with_capacity(NEAR), None);
+        let point = self.context.point(rtxn, id)?;
+        let (mut open, mut other) = (Vec::with_capacity(NEAR_LEAVES), None);
         for near in self.near(finder, &point)? {
             if self.holds(finder, near.leaf, id)? { other = Some(near) } else { open.push(near) }
         }
@@ -325,7 +332,7 @@ impl<'a> View<'a> {
         let home = second.map(|other| {
             let centroids = open.iter().map(|near| (near.leaf, &near.centroid[..]));
             second_leaf(
-                self.site.space.level,
+                self.context.transform.simd,
                 &point,
                 &other.centroid,
                 centroids.take(SHORTLIST - 1),
@@ -339,7 +346,7 @@ impl<'a> View<'a> {
     pub(crate) fn ids(&self, rtxn: &RoTxn<'_>, leaf: u32) -> Result<Vec<u32>> {
         Ok(match self.leaves.get(&leaf) {
             Some(edit) => edit.ids.clone(),
-            None => self.site.leaf(rtxn, self.key(leaf))?.set.iter().collect(),
+            None => self.context.leaf(rtxn, self.key(leaf))?.set.iter().collect(),
         })
     }
 }

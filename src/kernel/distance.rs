@@ -9,28 +9,28 @@ use fearless_simd::prelude::*;
 use fearless_simd::{Simd, dispatch, f32x16, f64x8};
 use fearless_simd_macros::simd;
 
-use crate::kernel::Level;
+use crate::kernel::simd::Level;
 
 const LANES: usize = 32;
 
 /// `sum a_i b_i`. Slices of different lengths are compared up to the shorter one.
-pub(crate) fn dot(level: Level, a: &[f32], b: &[f32]) -> f64 {
-    dispatch!(level, simd => sum_with(simd, Dot, a, b))
+pub(crate) fn dot(simd: Level, a: &[f32], b: &[f32]) -> f64 {
+    dispatch!(simd, simd => sum_with(simd, Dot, a, b))
 }
 
 /// `sum (a_i - b_i)^2`.
-pub(crate) fn squared_euclidean(level: Level, a: &[f32], b: &[f32]) -> f64 {
-    dispatch!(level, simd => sum_with(simd, SquaredEuclidean, a, b))
+pub(crate) fn squared_euclidean(simd: Level, a: &[f32], b: &[f32]) -> f64 {
+    dispatch!(simd, simd => sum_with(simd, SquaredEuclidean, a, b))
 }
 
 /// `sum |a_i - b_i|`.
-pub(crate) fn manhattan(level: Level, a: &[f32], b: &[f32]) -> f64 {
-    dispatch!(level, simd => sum_with(simd, Manhattan, a, b))
+pub(crate) fn manhattan(simd: Level, a: &[f32], b: &[f32]) -> f64 {
+    dispatch!(simd, simd => sum_with(simd, Manhattan, a, b))
 }
 
 /// The count of bits that differ.
-pub(crate) fn hamming(level: Level, a: &[u64], b: &[u64]) -> u64 {
-    dispatch!(level, simd => hamming_with(simd, a, b))
+pub(crate) fn hamming(simd: Level, a: &[u64], b: &[u64]) -> u64 {
+    dispatch!(simd, simd => hamming_with(simd, a, b))
 }
 
 /// What is summed over the components.
@@ -122,7 +122,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::kernel::levels;
 
     fn scalar(a: &[f32], b: &[f32], term: impl Fn(f64, f64) -> f64) -> f64 {
         let mut lanes = [0.0; LANES];
@@ -140,12 +139,12 @@ mod tests {
         ) {
             let (a, b): (Vec<f32>, Vec<f32>) = pairs.into_iter().unzip();
             let (u, v): (Vec<u64>, Vec<u64>) = words.into_iter().unzip();
-            for level in levels() {
-                prop_assert_eq!(dot(level, &a, &b), scalar(&a, &b, |a, b| a * b));
-                prop_assert_eq!(squared_euclidean(level, &a, &b), scalar(&a, &b, |a, b| (a - b) * (a - b)));
-                prop_assert_eq!(manhattan(level, &a, &b), scalar(&a, &b, |a, b| (a - b).abs()));
+            for simd in crate::kernel::simd::all() {
+                prop_assert_eq!(dot(simd, &a, &b), scalar(&a, &b, |a, b| a * b));
+                prop_assert_eq!(squared_euclidean(simd, &a, &b), scalar(&a, &b, |a, b| (a - b) * (a - b)));
+                prop_assert_eq!(manhattan(simd, &a, &b), scalar(&a, &b, |a, b| (a - b).abs()));
                 let expected: u64 = u.iter().zip(&v).map(|(u, v)| u64::from((u ^ v).count_ones())).sum();
-                prop_assert_eq!(hamming(level, &u, &v), expected);
+                prop_assert_eq!(hamming(simd, &u, &v), expected);
             }
         }
     }
@@ -153,7 +152,7 @@ mod tests {
     #[test]
     fn a_vector_is_at_distance_zero_from_itself() {
         let x: Vec<f32> = (0..1001u16).map(|i| (f32::from(i) * 0.37).sin() * 1e3).collect();
-        assert_eq!(squared_euclidean(super::super::level(), &x, &x), 0.0);
-        assert_eq!(manhattan(super::super::level(), &x, &x), 0.0);
+        assert_eq!(squared_euclidean(crate::kernel::simd::detect(), &x, &x), 0.0);
+        assert_eq!(manhattan(crate::kernel::simd::detect(), &x, &x), 0.0);
     }
 }

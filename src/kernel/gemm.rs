@@ -8,49 +8,49 @@ use fearless_simd::prelude::*;
 use fearless_simd::{Simd, dispatch, f32x16};
 use fearless_simd_macros::simd;
 
-use crate::kernel::Level;
+use crate::kernel::simd::Level;
 
 /// Writes the inner product of row `i` of `rows` and row `j` of `panels` to `out[i * len + j]`, in
 /// which the panels have `len`.
-pub(crate) fn dots(level: Level, rows: &[&[f32]], panels: &Panels, out: &mut [f32]) {
-    dispatch!(level, simd => products_with(simd, Multiply, rows, panels, out));
+pub(crate) fn dots(simd: Level, rows: &[&[f32]], panels: &Panels, out: &mut [f32]) {
+    dispatch!(simd, simd => products_with(simd, Multiply, rows, panels, out));
 }
 
 /// Writes the Manhattan distance of row `i` of `rows` and row `j` of `panels` to `out[i * len +
 /// j]`, as [`dots`] does.
-pub(crate) fn manhattans(level: Level, rows: &[&[f32]], panels: &Panels, out: &mut [f32]) {
-    dispatch!(level, simd => products_with(simd, AbsoluteDifference, rows, panels, out));
+pub(crate) fn manhattans(simd: Level, rows: &[&[f32]], panels: &Panels, out: &mut [f32]) {
+    dispatch!(simd, simd => products_with(simd, AbsoluteDifference, rows, panels, out));
 }
 
 /// As [`dots`], but writes the squared distance of row `i` of `rows` and row `j` of `panels`.
-pub(crate) fn squared_euclideans(level: Level, rows: &[&[f32]], panels: &Panels, out: &mut [f32]) {
-    dispatch!(level, simd => products_with(simd, SquaredDifference, rows, panels, out));
+pub(crate) fn squared_euclideans(simd: Level, rows: &[&[f32]], panels: &Panels, out: &mut [f32]) {
+    dispatch!(simd, simd => products_with(simd, SquaredDifference, rows, panels, out));
 }
 
 /// `sum a_i b_i` in single precision.
-pub(crate) fn dot(level: Level, a: &[f32], b: &[f32]) -> f32 {
-    dispatch!(level, simd => pair_with(simd, Multiply, a, b))
+pub(crate) fn dot(simd: Level, a: &[f32], b: &[f32]) -> f32 {
+    dispatch!(simd, simd => pair_with(simd, Multiply, a, b))
 }
 
 /// `sum a_i b_i` in single precision without fused operations: the same bits at every level.
 /// Factors of sketches are computed with it, so that any machine can check them.
-pub(crate) fn plain_dot(level: Level, a: &[f32], b: &[f32]) -> f32 {
-    dispatch!(level, simd => pair_with(simd, PlainMultiply, a, b))
+pub(crate) fn plain_dot(simd: Level, a: &[f32], b: &[f32]) -> f32 {
+    dispatch!(simd, simd => pair_with(simd, PlainMultiply, a, b))
 }
 
 /// `sum (a_i - b_i)^2` in single precision.
-pub(crate) fn squared_euclidean(level: Level, a: &[f32], b: &[f32]) -> f32 {
-    dispatch!(level, simd => pair_with(simd, SquaredDifference, a, b))
+pub(crate) fn squared_euclidean(simd: Level, a: &[f32], b: &[f32]) -> f32 {
+    dispatch!(simd, simd => pair_with(simd, SquaredDifference, a, b))
 }
 
 /// `sum |a_i - b_i|` in single precision.
-pub(crate) fn manhattan(level: Level, a: &[f32], b: &[f32]) -> f32 {
-    dispatch!(level, simd => pair_with(simd, AbsoluteDifference, a, b))
+pub(crate) fn manhattan(simd: Level, a: &[f32], b: &[f32]) -> f32 {
+    dispatch!(simd, simd => pair_with(simd, AbsoluteDifference, a, b))
 }
 
 /// Adds a row to sums in double precision: the same bits at every level.
-pub(crate) fn add_to(level: Level, sums: &mut [f64], row: &[f32]) {
-    dispatch!(level, simd => add_to_with(simd, sums, row));
+pub(crate) fn add_to(simd: Level, sums: &mut [f64], row: &[f32]) {
+    dispatch!(simd, simd => add_to_with(simd, sums, row));
 }
 
 trait Accumulate: Copy {
@@ -281,7 +281,6 @@ mod tests {
     use rand::{RngExt, SeedableRng};
 
     use super::*;
-    use crate::kernel::levels;
 
     #[test]
     fn plain_products_have_the_same_bits_at_every_level() {
@@ -293,7 +292,9 @@ mod tests {
         (0..8).for_each(|i| lanes[i] += lanes[i + 8]);
         (0..4).for_each(|i| lanes[i] += lanes[i + 4]);
         let expected = (lanes[0] + lanes[2]) + (lanes[1] + lanes[3]);
-        assert!(levels().into_iter().all(|level| plain_dot(level, &a, &b) == expected));
+        assert!(
+            crate::kernel::simd::all().into_iter().all(|simd| plain_dot(simd, &a, &b) == expected)
+        );
     }
 
     #[test]
@@ -312,12 +313,12 @@ mod tests {
                 (0..rows * width).map(|_| rng.random_range(-1.0..1.0)).collect::<Vec<f32>>()
             };
             let (a, b) = (random(m), random(n));
-            for level in levels() {
+            for simd in crate::kernel::simd::all() {
                 let (mut dot_out, mut l1_out) = (vec![f32::NAN; m * n], vec![f32::NAN; m * n]);
                 let (rows, panels): (Vec<&[f32]>, _) =
                     (a.chunks(width).collect(), Panels::new(&b, width));
-                dots(level, &rows, &panels, &mut dot_out);
-                manhattans(level, &rows, &panels, &mut l1_out);
+                dots(simd, &rows, &panels, &mut dot_out);
+                manhattans(simd, &rows, &panels, &mut l1_out);
                 for i in 0..m {
                     for j in 0..n {
                         let (x, y) = (&a[i * width..][..width], &b[j * width..][..width]);
@@ -325,14 +326,14 @@ mod tests {
                             x.iter().zip(y).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum();
                         let l1: f64 = x.iter().zip(y).map(|(x, y)| f64::from((x - y).abs())).sum();
                         let mut alone = [f32::NAN];
-                        dots(level, &[x], &Panels::new(y, width), &mut alone);
+                        dots(simd, &[x], &Panels::new(y, width), &mut alone);
                         assert_eq!(dot_out[i * n + j], alone[0]);
-                        assert!((f64::from(dot(level, x, y)) - exact).abs() < 1e-4);
+                        assert!((f64::from(dot(simd, x, y)) - exact).abs() < 1e-4);
                         assert!((f64::from(dot_out[i * n + j]) - exact).abs() < 1e-4);
                         assert!((f64::from(l1_out[i * n + j]) - l1).abs() < 1e-3);
                         let l2: f64 =
                             x.iter().zip(y).map(|(x, y)| f64::from((x - y) * (x - y))).sum();
-                        assert!((f64::from(squared_euclidean(level, x, y)) - l2).abs() < 1e-4);
+                        assert!((f64::from(squared_euclidean(simd, x, y)) - l2).abs() < 1e-4);
                     }
                 }
             }

@@ -6,12 +6,12 @@ use fearless_simd::prelude::*;
 use fearless_simd::{Simd, dispatch, f32x16};
 use fearless_simd_macros::simd;
 
-use crate::kernel::Level;
+use crate::kernel::simd::Level;
 
 /// Multiplies `x` by `signs`, of the same length, and then replaces `part` of it, whose length is a
 /// power of two from 32 up, by `scale` H `part`, in which H H = `part.len()` times the identity.
-pub(crate) fn round(level: Level, x: &mut [f32], signs: &[f32], part: Range<usize>, scale: f32) {
-    dispatch!(level, simd => round_with(simd, x, signs, part, scale));
+pub(crate) fn round(simd: Level, x: &mut [f32], signs: &[f32], part: Range<usize>, scale: f32) {
+    dispatch!(simd, simd => round_with(simd, x, signs, part, scale));
 }
 
 #[simd]
@@ -62,7 +62,6 @@ fn small<S: Simd>(mut low: f32x16<S>, mut high: f32x16<S>) -> (f32x16<S>, f32x16
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::levels;
 
     fn scalar(x: &mut [f32]) {
         let mut half = 1;
@@ -83,12 +82,12 @@ mod tests {
             let x: Vec<f32> = (0..n).map(|i| ((i * i + 3 * i) % 101) as f32 - 50.0).collect();
             let mut expected = x.clone();
             scalar(&mut expected);
-            for level in levels() {
+            for simd in crate::kernel::simd::all() {
                 let mut y = x.clone();
                 let ones = vec![1.0; n];
-                round(level, &mut y, &ones, 0..n, 1.0);
+                round(simd, &mut y, &ones, 0..n, 1.0);
                 assert_eq!(y, expected);
-                round(level, &mut y, &ones, 0..n, 1.0);
+                round(simd, &mut y, &ones, 0..n, 1.0);
                 assert!(x.iter().zip(&y).all(|(x, y)| x * n as f32 == *y));
             }
         }

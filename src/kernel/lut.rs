@@ -7,7 +7,7 @@ use fearless_simd::prelude::*;
 use fearless_simd::{Simd, dispatch, f32x16, u32x16};
 use fearless_simd_macros::simd;
 
-use crate::kernel::Level;
+use crate::kernel::simd::Level;
 
 /// The largest byte of a table. Two of them fit a byte, so that the scan adds two looked-up bytes
 /// before it widens them: on sets of 128 and 384 dimensions a search takes 3 to 6 percent less time
@@ -23,25 +23,25 @@ pub(crate) struct Rounding {
 
 /// Tables of `sum u_i x_i` over the dimensions of each nibble.
 pub(crate) fn products(
-    level: Level,
+    simd: Level,
     x: &[f32],
     bits: u8,
     values: &mut Vec<f32>,
     bytes: &mut Vec<u8>,
 ) -> Rounding {
-    dispatch!(level, simd => products_with(simd, x, bits, values, bytes))
+    dispatch!(simd, simd => products_with(simd, x, bits, values, bytes))
 }
 
 /// Tables of `sum |x_i - c_i - step_i u_i|` over the dimensions of each nibble. All slices have the
 /// same length.
 pub(crate) fn differences(
-    level: Level,
+    simd: Level,
     slices: [&[f32]; 3],
     bits: u8,
     values: &mut Vec<f32>,
     bytes: &mut Vec<u8>,
 ) -> Rounding {
-    dispatch!(level, simd => differences_with(simd, slices, bits, values, bytes))
+    dispatch!(simd, simd => differences_with(simd, slices, bits, values, bytes))
 }
 
 /// The grid point that nibble `nibble` gives its `j`-th dimension.
@@ -152,7 +152,6 @@ fn products_of<S: Simd, const PER_NIBBLE: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::levels;
 
     #[test]
     fn bytes_stand_for_the_values_at_every_level() {
@@ -162,11 +161,11 @@ mod tests {
         for bits in [1u8, 2, 4] {
             let per_nibble = usize::from(4 / bits);
             let mut reference = None;
-            for level in levels() {
+            for simd in crate::kernel::simd::all() {
                 let (mut values, mut sums, mut grid) = (Vec::new(), vec![9; 3], Vec::new());
-                let rounding = products(level, &x, bits, &mut values, &mut sums);
+                let rounding = products(simd, &x, bits, &mut values, &mut sums);
                 let grid_rounding =
-                    differences(level, [&x, &centroid, &steps], bits, &mut values, &mut grid);
+                    differences(simd, [&x, &centroid, &steps], bits, &mut values, &mut grid);
                 for nibble in 0..16 {
                     // The same nibble everywhere: the bytes' sum must be near the sum of the terms.
                     let sum = |bytes: &[u8]| {
@@ -201,7 +200,8 @@ mod tests {
     #[test]
     fn a_query_of_zeros_has_tables_of_zeros() {
         let (mut values, mut bytes) = (Vec::new(), Vec::new());
-        let rounding = products(super::super::level(), &[0.0; 64], 2, &mut values, &mut bytes);
+        let rounding =
+            products(crate::kernel::simd::detect(), &[0.0; 64], 2, &mut values, &mut bytes);
         assert_eq!((rounding, bytes), (Rounding::default(), vec![0; 512]));
     }
 }

@@ -4,7 +4,7 @@ use fearless_simd::prelude::*;
 use fearless_simd::{Simd, dispatch, f32x16};
 use fearless_simd_macros::simd;
 
-use crate::kernel::Level;
+use crate::kernel::simd::Level;
 
 /// How well a grid fits a vector r: u is the grid point nearest to `r / step`, levels centred on 0.
 #[derive(Copy, Clone, Debug, Default, PartialEq)]
@@ -19,8 +19,8 @@ pub(crate) struct Fit {
 ///
 /// Code k stands for the level `k - (2^bits - 1) / 2`. `inverse` is 1 / step per dimension, or one
 /// for all.
-pub(crate) fn quantize(level: Level, r: &[f32], inverse: f32, bits: u8, codes: &mut [f32]) -> Fit {
-    dispatch!(level, simd => quantize_with(simd, r, inverse, bits, codes))
+pub(crate) fn quantize(simd: Level, r: &[f32], inverse: f32, bits: u8, codes: &mut [f32]) -> Fit {
+    dispatch!(simd, simd => quantize_with(simd, r, inverse, bits, codes))
 }
 
 #[simd]
@@ -56,7 +56,6 @@ fn add_lanes(lanes: &[f32]) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::levels;
 
     #[test]
     fn codes_are_the_nearest_levels_and_equal_at_every_level() {
@@ -64,9 +63,9 @@ mod tests {
         for bits in [1, 2, 4] {
             let top = f32::from((1u8 << bits) - 1);
             let mut reference = None;
-            for level in levels() {
+            for simd in crate::kernel::simd::all() {
                 let mut codes = vec![-1.0; r.len()];
-                let fit = quantize(level, &r, 0.8, bits, &mut codes);
+                let fit = quantize(simd, &r, 0.8, bits, &mut codes);
                 let mut exact = (0.0, 0.0);
                 for (r, code) in r.iter().zip(&codes) {
                     let nearest = (r * 0.8 + top / 2.0).round().clamp(0.0, top);

@@ -21,9 +21,9 @@ use fearless_simd_macros::simd;
 
 use crate::format::BLOCK;
 use crate::format::node::{Code, Layout};
-use crate::kernel::Level;
 use crate::kernel::lut::TOP;
 use crate::kernel::prefetch::prefetch;
+use crate::kernel::simd::Level;
 
 /// Positions whose bytes fit 16-bit sums. More are summed in groups.
 const GROUP_POSITIONS: usize = 512;
@@ -59,13 +59,13 @@ pub(crate) struct Estimate {
 ///
 /// `allowed` has one bit per entry, 32 to a word; blocks without a bit are not touched.
 pub(crate) fn scan(
-    level: Level,
+    simd: Level,
     scan: &Scan<'_>,
     allowed: Option<&[u32]>,
     threshold: f32,
     out: &mut Vec<Estimate>,
 ) {
-    dispatch!(level, simd => scan_with(simd, scan, allowed, threshold, out));
+    dispatch!(simd, simd => scan_with(simd, scan, allowed, threshold, out));
 }
 
 #[simd]
@@ -212,7 +212,6 @@ mod tests {
     use rand::{RngExt, SeedableRng};
 
     use super::*;
-    use crate::kernel::levels;
     use crate::sketch::quantizer::bfloat16;
 
     /// The nibble of an entry, straight from the words of the specification.
@@ -273,9 +272,9 @@ mod tests {
             prop_assert_eq!(all.len(), len);
             for threshold in [f32::INFINITY, all[len / 2].estimate] {
                 let expected = scalar(&scan, allowed, threshold);
-                for level in levels() {
+                for simd in crate::kernel::simd::all() {
                     let mut out = Vec::new();
-                    super::scan(level, &scan, allowed, threshold, &mut out);
+                    super::scan(simd, &scan, allowed, threshold, &mut out);
                     prop_assert_eq!(&out, &expected);
                 }
             }

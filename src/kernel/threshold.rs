@@ -4,7 +4,7 @@ use fearless_simd::prelude::*;
 use fearless_simd::{Simd, dispatch, f32x16};
 use fearless_simd_macros::simd;
 
-use crate::kernel::Level;
+use crate::kernel::simd::Level;
 
 /// Scores that are looked at together.
 const LANES: usize = 16;
@@ -30,12 +30,12 @@ impl Scores<'_> {
 /// Most scores are above the limit, so that 16 take one comparison. A limit that falls within 16
 /// scores holds for the next 16: who is told of a score has to compare it himself.
 pub(crate) fn below(
-    level: Level,
+    simd: Level,
     scores: Scores<'_>,
     limit: f32,
     found: impl FnMut(usize, f32) -> f32,
 ) {
-    dispatch!(level, simd => below_with(simd, scores, limit, found));
+    dispatch!(simd, simd => below_with(simd, scores, limit, found));
 }
 
 #[simd]
@@ -72,7 +72,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::kernel::levels;
 
     proptest! {
         #[test]
@@ -98,9 +97,9 @@ mod tests {
                     least = least.min(score(i));
                 }
             }
-            for level in levels() {
+            for simd in crate::kernel::simd::all() {
                 let (mut told, mut least) = (Vec::new(), f32::from(limit));
-                below(level, Scores { norms: &norms, products: &products, sign }, least, |i, found| {
+                below(simd, Scores { norms: &norms, products: &products, sign }, least, |i, found| {
                     assert!(found == score(i) || found.is_nan() && score(i).is_nan());
                     if found.is_nan() || found < least {
                         told.push(i);

@@ -35,7 +35,7 @@ impl<T: Copy> Cache<T> {
     pub(crate) fn get(&self, key: u64) -> Option<T> {
         let first = place(key, self.keys.len());
         let ways = self.keys.get(first..first + WAYS)?;
-        let way = ways.iter().position(|of| *of == key)?;
+        let way = ways.iter().position(|slot| *slot == key)?;
         self.values[first + way]
     }
 
@@ -53,7 +53,7 @@ impl<T: Copy> Cache<T> {
         }
         let first = place(key, self.keys.len());
         let Some(ways) = self.keys.get(first..first + WAYS) else { return };
-        let way = ways.iter().position(|of| *of == key || *of == EMPTY);
+        let way = ways.iter().position(|slot| *slot == key || *slot == EMPTY);
         // Any victim will do, and this one takes no list of who was used when.
         #[expect(clippy::cast_possible_truncation, reason = "one of four")]
         let way = way.unwrap_or((key % WAYS as u64) as usize);

@@ -235,8 +235,8 @@ impl Database {
     }
 
     /// The record of an index that must be of this metric and of these dimensions.
-    pub(crate) fn record_of(&self, rtxn: &RoTxn<'_>, of: ItemOf) -> Result<Record> {
-        let ItemOf { index, dims: got_dims, metric: got } = of;
+    pub(crate) fn record_of(&self, rtxn: &RoTxn<'_>, spec: IndexSpec) -> Result<Record> {
+        let IndexSpec { index, dims: got_dims, metric: got } = spec;
         let (record, expected) = self.record(rtxn, index)?;
         if expected != got {
             return Err(Error::MetricMismatch { index, expected, got });
@@ -255,28 +255,30 @@ impl Database {
     pub(crate) fn item<'t>(
         &self,
         rtxn: &'t RoTxn<'_>,
-        of: ItemOf,
+        spec: IndexSpec,
         id: u32,
     ) -> Result<Option<ItemRef<'t>>> {
-        let key = Key::item(of.index, id);
-        self.get(rtxn, key)?.map(|bytes| ItemRef::parse(key, bytes, of.dims, of.metric)).transpose()
+        let key = Key::item(spec.index, id);
+        self.get(rtxn, key)?
+            .map(|bytes| ItemRef::parse(key, bytes, spec.dims, spec.metric))
+            .transpose()
     }
 
     /// An item that other stored bytes say exists.
     pub(crate) fn known_item<'t>(
         &self,
         rtxn: &'t RoTxn<'_>,
-        of: ItemOf,
+        spec: IndexSpec,
         id: u32,
     ) -> Result<ItemRef<'t>> {
-        self.item(rtxn, of, id)?.ok_or_else(|| missing_item(of, id))
+        self.item(rtxn, spec, id)?.ok_or_else(|| missing_item(spec, id))
     }
 
     /// Visits items that other stored bytes say exist, in this order.
     pub(crate) fn visit_items<'t>(
         &self,
         rtxn: &'t RoTxn<'_>,
-        of: ItemOf,
+        spec: IndexSpec,
         ids: &[u32],
         mut visit: impl FnMut(&ItemRef<'t>),
     ) -> Result<()> {
@@ -290,19 +292,19 @@ impl Database {
         if !is_dense {
             return ids
                 .iter()
-                .try_for_each(|id| self.known_item(rtxn, of, *id).map(|item| visit(&item)));
+                .try_for_each(|id| self.known_item(rtxn, spec, *id).map(|item| visit(&item)));
         }
-        let mut entries = self.iter_from(rtxn, Key::item(of.index, ids[0]))?;
+        let mut entries = self.iter_from(rtxn, Key::item(spec.index, ids[0]))?;
         for id in ids {
-            let key = Key::item(of.index, *id);
+            let key = Key::item(spec.index, *id);
             let found = loop {
                 match entries.next().transpose()? {
                     Some((passed, _)) if passed.to_bytes() < key.to_bytes() => {}
                     found => break found.filter(|found| found.0 == key),
                 }
             };
-            let (_, bytes) = found.ok_or_else(|| missing_item(of, *id))?;
-            visit(&ItemRef::parse(key, bytes, of.dims, of.metric)?);
+            let (_, bytes) = found.ok_or_else(|| missing_item(spec, *id))?;
+            visit(&ItemRef::parse(key, bytes, spec.dims, spec.metric)?);
         }
         Ok(())
     }
@@ -313,13 +315,13 @@ impl Database {
 const WALK: usize = 3;
 
 /// What is wrong when an item is missing that other stored bytes say exists.
-pub(crate) fn missing_item(of: ItemOf, id: u32) -> Error {
-    Error::corrupted(Key::item(of.index, id), "other entries name this item, and it is missing")
+pub(crate) fn missing_item(spec: IndexSpec, id: u32) -> Error {
+    Error::corrupted(Key::item(spec.index, id), "other entries name this item, and it is missing")
 }
 
 /// Where items are and how they are read.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ItemOf {
+pub(crate) struct IndexSpec {
     pub(crate) index: u16,
     pub(crate) dims: usize,
     pub(crate) metric: Metric,
@@ -378,10 +380,10 @@ mod tests {
             #[expect(clippy::cast_precision_loss, reason = "what is not exact is the same twice")]
             writer.add_item(&mut wtxn, *id, &[*id as f32, 1.0]).unwrap();
         }
-        let of = ItemOf { index: 3, dims: 2, metric: Metric::Euclidean };
+        let spec = IndexSpec { index: 3, dims: 2, metric: Metric::Euclidean };
         let visit = |ids: &[u32]| {
             let mut visited = Vec::new();
-            db.visit_items(&wtxn, of, ids, |item| {
+            db.visit_items(&wtxn, spec, ids, |item| {
                 let Components::Floats(floats) = item.components else {
                     panic!("floats were added")
                 };

@@ -8,11 +8,11 @@ use crate::error::Result;
 use crate::format::item::ItemRef;
 use crate::key::Key;
 use crate::lmdb::cache::Cache;
-use crate::lmdb::database::{Database, ItemOf, missing_item};
-use crate::lmdb::page_hints::Places;
+use crate::lmdb::database::{Database, IndexSpec, missing_item};
+use crate::lmdb::page_hints::PageHints;
 
 /// Items that a reader knows the places of, at most: 12 MiB of them.
-pub(crate) const MOST_KNOWN: usize = 1 << 18;
+pub(crate) const MAX_CACHED_ITEMS: usize = 1 << 18;
 
 /// The items of an index in one snapshot.
 ///
@@ -21,23 +21,23 @@ pub(crate) const MOST_KNOWN: usize = 1 << 18;
 pub(crate) struct Items<'t> {
     pub(crate) db: Database,
     pub(crate) rtxn: &'t RoTxn<'t>,
-    pub(crate) of: ItemOf,
+    pub(crate) spec: IndexSpec,
     known: RefCell<Cache<&'t [u8]>>,
     /// None where nothing is remembered, as in builds, whose pages move with the commit, and where
     /// no address can be sent for.
-    places: Option<Places>,
+    places: Option<PageHints>,
 }
 
 impl<'t> Items<'t> {
     /// `most`: items to remember, a power of two or 0.
-    pub(crate) fn new(db: Database, rtxn: &'t RoTxn<'t>, of: ItemOf, most: usize) -> Self {
+    pub(crate) fn new(db: Database, rtxn: &'t RoTxn<'t>, spec: IndexSpec, most: usize) -> Self {
         let hints = most > 0 && cfg!(target_arch = "x86_64");
         Self {
             db,
             rtxn,
-            of,
+            spec,
             known: RefCell::new(Cache::new(most)),
-            places: hints.then(|| Places::new(of)),
+            places: hints.then(|| PageHints::new(spec)),
         }
     }
 
@@ -64,7 +64,7 @@ impl<'t> Items<'t> {
 
     /// The bytes of an item that is not [`remembered`](Self::remembered), if it exists.
     pub(crate) fn look_up(&self, id: u32) -> Result<Option<&'t [u8]>> {
-        let bytes = self.db.get(self.rtxn, Key::item(self.of.index, id))?;
+        let bytes = self.db.get(self.rtxn, Key::item(self.spec.index, id))?;
         if let Some(bytes) = bytes {
             self.known.borrow_mut().put(u64::from(id), bytes);
             self.places.iter().for_each(|places| places.remember(id, bytes));
@@ -74,7 +74,7 @@ impl<'t> Items<'t> {
 
     /// An item by its bytes.
     pub(crate) fn parse(&self, id: u32, bytes: &'t [u8]) -> Result<ItemRef<'t>> {
-        ItemRef::parse(Key::item(self.of.index, id), bytes, self.of.dims, self.of.metric)
+        ItemRef::parse(Key::item(self.spec.index, id), bytes, self.spec.dims, self.spec.metric)
     }
 
     /// An item, if it exists.
@@ -84,6 +84,6 @@ impl<'t> Items<'t> {
 
     /// An item that other stored bytes say exists.
     pub(crate) fn get(&self, id: u32) -> Result<ItemRef<'t>> {
-        self.find(id)?.ok_or_else(|| missing_item(self.of, id))
+        self.find(id)?.ok_or_else(|| missing_item(self.spec, id))
     }
 }

@@ -8,10 +8,10 @@ use crate::error::{Error, Result};
 use crate::format::node::{BranchRef, Layout, LeafRef};
 use crate::key::Key;
 use crate::lmdb::cache::Cache;
-use crate::lmdb::database::{Database, ItemOf};
+use crate::lmdb::database::{Database, IndexSpec};
 
 /// Nodes of each kind that a reader knows the places of, at most: some 6 MiB of each.
-pub(crate) const MOST_KNOWN: usize = 1 << 15;
+pub(crate) const MAX_CACHED_NODES: usize = 1 << 15;
 
 /// The nodes of a forest in one snapshot.
 ///
@@ -21,7 +21,7 @@ pub(crate) const MOST_KNOWN: usize = 1 << 15;
 pub(crate) struct Nodes<'t> {
     db: Database,
     rtxn: &'t RoTxn<'t>,
-    of: ItemOf,
+    spec: IndexSpec,
     /// The layouts that leaves and branches must have.
     layouts: [Layout; 2],
     leaves: RefCell<Cache<LeafRef<'t>>>,
@@ -31,17 +31,17 @@ pub(crate) struct Nodes<'t> {
 impl<'t> Nodes<'t> {
     /// `most`: nodes of each kind to remember, a power of two or 0.
     pub(crate) fn new(
-        (db, rtxn, of): (Database, &'t RoTxn<'t>, ItemOf),
+        (db, rtxn, spec): (Database, &'t RoTxn<'t>, IndexSpec),
         leaf: Layout,
         branch: Layout,
         most: usize,
     ) -> Self {
         let (leaves, branches) = (RefCell::new(Cache::new(most)), RefCell::new(Cache::new(most)));
-        Self { db, rtxn, of, layouts: [leaf, branch], leaves, branches }
+        Self { db, rtxn, spec, layouts: [leaf, branch], leaves, branches }
     }
 
-    pub(crate) fn of(&self) -> ItemOf {
-        self.of
+    pub(crate) fn spec(&self) -> IndexSpec {
+        self.spec
     }
 
     pub(crate) fn leaf(&self, tree: u8, id: u32) -> Result<LeafRef<'t>> {
@@ -49,8 +49,8 @@ impl<'t> Nodes<'t> {
         if let Some(known) = self.leaves.borrow().get(name) {
             return Ok(known);
         }
-        let key = Key::leaf(self.of.index, tree, id);
-        let leaf = LeafRef::parse(key, known_node(self.db, self.rtxn, key)?, self.of.dims)?;
+        let key = Key::leaf(self.spec.index, tree, id);
+        let leaf = LeafRef::parse(key, known_node(self.db, self.rtxn, key)?, self.spec.dims)?;
         check_layout(key, leaf.node.layout, self.layouts[0])?;
         self.leaves.borrow_mut().put(name, leaf);
         Ok(leaf)
@@ -66,12 +66,12 @@ impl<'t> Nodes<'t> {
         if let Some(known) = self.branches.borrow().get(name) {
             return Ok(known);
         }
-        let key = Key::branch(self.of.index, tree, id);
+        let key = Key::branch(self.spec.index, tree, id);
         let branch = BranchRef::parse(
             key,
             known_node(self.db, self.rtxn, key)?,
-            self.of.dims,
-            self.of.metric,
+            self.spec.dims,
+            self.spec.metric,
         )?;
         check_layout(key, branch.node.layout, self.layouts[1])?;
         self.branches.borrow_mut().put(name, branch);

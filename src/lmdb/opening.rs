@@ -17,7 +17,7 @@ use crate::lmdb::extent;
 pub(crate) type Table<'e> = heed::Database<'e, Bytes, Bytes>;
 
 /// The longest name that LMDB takes, in bytes.
-const MOST_NAME: usize = 511;
+const MAX_NAME: usize = 511;
 
 /// Whose a table is.
 #[derive(Copy, Clone, Debug)]
@@ -116,7 +116,7 @@ fn is_unknown_number(error: &heed::Error) -> bool {
 }
 
 fn check_name(name: &str) -> Result<()> {
-    if (1..=MOST_NAME).contains(&name.len()) && !name.contains('\0') {
+    if (1..=MAX_NAME).contains(&name.len()) && !name.contains('\0') {
         return Ok(());
     }
     Err(Error::option("name", "1 to 511 bytes, none of them zero", format_args!("{name:?}")))

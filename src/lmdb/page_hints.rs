@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::format::item::item_bytes;
 use crate::kernel::prefetch::prefetch_address;
-use crate::lmdb::database::ItemOf;
+use crate::lmdb::database::IndexSpec;
 
 /// Bytes of a page of LMDB where this matters: that of the operating system.
 const PAGE: usize = 4096;
@@ -30,9 +30,9 @@ const OFFSET: usize = 2;
 const NODE_HEADER: usize = 8 + 8;
 /// The largest node that LMDB puts on a page with others; larger values have pages of their own,
 /// which nothing searches.
-const MOST_NODE: usize = (PAGE - PAGE_HEADER) / 2 - OFFSET;
+const MAX_NODE: usize = (PAGE - PAGE_HEADER) / 2 - OFFSET;
 /// Nodes of a page whose keys are sent for, at most.
-const MOST_KEYS: usize = 8;
+const MAX_KEYS: usize = 8;
 /// Slots: 4 MiB, of which those count that have been written to.
 const SLOTS: usize = 1 << 19;
 
@@ -42,7 +42,7 @@ static PAGES: [AtomicUsize; SLOTS] = [const { AtomicUsize::new(0) }; SLOTS];
 
 /// The places of the items of an index.
 #[derive(Copy, Clone, Debug)]
-pub(crate) struct Places {
+pub(crate) struct PageHints {
     /// Bytes of a node; zero if items have pages of their own.
     node: usize,
     /// Ids of a group, as a power of two: as many as are on a page, or fewer.
@@ -53,20 +53,15 @@ pub(crate) struct Places {
     first: usize,
 }
 
-impl Places {
-    pub(crate) fn new(of: ItemOf) -> Self {
-        let node = NODE_HEADER + item_bytes(of.dims, of.metric);
+impl PageHints {
+    pub(crate) fn new(spec: IndexSpec) -> Self {
+        let node = NODE_HEADER + item_bytes(spec.dims, spec.metric);
         let on_a_page = ((PAGE - PAGE_HEADER) / (node + OFFSET)).max(1);
         // Far from each other, as the groups of an index are next to each other (Fibonacci
         // hashing).
-        let first = usize::from(of.index).wrapping_mul(0x9E37_79B1);
-        let step = node * on_a_page.div_ceil(MOST_KEYS);
-        Self {
-            node: if node > MOST_NODE { 0 } else { node },
-            shift: on_a_page.ilog2(),
-            step,
-            first,
-        }
+        let first = usize::from(spec.index).wrapping_mul(0x9E37_79B1);
+        let step = node * on_a_page.div_ceil(MAX_KEYS);
+        Self { node: if node > MAX_NODE { 0 } else { node }, shift: on_a_page.ilog2(), step, first }
     }
 
     fn slot(&self, id: u32) -> (&'static AtomicUsize, usize) {
@@ -118,8 +113,8 @@ mod tests {
     use crate::metric::Metric;
 
     /// An index of its own for each test, as all share the slots.
-    fn places(index: u16, dims: usize) -> Places {
-        Places::new(ItemOf { index, dims, metric: Metric::Euclidean })
+    fn places(index: u16, dims: usize) -> PageHints {
+        PageHints::new(IndexSpec { index, dims, metric: Metric::Euclidean })
     }
 
     #[test]

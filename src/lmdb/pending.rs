@@ -6,7 +6,7 @@ use roaring::RoaringBitmap;
 use crate::error::Result;
 use crate::format::item::PendingRef;
 use crate::key::Kind;
-use crate::lmdb::database::{Database, ItemOf};
+use crate::lmdb::database::{Database, IndexSpec};
 use crate::search::request::Request;
 
 /// The pending marks of a snapshot.
@@ -20,11 +20,11 @@ pub(crate) struct Pending {
 
 impl Pending {
     /// Reads all marks: O(pending).
-    pub(crate) fn read(db: Database, rtxn: &RoTxn<'_>, of: ItemOf) -> Result<Self> {
+    pub(crate) fn read(db: Database, rtxn: &RoTxn<'_>, spec: IndexSpec) -> Result<Self> {
         let mut pending = Self::default();
-        for entry in db.iter(rtxn, of.index, Kind::Pending)? {
+        for entry in db.iter(rtxn, spec.index, Kind::Pending)? {
             let (key, bytes) = entry?;
-            let mark = PendingRef::parse(key, bytes, of.dims, of.metric)?;
+            let mark = PendingRef::parse(key, bytes, spec.dims, spec.metric)?;
             pending.ids.insert(key.id());
             if mark.is_live {
                 pending.live.insert(key.id());

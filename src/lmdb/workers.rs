@@ -100,7 +100,7 @@ impl<'a> Reports<'a> {
     /// A phase that comes again, in the next tree, starts from nothing.
     fn begin(&self, phase: BuildPhase) {
         if let Ok(mut made) = self.made.try_lock()
-            && matches!(made.last, Some((of, _)) if of == phase)
+            && matches!(made.last, Some((last, _)) if last == phase)
         {
             made.last = None;
         }
@@ -120,7 +120,7 @@ impl<'a> Reports<'a> {
         if made.cancelled {
             return Err(Error::Cancelled);
         }
-        if matches!(made.last, Some((of, before)) if of == phase && before >= done) {
+        if matches!(made.last, Some((last, before)) if last == phase && before >= done) {
             return Ok(());
         }
         made.last = Some((phase, done));

@@ -7,16 +7,17 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 use rayon::prelude::*;
 
+use crate::kernel::gemm;
 use crate::kernel::gemm::Panels;
+use crate::kernel::simd::{self, Level};
 use crate::kernel::threshold::{Scores, below};
-use crate::kernel::{Level, gemm, level};
 
 /// Rows that one task assigns: enough to amortise the task, few enough to balance.
-const CHUNK: usize = 256;
+const ROWS_PER_TASK: usize = 256;
 /// Rows that decide where more rows are cut in two. More do not place two centroids better.
 const CUT_BY: usize = 2048;
 /// Rounds of k-means; more move centroids by less than the spread between two seeds.
-const ROUNDS: usize = 8;
+const ITERATIONS: usize = 8;
 
 /// Rows of `width` floats, one after the other.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -76,43 +77,43 @@ impl Matrix {
 )]
 fn mean<'a>(rows: impl Iterator<Item = &'a [f32]>, width: usize) -> Vec<f32> {
     let (mut sums, mut count) = (vec![0.0f64; width], 0usize);
-    let level = level();
+    let simd = simd::detect();
     for row in rows {
-        gemm::add_to(level, &mut sums, row);
+        gemm::add_to(simd, &mut sums, row);
         count += 1;
     }
     sums.into_iter().map(|sum| (sum / count.max(1) as f64) as f32).collect()
 }
 
 /// Half the squared norm of each row: `half_norm - <x, row>` orders rows by distance from x.
-pub(crate) fn half_norms(level: Level, rows: &[f32], width: usize) -> Vec<f32> {
-    rows.chunks_exact(width).map(|row| 0.5 * gemm::dot(level, row, row)).collect()
+pub(crate) fn half_norms(simd: Level, rows: &[f32], width: usize) -> Vec<f32> {
+    rows.chunks_exact(width).map(|row| 0.5 * gemm::dot(simd, row, row)).collect()
 }
 
 /// The nearest of `centroids` for each row of `points`; ties go to the lower number.
-pub(crate) fn assign(level: Level, points: &Matrix, centroids: &Matrix) -> Vec<u32> {
-    let norms = half_norms(level, &centroids.values, centroids.width);
+pub(crate) fn assign(simd: Level, points: &Matrix, centroids: &Matrix) -> Vec<u32> {
+    let norms = half_norms(simd, &centroids.values, centroids.width);
     let panels = Panels::new(&centroids.values, centroids.width);
     points
         .values
-        .par_chunks(CHUNK * points.width)
+        .par_chunks(ROWS_PER_TASK * points.width)
         .flat_map_iter(|rows| {
             let rows: Vec<&[f32]> = rows.chunks_exact(points.width).collect();
             let mut products = vec![0.0; rows.len() * centroids.len()];
-            gemm::dots(level, &rows, &panels, &mut products);
+            gemm::dots(simd, &rows, &panels, &mut products);
             let scores = |products| Scores { norms: &norms, products, sign: -1.0 };
             products
                 .chunks_exact(centroids.len())
-                .map(|products| nearest(level, scores(products)))
+                .map(|products| nearest(simd, scores(products)))
                 .collect::<Vec<_>>()
         })
         .collect()
 }
 
 /// The first of the least scores.
-fn nearest(level: Level, scores: Scores<'_>) -> u32 {
+fn nearest(simd: Level, scores: Scores<'_>) -> u32 {
     let mut best = (0, f32::INFINITY);
-    below(level, scores, best.1, |at, score| {
+    below(simd, scores, best.1, |at, score| {
         if score < best.1 {
             best = (at, score);
         }
@@ -161,12 +162,12 @@ pub(crate) fn sample(n: usize, k: usize, seed: u64) -> Vec<u32> {
 /// A centroid that loses all its rows restarts at a row of the largest cluster; when rows coincide
 /// so often that this does not help, fewer than `k` centroids come back, never none unless there
 /// are no rows.
-pub(crate) fn kmeans(level: Level, points: &Matrix, k: usize, seed: u64) -> Matrix {
+pub(crate) fn kmeans(simd: Level, points: &Matrix, k: usize, seed: u64) -> Matrix {
     let mut centroids = points.gather(&sample(points.len(), k, seed));
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed ^ 1);
-    for round in 0..=ROUNDS {
-        let mut members = members(&assign(level, points, &centroids), centroids.len());
-        if round == ROUNDS {
+    for round in 0..=ITERATIONS {
+        let mut members = members(&assign(simd, points, &centroids), centroids.len());
+        if round == ITERATIONS {
             let kept = (0u32..)
                 .zip(&members)
                 .filter(|(_, rows)| !rows.is_empty())
@@ -198,7 +199,7 @@ fn reseed(members: &mut [Vec<u32>], rng: &mut Xoshiro256PlusPlus) {
 
 /// Cuts rows into groups of at most `max`, near rows together: 2-means again and again, and by
 /// order where rows coincide. Groups hold row numbers, ascending.
-pub(crate) fn split(level: Level, points: &Matrix, max: usize, seed: u64) -> Vec<Vec<u32>> {
+pub(crate) fn split(simd: Level, points: &Matrix, max: usize, seed: u64) -> Vec<Vec<u32>> {
     let max = max.max(1);
     let all: Vec<u32> = (0u32..).take(points.len()).collect();
     let (mut todo, mut done) = (vec![all], Vec::new());
@@ -211,10 +212,10 @@ pub(crate) fn split(level: Level, points: &Matrix, max: usize, seed: u64) -> Vec
             seed ^ u64::from(rows[0]).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ rows.len() as u64;
         let part = points.gather(&rows);
         let centroids = match rows.len() {
-            ..=CUT_BY => kmeans(level, &part, 2, seed),
-            len => kmeans(level, &part.gather(&sample(len, CUT_BY, seed)), 2, seed),
+            ..=CUT_BY => kmeans(simd, &part, 2, seed),
+            len => kmeans(simd, &part.gather(&sample(len, CUT_BY, seed)), 2, seed),
         };
-        let assigned = assign(level, &part, &centroids);
+        let assigned = assign(simd, &part, &centroids);
         let (mut left, mut right): (Vec<u32>, Vec<u32>) = (Vec::new(), Vec::new());
         for (row, side) in rows.iter().zip(assigned) {
             if side == 0 { left.push(*row) } else { right.push(*row) }
@@ -250,7 +251,7 @@ mod tests {
     #[test]
     fn split_keeps_every_row_once_in_groups_that_fit_and_that_are_near() {
         let points = blobs(1000, 10, 64);
-        let groups = split(level(), &points, 120, 1);
+        let groups = split(simd::detect(), &points, 120, 1);
         let mut all: Vec<u32> = groups.concat();
         assert!(groups.iter().all(|group| group.len() <= 120 && group.is_sorted()));
         all.sort_unstable();
@@ -263,15 +264,17 @@ mod tests {
     #[test]
     fn identical_rows_are_cut_by_order() {
         let points = Matrix { values: vec![3.5; 5000 * 64], width: 64 };
-        let groups = split(level(), &points, 256, 9);
+        let groups = split(simd::detect(), &points, 256, 9);
         assert!(groups.iter().all(|group| group.len() <= 256 && group.len() > 64));
         assert_eq!(groups.iter().map(Vec::len).sum::<usize>(), 5000);
-        assert_eq!(kmeans(level(), &points, 7, 1).len(), 1);
+        assert_eq!(kmeans(simd::detect(), &points, 7, 1).len(), 1);
         // Fewer rows than can be told by a sixteenth.
         for max in 1..12 {
             let few = Matrix { values: vec![3.5; 12 * 64], width: 64 };
             assert!(
-                split(level(), &few, max, 9).iter().all(|group| (1..=max).contains(&group.len())),
+                split(simd::detect(), &few, max, 9)
+                    .iter()
+                    .all(|group| (1..=max).contains(&group.len())),
                 "{max}"
             );
         }
@@ -282,7 +285,7 @@ mod tests {
         let points = blobs(3000, 50, 128);
         let run = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| kmeans(level(), &points, 64, 3))
+            pool.install(|| kmeans(simd::detect(), &points, 64, 3))
         };
         let one = run(1);
         assert_eq!(one, run(2));

@@ -2,7 +2,7 @@
 
 /// A node that has been met.
 #[derive(Copy, Clone, Debug, PartialEq)]
-pub(crate) struct Met {
+pub(crate) struct QueuedNode {
     pub(crate) estimate: f32,
     pub(crate) tree: u8,
     pub(crate) id: u32,
@@ -18,7 +18,7 @@ const FIRST_SORTED: usize = 32;
 /// Equal estimates come out in the order in which they were put in.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    met: Vec<Met>,
+    met: Vec<QueuedNode>,
     /// Of each node its estimate, as a number in the same order, and its place in `met`. Those
     /// below the bound, nearest last if they are sorted:
     near: Vec<u64>,
@@ -42,7 +42,7 @@ impl Queue {
     }
 
     #[inline(always)]
-    pub(crate) fn push(&mut self, met: Met) {
+    pub(crate) fn push(&mut self, met: QueuedNode) {
         let place = self.met.len() as u64;
         let number = u64::from(ordered(met.estimate)) << 32 | place & u64::from(u32::MAX);
         if number < self.bound {
@@ -55,20 +55,20 @@ impl Queue {
     }
 
     /// The nearest node.
-    pub(crate) fn pop(&mut self) -> Option<Met> {
+    pub(crate) fn pop(&mut self) -> Option<QueuedNode> {
         self.sort();
         let next = self.near.pop()?;
         self.at(next)
     }
 
     /// The nearest node, which stays.
-    pub(crate) fn peek(&mut self) -> Option<Met> {
+    pub(crate) fn peek(&mut self) -> Option<QueuedNode> {
         self.sort();
         self.near.last().and_then(|next| self.at(*next))
     }
 
     /// What a number of the order stands for.
-    fn at(&self, order: u64) -> Option<Met> {
+    fn at(&self, order: u64) -> Option<QueuedNode> {
         #[expect(clippy::cast_possible_truncation, reason = "the lower half is the place")]
         let place = order as u32 as usize;
         self.met.get(place).copied()
@@ -116,17 +116,17 @@ mod tests {
         fn it_gives_what_a_sorted_list_gives(steps in prop::collection::vec((-50i8..50, 0u8..4), 0..600), is_new: bool) {
             let (mut queue, mut list) = (Queue::default(), Vec::new());
             if !is_new {
-                queue.push(Met { estimate: 0.0, tree: 0, id: 0, parent: 0 });
+                queue.push(QueuedNode { estimate: 0.0, tree: 0, id: 0, parent: 0 });
                 queue.clear();
             }
             for (id, (estimate, action)) in (0u32..).zip(steps) {
                 if action == 0 {
-                    list.sort_by(|a: &Met, b: &Met| a.estimate.total_cmp(&b.estimate).then(a.id.cmp(&b.id)));
+                    list.sort_by(|a: &QueuedNode, b: &QueuedNode| a.estimate.total_cmp(&b.estimate).then(a.id.cmp(&b.id)));
                     let expected = if list.is_empty() { None } else { Some(list.remove(0)) };
                     prop_assert_eq!(queue.peek(), expected);
                     prop_assert_eq!(queue.pop(), expected);
                 } else {
-                    let met = Met { estimate: f32::from(estimate), tree: 0, id, parent: id };
+                    let met = QueuedNode { estimate: f32::from(estimate), tree: 0, id, parent: id };
                     queue.push(met);
                     list.push(met);
                 }

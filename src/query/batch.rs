@@ -13,7 +13,7 @@ use crate::query::rows::check_rows;
 use crate::query::{Asked, Nns};
 use crate::reader::Reader;
 use crate::search::request::SharedRequest;
-use crate::search::{Hit, Searched};
+use crate::search::{Hit, SearchStats};
 use crate::snapshot::Snapshot;
 
 /// Searches under construction, to be shared among the threads of a pool: see [`Snapshot::nns`].
@@ -27,7 +27,7 @@ pub struct BatchNns<'a, 'e> {
     request: SharedRequest<'a>,
     allowed: Option<Cow<'a, RoaringBitmap>>,
     predicate: Option<SharedCallback<'a, bool>>,
-    report: Option<&'a mut Searched>,
+    report: Option<&'a mut SearchStats>,
 }
 
 /// Options.
@@ -89,7 +89,7 @@ impl<'a, 'e> BatchNns<'a, 'e> {
     }
 
     /// Writes what all searches did together into `report`. Times are sums over the threads.
-    pub fn report(mut self, report: &'a mut Searched) -> Self {
+    pub fn report(mut self, report: &'a mut SearchStats) -> Self {
         (self.report, self.request.is_timed) = (Some(report), true);
         self
     }
@@ -108,7 +108,7 @@ impl BatchNns<'_, '_> {
     /// first search, and a position in an error is one in `vectors`.
     pub fn by_vectors(self, vectors: &[f32]) -> Result<Vec<Vec<Hit>>> {
         self.request.check()?;
-        let checked = check_rows(vectors, self.snapshot.of())?;
+        let checked = check_rows(vectors, self.snapshot.spec())?;
         self.answer(checked.len(), |nns, _, i| nns.run(checked[i].as_item(), &[]))
     }
 
@@ -122,7 +122,7 @@ impl BatchNns<'_, '_> {
         self.answer(ids.len(), |nns, reader, i| {
             let item: Option<ItemRef<'_>> = reader.item(ids[i])?;
             item.map_or_else(
-                || Ok((None, Searched::default())),
+                || Ok((None, SearchStats::default())),
                 |item| nns.run(item, &[ids[i]]).map(|(hits, searched)| (Some(hits), searched)),
             )
         })
@@ -131,19 +131,19 @@ impl BatchNns<'_, '_> {
     fn answer<R: Send>(
         self,
         count: usize,
-        search: impl Fn(&Nns<'_>, &Reader<'_>, usize) -> Result<(R, Searched)> + Sync,
+        search: impl Fn(&Nns<'_>, &Reader<'_>, usize) -> Result<(R, SearchStats)> + Sync,
     ) -> Result<Vec<R>> {
         let Self { snapshot, request, allowed, predicate, report } = self;
         let (allowed, predicate) = (allowed.as_deref(), predicate.as_deref());
         let found = snapshot.each(count, |reader, i| {
-            let nns = Nns::new(reader, request.of_one());
+            let nns = Nns::new(reader, request.for_thread());
             let nns = if let Some(allowed) = allowed { nns.filter(allowed) } else { nns };
             match predicate {
                 Some(admits) => search(&nns.try_filter_fn(admits), reader, i),
                 None => search(&nns, reader, i),
             }
         })?;
-        let mut all = Searched::default();
+        let mut all = SearchStats::default();
         let answers = found.into_iter().map(|(answer, searched)| {
             all.add(&searched);
             answer

@@ -4,11 +4,11 @@ use roaring::RoaringBitmap;
 
 use crate::error::{Error, Result};
 use crate::format::item::{Components, OwnedItem, item_bytes};
-use crate::lmdb::database::ItemOf;
+use crate::lmdb::database::IndexSpec;
 use crate::metric::Metric;
 use crate::query::{Asked, is_within, sort};
 use crate::search::request::{LAST_COMPARED, Stop};
-use crate::search::{Hit, Searched};
+use crate::search::{Hit, SearchStats};
 use crate::vector::CheckedVector;
 
 /// Comparisons after which it is asked whether to stop.
@@ -66,7 +66,7 @@ impl Examples {
         if examples.is_empty() {
             return Err(Error::option("examples", "at least one (positive) example", 0));
         }
-        let ItemOf { dims, metric, .. } = asked.of();
+        let IndexSpec { dims, metric, .. } = asked.spec();
         let (mut queries, mut items) = (Vec::with_capacity(examples.len()), Vec::new());
         for example in examples {
             queries.push(match example {
@@ -89,9 +89,9 @@ impl Examples {
         asked: &dyn Asked,
         Gathered { hits, known }: Gathered,
         stop: Stop<'_>,
-        searched: &mut Searched,
+        searched: &mut SearchStats,
     ) -> Result<Vec<Hit>> {
-        let ItemOf { dims, metric, .. } = asked.of();
+        let IndexSpec { dims, metric, .. } = asked.spec();
         let (mut kept, mut late, before) = (Vec::with_capacity(hits.len()), 0, searched.reranked);
         for mut hit in hits {
             let id = hit.id;
@@ -120,11 +120,11 @@ impl Examples {
 
     /// The sum over all, each divided by its norm under the cosine metric, divided by their number.
     #[expect(clippy::cast_precision_loss, reason = "a few examples")]
-    fn mean(&self, of: ItemOf) -> Vec<f64> {
-        let mut sums = vec![0.0; of.dims];
+    fn mean(&self, spec: IndexSpec) -> Vec<f64> {
+        let mut sums = vec![0.0; spec.dims];
         for query in &self.queries {
             let item = query.as_item();
-            let norm = if of.metric == Metric::Cosine { item.squared_norm.sqrt() } else { 1.0 };
+            let norm = if spec.metric == Metric::Cosine { item.squared_norm.sqrt() } else { 1.0 };
             if let Components::Floats(floats) = item.components {
                 sums.iter_mut().zip(floats).for_each(|(sum, x)| *sum += f64::from(*x) / norm);
             }
@@ -166,19 +166,19 @@ pub(crate) fn point_of(
     positive: &[Example<'_>],
     negative: &[Example<'_>],
 ) -> Result<(Vec<f32>, Vec<u32>)> {
-    let of = asked.of();
-    if of.metric == Metric::Hamming {
+    let spec = asked.spec();
+    if spec.metric == Metric::Hamming {
         return Err(Error::NotForMetric {
             form: "a search by a mean of examples",
-            metric: of.metric,
+            metric: spec.metric,
         });
     }
     let positive = Examples::new(asked, positive)?;
     let mut items = positive.items.clone();
-    let mut point = positive.mean(of);
+    let mut point = positive.mean(spec);
     if !negative.is_empty() {
         let negative = Examples::new(asked, negative)?;
-        point.iter_mut().zip(negative.mean(of)).for_each(|(p, n)| *p += *p - n);
+        point.iter_mut().zip(negative.mean(spec)).for_each(|(p, n)| *p += *p - n);
         items.extend(negative.items);
     }
     #[expect(

@@ -1,10 +1,10 @@
 //! What to search for.
 
 use crate::error::Result;
-use crate::lmdb::database::ItemOf;
+use crate::lmdb::database::IndexSpec;
 use crate::query::examples::{Example, Examples, Gathered, point_of};
 use crate::query::{Neighbours, Nns, Outcome, Pages};
-use crate::search::{Hit, Searched};
+use crate::search::{Hit, SearchStats};
 use crate::vector::CheckedVector;
 
 /// Page by page.
@@ -35,8 +35,8 @@ impl<'a> Nns<'a> {
     /// The search begins anew for twice as many hits each time. So all pages up to one take about
     /// as long as two searches for as many hits. With [`exact`](Self::exact), each time compares
     /// all.
-    pub fn pages<'e>(self, of: impl Into<Example<'e>>) -> Result<Pages<'a>> {
-        Pages::new(self, of.into())
+    pub fn pages<'e>(self, spec: impl Into<Example<'e>>) -> Result<Pages<'a>> {
+        Pages::new(self, spec.into())
     }
 
     /// The nearest neighbours of an example one by one, `k` at most, each looked for when its turn
@@ -59,8 +59,8 @@ impl<'a> Nns<'a> {
     ///
     /// # Errors
     /// As [`pages`](Self::pages).
-    pub fn neighbours<'e>(self, of: impl Into<Example<'e>>) -> Result<Neighbours<'a>> {
-        Neighbours::new(self, of.into())
+    pub fn neighbours<'e>(self, spec: impl Into<Example<'e>>) -> Result<Neighbours<'a>> {
+        Neighbours::new(self, spec.into())
     }
 }
 
@@ -86,7 +86,7 @@ impl<O: Outcome> Nns<'_, O> {
     /// [`Error::Incompatible`](crate::Error::Incompatible);
     /// [`Error::Callback`](crate::Error::Callback); [`Error::Corrupted`](crate::Error::Corrupted).
     pub fn by_vector(mut self, vector: &[f32]) -> Result<O::Answer> {
-        let ItemOf { dims, metric, .. } = self.asked.of();
+        let IndexSpec { dims, metric, .. } = self.asked.spec();
         let checked = CheckedVector::new(vector, dims, metric)?;
         self.answer(checked.as_item(), &[])
     }
@@ -132,13 +132,13 @@ impl<O: Outcome> Nns<'_, O> {
     pub fn by_any(mut self, examples: &[Example<'_>]) -> Result<O::Answer> {
         self.check()?;
         let examples = Examples::new(self.asked, examples)?;
-        let (mut found, mut searched): (Vec<Vec<Hit>>, Searched) = Default::default();
+        let (mut found, mut searched): (Vec<Vec<Hit>>, SearchStats) = Default::default();
         for query in &examples.queries {
             let (hits, did) = self.run(query.as_item(), &examples.items)?;
             found.push(hits);
             searched.add(&did);
         }
-        let mut all = Gathered::new(found, self.asked.of().metric);
+        let mut all = Gathered::new(found, self.asked.spec().metric);
         if let Some(groups) = &self.groups {
             groups.keep(&mut all.hits)?;
         }
@@ -187,9 +187,9 @@ impl<O: Outcome> Nns<'_, O> {
         negative: &[Example<'_>],
     ) -> Result<O::Answer> {
         self.check()?;
-        let of = self.asked.of();
+        let spec = self.asked.spec();
         let (point, items) = point_of(self.asked, positive, negative)?;
-        let checked = CheckedVector::new(&point, of.dims, of.metric)?;
+        let checked = CheckedVector::new(&point, spec.dims, spec.metric)?;
         self.answer(checked.as_item(), &items)
     }
 }

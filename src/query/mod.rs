@@ -19,7 +19,7 @@ use roaring::RoaringBitmap;
 
 use crate::error::{BoxedError, Error, Result};
 use crate::format::item::ItemRef;
-use crate::lmdb::database::ItemOf;
+use crate::lmdb::database::IndexSpec;
 use crate::metric::Metric;
 pub use crate::query::batch::BatchNns;
 use crate::query::callback::Callback;
@@ -30,18 +30,18 @@ pub use crate::query::paged::{Neighbours, Pages};
 pub(crate) use crate::query::rows::check_rows;
 use crate::search::paged::Stream;
 use crate::search::request::{Filter, Request, Stop};
-use crate::search::{Hit, Searched};
+use crate::search::{Hit, SearchStats};
 
 /// Hits that a search within a distance looks for at first, if there may be more.
 const FIRST_WITHIN: usize = 64;
 
 /// What the query builder asks of a reader, whatever the lifetime of its transaction.
 pub(crate) trait Asked {
-    fn of(&self) -> ItemOf;
+    fn spec(&self) -> IndexSpec;
     fn item(&self, id: u32) -> Result<Option<ItemRef<'_>>>;
     /// An item that was found, with its distance to another query.
     fn compare(&self, query: ItemRef<'_>, id: u32) -> Result<Hit>;
-    fn search(&self, query: ItemRef<'_>, request: &Request<'_>) -> Result<(Vec<Hit>, Searched)>;
+    fn search(&self, query: ItemRef<'_>, request: &Request<'_>) -> Result<(Vec<Hit>, SearchStats)>;
     fn next(&self, stream: &mut Stream, request: &Request<'_>, count: usize) -> Result<Vec<Hit>>;
 }
 
@@ -77,7 +77,7 @@ pub struct Nns<'a, O = Whole> {
     is_stopped: Cell<bool>,
     has_searched: Cell<bool>,
     groups: Option<Groups<'a>>,
-    report: Option<&'a mut Searched>,
+    report: Option<&'a mut SearchStats>,
     outcome: PhantomData<O>,
 }
 
@@ -113,7 +113,7 @@ impl<O> Nns<'_, O> {
         Ok(O::answer(hits, searched.is_partial))
     }
 
-    fn tell(&mut self, searched: &Searched) {
+    fn tell(&mut self, searched: &SearchStats) {
         if let Some(report) = &mut self.report {
             **report = *searched;
         }
@@ -170,26 +170,36 @@ impl<O> Nns<'_, O> {
         }
     }
 
-    fn run(&self, query: ItemRef<'_>, exclude: &[u32]) -> Result<(Vec<Hit>, Searched)> {
+    fn run(&self, query: ItemRef<'_>, exclude: &[u32]) -> Result<(Vec<Hit>, SearchStats)> {
         self.with_request(exclude, |request| {
             // One search may be so short that it does not ask, many of them are not.
             if request.stop.was_due() || self.has_searched.replace(true) && request.stop.is_due() {
-                return Ok((Vec::new(), Searched { is_partial: true, ..Searched::default() }));
+                return Ok((
+                    Vec::new(),
+                    SearchStats { is_partial: true, ..SearchStats::default() },
+                ));
             }
             let (hits, searched) = self.run_once(query, request)?;
             Ok((
                 hits,
-                Searched { is_partial: searched.is_partial || request.stop.was_due(), ..searched },
+                SearchStats {
+                    is_partial: searched.is_partial || request.stop.was_due(),
+                    ..searched
+                },
             ))
         })
     }
 
-    fn run_once(&self, query: ItemRef<'_>, request: &Request<'_>) -> Result<(Vec<Hit>, Searched)> {
+    fn run_once(
+        &self,
+        query: ItemRef<'_>,
+        request: &Request<'_>,
+    ) -> Result<(Vec<Hit>, SearchStats)> {
         let may_be_many = request.within.is_some() && request.k > FIRST_WITHIN;
         if self.groups.is_none() && !may_be_many {
             return self.asked.search(query, request);
         }
-        let of = self.asked.of();
+        let spec = self.asked.spec();
         let mut stream = Stream::new(&query);
         let mut hits: Vec<Hit> = Vec::new();
         let mut count = if may_be_many { FIRST_WITHIN } else { request.k };
@@ -199,12 +209,12 @@ impl<O> Nns<'_, O> {
             let mut is_beyond =
                 some.is_empty() || stream.searched().is_partial || request.stop.was_due();
             for hit in some {
-                match is_within(&hit, request.within, of.metric) {
+                match is_within(&hit, request.within, spec.metric) {
                     true => hits.push(hit),
                     false => is_beyond = true,
                 }
             }
-            sort(&mut hits, of.metric);
+            sort(&mut hits, spec.metric);
             if let Some(groups) = &self.groups {
                 groups.keep(&mut hits)?;
             }

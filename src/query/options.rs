@@ -11,7 +11,7 @@ use roaring::RoaringBitmap;
 use crate::query::callback::both;
 use crate::query::groups::Groups;
 use crate::query::{InTime, Nns};
-use crate::search::Searched;
+use crate::search::SearchStats;
 
 /// Which items may be found. All of these go together: each that is added leaves out more.
 impl<'a, O> Nns<'a, O> {
@@ -60,7 +60,7 @@ impl<'a, O> Nns<'a, O> {
     /// ```
     #[doc = include_str!("example.txt")]
     /// use spinney::Error;
-    /// // Which items are public, as a table of yours says.
+    /// // Which items are public, as a table spec yours says.
     /// let table = std::collections::HashMap::from([(1, false), (2, true), (3, true), (9, true)]);
     /// let is_public = |id: u32| table.get(&id).copied().ok_or_else(|| format!("the table lacks {id}"));
     /// assert_eq!(ids(&reader.nns(2).try_filter_fn(is_public).by_vector(&[0.0])?), [2, 3]);
@@ -148,7 +148,7 @@ impl<'a, O> Nns<'a, O> {
     /// little goes on, with four times as much of everything. With `search_k` or `oversampling` it
     /// does not. For more than an eighth of the items, all are compared. So they are where the
     /// forest was found not to reach the target.
-    /// [`Searched::is_out_of_reach`](crate::Searched::is_out_of_reach) tells either.
+    /// [`SearchStats::is_out_of_reach`](crate::SearchStats::is_out_of_reach) tells either.
     /// [`Writer::calibrate`](crate::Writer::calibrate) measures on queries of yours instead. An
     /// index of up to a thousand items is always compared whole.
     ///
@@ -241,7 +241,7 @@ impl<'a, O> Nns<'a, O> {
     #[doc = include_str!("example.txt")]
     /// let found = reader.nns(2).deadline(Instant::now() + Duration::from_secs(5)).by_vector(&[0.0])?;
     /// if found.is_partial {
-    ///     eprintln!("the nearest of what was looked at:");
+    ///     eprintln!("the nearest spec what was looked at:");
     /// }
     /// assert_eq!(found.hits[0].id, 1);
     /// let limit: Option<Duration> = None; // as the request says
@@ -322,12 +322,12 @@ impl<'a, O> Nns<'a, O> {
     ///
     /// ```
     #[doc = include_str!("example.txt")]
-    /// let mut report = Searched::default();
+    /// let mut report = SearchStats::default();
     /// reader.nns(2).report(&mut report).by_vector(&[0.0])?;
-    /// assert_eq!((report.plan, report.scanned_exactly), (Plan::Exact, 4)); // few items are compared one by one
+    /// assert_eq!((report.plan, report.scanned_exactly), (SearchPlan::Exact, 4)); // few items are compared one by one
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn report(mut self, report: &'a mut Searched) -> Self {
+    pub fn report(mut self, report: &'a mut SearchStats) -> Self {
         (self.report, self.request.is_timed) = (Some(report), true);
         self
     }

@@ -9,8 +9,8 @@ use crate::search::Hit;
 use crate::search::paged::Stream;
 
 /// Hits that an iterator looks for at first, and at most, at once.
-const FIRST: usize = 8;
-const MOST: usize = 1024;
+const FIRST_HITS: usize = 8;
+const MAX_HITS: usize = 1024;
 
 /// A search that goes on where it stopped: see [`Nns::pages`].
 pub struct Pages<'a> {
@@ -21,9 +21,9 @@ pub struct Pages<'a> {
 }
 
 impl<'a> Pages<'a> {
-    pub(super) fn new(nns: Nns<'a>, of: Example<'_>) -> Result<Self> {
+    pub(super) fn new(nns: Nns<'a>, example: Example<'_>) -> Result<Self> {
         nns.check()?;
-        let mut examples = Examples::new(nns.asked, &[of])?;
+        let mut examples = Examples::new(nns.asked, &[example])?;
         if nns.groups.is_some() {
             let instead = "which groups are full is not kept from page to page, so count them over the hits that come";
             return Err(Error::Incompatible {
@@ -56,13 +56,13 @@ impl<'a> Pages<'a> {
             return Ok(Vec::new());
         }
         let Self { nns, stream, exclude, is_done } = self;
-        let of = nns.asked.of();
+        let spec = nns.asked.spec();
         // A search that failed may have lost hits, so that no page follows it.
         *is_done = true;
         let mut hits =
             nns.with_request(exclude, |request| nns.asked.next(stream, request, count))?;
         let found = hits.len();
-        hits.retain(|hit| is_within(hit, nns.request.within, of.metric));
+        hits.retain(|hit| is_within(hit, nns.request.within, spec.metric));
         // Beyond the distance, or at the end of all items.
         *is_done = hits.len() < found || found < count;
         nns.tell(&stream.searched());
@@ -79,9 +79,14 @@ pub struct Neighbours<'a> {
 }
 
 impl<'a> Neighbours<'a> {
-    pub(super) fn new(nns: Nns<'a>, of: Example<'_>) -> Result<Self> {
+    pub(super) fn new(nns: Nns<'a>, example: Example<'_>) -> Result<Self> {
         let left = nns.request.k;
-        Ok(Self { pages: Pages::new(nns, of)?, hits: VecDeque::new(), count: FIRST, left })
+        Ok(Self {
+            pages: Pages::new(nns, example)?,
+            hits: VecDeque::new(),
+            count: FIRST_HITS,
+            left,
+        })
     }
 }
 
@@ -100,7 +105,7 @@ impl Iterator for Neighbours<'_> {
                     return Some(Err(error));
                 }
             }
-            self.count = (2 * self.count).min(MOST);
+            self.count = (2 * self.count).min(MAX_HITS);
         }
         self.left -= 1;
         self.hits.pop_front().map(Ok)

@@ -2,9 +2,9 @@
 
 use crate::error::{Error, Result};
 use crate::format::item::ItemRef;
-use crate::lmdb::database::ItemOf;
+use crate::lmdb::database::IndexSpec;
 use crate::query::{Nns, Outcome};
-use crate::search::Searched;
+use crate::search::SearchStats;
 use crate::vector::CheckedVector;
 
 /// Many searches with the same options. They run one after the other; those of a
@@ -22,7 +22,7 @@ impl<O: Outcome> Nns<'_, O> {
     ///
     /// ```
     #[doc = include_str!("example.txt")]
-    /// let answers = reader.nns(2).by_vectors(&[0.0, 8.0])?; // two rows of one dimension
+    /// let answers = reader.nns(2).by_vectors(&[0.0, 8.0])?; // two rows spec one dimension
     /// assert_eq!((ids(&answers[0]), ids(&answers[1])), (vec![1, 2], vec![9, 3]));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -33,8 +33,8 @@ impl<O: Outcome> Nns<'_, O> {
     /// `vectors`.
     pub fn by_vectors(mut self, vectors: &[f32]) -> Result<Vec<O::Answer>> {
         self.check()?;
-        let checked = check_rows(vectors, self.asked.of())?;
-        let mut all = Searched::default();
+        let checked = check_rows(vectors, self.asked.spec())?;
+        let mut all = SearchStats::default();
         let answers =
             checked.iter().map(|vector| self.answer_one(vector.as_item(), &[], &mut all)).collect();
         self.tell(&all);
@@ -56,7 +56,7 @@ impl<O: Outcome> Nns<'_, O> {
     /// As [`by_item`](Self::by_item).
     pub fn by_items(mut self, ids: &[u32]) -> Result<Vec<Option<O::Answer>>> {
         self.check()?;
-        let mut all = Searched::default();
+        let mut all = SearchStats::default();
         let answer = |id: &u32| match self.asked.item(*id)? {
             Some(item) => self.answer_one(item, &[*id], &mut all).map(Some),
             None => Ok(None),
@@ -70,7 +70,7 @@ impl<O: Outcome> Nns<'_, O> {
         &self,
         query: ItemRef<'_>,
         exclude: &[u32],
-        all: &mut Searched,
+        all: &mut SearchStats,
     ) -> Result<O::Answer> {
         let (hits, searched) = self.run(query, exclude)?;
         all.add(&searched);
@@ -79,18 +79,18 @@ impl<O: Outcome> Nns<'_, O> {
 }
 
 /// The rows of a matrix, each of which suits the index.
-pub(crate) fn check_rows(vectors: &[f32], of: ItemOf) -> Result<Vec<CheckedVector<'_>>> {
-    if !vectors.len().is_multiple_of(of.dims) {
-        return Err(Error::QueriesShape { dims: of.dims, got: vectors.len() });
+pub(crate) fn check_rows(vectors: &[f32], spec: IndexSpec) -> Result<Vec<CheckedVector<'_>>> {
+    if !vectors.len().is_multiple_of(spec.dims) {
+        return Err(Error::QueriesShape { dims: spec.dims, got: vectors.len() });
     }
-    let rows = vectors.chunks_exact(of.dims).enumerate();
+    let rows = vectors.chunks_exact(spec.dims).enumerate();
     rows.map(|(row, vector)| {
-        CheckedVector::new(vector, of.dims, of.metric).map_err(|error| match error {
+        CheckedVector::new(vector, spec.dims, spec.metric).map_err(|error| match error {
             Error::NonFinite { position, value } => {
-                Error::NonFinite { position: row * of.dims + position, value }
+                Error::NonFinite { position: row * spec.dims + position, value }
             }
             Error::NotABit { position, value } => {
-                Error::NotABit { position: row * of.dims + position, value }
+                Error::NotABit { position: row * spec.dims + position, value }
             }
             error => error,
         })

@@ -7,10 +7,11 @@ use roaring::RoaringBitmap;
 
 use crate::error::{Error, Result};
 use crate::format::item::{Components, ItemRef, item_bytes};
+use crate::kernel::distance;
 use crate::kernel::prefetch::prefetch;
-use crate::kernel::{Level, distance};
+use crate::kernel::simd::Level;
 use crate::key::{Key, Kind};
-use crate::lmdb::database::{ItemOf, missing_item};
+use crate::lmdb::database::{IndexSpec, missing_item};
 use crate::lmdb::items::Items;
 use crate::metric::Metric;
 use crate::search::request::{LAST_COMPARED, Request, Stop};
@@ -20,30 +21,30 @@ use crate::search::{Hit, Target};
 const BATCH: usize = 32;
 /// Items that are sent for before they are compared, of those that threads share: two took 10 ms
 /// instead of 19 for 100,000 vectors of sift, and 22 instead of 30 for as many of minilm (trials).
-const AHEAD: usize = 8;
+const PREFETCHED_ITEMS: usize = 8;
 /// Hits that there is room for at once; more need a larger place.
 const ROOM: usize = 128;
 /// Items that are shared among threads at once, those if the search may have to stop soon, and how
 /// many of them are one task.
-const SHARED: usize = 1 << 16;
-const SHARED_IN_TIME: usize = 1 << 14;
-const SHARE: usize = 1 << 10;
+const ITEMS_PER_ROUND: usize = 1 << 16;
+const ITEMS_PER_TIMED_ROUND: usize = 1 << 14;
+const ITEMS_PER_TASK: usize = 1 << 10;
 
 /// The distance of two vectors in double precision, as [`Metric`] defines it.
-fn distance_of(level: Level, metric: Metric, a: &ItemRef<'_>, b: &ItemRef<'_>) -> f64 {
+fn distance_of(simd: Level, metric: Metric, a: &ItemRef<'_>, b: &ItemRef<'_>) -> f64 {
     match (a.components, b.components) {
         (Components::Floats(x), Components::Floats(y)) => match metric {
             Metric::Cosine => {
                 // sqrt(n n) is n: a vector is at distance 0 from itself.
-                let cosine = distance::dot(level, x, y) / (a.squared_norm * b.squared_norm).sqrt();
+                let cosine = distance::dot(simd, x, y) / (a.squared_norm * b.squared_norm).sqrt();
                 (1.0 - cosine).clamp(0.0, 2.0)
             }
-            Metric::DotProduct => distance::dot(level, x, y),
-            Metric::Manhattan => distance::manhattan(level, x, y),
-            _ => distance::squared_euclidean(level, x, y).sqrt(),
+            Metric::DotProduct => distance::dot(simd, x, y),
+            Metric::Manhattan => distance::manhattan(simd, x, y),
+            _ => distance::squared_euclidean(simd, x, y).sqrt(),
         },
         #[expect(clippy::cast_precision_loss, reason = "at most 65,536 bits")]
-        (Components::Bits(x), Components::Bits(y)) => distance::hamming(level, x, y) as f64,
+        (Components::Bits(x), Components::Bits(y)) => distance::hamming(simd, x, y) as f64,
         // The metric fixes how all vectors of an index are stored.
         _ => f64::INFINITY,
     }
@@ -52,20 +53,20 @@ fn distance_of(level: Level, metric: Metric, a: &ItemRef<'_>, b: &ItemRef<'_>) -
 /// An item in the order of the answer: by score, then by id. The score is the distance, or its
 /// negative where the largest comes first.
 #[derive(Copy, Clone, Debug, PartialEq)]
-pub(crate) struct Ranked {
+pub(crate) struct Scored {
     pub(crate) score: f32,
     pub(crate) id: u32,
 }
 
-impl Eq for Ranked {}
+impl Eq for Scored {}
 
-impl Ord for Ranked {
+impl Ord for Scored {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         self.score.total_cmp(&other.score).then(self.id.cmp(&other.id))
     }
 }
 
-impl PartialOrd for Ranked {
+impl PartialOrd for Scored {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
@@ -76,12 +77,12 @@ fn sign(metric: Metric) -> f32 {
     if metric == Metric::DotProduct { -1.0 } else { 1.0 }
 }
 
-impl Ranked {
+impl Scored {
     pub(crate) fn into_hit(self, metric: Metric) -> Hit {
         Hit { id: self.id, distance: sign(metric) * self.score + 0.0 }
     }
 
-    pub(crate) fn of(hit: Hit, metric: Metric) -> Self {
+    pub(crate) fn from_hit(hit: Hit, metric: Metric) -> Self {
         Self { score: sign(metric) * hit.distance + 0.0, id: hit.id }
     }
 }
@@ -93,32 +94,32 @@ pub(crate) fn score_within(metric: Metric, within: Option<f32>) -> f32 {
 
 /// Compares one query with items.
 #[derive(Copy, Clone)]
-pub(crate) struct Measure<'q> {
-    pub(crate) of: ItemOf,
-    pub(crate) level: Level,
+pub(crate) struct Scorer<'q> {
+    pub(crate) spec: IndexSpec,
+    pub(crate) simd: Level,
     pub(crate) query: ItemRef<'q>,
 }
 
-impl Measure<'_> {
-    pub(crate) fn rank(&self, id: u32, item: &ItemRef<'_>) -> Result<Ranked> {
+impl Scorer<'_> {
+    pub(crate) fn rank(&self, id: u32, item: &ItemRef<'_>) -> Result<Scored> {
         // Rounded once.
         #[expect(clippy::cast_possible_truncation, reason = "what does not fit becomes infinite")]
-        let distance = distance_of(self.level, self.of.metric, &self.query, item) as f32;
+        let distance = distance_of(self.simd, self.spec.metric, &self.query, item) as f32;
         // Vectors are checked before they are stored, and their distances fit `f32`. So this one is
         // not as it was.
         if !distance.is_finite() {
             return Err(Error::corrupted(
-                Key::item(self.of.index, id),
+                Key::item(self.spec.index, id),
                 "the item is so long that a distance is no number",
             ));
         }
         // The sum with zero turns -0 into 0, which would sort apart.
-        Ok(Ranked { score: sign(self.of.metric) * distance + 0.0, id })
+        Ok(Scored { score: sign(self.spec.metric) * distance + 0.0, id })
     }
 
     /// Bytes of so many items.
     pub(crate) fn bytes(&self, items: u64) -> u64 {
-        items * item_bytes(self.of.dims, self.of.metric) as u64
+        items * item_bytes(self.spec.dims, self.spec.metric) as u64
     }
 
     /// Ranks items that must exist, until `stop` says so; tells whether it did. The first few come
@@ -128,12 +129,12 @@ impl Measure<'_> {
         items: &Items<'t>,
         ids: impl Iterator<Item = u32>,
         stop: Stop<'_>,
-        found: impl FnMut(Ranked),
+        found: impl FnMut(Scored),
     ) -> Result<bool> {
-        self.rank_all(items, ids, |id| Err(missing_item(self.of, id)), stop, found)
+        self.rank_all(items, ids, |id| Err(missing_item(self.spec, id)), stop, found)
     }
 
-    /// Ranks those of these items that exist as [`Measure::rank_known`] does, and calls `missing`
+    /// Ranks those of these items that exist as [`Scorer::rank_known`] does, and calls `missing`
     /// for the others.
     fn rank_all<'t>(
         &self,
@@ -141,7 +142,7 @@ impl Measure<'_> {
         ids: impl Iterator<Item = u32>,
         missing: impl Fn(u32) -> Result<()>,
         stop: Stop<'_>,
-        mut found: impl FnMut(Ranked),
+        mut found: impl FnMut(Scored),
     ) -> Result<bool> {
         let mut ids = ids.fuse();
         let mut compared = 0;
@@ -188,7 +189,7 @@ pub(crate) struct Nearest {
     /// What is farther is not kept.
     farthest: f32,
     /// The farthest on top.
-    heap: BinaryHeap<Ranked>,
+    heap: BinaryHeap<Scored>,
     pub(crate) compared: u64,
 }
 
@@ -198,7 +199,7 @@ impl Nearest {
         Self { k, farthest, heap: BinaryHeap::with_capacity(k.min(ROOM)), compared: 0 }
     }
 
-    pub(crate) fn offer(&mut self, ranked: Ranked) {
+    pub(crate) fn offer(&mut self, ranked: Scored) {
         self.compared += 1;
         if ranked.score > self.farthest {
             return;
@@ -221,7 +222,7 @@ impl Nearest {
 
     /// Forgets what was found; how much was compared stays. It is given back for a search that may
     /// have to stop.
-    pub(crate) fn begin_again(&mut self, stop: Stop<'_>) -> BinaryHeap<Ranked> {
+    pub(crate) fn begin_again(&mut self, stop: Stop<'_>) -> BinaryHeap<Scored> {
         if stop.is_none() || self.heap.is_empty() {
             // The room is all that a search allocates.
             self.heap.clear();
@@ -231,7 +232,7 @@ impl Nearest {
     }
 
     /// Puts back what was taken out, of which some may have been found again.
-    pub(crate) fn put_back(&mut self, taken: BinaryHeap<Ranked>) {
+    pub(crate) fn put_back(&mut self, taken: BinaryHeap<Scored>) {
         let known: RoaringBitmap = self.iter().collect();
         let compared = self.compared;
         taken
@@ -266,7 +267,7 @@ impl Nearest {
 /// Each id of a filter that is smaller than the index by a look-up, else all items in their order.
 pub(crate) fn compare_all(
     target: Target<'_, '_>,
-    measure: &Measure<'_>,
+    measure: &Scorer<'_>,
     request: &Request<'_>,
     nearest: &mut Nearest,
 ) -> Result<bool> {
@@ -285,7 +286,7 @@ pub(crate) fn compare_all(
 
 fn compare_allowed(
     target: Target<'_, '_>,
-    measure: &Measure<'_>,
+    measure: &Scorer<'_>,
     request: &Request<'_>,
     allowed: &RoaringBitmap,
     nearest: &mut Nearest,
@@ -300,12 +301,12 @@ fn compare_allowed(
 
 fn compare_in_order<'t>(
     target: Target<'_, 't>,
-    measure: &Measure<'_>,
+    measure: &Scorer<'_>,
     request: &Request<'_>,
     nearest: &mut Nearest,
 ) -> Result<bool> {
-    let Items { db, rtxn, of, .. } = *target.items;
-    let mut entries = db.iter(rtxn, of.index, Kind::Item)?;
+    let Items { db, rtxn, spec, .. } = *target.items;
+    let mut entries = db.iter(rtxn, spec.index, Kind::Item)?;
     loop {
         let mut batch: [Option<(Key, &'t [u8])>; BATCH] = [None; BATCH];
         let mut is_last = true;
@@ -320,8 +321,9 @@ fn compare_in_order<'t>(
             }
         }
         for (key, bytes) in batch.iter().flatten() {
-            nearest
-                .offer(measure.rank(key.id(), &ItemRef::parse(*key, bytes, of.dims, of.metric)?)?);
+            nearest.offer(
+                measure.rank(key.id(), &ItemRef::parse(*key, bytes, spec.dims, spec.metric)?)?,
+            );
         }
         if is_last || request.stop.is_due() {
             return Ok(!is_last);
@@ -333,14 +335,14 @@ fn compare_in_order<'t>(
 /// may be read by any.
 fn compare_shared(
     target: Target<'_, '_>,
-    measure: &Measure<'_>,
+    measure: &Scorer<'_>,
     request: &Request<'_>,
     nearest: &mut Nearest,
 ) -> Result<bool> {
-    let Items { db, rtxn, of, .. } = *target.items;
-    let mut entries = db.iter(rtxn, of.index, Kind::Item)?;
+    let Items { db, rtxn, spec, .. } = *target.items;
+    let mut entries = db.iter(rtxn, spec.index, Kind::Item)?;
     let (k, farthest) = (nearest.k, nearest.farthest);
-    let at_once = if request.stop.is_none() { SHARED } else { SHARED_IN_TIME };
+    let at_once = if request.stop.is_none() { ITEMS_PER_ROUND } else { ITEMS_PER_TIMED_ROUND };
     let mut some = Vec::with_capacity(at_once);
     loop {
         some.clear();
@@ -356,13 +358,13 @@ fn compare_shared(
         let compare = |part: &[(Key, &[u8])]| {
             let mut nearest = Nearest::new(k, farthest);
             for (number, (key, bytes)) in part.iter().enumerate() {
-                prefetch(part.get(number + AHEAD).map_or(&[], |(_, bytes)| bytes));
-                let item = ItemRef::parse(*key, bytes, of.dims, of.metric)?;
+                prefetch(part.get(number + PREFETCHED_ITEMS).map_or(&[], |(_, bytes)| bytes));
+                let item = ItemRef::parse(*key, bytes, spec.dims, spec.metric)?;
                 nearest.offer(measure.rank(key.id(), &item)?);
             }
             Ok(nearest)
         };
-        let parts: Vec<Result<Nearest>> = some.par_chunks(SHARE).map(compare).collect();
+        let parts: Vec<Result<Nearest>> = some.par_chunks(ITEMS_PER_TASK).map(compare).collect();
         for part in parts {
             nearest.merge(part?);
         }
@@ -380,7 +382,7 @@ mod tests {
 
     #[test]
     fn what_is_put_back_is_as_if_it_had_stayed() {
-        let ranked = |id: u32| Ranked { score: (id * 37 % 101) as f32, id };
+        let ranked = |id: u32| Scored { score: (id * 37 % 101) as f32, id };
         let mut nearest = Nearest::new(5, 90.0);
         (0..60).for_each(|id| nearest.offer(ranked(id)));
         let mut all = Nearest::new(5, 90.0);

@@ -15,13 +15,13 @@ pub(crate) const DEFAULT_RECALL: f32 = 0.95;
 ///
 /// Usual data take twice as much. Items that all lie beside copies of themselves would teach less,
 /// and queries that are no items take more.
-const LEAST_CONFIDENCE: f64 = 10.0;
+const MIN_CONFIDENCE: f64 = 10.0;
 /// The part of that under the dot product, whose confidence knows no margin.
 const WITHOUT_MARGIN: f64 = 0.7;
 /// How many times more it is where nothing was measured.
 const UNMEASURED: f64 = 4.0;
 /// Candidates beyond the neighbours that a search of a chosen length compares at least.
-const LEAST_MORE: usize = 14;
+const MIN_MORE: usize = 14;
 
 /// When a search has looked at enough.
 #[derive(Copy, Clone, Debug, PartialEq)]
@@ -34,7 +34,7 @@ pub(crate) enum Goal {
 
 /// How much of the forest a search looks at.
 #[derive(Copy, Clone, Debug, PartialEq)]
-pub(crate) struct Effort {
+pub(crate) struct Budget {
     pub(crate) goal: Goal,
     /// Candidates to compare exactly.
     pub(crate) rerank: usize,
@@ -51,16 +51,14 @@ pub(crate) struct Effort {
     clippy::cast_precision_loss,
     reason = "saturating estimates"
 )]
-impl Effort {
+impl Budget {
     /// The user's knobs, else what reached the recall that he wants when it was measured.
     pub(crate) fn new(request: &Request<'_>, record: &Record) -> Self {
         let usual = Self::for_recall(request.k, f64::from(request.recall), record);
         let times = |factor: f64| (request.k as f64 * factor).ceil() as usize;
         let rerank = match (request.oversampling, request.search_k) {
             (Some(factor), _) => times(f64::from(factor)),
-            (None, Some(_)) => {
-                times(oversampling(record)).max(request.k.saturating_add(LEAST_MORE))
-            }
+            (None, Some(_)) => times(oversampling(record)).max(request.k.saturating_add(MIN_MORE)),
             (None, None) => usual.rerank,
         };
         let copies = f64::from(record.trees) * f64::from(1 + record.spill);
@@ -145,7 +143,7 @@ fn least_confidence(k: usize, recall: f64, record: &Record) -> f64 {
     let strictness = (1.0 - f64::from(DEFAULT_RECALL)) / (1.0 - recall).max(1e-3);
     let times = if record.metric() == Metric::DotProduct { WITHOUT_MARGIN } else { 1.0 };
     times
-        * LEAST_CONFIDENCE
+        * MIN_CONFIDENCE
         * (copies * record.indexed as f64).sqrt()
         * (k as f64).powf(0.2)
         * strictness.max(1.0).sqrt()

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use crate::math::queue::{ordered, unordered};
 
 /// Offers that are gathered before the first pruning, at least.
-const FIRST: usize = 128;
+const FIRST_ROOM: usize = 128;
 /// As many candidates at most are kept in order, so that at any time only what is nearer than the
 /// last of them is offered. More take as long in order as gathered. Trials: docs/trials.md,
 /// "candidates".
@@ -68,7 +68,7 @@ impl Candidates {
             return;
         }
         self.buffer.push(candidate);
-        if self.buffer.len() >= self.keep.saturating_mul(2).max(FIRST) {
+        if self.buffer.len() >= self.keep.saturating_mul(2).max(FIRST_ROOM) {
             self.prune();
         }
     }

@@ -3,10 +3,10 @@
 use roaring::RoaringBitmap;
 
 use crate::format::BLOCK;
-use crate::format::id_set::{Containers, SetRef};
+use crate::format::id_set::{Containers, IdSetRef};
 
 /// Ids in a row of which one bit each is kept, at most: 512 KiB. Beyond, the set is asked itself.
-const MOST_BITS: u64 = 1 << 22;
+const MAX_BITS: u64 = 1 << 22;
 /// Bytes of the set that are written as bits, for each entry that will probably be looked at, at
 /// most: all of them are, whether they are met or not.
 const BYTES_PER_ENTRY: u64 = 8;
@@ -36,7 +36,7 @@ impl Mask {
         self.first = min / 64 * 64;
         let span = u64::from(max - self.first) + 1;
         let bytes = allowed.serialized_size() as u64;
-        if span > MOST_BITS || bytes > entries.saturating_mul(BYTES_PER_ENTRY) {
+        if span > MAX_BITS || bytes > entries.saturating_mul(BYTES_PER_ENTRY) {
             return;
         }
         self.bits.clear();
@@ -91,7 +91,7 @@ impl Mask {
     }
 
     /// Intersects the ids of a leaf with the set.
-    pub(crate) fn fill(&mut self, set: SetRef<'_>, allowed: &RoaringBitmap) {
+    pub(crate) fn fill(&mut self, set: IdSetRef<'_>, allowed: &RoaringBitmap) {
         self.words.clear();
         self.words.resize(set.len().div_ceil(BLOCK), 0);
         self.admitted = 0;
@@ -136,7 +136,7 @@ mod tests {
             let allowed: RoaringBitmap = allowed.into_iter().map(|id| id + shift).chain(halves).collect();
             let mut bytes = Vec::new();
             write_set(&mut bytes, &ids);
-            let set = SetRef::parse(&bytes).unwrap();
+            let set = IdSetRef::parse(&bytes).unwrap();
             for entries in [0, u64::MAX] {
                 let mut mask = Mask::default();
                 mask.begin(&allowed, entries);

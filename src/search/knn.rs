@@ -7,15 +7,15 @@ use crate::error::Result;
 use crate::format::item::ItemRef;
 use crate::format::record::Record;
 use crate::lmdb::pending::Pending;
-use crate::search::brute_force::{Measure, Nearest, compare_all, score_within};
-use crate::search::budget::Effort;
+use crate::search::brute_force::{Nearest, Scorer, compare_all, score_within};
+use crate::search::budget::Budget;
 use crate::search::candidates::{Candidates, estimate_of, id_of};
-use crate::search::leaf_scan::{Ended, Traversal};
+use crate::search::leaf_scan::{Ended, LeafScan};
 use crate::search::plan::{Choice, Costs};
 use crate::search::request::{LAST_COMPARED, Request};
 use crate::search::residuals::Residuals;
 use crate::search::scratch::Scratch;
-use crate::search::{Hit, Parts, Plan, Planted, Searched, Target};
+use crate::search::{Hit, Parts, Planted, SearchPlan, SearchStats, Target};
 
 /// Items that a request can find, at most.
 pub(crate) fn admitted(target: Target<'_, '_>, request: &Request<'_>) -> u64 {
@@ -29,24 +29,24 @@ pub(crate) fn search<'t>(
     parts: &impl Parts<'t>,
     query: ItemRef<'_>,
     request: &Request<'_>,
-) -> Result<(Vec<Hit>, Searched)> {
-    let of = target.items.of;
+) -> Result<(Vec<Hit>, SearchStats)> {
+    let spec = target.items.spec;
     let admitted = admitted(target, request);
     let k = request.k.min(usize::try_from(admitted).unwrap_or(usize::MAX));
     if k == 0 {
-        return Ok((Vec::new(), Searched::default()));
+        return Ok((Vec::new(), SearchStats::default()));
     }
     let request = &Request { k, ..*request };
     let mut run = Run {
         target,
         request,
-        measure: Measure { of, level: target.level, query },
-        nearest: Nearest::new(k, score_within(of.metric, request.within)),
+        measure: Scorer { spec, simd: target.simd, query },
+        nearest: Nearest::new(k, score_within(spec.metric, request.within)),
         residuals: Residuals::default(),
-        searched: Searched::default(),
+        searched: SearchStats::default(),
         clock: Clock::start(request.is_timed),
     };
-    let effort = match Choice::new(request, target.record, of, admitted) {
+    let effort = match Choice::new(request, target.record, spec, admitted) {
         Choice::Forest(effort) => parts.planted()?.map(|planted| (planted, effort)),
         Choice::Exact { is_out_of_reach } => {
             run.searched.is_out_of_reach = is_out_of_reach;
@@ -93,10 +93,10 @@ fn is_against(k: usize, (part, nearer): (f64, usize), record: &Record) -> bool {
 struct Run<'a, 't> {
     target: Target<'a, 't>,
     request: &'a Request<'a>,
-    measure: Measure<'a>,
+    measure: Scorer<'a>,
     nearest: Nearest,
     residuals: Residuals,
-    searched: Searched,
+    searched: SearchStats,
     clock: Clock,
 }
 
@@ -107,8 +107,9 @@ impl<'t> Run<'_, 't> {
         self.searched.is_partial =
             compare_all(self.target, &self.measure, self.request, &mut self.nearest)?;
         self.searched.scanned_exactly += self.nearest.compared - before;
-        let has_tried = self.searched.plan == Plan::Forest;
-        self.searched.plan = if has_tried { Plan::ForestThenExact } else { Plan::Exact };
+        let has_tried = self.searched.plan == SearchPlan::Forest;
+        self.searched.plan =
+            if has_tried { SearchPlan::ForestThenExact } else { SearchPlan::Exact };
         if self.searched.is_partial {
             self.nearest.put_back(taken);
         }
@@ -133,7 +134,12 @@ impl<'t> Run<'_, 't> {
 
     fn prepare(&mut self, planted: Planted<'_, 't>, scratch: &mut Scratch) {
         let forest = planted.forest;
-        scratch.prepared.prepare(&forest.space, &self.measure.query, forest.leaf, forest.branch);
+        scratch.prepared.prepare(
+            &forest.transform,
+            &self.measure.query,
+            forest.leaf,
+            forest.branch,
+        );
         self.searched.preparing = self.clock.lap();
     }
 
@@ -142,7 +148,7 @@ impl<'t> Run<'_, 't> {
         &mut self,
         parts: &impl Parts<'t>,
         planted: Planted<'_, 't>,
-        effort: Effort,
+        effort: Budget,
         admitted: u64,
     ) -> Result<()> {
         let pending = parts.pending()?;
@@ -162,23 +168,23 @@ impl<'t> Run<'_, 't> {
     /// out to be too little.
     fn look(
         &mut self,
-        of: (Planted<'_, 't>, &Pending),
+        spec: (Planted<'_, 't>, &Pending),
         scratch: &mut Scratch,
-        (mut effort, admitted): (Effort, u64),
+        (mut effort, admitted): (Budget, u64),
         candidates: &mut Candidates,
     ) -> Result<()> {
-        let costs = Costs::new(self.target.record, self.target.items.of, admitted);
+        let costs = Costs::new(self.target.record, self.target.items.spec, admitted);
         let mut is_thorough = false;
         loop {
             let before = self.searched.sketches;
-            let done = self.scan(of, scratch, (effort, is_thorough, admitted), candidates)?;
+            let done = self.scan(spec, scratch, (effort, is_thorough, admitted), candidates)?;
             #[expect(clippy::cast_precision_loss, reason = "estimates")]
             let scanned = (self.searched.sketches - before) as f64;
             self.searched.scanning += self.clock.lap();
             let more = match done {
                 Done::CompareAll => return self.compare_all_after(candidates),
                 Done::Against if !is_thorough => {
-                    if self.is_all_cheaper(&costs, admitted, of.1) {
+                    if self.is_all_cheaper(&costs, admitted, spec.1) {
                         return self.compare_all_after(candidates);
                     }
                     self.compare_few(candidates)?;
@@ -187,7 +193,7 @@ impl<'t> Run<'_, 't> {
                 Done::Against | Done::Candidates => {
                     let most = if self.searched.is_partial { LAST_COMPARED } else { usize::MAX };
                     let candidates = candidates.arranged(most, self.request.stop.first());
-                    self.compare(candidates, of.1.live_in(self.request))?;
+                    self.compare(candidates, spec.1.live_in(self.request))?;
                     self.searched.comparing += self.clock.lap();
                     if !self.has_missed(if is_thorough { 1.0 } else { UNLIKE }) {
                         return Ok(());
@@ -209,7 +215,7 @@ impl<'t> Run<'_, 't> {
         let record = self.target.record;
         let left_out = record.items.saturating_sub(admitted).saturating_add(pending.ids.len());
         let rank = usize::try_from(left_out).unwrap_or(usize::MAX).saturating_add(self.request.k);
-        let deep = Effort::for_recall(rank, f64::from(self.request.recall), record);
+        let deep = Budget::for_recall(rank, f64::from(self.request.recall), record);
         deep.is_out_of_reach || costs.forest(deep.entries, 1.0, deep.rerank as f64) >= costs.exact
     }
 
@@ -218,7 +224,7 @@ impl<'t> Run<'_, 't> {
     fn has_missed(&self, times: f64) -> bool {
         let Request { k, recall, search_k, oversampling, .. } = *self.request;
         let is_told = search_k.is_some() || oversampling.is_some();
-        let missed = || self.residuals.missed(self.target.items.of.metric, self.nearest.kth());
+        let missed = || self.residuals.missed(self.target.items.spec.metric, self.nearest.kth());
         !is_told
             && !self.searched.is_partial
             && missed() > times * (1.0 - f64::from(recall)) * k as f64
@@ -229,7 +235,7 @@ impl<'t> Run<'_, 't> {
         &mut self,
         (planted, pending): (Planted<'_, 't>, &Pending),
         scratch: &mut Scratch,
-        (effort, is_thorough, admitted): (Effort, bool, u64),
+        (effort, is_thorough, admitted): (Budget, bool, u64),
         candidates: &mut Candidates,
     ) -> Result<Done> {
         let record = self.target.record;
@@ -240,15 +246,15 @@ impl<'t> Run<'_, 't> {
         let part = admitted as f64 / all as f64;
         let is_filtered =
             (part < 1.0 || !self.request.filter.is_none()) && self.request.search_k.is_none();
-        let costs = Costs::new(record, self.target.items.of, admitted);
+        let costs = Costs::new(record, self.target.items.spec, admitted);
         let most = if is_filtered { costs.entries_for(part) } else { f64::INFINITY };
         candidates.begin(effort.rerank);
-        let mut traversal = Traversal::begin(self.target, planted, pending, self.request, scratch);
+        let mut leaf_scan = LeafScan::begin(self.target, planted, pending, self.request, scratch);
         let is_known = is_filtered && !is_thorough && self.request.filter.predicate.is_none();
         let ended =
-            traversal.run(&effort, (most, if is_known { part } else { 0.0 }), candidates)?;
-        let did = traversal.searched();
-        self.searched.plan = Plan::Forest;
+            leaf_scan.run(&effort, (most, if is_known { part } else { 0.0 }), candidates)?;
+        let did = leaf_scan.searched();
+        self.searched.plan = SearchPlan::Forest;
         self.searched.add(&did);
         self.searched.is_partial = ended == Ended::Stopped;
         Ok(match ended {
@@ -262,7 +268,7 @@ impl<'t> Run<'_, 't> {
             }
             // What a predicate leaves out of all is not known.
             Ended::Enough if is_filtered && self.request.filter.predicate.is_none() => {
-                let nearer = traversal.left_out_within(candidates.kth(self.request.k));
+                let nearer = leaf_scan.left_out_within(candidates.kth(self.request.k));
                 if is_against(self.request.k, (part, nearer), record) {
                     Done::Against
                 } else {
@@ -276,7 +282,7 @@ impl<'t> Run<'_, 't> {
     /// Compares candidates, and then items that wait for a build.
     fn compare(&mut self, candidates: &[u64], pending: impl Iterator<Item = u32>) -> Result<()> {
         let Self { target, request, measure, nearest, searched, residuals, .. } = self;
-        let (items, metric, stop) = (target.items, target.items.of.metric, request.stop);
+        let (items, metric, stop) = (target.items, target.items.spec.metric, request.stop);
         let (taken, before) = (nearest.begin_again(stop), nearest.compared);
         residuals.clear();
         let mut estimates = candidates.iter().map(|candidate| estimate_of(*candidate));
@@ -296,9 +302,9 @@ impl<'t> Run<'_, 't> {
         Ok(())
     }
 
-    fn finish(mut self) -> (Vec<Hit>, Searched) {
+    fn finish(mut self) -> (Vec<Hit>, SearchStats) {
         self.searched.bytes += self.measure.bytes(self.nearest.compared);
-        let hits = self.nearest.into_hits(self.target.items.of.metric);
+        let hits = self.nearest.into_hits(self.target.items.spec.metric);
         self.searched.comparing += self.clock.lap();
         (hits, self.searched)
     }

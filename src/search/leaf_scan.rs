@@ -8,21 +8,21 @@ use crate::forest::descent::Order;
 use crate::format::node::{LeafRef, NodeRef};
 use crate::key::Key;
 use crate::lmdb::pending::Pending;
-use crate::math::queue::Met;
-use crate::search::budget::{Effort, Goal};
+use crate::math::queue::QueuedNode;
+use crate::search::budget::{Budget, Goal};
 use crate::search::candidates::Candidates;
 use crate::search::request::{Asking, Request};
 use crate::search::scratch::Scratch;
-use crate::search::{Planted, Searched, Target};
-use crate::sketch::prepared::Look;
+use crate::search::{Planted, SearchStats, Target};
+use crate::sketch::prepared::ScanOptions;
 
 /// Branches are opened as for so many entries more than have been looked at, and again when there
 /// are so many times as many and a quarter of these more.
 ///
 /// So which leaves a search scans depends on its query alone, and its goal only says when it ends:
 /// a calibration sees what searches see. Trials: docs/trials.md, "opening branches".
-const LEAD: f64 = 512.0;
-const STEP: f64 = 1.125;
+const ENTRIES_AHEAD: f64 = 512.0;
+const EXPAND_EVERY: f64 = 1.125;
 /// A filter is against the query if it admits an eighth of what is expected, and that is more than
 /// this.
 const RARER: f64 = 8.0;
@@ -43,13 +43,13 @@ fn is_small(leaf: &NodeRef<'_>, spread: f32) -> bool {
 }
 
 /// What takes the estimates of entries that the request admits.
-pub(crate) trait Sink {
+pub(crate) trait Collector {
     /// Estimates above this are of no use.
     fn threshold(&self) -> f32;
     fn offer(&mut self, id: u32, estimate: f32);
 }
 
-impl Sink for Candidates {
+impl Collector for Candidates {
     fn threshold(&self) -> f32 {
         Candidates::threshold(self)
     }
@@ -76,7 +76,7 @@ pub(crate) enum Ended {
 
 /// How far a search through the forest has come.
 #[derive(Copy, Clone, Debug, Default)]
-pub(crate) struct Progress {
+pub(crate) struct ScanState {
     /// Leaves looked at, those that the filter rules out included.
     leaves: u64,
     /// Entries of these leaves, and how many of them the request admits.
@@ -89,7 +89,7 @@ pub(crate) struct Progress {
     reached: f64,
     /// The least estimate of an entry that the request excludes.
     excluded: f32,
-    searched: Searched,
+    searched: SearchStats,
 }
 
 /// A leaf that has come out of the descent.
@@ -100,7 +100,7 @@ struct Next<'t> {
 }
 
 /// One search through the forest.
-pub(crate) struct Traversal<'a, 't> {
+pub(crate) struct LeafScan<'a, 't> {
     target: Target<'a, 't>,
     planted: Planted<'a, 't>,
     pending: &'a Pending,
@@ -112,7 +112,7 @@ pub(crate) struct Traversal<'a, 't> {
     noise: f32,
 }
 
-impl<'a, 't> Traversal<'a, 't> {
+impl<'a, 't> LeafScan<'a, 't> {
     /// Begins a search for the query that is prepared in `scratch`.
     pub(crate) fn begin(
         target: Target<'a, 't>,
@@ -123,7 +123,7 @@ impl<'a, 't> Traversal<'a, 't> {
     ) -> Self {
         let record = target.record;
         scratch.descent.begin(Order::Score, record.trees().map(|(tree, record)| (tree, *record)));
-        scratch.progress = Progress { excluded: f32::INFINITY, ..Progress::default() };
+        scratch.state = ScanState { excluded: f32::INFINITY, ..ScanState::default() };
         scratch.left_out.clear();
         scratch.measured.clear();
         scratch.leaves.clear();
@@ -148,7 +148,7 @@ impl<'a, 't> Traversal<'a, 't> {
     /// ends when much fewer than this part of them have been admitted.
     pub(crate) fn run(
         &mut self,
-        effort: &Effort,
+        effort: &Budget,
         (most, part): (f64, f64),
         candidates: &mut Candidates,
     ) -> Result<Ended> {
@@ -159,7 +159,7 @@ impl<'a, 't> Traversal<'a, 't> {
             if !self.look_ahead()? {
                 return Ok(Ended::Exhausted);
             }
-            let Progress { entries, admitted, .. } = self.scratch.progress;
+            let ScanState { entries, admitted, .. } = self.scratch.state;
             let Some(next) = self.ahead.take() else { return Ok(Ended::Exhausted) };
             if self.is_met(effort, candidates, (entries, admitted), next.estimate) {
                 return Ok(Ended::Enough);
@@ -194,7 +194,7 @@ impl<'a, 't> Traversal<'a, 't> {
     /// Whether the goal is met after so many entries, of which the request admits so many.
     fn is_met(
         &self,
-        effort: &Effort,
+        effort: &Budget,
         candidates: &mut Candidates,
         (entries, admitted): (f64, f64),
         next: f32,
@@ -208,7 +208,7 @@ impl<'a, 't> Traversal<'a, 't> {
                     admitted < entries && filter.allowed.is_some() && filter.predicate.is_none();
                 let part = if is_filtered { (admitted / entries).powf(SMALLER) } else { 1.0 };
                 let (leaves, metric, k) =
-                    (&self.scratch.leaves, self.target.items.of.metric, self.request.k);
+                    (&self.scratch.leaves, self.target.items.spec.metric, self.request.k);
                 let farthest = leaves.farthest(metric, next, wanted * part);
                 farthest.is_some_and(|farthest| candidates.has_within(k, farthest))
                     && leaves.confidence(metric, next, candidates.kth(k)) >= wanted * part
@@ -220,7 +220,7 @@ impl<'a, 't> Traversal<'a, 't> {
     /// nothing.
     fn is_likely_met(
         &self,
-        effort: &Effort,
+        effort: &Budget,
         candidates: &Candidates,
         entries: f64,
         next: f32,
@@ -229,7 +229,7 @@ impl<'a, 't> Traversal<'a, 't> {
             Goal::Admitted(wanted) => entries >= wanted,
             Goal::Confidence(wanted) => {
                 let farthest =
-                    self.scratch.leaves.farthest(self.target.items.of.metric, next, wanted);
+                    self.scratch.leaves.farthest(self.target.items.spec.metric, next, wanted);
                 farthest.is_some_and(|farthest| candidates.kth_at_most(self.request.k) <= farthest)
             }
         }
@@ -238,14 +238,14 @@ impl<'a, 't> Traversal<'a, 't> {
     /// Finds the next leaf, and opens the branches that takes; `false` if there is none.
     pub(crate) fn look_ahead(&mut self) -> Result<bool> {
         if self.ahead.is_none() {
-            self.widen(self.scratch.progress.entries)?;
+            self.widen(self.scratch.state.entries)?;
             self.ahead = self.next()?;
         }
         Ok(self.ahead.is_some())
     }
 
     /// Scans the next leaf, if there is one.
-    pub(crate) fn step<S: Sink>(&mut self, sink: &mut S) -> Result<()> {
+    pub(crate) fn step<S: Collector>(&mut self, sink: &mut S) -> Result<()> {
         self.look_ahead()?;
         self.ahead.take().map_or(Ok(()), |next| self.scan(next, sink))
     }
@@ -253,33 +253,33 @@ impl<'a, 't> Traversal<'a, 't> {
     /// The confidence with this score of the k-th candidate.
     pub(crate) fn confidence(&self, kth: f32) -> f64 {
         let next = self.ahead.as_ref().map_or(f32::INFINITY, |next| next.estimate);
-        self.scratch.leaves.confidence(self.target.items.of.metric, next, kth)
+        self.scratch.leaves.confidence(self.target.items.spec.metric, next, kth)
     }
 
     /// The least estimate of an entry that the request excludes; infinite if none was met.
     pub(crate) fn excluded(&self) -> f32 {
-        self.scratch.progress.excluded
+        self.scratch.state.excluded
     }
 
     /// Opens the branches that so many entries call for.
     fn widen(&mut self, entries: f64) -> Result<()> {
-        let Scratch { descent, prepared, progress, .. } = &mut *self.scratch;
-        if entries < progress.reached {
+        let Scratch { descent, prepared, state, .. } = &mut *self.scratch;
+        if entries < state.reached {
             return Ok(());
         }
-        progress.reached = STEP * entries + LEAD / 4.0;
+        state.reached = EXPAND_EVERY * entries + ENTRIES_AHEAD / 4.0;
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "far below 2^53"
         )]
-        let goal = (entries + LEAD) as usize;
-        descent.reach(self.planted.nodes, prepared, goal)
+        let goal = (entries + ENTRIES_AHEAD) as usize;
+        descent.expand(self.planted.nodes, prepared, goal)
     }
 
     /// Entries of the leaves looked at so far.
     pub(crate) fn entries(&self) -> f64 {
-        self.scratch.progress.entries
+        self.scratch.state.entries
     }
 
     /// How many of the entries looked at so far were left out, and looked nearer than this.
@@ -288,9 +288,9 @@ impl<'a, 't> Traversal<'a, 't> {
     }
 
     /// What has been done so far.
-    pub(crate) fn searched(&self) -> Searched {
+    pub(crate) fn searched(&self) -> SearchStats {
         let descent = &self.scratch.descent;
-        let mut searched = self.scratch.progress.searched;
+        let mut searched = self.scratch.state.searched;
         (searched.branches, searched.branch_sketches) = (descent.branches, descent.branch_sketches);
         searched.bytes += descent.bytes;
         searched
@@ -301,16 +301,16 @@ impl<'a, 't> Traversal<'a, 't> {
     /// Leaves that sketches do not tell apart are put in order by their centroids themselves.
     fn next(&mut self) -> Result<Option<Next<'t>>> {
         loop {
-            let Scratch { descent, prepared, progress, measured, .. } = &mut *self.scratch;
+            let Scratch { descent, prepared, state, measured, .. } = &mut *self.scratch;
             let upcoming = descent.upcoming().map_or(f32::INFINITY, |met| met.estimate);
-            let nearest = measured.last().filter(|_| progress.leaves >= MEASURED);
+            let nearest = measured.last().filter(|_| state.leaves >= MEASURED);
             let is_nearest =
                 nearest.is_some_and(|nearest| nearest.estimate + self.noise <= upcoming);
             let met =
                 if is_nearest { None } else { descent.next_leaf(self.planted.nodes, prepared)? };
             let is_measured = met.is_none();
             let Some(met) = met.or_else(|| measured.pop()) else { return Ok(None) };
-            let key = Key::leaf(self.target.items.of.index, met.tree, met.id);
+            let key = Key::leaf(self.target.items.spec.index, met.tree, met.id);
             // Where the next one is, is known by the time that this one has been scanned.
             if let Some(upcoming) = descent.upcoming() {
                 self.planted.nodes.prefetch_leaf(upcoming.tree, upcoming.id);
@@ -319,7 +319,7 @@ impl<'a, 't> Traversal<'a, 't> {
             if is_measured {
                 return Ok(Some(Next { estimate: met.estimate, key, leaf }));
             }
-            progress.leaves += 1;
+            state.leaves += 1;
             if self.request.filter.allowed.is_none() {
                 leaf.prefetch();
             }
@@ -335,31 +335,31 @@ impl<'a, 't> Traversal<'a, 't> {
             }
             let place =
                 measured.partition_point(|other| other.estimate.total_cmp(&estimate).is_gt());
-            measured.insert(place, Met { estimate, ..met });
+            measured.insert(place, QueuedNode { estimate, ..met });
         }
     }
 
-    fn scan<S: Sink>(&mut self, next: Next<'t>, sink: &mut S) -> Result<()> {
+    fn scan<S: Collector>(&mut self, next: Next<'t>, sink: &mut S) -> Result<()> {
         let len = next.leaf.node.len;
         let ahead = self.ahead.as_ref().map_or(&[][..], |next| next.leaf.node.blocks);
         let admitted = self.estimate(&next.leaf, ahead, sink.threshold());
         let (asked, yes) = self.select(&next, sink)?;
-        let progress = &mut self.scratch.progress;
+        let state = &mut self.scratch.state;
         // Only what looks near is asked about. The answers go for the rest of the leaf. Where
         // nothing looks near, the answers so far do.
-        progress.asked += f64::from(asked);
-        progress.yes += f64::from(yes);
-        let part = match (asked, progress.asked > 0.0) {
+        state.asked += f64::from(asked);
+        state.yes += f64::from(yes);
+        let part = match (asked, state.asked > 0.0) {
             (1.., _) => f64::from(yes) / f64::from(asked),
-            (0, true) => progress.yes / progress.asked,
+            (0, true) => state.yes / state.asked,
             (0, false) => 1.0,
         };
         #[expect(clippy::cast_precision_loss, reason = "a leaf has few entries")]
         let (entries, admitted) = (len as f64, admitted as f64 * part);
-        progress.entries += entries;
-        progress.admitted += admitted;
+        state.entries += entries;
+        state.admitted += admitted;
         self.scratch.leaves.push(
-            self.target.items.of.metric,
+            self.target.items.spec.metric,
             next.estimate,
             (admitted, next.leaf.node.spread),
         );
@@ -369,7 +369,7 @@ impl<'a, 't> Traversal<'a, 't> {
     /// Estimates the entries of a leaf that may be wanted; returns how many of all its entries the
     /// set of the filter admits.
     fn estimate(&mut self, leaf: &LeafRef<'t>, ahead: &[u8], threshold: f32) -> usize {
-        let Scratch { prepared, mask, estimates, left_out, progress, .. } = &mut *self.scratch;
+        let Scratch { prepared, mask, estimates, left_out, state, .. } = &mut *self.scratch;
         let len = leaf.node.len;
         let (mut admitted, mut touched, mut allowed) = (len, len, None);
         if let Some(filter) = self.request.filter.allowed {
@@ -378,11 +378,11 @@ impl<'a, 't> Traversal<'a, 't> {
             (admitted, touched, allowed) =
                 (mask.admitted, mask.touched.min(len), Some(&mask.touching[..]));
         }
-        progress.searched.leaves += 1;
-        progress.searched.sketches += touched as u64;
-        progress.searched.bytes += leaf.bytes_of(touched) as u64;
+        state.searched.leaves += 1;
+        state.searched.sketches += touched as u64;
+        state.searched.bytes += leaf.bytes_of(touched) as u64;
         estimates.clear();
-        prepared.scan(&leaf.node, Look { allowed, threshold, ahead }, estimates);
+        prepared.scan(&leaf.node, ScanOptions { allowed, threshold, ahead }, estimates);
         if allowed.is_some() {
             estimates.retain(|found| {
                 let is_admitted = mask.admits(found.position as usize);
@@ -397,8 +397,8 @@ impl<'a, 't> Traversal<'a, 't> {
 
     /// Offers what was estimated and is admitted; returns how many entries were asked about, and
     /// how many of these are.
-    fn select<S: Sink>(&mut self, next: &Next<'t>, sink: &mut S) -> Result<(u32, u32)> {
-        let Scratch { estimates, left_out, progress, .. } = &mut *self.scratch;
+    fn select<S: Collector>(&mut self, next: &Next<'t>, sink: &mut S) -> Result<(u32, u32)> {
+        let Scratch { estimates, left_out, state, .. } = &mut *self.scratch;
         let (request, pending, asking) = (self.request, self.pending, &self.asking);
         let is_asking = !asking.is_none() || !pending.ids.is_empty();
         let (mut asked, mut yes) = (0u32, 0u32);
@@ -411,7 +411,7 @@ impl<'a, 't> Traversal<'a, 't> {
         let positions = positions.map(|found| (found.position as usize, found.estimate));
         let selected = next.leaf.set.select(positions, |id, estimate| {
             if request.exclude.contains(&id) {
-                progress.excluded = progress.excluded.min(estimate);
+                state.excluded = state.excluded.min(estimate);
                 return;
             }
             if is_asking {

@@ -23,14 +23,14 @@ use crate::format::node::Layout;
 use crate::format::origin::parse_origin;
 use crate::format::record::Record;
 use crate::format::width;
-use crate::kernel::Level;
+use crate::kernel::simd::Level;
 use crate::key::Key;
-use crate::lmdb::database::{Database, ItemOf};
+use crate::lmdb::database::{Database, IndexSpec};
 use crate::lmdb::items::Items;
 use crate::lmdb::nodes::Nodes;
 use crate::lmdb::pending::Pending;
 use crate::sketch::quantizer::{branch_layout, leaf_layout};
-use crate::sketch::transform::Space;
+use crate::sketch::transform::Transform;
 
 /// Indexes of at most this many items are scanned exactly: that takes less time than a descent.
 pub(crate) const EXACT_ITEMS: u64 = 1_000;
@@ -44,10 +44,10 @@ pub struct Hit {
     pub distance: f32,
 }
 
-/// How a search found its answer, from the least work to the most: see [`Searched::plan`].
+/// How a search found its answer, from the least work to the most: see [`SearchStats::plan`].
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
-pub enum Plan {
+pub enum SearchPlan {
     /// There was nothing to look for: no items, or none wanted.
     #[default]
     Nothing,
@@ -64,10 +64,10 @@ pub enum Plan {
 /// What a search did: see [`Nns::report`](crate::Nns::report).
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Searched {
+pub struct SearchStats {
     /// How the answer was found; of several searches in one, as of [`by_any`](crate::Nns::by_any),
     /// that which did most.
-    pub plan: Plan,
+    pub plan: SearchPlan,
     /// Branches whose sketches were scanned.
     pub branches: u64,
     /// Sketches scanned in branches.
@@ -97,7 +97,7 @@ pub struct Searched {
     pub is_out_of_reach: bool,
 }
 
-impl Searched {
+impl SearchStats {
     /// Adds what another search did.
     pub(crate) fn add(&mut self, other: &Self) {
         self.plan = self.plan.max(other.plan);
@@ -119,7 +119,7 @@ impl Searched {
 /// The forest as queries need it: what is computed from the record and the origin alone.
 #[derive(Debug)]
 pub(crate) struct Forest {
-    pub(crate) space: Space,
+    pub(crate) transform: Transform,
     pub(crate) leaf: Layout,
     pub(crate) branch: Layout,
 }
@@ -129,35 +129,35 @@ impl Forest {
     pub(crate) fn read(
         db: Database,
         rtxn: &RoTxn<'_>,
-        of: ItemOf,
+        spec: IndexSpec,
         record: &Record,
     ) -> Result<Self> {
-        let key = Key::origin(of.index);
-        let origin = parse_origin(key, db.get(rtxn, key)?.unwrap_or_default(), of.dims)?;
-        Ok(Self::new(Space::new(of.metric, origin.to_vec(), record.seed), record))
+        let key = Key::origin(spec.index);
+        let origin = parse_origin(key, db.get(rtxn, key)?.unwrap_or_default(), spec.dims)?;
+        Ok(Self::new(Transform::new(spec.metric, origin.to_vec(), record.seed), record))
     }
 
     /// Its nodes in a snapshot, of which it will remember as many as `most` of each kind: a power
     /// of two, or 0.
     pub(crate) fn nodes<'t>(
         &self,
-        of: (Database, &'t RoTxn<'t>, ItemOf),
+        spec: (Database, &'t RoTxn<'t>, IndexSpec),
         most: usize,
     ) -> Nodes<'t> {
-        Nodes::new(of, self.leaf, self.branch, most)
+        Nodes::new(spec, self.leaf, self.branch, most)
     }
 
     /// The layouts that the record gives the nodes of a forest in this space.
-    pub(crate) fn new(space: Space, record: &Record) -> Self {
-        let leaf = leaf_layout(space.metric, space.width, record.sketch_bits);
-        let branch = branch_layout(space.metric, space.width, record.branch_bits);
-        Self { space, leaf, branch }
+    pub(crate) fn new(transform: Transform, record: &Record) -> Self {
+        let leaf = leaf_layout(transform.metric, transform.width, record.sketch_bits);
+        let branch = branch_layout(transform.metric, transform.width, record.branch_bits);
+        Self { transform, leaf, branch }
     }
 }
 
 /// The layout of the leaves of an index.
-pub(crate) fn layout_of_leaves(of: ItemOf, record: &Record) -> Layout {
-    leaf_layout(of.metric, width(of.dims), record.sketch_bits)
+pub(crate) fn layout_of_leaves(spec: IndexSpec, record: &Record) -> Layout {
+    leaf_layout(spec.metric, width(spec.dims), record.sketch_bits)
 }
 
 /// The forest as one snapshot has it.
@@ -172,7 +172,7 @@ pub(crate) struct Planted<'a, 't> {
 pub(crate) struct Target<'a, 't> {
     pub(crate) items: &'a Items<'t>,
     pub(crate) record: &'a Record,
-    pub(crate) level: Level,
+    pub(crate) simd: Level,
 }
 
 /// An index as a reader holds it: the parts of it that searches share are computed at the first

@@ -12,16 +12,16 @@ use roaring::RoaringBitmap;
 
 use crate::error::Result;
 use crate::format::item::{ItemRef, OwnedItem};
-use crate::search::brute_force::Ranked;
+use crate::search::brute_force::Scored;
 use crate::search::knn::{admitted, search};
 use crate::search::request::Request;
-use crate::search::{Hit, Parts, Searched, Target};
+use crate::search::{Hit, Parts, SearchStats, Target};
 
 /// Where a search has come to.
 pub(crate) struct Stream {
     query: OwnedItem,
     /// Found and not given yet.
-    ready: BinaryHeap<Reverse<Ranked>>,
+    ready: BinaryHeap<Reverse<Scored>>,
     given: usize,
     /// Hits that the last search was to find.
     sought: usize,
@@ -29,7 +29,7 @@ pub(crate) struct Stream {
     found: RoaringBitmap,
     /// Whether there are no more.
     is_exhausted: bool,
-    searched: Searched,
+    searched: SearchStats,
 }
 
 impl Stream {
@@ -41,12 +41,12 @@ impl Stream {
             sought: 0,
             found: RoaringBitmap::new(),
             is_exhausted: false,
-            searched: Searched::default(),
+            searched: SearchStats::default(),
         }
     }
 
     /// What has been done so far.
-    pub(crate) fn searched(&self) -> Searched {
+    pub(crate) fn searched(&self) -> SearchStats {
         self.searched
     }
 
@@ -58,7 +58,7 @@ impl Stream {
         request: &Request<'_>,
         count: usize,
     ) -> Result<Vec<Hit>> {
-        let metric = target.items.of.metric;
+        let metric = target.items.spec.metric;
         let admitted = usize::try_from(admitted(target, request)).unwrap_or(usize::MAX);
         let count = count.min(admitted.saturating_sub(self.given));
         self.searched.is_partial = false;
@@ -70,7 +70,7 @@ impl Stream {
             self.is_exhausted = hits.len() < k && !did.is_partial;
             self.sought = k;
             let new = hits.into_iter().filter(|hit| self.found.insert(hit.id));
-            self.ready.extend(new.map(|hit| Reverse(Ranked::of(hit, metric))));
+            self.ready.extend(new.map(|hit| Reverse(Scored::from_hit(hit, metric))));
         }
         let ready = (0..count).map_while(|_| self.ready.pop());
         let hits: Vec<Hit> = ready.map(|Reverse(ranked)| ranked.into_hit(metric)).collect();

@@ -3,8 +3,8 @@
 use crate::format::BLOCK;
 use crate::format::item::item_bytes;
 use crate::format::record::Record;
-use crate::lmdb::database::ItemOf;
-use crate::search::budget::{Effort, Goal};
+use crate::lmdb::database::IndexSpec;
+use crate::search::budget::{Budget, Goal};
 use crate::search::request::Request;
 use crate::search::{EXACT_ITEMS, layout_of_leaves};
 
@@ -15,7 +15,7 @@ pub(crate) enum Choice {
     /// recall.
     Exact { is_out_of_reach: bool },
     /// Search the forest.
-    Forest(Effort),
+    Forest(Budget),
 }
 
 /// Nanoseconds for looking up an item, for looking at an entry of a leaf and asking the filter, and
@@ -43,10 +43,10 @@ pub(crate) struct Costs {
 #[expect(clippy::cast_precision_loss, reason = "estimates")]
 impl Costs {
     /// For a request that admits at most so many items.
-    pub(crate) fn new(record: &Record, of: ItemOf, admitted: u64) -> Self {
-        let item = ITEM_NS + item_bytes(of.dims, of.metric) as f64 / BYTES_PER_NS;
+    pub(crate) fn new(record: &Record, spec: IndexSpec, admitted: u64) -> Self {
+        let item = ITEM_NS + item_bytes(spec.dims, spec.metric) as f64 / BYTES_PER_NS;
         let sketch =
-            layout_of_leaves(of, record).block_bytes() as f64 / BYTES_PER_NS / BLOCK as f64;
+            layout_of_leaves(spec, record).block_bytes() as f64 / BYTES_PER_NS / BLOCK as f64;
         Self { item, sketch, exact: admitted as f64 * item, admitted: admitted as f64 }
     }
 
@@ -69,16 +69,21 @@ impl Costs {
 #[expect(clippy::cast_precision_loss, reason = "estimates")]
 impl Choice {
     /// The way that takes least, by estimate, for a request that admits at most so many items.
-    pub(crate) fn new(request: &Request<'_>, record: &Record, of: ItemOf, admitted: u64) -> Self {
+    pub(crate) fn new(
+        request: &Request<'_>,
+        record: &Record,
+        spec: IndexSpec,
+        admitted: u64,
+    ) -> Self {
         let wants_all = request.is_exact || request.recall >= 1.0 && request.search_k.is_none();
         if wants_all || record.trees == 0 || record.items <= EXACT_ITEMS {
             return Self::Exact { is_out_of_reach: false };
         }
-        let effort = Effort::new(request, record);
+        let effort = Budget::new(request, record);
         if effort.is_out_of_reach {
             return Self::Exact { is_out_of_reach: true };
         }
-        let costs = Costs::new(record, of, admitted);
+        let costs = Costs::new(record, spec, admitted);
         let part = admitted as f64 / record.items as f64;
         let copies = f64::from(record.trees) * f64::from(1 + record.spill);
         let entries = match effort.goal {

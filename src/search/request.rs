@@ -190,7 +190,7 @@ impl<F, S> Request<'_, F, S> {
 
 impl<'a> SharedRequest<'a> {
     /// The same for one thread, which may add its callbacks.
-    pub(crate) fn of_one(self) -> Request<'a> {
+    pub(crate) fn for_thread(self) -> Request<'a> {
         let Self {
             k,
             recall,

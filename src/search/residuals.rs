@@ -10,7 +10,7 @@
 //!
 //! ```text
 //! z = (l - d_k) / s
-//! missed = (candidates per unit of x) (s / b) (phi(z) - z Q(z))
+//! missed = (candidates per unit value x) (s / b) (phi(z) - z Q(z))
 //! ```
 //!
 //! where phi is the density and Q the upper tail of the normal distribution. Trials:
@@ -19,7 +19,7 @@
 use crate::metric::Metric;
 
 /// The slope is at least this: estimates that tell nothing would promise neighbours without end.
-const LEAST_SLOPE: f64 = 0.125;
+const MIN_SLOPE: f64 = 0.125;
 
 /// The estimates and exact scores of the candidates that were compared.
 #[derive(Debug, Default)]
@@ -41,12 +41,12 @@ impl Residuals {
     #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
     pub(crate) fn missed(&self, metric: Metric, kth: f32) -> f64 {
         let count = self.pairs.len() as f64;
-        let mean = |of: &dyn Fn(f64, f64) -> f64| {
-            self.pairs.iter().map(|(x, y)| of(*x, *y)).sum::<f64>() / count
+        let mean = |value: &dyn Fn(f64, f64) -> f64| {
+            self.pairs.iter().map(|(x, y)| value(*x, *y)).sum::<f64>() / count
         };
         let (x, y) = (mean(&|x, _| x), mean(&|_, y| y));
         let slope = mean(&|a, b| (a - x) * (b - y)) / mean(&|a, _| (a - x).powi(2));
-        let slope = slope.max(LEAST_SLOPE);
+        let slope = slope.max(MIN_SLOPE);
         let line = |at: f64| y + slope * (at - x);
         // Scores far above the line make no neighbours. A line through few candidates lies nearer
         // to them than to others.

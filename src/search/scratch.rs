@@ -4,12 +4,12 @@ use std::cell::Cell;
 
 use crate::forest::descent::Descent;
 use crate::kernel::scan::Estimate;
-use crate::math::queue::Met;
+use crate::math::queue::QueuedNode;
 use crate::search::candidates::Candidates;
 use crate::search::filter_mask::Mask;
-use crate::search::leaf_scan::Progress;
+use crate::search::leaf_scan::ScanState;
 use crate::search::residuals::Residuals;
-use crate::search::stop_rule::Leaves;
+use crate::search::stop_rule::StopRule;
 use crate::sketch::prepared::Prepared;
 
 /// The buffers of a search. They grow to what the largest search of a thread needed.
@@ -22,11 +22,11 @@ pub(crate) struct Scratch {
     pub(crate) candidates: Candidates,
     /// Estimates of entries that a filter left out and that looked near enough.
     pub(crate) left_out: Vec<f32>,
-    pub(crate) progress: Progress,
+    pub(crate) state: ScanState,
     /// Leaves that have come out of the descent and wait, the nearest last. Small ones are placed
     /// by their centroids.
-    pub(crate) measured: Vec<Met>,
-    pub(crate) leaves: Leaves,
+    pub(crate) measured: Vec<QueuedNode>,
+    pub(crate) leaves: StopRule,
     pub(crate) residuals: Residuals,
 }
 

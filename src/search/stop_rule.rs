@@ -38,13 +38,13 @@ const INSIDE: f64 = 1.5;
 /// Confidences are divided by the cube of how many times farther it is, and by 64 at most. A query
 /// beside a tight group may be any number of times farther.
 const OUTSIDE: i32 = 3;
-const MOST_OUTSIDE: f64 = 64.0;
+const MAX_OUTSIDE: f64 = 64.0;
 /// Leaves count from this part of the squared distance of the k-th candidate on.
 const SHELL: f64 = 0.25;
 
 /// The leaves that a search has scanned, and the next one.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Leaves {
+pub(crate) struct StopRule {
     /// The square of the score of each that has entries, and the entries of all before it.
     scanned: Vec<(f64, f64)>,
     entries: f64,
@@ -52,7 +52,7 @@ pub(crate) struct Leaves {
     outside: f64,
 }
 
-impl Leaves {
+impl StopRule {
     pub(crate) fn clear(&mut self) {
         self.scanned.clear();
         (self.entries, self.outside) = (0.0, 1.0);
@@ -64,7 +64,7 @@ impl Leaves {
         if entries > 0.0 {
             if self.scanned.is_empty() && spread > 0.0 {
                 let times = square(metric, score) / f64::from(spread);
-                self.outside = (times / INSIDE).max(1.0).powi(OUTSIDE).min(MOST_OUTSIDE);
+                self.outside = (times / INSIDE).max(1.0).powi(OUTSIDE).min(MAX_OUTSIDE);
             }
             // Branches that are opened late may bring leaves that are nearer than those before.
             self.scanned.push((square(metric, score), self.entries));
@@ -142,7 +142,7 @@ mod tests {
             kth in 0.001f32..10.0,
             spread in 0.0f32..3.0,
         ) {
-            let mut scanned = Leaves::default();
+            let mut scanned = StopRule::default();
             scanned.clear();
             let mut leaves = leaves;
             leaves.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -156,26 +156,30 @@ mod tests {
 
     #[test]
     fn confidence_rises_with_the_margin_and_counts_from_where_the_candidates_are() {
-        let of = |leaves: &[(f32, f64)], next, kth| {
-            let mut scanned = Leaves::default();
+        let confidence_of = |leaves: &[(f32, f64)], next, kth| {
+            let mut scanned = StopRule::default();
             scanned.clear();
             leaves.iter().for_each(|(score, entries)| {
                 scanned.push(Metric::Euclidean, *score, (*entries, 0.0))
             });
             scanned.confidence(Metric::Euclidean, next, kth)
         };
-        assert_eq!(of(&[(1.0, 100.0)], 3.0, f32::INFINITY), 0.0);
-        assert_eq!(of(&[], 3.0, 1.0), 0.0);
-        assert!(of(&[(1.0, 100.0)], 3.0, -0.1) > of(&[(1.0, 100.0)], 3.0, 0.5));
-        assert!(of(&[(1.0, 100.0)], 4.0, 1.0) > of(&[(1.0, 100.0)], 3.0, 1.0));
-        assert_eq!(of(&[(1.0, 100.0)], f32::NAN, 1.0), 100.0);
+        assert_eq!(confidence_of(&[(1.0, 100.0)], 3.0, f32::INFINITY), 0.0);
+        assert_eq!(confidence_of(&[], 3.0, 1.0), 0.0);
+        assert!(
+            confidence_of(&[(1.0, 100.0)], 3.0, -0.1) > confidence_of(&[(1.0, 100.0)], 3.0, 0.5)
+        );
+        assert!(
+            confidence_of(&[(1.0, 100.0)], 4.0, 1.0) > confidence_of(&[(1.0, 100.0)], 3.0, 1.0)
+        );
+        assert_eq!(confidence_of(&[(1.0, 100.0)], f32::NAN, 1.0), 100.0);
         // A thousand entries of a tight cluster around the query say nothing about what lies a
         // hundred times as far.
-        assert_eq!(of(&[(1.0, 1_000.0), (9_000.0, 100.0)], 9_000.0, 10_000.0), 100.0);
-        assert_eq!(of(&[(1.0, 1_000.0)], 9_000.0, 10_000.0), 0.0);
-        let mut outside = Leaves::default();
+        assert_eq!(confidence_of(&[(1.0, 1_000.0), (9_000.0, 100.0)], 9_000.0, 10_000.0), 100.0);
+        assert_eq!(confidence_of(&[(1.0, 1_000.0)], 9_000.0, 10_000.0), 0.0);
+        let mut outside = StopRule::default();
         outside.clear();
         outside.push(Metric::Euclidean, 8.0, (100.0, 1.0));
-        assert_eq!(outside.confidence(Metric::Euclidean, 8.0, 8.0), 100.0 / MOST_OUTSIDE);
+        assert_eq!(outside.confidence(Metric::Euclidean, 8.0, 8.0), 100.0 / MAX_OUTSIDE);
     }
 }

@@ -3,41 +3,41 @@
 
 use crate::format::BLOCK;
 use crate::format::item::ItemRef;
-use crate::format::node::{Code, Layout, NodeRef, Packed};
-use crate::sketch::quantizer::{Factors, Frame, NO_FACTORS};
-use crate::sketch::transform::Space;
+use crate::format::node::{Code, EncodedNode, Layout, NodeRef};
+use crate::sketch::quantizer::{Factors, NO_FACTORS, Quantizer};
+use crate::sketch::transform::Transform;
 
 /// The codes of a node's entries outside of their blocks, where entries can be added and removed.
 #[derive(Clone, Debug)]
 pub(crate) struct Sketches {
-    pub(crate) frame: Frame,
+    pub(crate) quantizer: Quantizer,
     /// One byte per nibble, entry after entry.
     nibbles: Vec<u8>,
     factors: Vec<Factors>,
 }
 
 impl Sketches {
-    pub(crate) fn new(frame: Frame) -> Self {
-        Self { frame, nibbles: Vec::new(), factors: Vec::new() }
+    pub(crate) fn new(quantizer: Quantizer) -> Self {
+        Self { quantizer, nibbles: Vec::new(), factors: Vec::new() }
     }
 
     /// The sketches of `points` (rows in work space) around `centroid`.
     pub(crate) fn of_points(
-        space: &Space,
+        transform: &Transform,
         layout: Layout,
         centroid: Vec<f32>,
         points: &[f32],
     ) -> Self {
-        let mut sketches = Self::new(Frame::new(space, layout, centroid, points));
+        let mut sketches = Self::new(Quantizer::new(transform, layout, centroid, points));
         for (i, point) in points.chunks_exact(layout.width).enumerate() {
-            sketches.insert(i, space, point, None);
+            sketches.insert(i, transform, point, None);
         }
         sketches
     }
 
     /// Takes the sketches out of a node.
     pub(crate) fn unpack(node: &NodeRef<'_>) -> Self {
-        let frame = Frame {
+        let quantizer = Quantizer {
             layout: node.layout,
             is_local: node.is_local,
             spread: node.spread,
@@ -46,7 +46,7 @@ impl Sketches {
         };
         let (positions, code_bytes) = (node.layout.positions(), node.layout.code_bytes());
         let mut sketches = Self {
-            frame,
+            quantizer,
             nibbles: vec![0; positions * node.len],
             factors: vec![NO_FACTORS; node.len],
         };
@@ -77,17 +77,17 @@ impl Sketches {
         self.factors.len()
     }
 
-    /// Adds an entry at a position: see [`Frame::encode`].
+    /// Adds an entry at a position: see [`Quantizer::encode`].
     pub(crate) fn insert(
         &mut self,
         position: usize,
-        space: &Space,
+        transform: &Transform,
         point: &[f32],
         item: Option<&ItemRef<'_>>,
     ) {
-        let positions = self.frame.layout.positions();
+        let positions = self.quantizer.layout.positions();
         let mut code = Vec::with_capacity(positions);
-        let factors = self.frame.encode(space, point, item, &mut code);
+        let factors = self.quantizer.encode(transform, point, item, &mut code);
         code.resize(positions, 0);
         let at = position * positions;
         self.nibbles.splice(at..at, code);
@@ -95,30 +95,30 @@ impl Sketches {
     }
 
     pub(crate) fn remove(&mut self, position: usize) {
-        let positions = self.frame.layout.positions();
+        let positions = self.quantizer.layout.positions();
         self.nibbles.drain(position * positions..(position + 1) * positions);
         self.factors.remove(position);
     }
 
     /// The nibbles and factors of an entry.
     pub(crate) fn entry(&self, position: usize) -> (&[u8], Factors) {
-        let positions = self.frame.layout.positions();
+        let positions = self.quantizer.layout.positions();
         (&self.nibbles[position * positions..(position + 1) * positions], self.factors[position])
     }
 
-    pub(crate) fn pack(&self) -> Packed {
-        let mut blocks = Blocks::new(self.frame.layout, self.len());
+    pub(crate) fn pack(&self) -> EncodedNode {
+        let mut blocks = Blocks::new(self.quantizer.layout, self.len());
         for position in 0..self.len() {
             let (nibbles, factors) = self.entry(position);
             blocks.push(nibbles.iter().copied(), factors);
         }
-        Packed {
-            layout: self.frame.layout,
-            is_local: self.frame.is_local,
-            spread: self.frame.spread,
+        EncodedNode {
+            layout: self.quantizer.layout,
+            is_local: self.quantizer.is_local,
+            spread: self.quantizer.spread,
             len: self.len(),
-            centroid: self.frame.centroid.clone(),
-            steps: self.frame.steps.clone(),
+            centroid: self.quantizer.centroid.clone(),
+            steps: self.quantizer.steps.clone(),
             blocks: blocks.into_bytes(),
         }
     }

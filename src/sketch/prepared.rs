@@ -4,9 +4,10 @@ use crate::format::item::{Components, ItemRef, words};
 use crate::format::node::{Code, Layout, NodeRef};
 use crate::kernel::lut::Rounding;
 use crate::kernel::scan::{Estimate, Scan, scan};
-use crate::kernel::{Level, gemm, level, lut};
+use crate::kernel::simd::{self, Level};
+use crate::kernel::{gemm, lut};
 use crate::metric::Metric;
-use crate::sketch::transform::Space;
+use crate::sketch::transform::Transform;
 
 /// How many bits are set in each nibble.
 const COUNTS: [u8; 16] = [0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4];
@@ -24,7 +25,7 @@ struct Tables {
 
 /// How a node is scanned.
 #[derive(Copy, Clone, Debug)]
-pub(crate) struct Look<'a> {
+pub(crate) struct ScanOptions<'a> {
     /// See [`scan`].
     pub(crate) allowed: Option<&'a [u32]>,
     /// Estimates above this are not wanted.
@@ -33,7 +34,7 @@ pub(crate) struct Look<'a> {
     pub(crate) ahead: &'a [u8],
 }
 
-impl Look<'_> {
+impl ScanOptions<'_> {
     /// All entries, as precisely as it goes.
     pub(crate) const ALL: Self = Self { allowed: None, threshold: f32::INFINITY, ahead: &[] };
 }
@@ -41,9 +42,9 @@ impl Look<'_> {
 /// A query ready to scan nodes with. Its buffers serve the next query, too.
 #[derive(Clone, Debug)]
 pub(crate) struct Prepared {
-    level: Level,
+    simd: Level,
     is_dot: bool,
-    /// See [`Space::map_query`].
+    /// See [`Transform::map_query`].
     point: Vec<f32>,
     /// -P origin, its product with the point and its squared length, for the dot product only.
     minus_origin: Vec<f32>,
@@ -64,7 +65,7 @@ pub(crate) struct Prepared {
 impl Default for Prepared {
     fn default() -> Self {
         Self {
-            level: level(),
+            simd: simd::detect(),
             is_dot: false,
             point: Vec::new(),
             minus_origin: Vec::new(),
@@ -84,19 +85,19 @@ impl Prepared {
     /// Prepares a query. `leaf` and `branch` are the layouts of the forest's nodes.
     pub(crate) fn prepare(
         &mut self,
-        space: &Space,
+        transform: &Transform,
         query: &ItemRef<'_>,
         leaf: Layout,
         branch: Layout,
     ) {
-        self.point.resize(space.width, 0.0);
-        space.map_query(query, &mut self.point);
-        self.make_branch_tables(space, branch);
+        self.point.resize(transform.width, 0.0);
+        transform.map_query(query, &mut self.point);
+        self.make_branch_tables(transform, branch);
         self.is_shared = leaf == branch && leaf.code == Code::Rotated;
         match (leaf.code, query.components) {
             _ if self.is_shared => {}
             (Code::Rotated, _) => {
-                self.leaf.rotated(space.level, &self.point, leaf.bits, &mut self.values)
+                self.leaf.rotated(transform.simd, &self.point, leaf.bits, &mut self.values)
             }
             (Code::Bits, Components::Bits(query)) => self.leaf.bits(query, leaf.width),
             _ => {}
@@ -104,47 +105,57 @@ impl Prepared {
     }
 
     /// Prepares a point of work space that will scan branches only.
-    pub(crate) fn prepare_for_branches(&mut self, space: &Space, point: &[f32], branch: Layout) {
+    pub(crate) fn prepare_for_branches(
+        &mut self,
+        transform: &Transform,
+        point: &[f32],
+        branch: Layout,
+    ) {
         self.point.clear();
         self.point.extend_from_slice(point);
         self.is_shared = false;
-        space.move_back(&mut self.point);
-        self.make_branch_tables(space, branch);
+        transform.move_back(&mut self.point);
+        self.make_branch_tables(transform, branch);
     }
 
     /// A point of work space that will scan leaves only, of codes that come from points.
-    pub(crate) fn for_leaves(space: &Space, point: Vec<f32>, leaf: Layout) -> Self {
+    pub(crate) fn for_leaves(transform: &Transform, point: Vec<f32>, leaf: Layout) -> Self {
         let mut prepared = Self { point, is_shared: true, ..Self::default() };
-        space.move_back(&mut prepared.point);
-        prepared.make_branch_tables(space, leaf);
+        transform.move_back(&mut prepared.point);
+        prepared.make_branch_tables(transform, leaf);
         prepared
     }
 
-    fn make_branch_tables(&mut self, space: &Space, branch: Layout) {
-        (self.level, self.is_dot) = (space.level, space.metric == Metric::DotProduct);
+    fn make_branch_tables(&mut self, transform: &Transform, branch: Layout) {
+        (self.simd, self.is_dot) = (transform.simd, transform.metric == Metric::DotProduct);
         if self.is_dot {
             self.minus_origin.clear();
-            self.minus_origin.extend(space.rotated_origin.iter().map(|m| -m));
-            self.of_origin = gemm::dot(self.level, &self.point, &self.minus_origin);
-            self.squared_origin = gemm::dot(self.level, &self.minus_origin, &self.minus_origin);
+            self.minus_origin.extend(transform.rotated_origin.iter().map(|m| -m));
+            self.of_origin = gemm::dot(self.simd, &self.point, &self.minus_origin);
+            self.squared_origin = gemm::dot(self.simd, &self.minus_origin, &self.minus_origin);
         }
         if branch.code == Code::Rotated {
-            self.branch.rotated(space.level, &self.point, branch.bits, &mut self.values);
+            self.branch.rotated(transform.simd, &self.point, branch.bits, &mut self.values);
         }
     }
 
     /// Appends the entries of `node` whose estimate is wanted; see [`scan`].
-    pub(crate) fn scan(&mut self, node: &NodeRef<'_>, look: Look<'_>, out: &mut Vec<Estimate>) {
+    pub(crate) fn scan(
+        &mut self,
+        node: &NodeRef<'_>,
+        look: ScanOptions<'_>,
+        out: &mut Vec<Estimate>,
+    ) {
         if node.layout.code == Code::Grid {
-            self.leaf.grid(self.level, &self.point, node, &mut self.values);
+            self.leaf.grid(self.simd, &self.point, node, &mut self.values);
         }
         if node.is_local {
             self.offset.clear();
             self.offset.extend(self.point.iter().zip(node.centroid).map(|(q, c)| q - c));
-            self.local.rotated(self.level, &self.offset, node.layout.bits, &mut self.values);
+            self.local.rotated(self.simd, &self.offset, node.layout.bits, &mut self.values);
         }
         let is_of_branches =
-            node.layout.code == Code::Rotated && (node.level > 0 || self.is_shared);
+            node.layout.code == Code::Rotated && (node.height > 0 || self.is_shared);
         let tables = match is_of_branches {
             _ if node.is_local => &self.local,
             true => &self.branch,
@@ -165,15 +176,15 @@ impl Prepared {
             along,
             ahead: look.ahead,
         };
-        scan(self.level, &input, look.allowed, look.threshold, out);
+        scan(self.simd, &input, look.allowed, look.threshold, out);
     }
 
     /// The score of the centroid of a leaf, where items lie in the leaf whose centroid is nearest.
     pub(crate) fn score_of_centroid(&self, leaf: &NodeRef<'_>) -> Option<f32> {
         match leaf.layout.code {
-            Code::Grid => Some(gemm::manhattan(self.level, &self.point, leaf.centroid)),
+            Code::Grid => Some(gemm::manhattan(self.simd, &self.point, leaf.centroid)),
             Code::Rotated if !self.is_dot => {
-                Some(gemm::squared_euclidean(self.level, &self.point, leaf.centroid))
+                Some(gemm::squared_euclidean(self.simd, &self.point, leaf.centroid))
             }
             _ => None,
         }
@@ -183,12 +194,11 @@ impl Prepared {
     fn base(&self, node: &NodeRef<'_>) -> (f32, f32) {
         match (node.layout.code, self.is_dot) {
             (Code::Rotated, false) => {
-                (gemm::squared_euclidean(self.level, &self.point, node.centroid), 1.0)
+                (gemm::squared_euclidean(self.simd, &self.point, node.centroid), 1.0)
             }
             (Code::Rotated, true) => {
-                let product = gemm::dot(self.level, &self.point, node.centroid);
-                let squared =
-                    gemm::squared_euclidean(self.level, &self.minus_origin, node.centroid);
+                let product = gemm::dot(self.simd, &self.point, node.centroid);
+                let squared = gemm::squared_euclidean(self.simd, &self.minus_origin, node.centroid);
                 // What is left of a centroid and an origin that cancel has no direction.
                 let is_told = squared > (CANCELLED * self.squared_origin).max(f32::MIN_POSITIVE);
                 (-product, if is_told { (product - self.of_origin) / squared } else { 0.0 })
@@ -200,14 +210,14 @@ impl Prepared {
 
 impl Tables {
     /// Sums of `u_i q_i` over the dimensions of each nibble.
-    fn rotated(&mut self, level: Level, point: &[f32], bits: u8, values: &mut Vec<f32>) {
-        self.rounding = lut::products(level, point, bits, values, &mut self.bytes);
+    fn rotated(&mut self, simd: Level, point: &[f32], bits: u8, values: &mut Vec<f32>) {
+        self.rounding = lut::products(simd, point, bits, values, &mut self.bytes);
     }
 
     /// Sums of `|q_i - c_i - step_i u_i|` over the dimensions of each nibble.
-    fn grid(&mut self, level: Level, point: &[f32], node: &NodeRef<'_>, values: &mut Vec<f32>) {
+    fn grid(&mut self, simd: Level, point: &[f32], node: &NodeRef<'_>, values: &mut Vec<f32>) {
         let slices = [point, node.centroid, node.steps];
-        self.rounding = lut::differences(level, slices, node.layout.bits, values, &mut self.bytes);
+        self.rounding = lut::differences(simd, slices, node.layout.bits, values, &mut self.bytes);
     }
 
     /// Counts of differing bits, which are bytes already.

@@ -5,7 +5,7 @@ use crate::format::node::{Code, Layout};
 use crate::kernel::{gemm, quantize};
 use crate::metric::Metric;
 use crate::sketch::codes::nibbles;
-use crate::sketch::transform::Space;
+use crate::sketch::transform::Transform;
 
 /// Steps of the uniform grid that suits a normal distribution best, in standard deviations (Max
 /// 1960), for 1, 2 and 4 bits.
@@ -69,7 +69,7 @@ pub(crate) fn branch_layout(metric: Metric, width: usize, bits: u8) -> Layout {
 /// What the codes of a node are relative to. An entry's code depends on its frame and its own
 /// vector alone, so that entries come and go without a change to the others.
 #[derive(Clone, Debug)]
-pub(crate) struct Frame {
+pub(crate) struct Quantizer {
     pub(crate) layout: Layout,
     /// See [`is_local`].
     pub(crate) is_local: bool,
@@ -80,22 +80,27 @@ pub(crate) struct Frame {
     pub(crate) steps: Vec<f32>,
 }
 
-impl Frame {
+impl Quantizer {
     /// A frame around `centroid`, with steps that suit the spread of `points` (rows in work space).
-    pub(crate) fn new(space: &Space, layout: Layout, centroid: Vec<f32>, points: &[f32]) -> Self {
+    pub(crate) fn new(
+        transform: &Transform,
+        layout: Layout,
+        centroid: Vec<f32>,
+        points: &[f32],
+    ) -> Self {
         let steps = if layout.code == Code::Grid {
             grid_steps(layout, &centroid, points)
         } else {
             Vec::new()
         };
-        let spread = spread_of(space, layout, &centroid, points);
+        let spread = spread_of(transform, layout, &centroid, points);
         // Inner products have no such terms: their factors are differences already.
         let has_terms = layout.code == Code::Rotated
-            && space.metric != Metric::DotProduct
+            && transform.metric != Metric::DotProduct
             && !points.is_empty();
         Self {
             layout,
-            is_local: has_terms && is_local(space, &centroid, spread),
+            is_local: has_terms && is_local(transform, &centroid, spread),
             spread,
             centroid,
             steps,
@@ -106,7 +111,7 @@ impl Frame {
     /// item; returns its factors as they are stored.
     pub(crate) fn encode(
         &self,
-        space: &Space,
+        transform: &Transform,
         point: &[f32],
         item: Option<&ItemRef<'_>>,
         out: &mut Vec<u8>,
@@ -125,29 +130,29 @@ impl Frame {
                 self.grid_codes(point, &mut codes);
                 NO_FACTORS
             }
-            _ => self.rotated_codes(space, point, &mut codes).map(bfloat16),
+            _ => self.rotated_codes(transform, point, &mut codes).map(bfloat16),
         };
         out.extend(nibbles(&codes, self.layout.bits));
         factors
     }
 
-    fn rotated_codes(&self, space: &Space, point: &[f32], codes: &mut [f32]) -> [f32; 2] {
-        let (level, centroid) = (space.level, &self.centroid);
+    fn rotated_codes(&self, transform: &Transform, point: &[f32], codes: &mut [f32]) -> [f32; 2] {
+        let (simd, centroid) = (transform.simd, &self.centroid);
         let residual: Vec<f32> = point.iter().zip(centroid).map(|(y, c)| y - c).collect();
-        let squared = gemm::plain_dot(level, &residual, &residual);
-        let fit = best_fit(space, &residual, squared, self.layout.bits, codes);
+        let squared = gemm::plain_dot(simd, &residual, &residual);
+        let fit = best_fit(transform, &residual, squared, self.layout.bits, codes);
         let scale = if fit.product > 0.0 { squared / fit.product } else { 0.0 };
         // <u, x> from the codes: u = code - centre.
         let centre = f32::from((1u8 << self.layout.bits) - 1) * 0.5;
-        let of_codes =
-            |x: &[f32]| gemm::plain_dot(level, codes, x) - centre * x.iter().sum::<f32>();
-        let of_residual = |x: &[f32]| gemm::plain_dot(level, &residual, x);
+        let of_codes = |x: &[f32]| gemm::plain_dot(simd, codes, x) - centre * x.iter().sum::<f32>();
+        let of_residual = |x: &[f32]| gemm::plain_dot(simd, &residual, x);
         if self.is_local {
             return [squared, -2.0 * scale];
         }
         let u_c = of_codes(centroid);
-        if space.metric == Metric::DotProduct {
-            let (u_m, r_m) = (of_codes(&space.rotated_origin), of_residual(&space.rotated_origin));
+        if transform.metric == Metric::DotProduct {
+            let (u_m, r_m) =
+                (of_codes(&transform.rotated_origin), of_residual(&transform.rotated_origin));
             [scale * (u_c + u_m) - (of_residual(centroid) + r_m), -scale]
         } else {
             [squared + 2.0 * scale * u_c, -2.0 * scale]
@@ -168,21 +173,21 @@ impl Frame {
 /// Whether entries lie very close to their centroid beside its distance from the origin. There the
 /// rounding of tables of a whole query, and of products with the centroid, would drown their
 /// differences.
-fn is_local(space: &Space, centroid: &[f32], spread: f32) -> bool {
-    gemm::plain_dot(space.level, centroid, centroid) > LOCAL_ABOVE * LOCAL_ABOVE * spread
+fn is_local(transform: &Transform, centroid: &[f32], spread: f32) -> bool {
+    gemm::plain_dot(transform.simd, centroid, centroid) > LOCAL_ABOVE * LOCAL_ABOVE * spread
 }
 
 /// The squared distance of the middle one of some points from a centroid; 0 if there are none, and
 /// for inner products and bits, whose scores are not of that kind.
-fn spread_of(space: &Space, layout: Layout, centroid: &[f32], points: &[f32]) -> f32 {
-    if space.metric == Metric::DotProduct || layout.code == Code::Bits {
+fn spread_of(transform: &Transform, layout: Layout, centroid: &[f32], points: &[f32]) -> f32 {
+    if transform.metric == Metric::DotProduct || layout.code == Code::Bits {
         return 0.0;
     }
     let square = |row| match layout.code {
-        Code::Grid => gemm::manhattan(space.level, row, centroid).powi(2),
-        _ => gemm::squared_euclidean(space.level, row, centroid),
+        Code::Grid => gemm::manhattan(transform.simd, row, centroid).powi(2),
+        _ => gemm::squared_euclidean(transform.simd, row, centroid),
     };
-    let mut squares: Vec<f32> = points.chunks_exact(space.width).map(square).collect();
+    let mut squares: Vec<f32> = points.chunks_exact(transform.width).map(square).collect();
     let middle = squares.len() / 2;
     let spread = if squares.is_empty() {
         0.0
@@ -194,7 +199,7 @@ fn spread_of(space: &Space, layout: Layout, centroid: &[f32], points: &[f32]) ->
 
 /// Leaves the codes of the step with the smallest angle between u and r in `codes`.
 fn best_fit(
-    space: &Space,
+    transform: &Transform,
     residual: &[f32],
     squared: f32,
     bits: u8,
@@ -209,13 +214,13 @@ fn best_fit(
     let mut best = (f32::NEG_INFINITY, 1.0);
     let factors = step_factors(bits);
     for factor in factors.iter().filter(|_| factors.len() > 1) {
-        let fit = quantize::quantize(space.level, residual, inverse(*factor), bits, codes);
+        let fit = quantize::quantize(transform.simd, residual, inverse(*factor), bits, codes);
         let cosine = fit.product * fit.product.abs() / fit.squared_norm;
         if cosine > best.0 {
             best = (cosine, *factor);
         }
     }
-    quantize::quantize(space.level, residual, inverse(best.1), bits, codes)
+    quantize::quantize(transform.simd, residual, inverse(best.1), bits, codes)
 }
 
 /// The step of each dimension: what suits the spread of the entries around the centroid, but for

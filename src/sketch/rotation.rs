@@ -1,10 +1,11 @@
 //! The random rotation: signs and Hadamard transforms, in O(width log width) and without a matrix.
 
-use crate::kernel::{Level, hadamard};
+use crate::kernel::hadamard;
+use crate::kernel::simd::Level;
 
 /// Rounds of random signs and a transform. Three mix well in theory; the fourth reaches both ends
 /// once more when the width is not a power of two.
-const ROUNDS: usize = 4;
+const ROTATION_ROUNDS: usize = 4;
 
 /// An orthogonal map of `width` floats, fixed by a seed.
 ///
@@ -15,14 +16,14 @@ const ROUNDS: usize = 4;
 /// the words are those of SplitMix64 (Steele, Lea, Flood 2014) started from the seed.
 #[derive(Clone, Debug)]
 pub(crate) struct Rotation {
-    /// `ROUNDS` x `width` signs, 1 or -1.
+    /// `ROTATION_ROUNDS` x `width` signs, 1 or -1.
     signs: Vec<f32>,
     width: usize,
 }
 
 impl Rotation {
     pub(crate) fn new(width: usize, seed: u64) -> Self {
-        let words = (0..ROUNDS * width / 64).scan(seed, |state, _| Some(split_mix(state)));
+        let words = (0..ROTATION_ROUNDS * width / 64).scan(seed, |state, _| Some(split_mix(state)));
         let signs = words
             .flat_map(|word| (0..64).map(move |bit| if word >> bit & 1 == 1 { -1.0 } else { 1.0 }))
             .collect();
@@ -35,13 +36,13 @@ impl Rotation {
     }
 
     /// Rotates `x`, of length `width`, in place.
-    pub(crate) fn apply(&self, level: Level, x: &mut [f32]) {
+    pub(crate) fn apply(&self, simd: Level, x: &mut [f32]) {
         let span = self.span();
         #[expect(clippy::cast_precision_loss, reason = "a power of two up to 65,536 is exact")]
         let scale = 1.0 / (span as f32).sqrt();
         for (round, signs) in self.signs.chunks_exact(self.width).enumerate() {
             let start = if round % 2 == 0 { 0 } else { self.width - span };
-            hadamard::round(level, x, signs, start..start + span, scale);
+            hadamard::round(simd, x, signs, start..start + span, scale);
         }
     }
 }
@@ -58,7 +59,7 @@ fn split_mix(state: &mut u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::level;
+    use crate::kernel::simd;
 
     #[test]
     fn signs_are_those_of_the_published_generator() {
@@ -79,8 +80,8 @@ mod tests {
             axis[width - 1] = 1.0;
             let mut other: Vec<f32> = (0..width).map(|i| (i as f32).sin()).collect();
             let (norm, product) = (other.iter().map(|x| x * x).sum::<f32>(), other[width - 1]);
-            rotation.apply(level(), &mut axis);
-            rotation.apply(level(), &mut other);
+            rotation.apply(simd::detect(), &mut axis);
+            rotation.apply(simd::detect(), &mut other);
             assert!((axis.iter().map(|x| x * x).sum::<f32>() - 1.0).abs() < 1e-4);
             assert!((other.iter().map(|x| x * x).sum::<f32>() / norm - 1.0).abs() < 1e-4);
             assert!(

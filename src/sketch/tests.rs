@@ -5,13 +5,13 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 
 use crate::format::item::{Components, ItemRef};
-use crate::format::node::{NodeRef, Packed};
+use crate::format::node::{EncodedNode, NodeRef};
 use crate::format::width;
 use crate::metric::Metric;
 use crate::sketch::codes::Sketches;
-use crate::sketch::prepared::{Look, Prepared};
-use crate::sketch::quantizer::{Frame, bfloat16, branch_layout, leaf_layout};
-use crate::sketch::transform::{Space, plain};
+use crate::sketch::prepared::{Prepared, ScanOptions};
+use crate::sketch::quantizer::{Quantizer, bfloat16, branch_layout, leaf_layout};
+use crate::sketch::transform::{Transform, plain};
 use crate::vector::CheckedVector;
 
 fn random(rng: &mut Xoshiro256PlusPlus, dims: usize, metric: Metric, shift: f32) -> Vec<f32> {
@@ -22,17 +22,17 @@ fn random(rng: &mut Xoshiro256PlusPlus, dims: usize, metric: Metric, shift: f32)
     (0..dims).map(|_| one(rng)).collect()
 }
 
-fn as_node(packed: &Packed, level: u8) -> NodeRef<'_> {
+fn as_node(encoded: &EncodedNode, height: u8) -> NodeRef<'_> {
     NodeRef {
-        level,
-        layout: packed.layout,
-        is_local: packed.is_local,
-        spread: packed.spread,
-        len: packed.len,
-        weight: packed.len as u64,
-        centroid: &packed.centroid,
-        steps: &packed.steps,
-        blocks: &packed.blocks,
+        height,
+        layout: encoded.layout,
+        is_local: encoded.is_local,
+        spread: encoded.spread,
+        len: encoded.len,
+        weight: encoded.len as u64,
+        centroid: &encoded.centroid,
+        steps: &encoded.steps,
+        blocks: &encoded.blocks,
     }
 }
 
@@ -98,28 +98,31 @@ fn correlation(
     mean.truncate(dims);
     // The components of an entry have a variance of 2/3.
     mean.iter_mut().for_each(|x| *x += away * rng.random_range(-1.4f32..1.4));
-    let space = Space::new(metric, mean, 5);
+    let transform = Transform::new(metric, mean, 5);
     let mut points = vec![0.0f32; width * entries.len()];
-    points.chunks_exact_mut(width).zip(entries).for_each(|(point, item)| space.map(item, point));
+    points
+        .chunks_exact_mut(width)
+        .zip(entries)
+        .for_each(|(point, item)| transform.map(item, point));
     // Not the mean: factors must hold for any centroid.
     let part = if away == 0.0 { 0.3 } else { 0.999 };
-    let centroid: Vec<f32> = match space.rotated_origin.get(..width) {
+    let centroid: Vec<f32> = match transform.rotated_origin.get(..width) {
         Some(origin) if is_cancelled => {
             origin.iter().map(|m| -m * (1.0 + f32::EPSILON * rng.random_range(-2.0..2.0))).collect()
         }
         _ => points[..width].iter().map(|x| x * part).collect(),
     };
     let layout = leaf_layout(metric, width, bits);
-    let mut sketches = Sketches::new(Frame::new(&space, layout, centroid, &points));
+    let mut sketches = Sketches::new(Quantizer::new(&transform, layout, centroid, &points));
     for (i, (point, item)) in points.chunks_exact(width).zip(entries).enumerate() {
-        sketches.insert(i, &space, point, Some(item));
+        sketches.insert(i, &transform, point, Some(item));
     }
-    let packed = sketches.pack();
-    assert_eq!(Sketches::unpack(&as_node(&packed, 0)).pack().blocks, packed.blocks);
+    let encoded = sketches.pack();
+    assert_eq!(Sketches::unpack(&as_node(&encoded, 0)).pack().blocks, encoded.blocks);
     let mut prepared = Prepared::default();
-    prepared.prepare(&space, query, layout, branch_layout(metric, width, 4));
+    prepared.prepare(&transform, query, layout, branch_layout(metric, width, 4));
     let mut estimates = Vec::new();
-    prepared.scan(&as_node(&packed, 0), Look::ALL, &mut estimates);
+    prepared.scan(&as_node(&encoded, 0), ScanOptions::ALL, &mut estimates);
     assert_eq!(estimates.len(), entries.len());
     let truth: Vec<f64> = entries.iter().map(|item| score(metric, item, query)).collect();
     if metric == Metric::Hamming {
@@ -245,19 +248,19 @@ fn factors_are_the_nearest_with_half_the_bits() {
 #[test]
 fn an_entry_at_the_centroid_is_estimated_exactly() {
     for metric in [Metric::Euclidean, Metric::DotProduct] {
-        let space = Space::new(metric, vec![0.125; 64], 1);
+        let transform = Transform::new(metric, vec![0.125; 64], 1);
         let vector = vec![0.5f32; 64];
         let query = CheckedVector::new(&vector, 64, metric).unwrap();
         let (layout, centroid) = (leaf_layout(metric, 64, 2), vec![0.25f32; 64]);
-        let packed = Sketches::of_points(&space, layout, centroid.clone(), &centroid).pack();
+        let encoded = Sketches::of_points(&transform, layout, centroid.clone(), &centroid).pack();
         let mut prepared = Prepared::default();
-        prepared.prepare(&space, &query.as_item(), layout, layout);
+        prepared.prepare(&transform, &query.as_item(), layout, layout);
         let mut estimates = Vec::new();
-        prepared.scan(&as_node(&packed, 0), Look::ALL, &mut estimates);
+        prepared.scan(&as_node(&encoded, 0), ScanOptions::ALL, &mut estimates);
         let mut point = vec![0.0; 64];
-        space.map(&query.as_item(), &mut point);
+        transform.map(&query.as_item(), &mut point);
         let exact: f32 = if metric == Metric::DotProduct {
-            let moved = point.iter().zip(&space.rotated_origin).map(|(q, m)| q + m);
+            let moved = point.iter().zip(&transform.rotated_origin).map(|(q, m)| q + m);
             -moved.zip(&centroid).map(|(q, c)| q * c).sum::<f32>()
         } else {
             point.iter().zip(&centroid).map(|(q, c)| (q - c) * (q - c)).sum()

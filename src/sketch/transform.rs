@@ -2,41 +2,48 @@
 
 use crate::format::item::{Components, ItemRef, bits};
 use crate::format::width;
-use crate::kernel::{Level, gemm, level};
+use crate::kernel::gemm;
+use crate::kernel::simd::{self, Level};
 use crate::metric::Metric;
 use crate::sketch::rotation::Rotation;
 
 /// Maps vectors to work space: y = P(x - origin), with x divided by its norm under the cosine
 /// metric, and P the identity under the Manhattan metric.
 #[derive(Clone, Debug)]
-pub(crate) struct Space {
+pub(crate) struct Transform {
     pub(crate) metric: Metric,
     pub(crate) width: usize,
-    pub(crate) level: Level,
+    pub(crate) simd: Level,
     origin: Vec<f32>,
     rotation: Option<Rotation>,
     /// P origin, which the factors of the dot product need.
     pub(crate) rotated_origin: Vec<f32>,
 }
 
-impl Space {
+impl Transform {
     pub(crate) fn new(metric: Metric, origin: Vec<f32>, seed: u64) -> Self {
         let width = width(origin.len());
         let rotation = (metric != Metric::Manhattan).then(|| Rotation::new(width, seed));
-        let mut space =
-            Self { metric, width, level: level(), origin, rotation, rotated_origin: Vec::new() };
+        let mut transform = Self {
+            metric,
+            width,
+            simd: simd::detect(),
+            origin,
+            rotation,
+            rotated_origin: Vec::new(),
+        };
         if metric == Metric::DotProduct {
-            let mut rotated = space.origin.clone();
+            let mut rotated = transform.origin.clone();
             rotated.resize(width, 0.0);
-            space.rotate(&mut rotated);
-            space.rotated_origin = rotated;
+            transform.rotate(&mut rotated);
+            transform.rotated_origin = rotated;
         }
-        space
+        transform
     }
 
     fn rotate(&self, y: &mut [f32]) {
         if let Some(rotation) = &self.rotation {
-            rotation.apply(self.level, y);
+            rotation.apply(self.simd, y);
         }
     }
 
@@ -56,7 +63,7 @@ impl Space {
         self.rotate(out);
     }
 
-    /// Makes what [`Space::map_query`] would write, but for rounding, of points.
+    /// Makes what [`Transform::map_query`] would write, but for rounding, of points.
     pub(crate) fn move_back(&self, points: &mut [f32]) {
         // <x, q> is <y, q' + P origin> up to what is the same for all x. There is no such origin under other metrics.
         for point in points.chunks_exact_mut(self.width) {
@@ -76,8 +83,7 @@ impl Space {
         if self.metric != Metric::DotProduct {
             return 0.0;
         }
-        gemm::plain_dot(self.level, y, y)
-            + 2.0 * gemm::plain_dot(self.level, y, &self.rotated_origin)
+        gemm::plain_dot(self.simd, y, y) + 2.0 * gemm::plain_dot(self.simd, y, &self.rotated_origin)
     }
 
     pub(crate) fn into_origin(self) -> Vec<f32> {

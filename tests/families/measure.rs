@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Instant;
 
-use spinney::{Metric, Plan, Searched};
+use spinney::{Metric, SearchPlan, SearchStats};
 
 use super::dice::Dice;
 use super::family::{Data, Family, Mode};
@@ -99,7 +99,7 @@ fn measure_world(
         let asked = asked.min(data.queries.len());
         for target in TARGETS {
             let answers = world.ask(asked, |reader, at| {
-                let mut searched = Searched::default();
+                let mut searched = SearchStats::default();
                 let start = Instant::now();
                 let search = reader.nns(k).recall(target).report(&mut searched);
                 let hits = search.by_vector(&data.queries[at]).unwrap();
@@ -116,7 +116,8 @@ fn measure_world(
             if (k, target) == (10, 0.95) {
                 let mut micros: Vec<f64> = answers.iter().map(|(_, micros, _)| *micros).collect();
                 measured.micros = *micros.select_nth_unstable_by(asked / 2, f64::total_cmp).1;
-                let is_exact = |searched: &Searched| !matches!(searched.plan, Plan::Forest);
+                let is_exact =
+                    |searched: &SearchStats| !matches!(searched.plan, SearchPlan::Forest);
                 measured.exact = answers.iter().filter(|(.., searched)| is_exact(searched)).count();
                 measured.sketches =
                     answers.iter().map(|(.., searched)| searched.sketches).sum::<u64>() as f64

@@ -1,6 +1,6 @@
 //! What the nearest to any of many examples costs.
 
-use spinney::{Example, Hit, Searched};
+use spinney::{Example, Hit, SearchStats};
 
 use crate::common::*;
 use crate::subject::*;
@@ -19,10 +19,10 @@ fn no_more_is_compared_than_each_hit_with_each_example() {
         let examples: Vec<Example<'_>> = rows.iter().map(Example::from).collect();
         for is_exact in [false, true] {
             let nns = || if is_exact { reader.nns(k).exact() } else { reader.nns(k) };
-            let (mut whole, mut parts) = (Searched::default(), 0);
+            let (mut whole, mut parts) = (SearchStats::default(), 0);
             let hits: Vec<Hit> = nns().report(&mut whole).by_any(&examples).unwrap();
             for row in &rows {
-                let mut part = Searched::default();
+                let mut part = SearchStats::default();
                 let _: Vec<Hit> = nns().report(&mut part).by_vector(row).unwrap();
                 parts += part.reranked;
             }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rand::RngExt;
 use spinney::roaring::RoaringBitmap;
-use spinney::{Hit, Metric, Nns, Plan, Searched, Snapshot};
+use spinney::{Hit, Metric, Nns, SearchPlan, SearchStats, Snapshot};
 
 use crate::common::*;
 use crate::subject::*;
@@ -113,11 +113,11 @@ fn few_items_are_compared_rather_than_looked_for_in_all_leaves() {
         let reader = subject.reader();
         let row = subject.items.values().next().unwrap();
         let few: RoaringBitmap = subject.items.keys().copied().step_by(700).collect();
-        let mut report = Searched::default();
+        let mut report = SearchStats::default();
         let hits =
             reader.nns(10).search_k(100).filter(&few).report(&mut report).by_vector(row).unwrap();
-        assert_eq!((hits.len(), report.plan), (few.len() as usize, Plan::Exact), "{metric}");
+        assert_eq!((hits.len(), report.plan), (few.len() as usize, SearchPlan::Exact), "{metric}");
         let hits = reader.nns(10).search_k(100).report(&mut report).by_vector(row).unwrap();
-        assert_eq!((hits.len(), report.plan), (10, Plan::Forest), "{metric}");
+        assert_eq!((hits.len(), report.plan), (10, SearchPlan::Forest), "{metric}");
     }
 }

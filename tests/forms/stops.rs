@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use spinney::roaring::RoaringBitmap;
-use spinney::{Example, Found, Hit, InTime, Metric, Plan, Searched};
+use spinney::{Example, Found, Hit, InTime, Metric, SearchPlan, SearchStats};
 
 use crate::common::*;
 use crate::question::*;
@@ -121,7 +121,7 @@ fn deadlines_end_searches_at_the_next_poll() {
             for patience in [Patience::FarDeadline, Patience::Both] {
                 assert_eq!(question.ask_with(&reader, patience), whole, "{metric}: {question:?}");
             }
-            let mut reports = [Searched::default(); 2];
+            let mut reports = [SearchStats::default(); 2];
             let [by_deadline, by_callback] = &mut reports;
             let past = question.apply(&reader).report(by_deadline).deadline(Instant::now());
             let at_once =
@@ -294,9 +294,9 @@ fn what_is_compared_after_a_stop_is_the_nearest() {
             let filter = (i % 2 == 1).then(|| most.clone());
             // More candidates than are compared at once.
             let question = Question { filter, ..Question::new(100, what) };
-            let mut report = Searched::default();
+            let mut report = SearchStats::default();
             question.put(question.apply(&reader).report(&mut report)).unwrap();
-            if report.plan != Plan::Forest {
+            if report.plan != SearchPlan::Forest {
                 continue;
             }
             let (total, whole) = polls(&question, &subject);

@@ -45,7 +45,7 @@ mod stores;
 use std::error::Error;
 use std::time::Instant;
 
-use spinney::{Hit, Plan, Reader, Searched};
+use spinney::{Hit, SearchPlan, Reader, SearchStats};
 
 use crate::args::{Args, Kind};
 use crate::cases::{Case, Filtered};
@@ -78,7 +78,7 @@ struct Own {
     recall: f64,
     us: f64,
     /// Of all queries.
-    did: Searched,
+    did: SearchStats,
     /// How many took each plan: forest, exact, both.
     plans: [usize; 3],
 }
@@ -195,9 +195,9 @@ impl World {
     }
 
     fn own(&self, k: usize, filtered: &[Filtered]) -> Result<Own> {
-        let (mut right, mut wanted, mut plans, mut all) = (0, 0, [0; 3], Searched::default());
+        let (mut right, mut wanted, mut plans, mut all) = (0, 0, [0; 3], SearchStats::default());
         for (number, query) in self.queries.iter().enumerate() {
-            let (mut did, filtered) = (Searched::default(), &filtered[number]);
+            let (mut did, filtered) = (SearchStats::default(), &filtered[number]);
             let hits = self.spinney.nns(k).filter(&filtered.ours).report(&mut did).by_vector(query)?;
             if hits.len() != filtered.wanted(k) {
                 return Err(format!("query {number}: {} hits of {}", hits.len(), filtered.wanted(k)).into());
@@ -209,8 +209,8 @@ impl World {
             all.reranked += did.reranked;
             all.scanned_exactly += did.scanned_exactly;
             match did.plan {
-                Plan::Forest => plans[0] += 1,
-                Plan::ForestThenExact => plans[2] += 1,
+                SearchPlan::Forest => plans[0] += 1,
+                SearchPlan::ForestThenExact => plans[2] += 1,
                 _ => plans[1] += 1,
             }
         }
