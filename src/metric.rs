@@ -55,6 +55,65 @@ impl Metric {
         Self::ALL.into_iter().find(|metric| metric.to_byte() == byte)
     }
 
+    /// Whether the largest number in a hit is the nearest.
+    pub(crate) const fn larger_is_nearer(self) -> bool {
+        matches!(self, Self::DotProduct)
+    }
+
+    /// What the number in a hit is multiplied by for a score: of scores, the smallest is nearest.
+    pub(crate) const fn score_sign(self) -> f32 {
+        if self.larger_is_nearer() { -1.0 } else { 1.0 }
+    }
+
+    /// Whether an item at this distance is as near as the limit or nearer.
+    pub(crate) fn is_within(self, distance: f32, limit: f32) -> bool {
+        if self.larger_is_nearer() { distance >= limit } else { distance <= limit }
+    }
+
+    /// Whether scores are inner products. They have no triangle inequality: an item far from the
+    /// query may score best.
+    pub(crate) const fn is_inner_product(self) -> bool {
+        matches!(self, Self::DotProduct)
+    }
+
+    /// Whether only the direction of a vector counts.
+    pub(crate) const fn normalizes(self) -> bool {
+        matches!(self, Self::Cosine)
+    }
+
+    /// Whether components are stored as bits, which are their own sketch.
+    pub(crate) const fn is_of_bits(self) -> bool {
+        matches!(self, Self::Hamming)
+    }
+
+    /// Whether vectors are rotated before they are sketched. A rotation keeps Euclidean distances
+    /// and inner products. It does not keep sums of absolute differences.
+    pub(crate) const fn is_rotated(self) -> bool {
+        !matches!(self, Self::Manhattan)
+    }
+
+    /// Whether estimates, and distances of centroids, are squares.
+    pub(crate) const fn is_squared(self) -> bool {
+        !matches!(self, Self::Manhattan)
+    }
+
+    /// What an estimate stands for, as a squared distance. Estimates of what is very near may be
+    /// below zero.
+    pub(crate) fn squared_distance(self, estimate: f32) -> f64 {
+        let estimate = f64::from(estimate.max(0.0));
+        if self.is_squared() { estimate } else { estimate * estimate }
+    }
+
+    /// The estimate that an exact sketch would give an item of this score.
+    pub(crate) fn estimate_of_score(self, score: f64) -> f64 {
+        match self {
+            Self::Euclidean => score.max(0.0).powi(2),
+            // Between vectors of length one, the squared distance is twice the cosine distance.
+            Self::Cosine => 2.0 * score,
+            Self::DotProduct | Self::Manhattan | Self::Hamming => score,
+        }
+    }
+
     const fn name(self) -> &'static str {
         match self {
             Self::Euclidean => "euclidean",

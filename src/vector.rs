@@ -11,13 +11,17 @@ use crate::metric::Metric;
 /// and their sketches' factors, fit `f32` with room to spare.
 const MAX_NORM: f64 = (1u64 << 60) as f64;
 
-/// A vector that suits an index.
-#[derive(Debug)]
+/// A vector that suits an index, borrowed or owned.
+#[derive(Clone, Debug)]
 pub(crate) struct CheckedVector<'a> {
     squared_norm: f64,
-    floats: &'a [f32],
-    bits: Cow<'a, [u64]>,
-    is_bits: bool,
+    components: Form<'a>,
+}
+
+#[derive(Clone, Debug)]
+enum Form<'a> {
+    Floats(Cow<'a, [f32]>),
+    Bits(Vec<u64>),
 }
 
 impl<'a> CheckedVector<'a> {
@@ -30,29 +34,47 @@ impl<'a> CheckedVector<'a> {
         {
             return Err(Error::NonFinite { position, value });
         }
-        if metric == Metric::Hamming {
+        if metric.is_of_bits() {
             let bits = pack(vector)?;
             let squared_norm = bits.iter().map(|word| f64::from(word.count_ones())).sum();
-            return Ok(Self { squared_norm, floats: &[], bits: Cow::Owned(bits), is_bits: true });
+            return Ok(Self { squared_norm, components: Form::Bits(bits) });
         }
         let squared_norm = distance::dot(simd::detect(), vector, vector);
         if squared_norm > MAX_NORM * MAX_NORM {
             return Err(Error::NormOverflow { got: squared_norm.sqrt(), max: MAX_NORM });
         }
-        if metric == Metric::Cosine && squared_norm == 0.0 {
+        if metric.normalizes() && squared_norm == 0.0 {
             return Err(Error::ZeroVector);
         }
-        Ok(Self { squared_norm, floats: vector, bits: Cow::Borrowed(&[]), is_bits: false })
+        Ok(Self { squared_norm, components: Form::Floats(Cow::Borrowed(vector)) })
     }
 
     /// The vector in the form in which items are stored.
     pub(crate) fn as_item(&self) -> ItemRef<'_> {
-        let components = if self.is_bits {
-            Components::Bits(&self.bits)
-        } else {
-            Components::Floats(self.floats)
+        let components = match &self.components {
+            Form::Floats(floats) => Components::Floats(floats),
+            Form::Bits(bits) => Components::Bits(bits),
         };
         ItemRef { squared_norm: self.squared_norm, components }
+    }
+
+    pub(crate) fn into_owned(self) -> CheckedVector<'static> {
+        let components = match self.components {
+            Form::Floats(floats) => Form::Floats(Cow::Owned(floats.into_owned())),
+            Form::Bits(bits) => Form::Bits(bits),
+        };
+        CheckedVector { squared_norm: self.squared_norm, components }
+    }
+}
+
+impl CheckedVector<'static> {
+    /// A copy of a stored item.
+    pub(crate) fn of_item(item: &ItemRef<'_>) -> Self {
+        let components = match item.components {
+            Components::Floats(floats) => Form::Floats(Cow::Owned(floats.to_vec())),
+            Components::Bits(bits) => Form::Bits(bits.to_vec()),
+        };
+        Self { squared_norm: item.squared_norm, components }
     }
 }
 
@@ -63,7 +85,7 @@ pub(crate) fn is_as_added(item: &ItemRef<'_>, metric: Metric) -> bool {
         Components::Floats(floats) => distance::dot(simd::detect(), floats, floats),
         Components::Bits(words) => words.iter().map(|word| f64::from(word.count_ones())).sum(),
     };
-    let is_direction = metric != Metric::Cosine || norm > 0.0;
+    let is_direction = !metric.normalizes() || norm > 0.0;
     norm == item.squared_norm && norm <= MAX_NORM * MAX_NORM && is_direction
 }
 
@@ -107,7 +129,7 @@ mod tests {
                 check(&[1.0, 0.0, f32::INFINITY], metric),
                 Err(Error::NonFinite { position: 2, .. })
             ));
-            assert_eq!(check(&[-0.0; 3], metric).is_ok(), metric != Metric::Cosine);
+            assert_eq!(check(&[-0.0; 3], metric).is_ok(), !metric.normalizes());
         }
         for metric in [Metric::Euclidean, Metric::Cosine, Metric::DotProduct, Metric::Manhattan] {
             assert!(matches!(

@@ -12,7 +12,6 @@ use crate::key::{Key, Kind};
 use crate::lmdb::items::Items;
 use crate::lmdb::pending::Pending;
 use crate::lmdb::workers::Workers;
-use crate::metric::Metric;
 use crate::search::budget::{Budget, DEFAULT_RECALL};
 use crate::search::knn::search;
 use crate::search::request::Request;
@@ -131,10 +130,7 @@ fn probe<'t>(
     // An exact search tells nothing.
     let farthest = truth.last().filter(|_| searched.sketches > 0).map(|hit: &Hit| hit.distance);
     let Some(farthest) = farthest else { return Ok(None) };
-    let is_found = |hit: &&Hit| match spec.metric {
-        Metric::DotProduct => hit.distance >= farthest,
-        _ => hit.distance <= farthest,
-    };
+    let is_found = |hit: &&Hit| spec.metric.is_within(hit.distance, farthest);
     #[expect(clippy::cast_precision_loss, reason = "ten at most")]
     let recall = hits.iter().filter(is_found).count() as f64 / truth.len() as f64;
     Ok(Some(f64::from(DEFAULT_RECALL) - recall))

@@ -16,7 +16,6 @@ use crate::kernel::simd::Level;
 use crate::kernel::threshold::{Scores, below};
 use crate::lmdb::workers::Workers;
 use crate::math::kmeans::{Matrix, sample};
-use crate::metric::Metric;
 use crate::options::BuildPhase;
 
 /// Multiplications for all comparisons of a calibration, about: some seconds of one thread at most
@@ -195,8 +194,7 @@ fn nearest_of(
     let rows: Vec<&[f32]> = queries.values.chunks_exact(width).collect();
     let mut products = Vec::new();
     // The products are the scores, but for their sign.
-    let (norms, sign) =
-        ([0.0; ITEMS_AT_ONCE], if metric == Metric::DotProduct { -1.0 } else { 1.0 });
+    let (norms, sign) = ([0.0; ITEMS_AT_ONCE], metric.score_sign());
     for first in part.clone().step_by(ITEMS_AT_ONCE) {
         let places = first..part.end.min(first + ITEMS_AT_ONCE);
         let points = all.within(rtxn, places.clone())?;
@@ -205,11 +203,12 @@ fn nearest_of(
         products.resize(queries.len() * ids.len(), 0.0);
         // Differences are squared one by one: squares of lengths would cancel where items lie close
         // together.
-        match metric {
-            Metric::Manhattan => gemm::manhattans(simd, &rows, &panels, &mut products),
-            Metric::DotProduct => gemm::dots(simd, &rows, &panels, &mut products),
-            _ => gemm::squared_euclideans(simd, &rows, &panels, &mut products),
-        }
+        let kernel = match metric {
+            _ if metric.is_inner_product() => gemm::dots,
+            _ if metric.is_squared() => gemm::squared_euclideans,
+            _ => gemm::manhattans,
+        };
+        kernel(simd, &rows, &panels, &mut products);
         for (best, products) in best.iter_mut().zip(products.chunks_exact(ids.len())) {
             best.offer_all(simd, ids, Scores { norms: &norms[..ids.len()], products, sign });
         }

@@ -29,7 +29,6 @@ use crate::kernel::scan::Estimate;
 use crate::key::Key;
 use crate::lmdb::nodes::Nodes;
 use crate::math::queue::{Queue, QueuedNode};
-use crate::metric::Metric;
 use crate::sketch::prepared::{Prepared, ScanOptions};
 
 /// Entries under the branches opened just above the leaves, for each entry of the goal, times the
@@ -236,7 +235,7 @@ impl Descent {
         if height == 1 {
             self.spread = self.spread.max(branch.node.spread);
         }
-        let has_norms = self.is_by_distance && spec.metric == Metric::DotProduct;
+        let has_norms = self.is_by_distance && spec.metric.is_inner_product();
         let queue = &mut self.frontiers[height - 1].queue;
         for (position, (id, found)) in branch.children.iter().zip(&self.estimates).enumerate() {
             // |x - q|^2 is |x|^2 - 2 <x, q>, up to what is the same for all x.

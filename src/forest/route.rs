@@ -30,7 +30,8 @@ pub(crate) const NO_LEAF: u32 = u32::MAX;
 #[derive(Debug)]
 pub(crate) struct Router {
     simd: Level,
-    metric: Metric,
+    /// Whether distances are squares, else sums of absolute differences.
+    is_squared: bool,
     coarse_norms: Vec<f32>,
     coarse_panels: Panels,
     /// First leaf of each group, and the end of the last.
@@ -60,14 +61,22 @@ impl Router {
         let (coarse_norms, leaf_norms) =
             (half_norms(simd, &coarse.values, width), half_norms(simd, &leaves.values, width));
         let coarse_panels = Panels::new(&coarse.values, width);
-        let metric = Metric::Euclidean;
-        Self { simd, metric, coarse_norms, coarse_panels, starts, leaves, leaf_norms, leaf_panels }
+        Self {
+            simd,
+            is_squared: true,
+            coarse_norms,
+            coarse_panels,
+            starts,
+            leaves,
+            leaf_norms,
+            leaf_panels,
+        }
     }
 
     /// Routes by the distance of this metric, no more by the Euclidean.
     pub(crate) fn with_metric(mut self, metric: Metric) -> Self {
-        self.metric = metric;
-        if metric == Metric::Manhattan {
+        self.is_squared = metric.is_squared();
+        if !self.is_squared {
             // Distances are scores as they are.
             self.coarse_norms.fill(0.0);
             self.leaf_norms.fill(0.0);
@@ -167,16 +176,13 @@ impl Router {
     /// Products of all pairs, or their Manhattan distances.
     fn products(&self, rows: &[&[f32]], centroids: &Panels, out: &mut Vec<f32>) {
         out.resize(rows.len() * centroids.len(), 0.0);
-        if self.metric == Metric::Manhattan {
-            gemm::manhattans(self.simd, rows, centroids, out);
-        } else {
-            gemm::dots(self.simd, rows, centroids, out);
-        }
+        let kernel = if self.is_squared { gemm::dots } else { gemm::manhattans };
+        kernel(self.simd, rows, centroids, out);
     }
 
     /// Smaller is nearer: the Manhattan distance, else half the squared distance less |x|^2 / 2.
     fn scores_of<'s>(&self, norms: &'s [f32], products: &'s [f32]) -> Scores<'s> {
-        Scores { norms, products, sign: if self.metric == Metric::Manhattan { 1.0 } else { -1.0 } }
+        Scores { norms, products, sign: if self.is_squared { -1.0 } else { 1.0 } }
     }
 }
 

@@ -26,10 +26,7 @@ pub(crate) struct ItemRef<'t> {
 
 /// Bytes of an item's value.
 pub(crate) const fn item_bytes(dims: usize, metric: Metric) -> usize {
-    match metric {
-        Metric::Hamming => HEADER + pad(words(dims) * 8),
-        _ => HEADER + pad(dims * 4),
-    }
+    HEADER + pad(if metric.is_of_bits() { words(dims) * 8 } else { dims * 4 })
 }
 
 /// `u64` words that hold `dims` bits.
@@ -61,7 +58,7 @@ impl<'t> ItemRef<'t> {
         let (header, rest) =
             bytes.split_at_checked(HEADER).ok_or_else(|| bad("an item without a header"))?;
         let squared_norm = bytemuck::pod_read_unaligned::<f64>(header.get(..8).unwrap_or(&[0; 8]));
-        let components = if metric == Metric::Hamming {
+        let components = if metric.is_of_bits() {
             let words =
                 bytemuck::try_cast_slice(rest).ok().and_then(|all: &[u64]| all.get(..words(dims)));
             let words = words.ok_or_else(|| bad("an item is not aligned in the map"))?;
@@ -86,34 +83,6 @@ impl<'t> ItemRef<'t> {
                 bits(words).take(dims).map(|bit| if bit { 1.0 } else { 0.0 }).collect()
             }
         }
-    }
-}
-
-/// A vector of its own, in the form in which items are stored.
-#[derive(Clone, Debug)]
-pub(crate) struct OwnedItem {
-    squared_norm: f64,
-    floats: Vec<f32>,
-    bits: Vec<u64>,
-    is_bits: bool,
-}
-
-impl OwnedItem {
-    pub(crate) fn new(item: &ItemRef<'_>) -> Self {
-        let (floats, bits, is_bits) = match item.components {
-            Components::Floats(floats) => (floats.to_vec(), Vec::new(), false),
-            Components::Bits(bits) => (Vec::new(), bits.to_vec(), true),
-        };
-        Self { squared_norm: item.squared_norm, floats, bits, is_bits }
-    }
-
-    pub(crate) fn as_item(&self) -> ItemRef<'_> {
-        let components = if self.is_bits {
-            Components::Bits(&self.bits)
-        } else {
-            Components::Floats(&self.floats)
-        };
-        ItemRef { squared_norm: self.squared_norm, components }
     }
 }
 

@@ -276,7 +276,7 @@ impl<'t> BranchRef<'t> {
             return Err("a branch of more children than a branch can have");
         }
         let (children, weights) = (list(&mut rest, node.len)?, list(&mut rest, node.len)?);
-        let norms = if metric == Metric::DotProduct { list(&mut rest, node.len)? } else { &[] };
+        let norms = if metric.is_inner_product() { list(&mut rest, node.len)? } else { &[] };
         if !children.is_sorted_by(|a, b| a < b) {
             return Err("the children of a branch are not in order");
         }
@@ -395,7 +395,7 @@ pub(crate) fn branch_value(
     };
     list(&|child| child.id.to_le_bytes());
     list(&|child| saturated(child).to_le_bytes());
-    if metric == Metric::DotProduct {
+    if metric.is_inner_product() {
         list(&|child| child.norm.to_le_bytes());
     }
     out.extend_from_slice(&encoded.blocks);

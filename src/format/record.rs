@@ -259,7 +259,7 @@ impl Record {
 
 /// How the components of items are stored: 0 for `f32`, 1 for bits.
 fn storage_of(metric: Metric) -> u8 {
-    u8::from(metric == Metric::Hamming)
+    u8::from(metric.is_of_bits())
 }
 
 #[cfg(test)]

@@ -30,7 +30,6 @@ use crate::indexer::{BuildPlan, Shape, split_above};
 use crate::key::{Key, Kind};
 use crate::lmdb::database::{Database, IndexSpec};
 use crate::lmdb::workers::Workers;
-use crate::metric::Metric;
 use crate::options::{BuildPhase, ProgressCallback};
 use crate::search::Forest;
 
@@ -274,7 +273,7 @@ fn group_apart(
         return Ok(None);
     }
     // Distances are squares, but under the Manhattan metric.
-    let is_square = context.spec.metric != Metric::Manhattan;
+    let is_square = context.spec.metric.is_squared();
     let apart = if is_square { GROUP_DISTANCE * GROUP_DISTANCE } else { GROUP_DISTANCE };
     let mut groups = vec![came.to_vec()];
     let spread = edit.sketches.quantizer.spread;

@@ -10,7 +10,6 @@ use crate::key::Key;
 use crate::lmdb::database::{Database, IndexSpec};
 use crate::lmdb::nodes::{check_layout, known_node};
 use crate::math::kmeans::Matrix;
-use crate::metric::Metric;
 use crate::search::Forest;
 use crate::sketch::codes::Sketches;
 use crate::sketch::quantizer::Quantizer;
@@ -71,11 +70,7 @@ impl<'a> ForestContext<'a> {
 
     /// How far a point is from a centroid, in the order that decides the leaf of an item.
     pub(crate) fn distance(&self, point: &[f32], centroid: &[f32]) -> f32 {
-        if self.spec.metric == Metric::Manhattan {
-            gemm::manhattan(self.transform.simd, point, centroid)
-        } else {
-            gemm::squared_euclidean(self.transform.simd, point, centroid)
-        }
+        gemm::distance(self.transform.simd, self.spec.metric, point, centroid)
     }
 
     /// Reads a leaf.

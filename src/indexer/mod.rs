@@ -86,7 +86,7 @@ impl Shape {
         };
         let sketch_bits = built.map_or(default_leaf_bits(metric, width), |r| r.sketch_bits);
         // The sketches of bits are the bits: there is nothing to choose.
-        let asked_bits = options.sketch_bits.filter(|_| metric != Metric::Hamming);
+        let asked_bits = options.sketch_bits.filter(|_| !metric.is_of_bits());
         Self {
             trees: options.trees.map_or(built.map_or(1, |r| r.shape_trees), |trees| trees as u8),
             spill: options.spill.unwrap_or(built.is_none_or(|r| r.spill == 1)),

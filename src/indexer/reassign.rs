@@ -13,7 +13,6 @@ use crate::indexer::leaf_edit::{ForestContext, LeafEdit};
 use crate::indexer::tree_edit::{TreeEdit, View};
 use crate::lmdb::workers::Workers;
 use crate::math::kmeans::{Matrix, assign, kmeans, members, split};
-use crate::metric::Metric;
 use crate::sketch::prepared::{Prepared, ScanOptions};
 
 /// Leaves around a changed one whose items may be nearer to it now.
@@ -102,7 +101,7 @@ impl TreeEdit<'_> {
     ) -> Result<Vec<u32>> {
         let context = &self.context;
         let has_distances =
-            context.leaf.code != Code::Bits && context.spec.metric != Metric::DotProduct;
+            context.leaf.code != Code::Bits && !context.spec.metric.is_inner_product();
         if changed.contains(&leaf) || !has_distances {
             return Ok(ids.to_vec());
         }

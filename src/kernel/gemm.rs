@@ -9,6 +9,7 @@ use fearless_simd::{Simd, dispatch, f32x16};
 use fearless_simd_macros::simd;
 
 use crate::kernel::simd::Level;
+use crate::metric::Metric;
 
 /// Writes the inner product of row `i` of `rows` and row `j` of `panels` to `out[i * len + j]`, in
 /// which the panels have `len`.
@@ -41,6 +42,12 @@ pub(crate) fn plain_dot(simd: Level, a: &[f32], b: &[f32]) -> f32 {
 /// `sum (a_i - b_i)^2` in single precision.
 pub(crate) fn squared_euclidean(simd: Level, a: &[f32], b: &[f32]) -> f32 {
     dispatch!(simd, simd => pair_with(simd, SquaredDifference, a, b))
+}
+
+/// How far a point is from a centroid: what decides the leaf of an item.
+pub(crate) fn distance(simd: Level, metric: Metric, point: &[f32], centroid: &[f32]) -> f32 {
+    let kernel = if metric.is_squared() { squared_euclidean } else { manhattan };
+    kernel(simd, point, centroid)
 }
 
 /// `sum |a_i - b_i|` in single precision.

@@ -3,7 +3,7 @@
 use roaring::RoaringBitmap;
 
 use crate::error::{Error, Result};
-use crate::format::item::{Components, OwnedItem, item_bytes};
+use crate::format::item::{Components, item_bytes};
 use crate::lmdb::database::IndexSpec;
 use crate::metric::Metric;
 use crate::query::{Asked, is_within, sort};
@@ -56,7 +56,7 @@ impl<'a> From<&'a Vec<f32>> for Example<'a> {
 
 /// Examples, looked up and checked.
 pub(crate) struct Examples {
-    pub(crate) queries: Vec<OwnedItem>,
+    pub(crate) queries: Vec<CheckedVector<'static>>,
     /// Those that are items.
     pub(crate) items: Vec<u32>,
 }
@@ -70,12 +70,12 @@ impl Examples {
         let (mut queries, mut items) = (Vec::with_capacity(examples.len()), Vec::new());
         for example in examples {
             queries.push(match example {
-                Example::Vector(vector) => {
-                    OwnedItem::new(&CheckedVector::new(vector, dims, metric)?.as_item())
-                }
+                Example::Vector(vector) => CheckedVector::new(vector, dims, metric)?.into_owned(),
                 Example::Item(id) => {
                     items.push(*id);
-                    OwnedItem::new(&asked.item(*id)?.ok_or(Error::ItemNotFound { id: *id })?)
+                    CheckedVector::of_item(
+                        &asked.item(*id)?.ok_or(Error::ItemNotFound { id: *id })?,
+                    )
                 }
             });
         }
@@ -124,7 +124,7 @@ impl Examples {
         let mut sums = vec![0.0; spec.dims];
         for query in &self.queries {
             let item = query.as_item();
-            let norm = if spec.metric == Metric::Cosine { item.squared_norm.sqrt() } else { 1.0 };
+            let norm = if spec.metric.normalizes() { item.squared_norm.sqrt() } else { 1.0 };
             if let Components::Floats(floats) = item.components {
                 sums.iter_mut().zip(floats).for_each(|(sum, x)| *sum += f64::from(*x) / norm);
             }
@@ -167,7 +167,7 @@ pub(crate) fn point_of(
     negative: &[Example<'_>],
 ) -> Result<(Vec<f32>, Vec<u32>)> {
     let spec = asked.spec();
-    if spec.metric == Metric::Hamming {
+    if spec.metric.is_of_bits() {
         return Err(Error::NotForMetric {
             form: "a search by a mean of examples",
             metric: spec.metric,

@@ -229,17 +229,14 @@ impl<O> Nns<'_, O> {
 
 /// Whether a hit is within a distance, if there is one.
 fn is_within(hit: &Hit, within: Option<f32>, metric: Metric) -> bool {
-    match metric {
-        Metric::DotProduct => within.is_none_or(|within| hit.distance >= within),
-        _ => within.is_none_or(|within| hit.distance <= within),
-    }
+    within.is_none_or(|within| metric.is_within(hit.distance, within))
 }
 
 /// Sorts hits as an answer has them.
 fn sort(hits: &mut [Hit], metric: Metric) {
     hits.sort_unstable_by(|a, b| {
         let order = a.distance.total_cmp(&b.distance);
-        let order = if metric == Metric::DotProduct { order.reverse() } else { order };
+        let order = if metric.larger_is_nearer() { order.reverse() } else { order };
         order.then(a.id.cmp(&b.id))
     });
 }

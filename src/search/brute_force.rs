@@ -74,7 +74,7 @@ impl PartialOrd for Scored {
 
 /// 1, or -1 where the largest distance comes first.
 fn sign(metric: Metric) -> f32 {
-    if metric == Metric::DotProduct { -1.0 } else { 1.0 }
+    metric.score_sign()
 }
 
 impl Scored {

@@ -4,7 +4,6 @@
 use crate::format::record::{
     CALIBRATED_RECALLS, Calibration, NO_CORRECTION, OperatingPoint, Record, most_measured,
 };
-use crate::metric::Metric;
 use crate::search::request::Request;
 
 /// The recall that searches aim at unless they are told otherwise.
@@ -141,7 +140,7 @@ fn least_confidence(k: usize, recall: f64, record: &Record) -> f64 {
     let copies = f64::from(record.trees) * f64::from(1 + record.spill);
     // What is missed is about as rare as the confidence is large.
     let strictness = (1.0 - f64::from(DEFAULT_RECALL)) / (1.0 - recall).max(1e-3);
-    let times = if record.metric() == Metric::DotProduct { WITHOUT_MARGIN } else { 1.0 };
+    let times = if record.metric().is_inner_product() { WITHOUT_MARGIN } else { 1.0 };
     times
         * MIN_CONFIDENCE
         * (copies * record.indexed as f64).sqrt()

@@ -11,15 +11,16 @@ use std::collections::BinaryHeap;
 use roaring::RoaringBitmap;
 
 use crate::error::Result;
-use crate::format::item::{ItemRef, OwnedItem};
+use crate::format::item::ItemRef;
 use crate::search::brute_force::Scored;
 use crate::search::knn::{admitted, search};
 use crate::search::request::Request;
 use crate::search::{Hit, Parts, SearchStats, Target};
+use crate::vector::CheckedVector;
 
 /// Where a search has come to.
 pub(crate) struct Stream {
-    query: OwnedItem,
+    query: CheckedVector<'static>,
     /// Found and not given yet.
     ready: BinaryHeap<Reverse<Scored>>,
     given: usize,
@@ -35,7 +36,7 @@ pub(crate) struct Stream {
 impl Stream {
     pub(crate) fn new(query: &ItemRef<'_>) -> Self {
         Self {
-            query: OwnedItem::new(query),
+            query: CheckedVector::of_item(query),
             ready: BinaryHeap::new(),
             given: 0,
             sought: 0,

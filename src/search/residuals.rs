@@ -33,7 +33,7 @@ impl Residuals {
     }
 
     pub(crate) fn add(&mut self, metric: Metric, estimate: f32, score: f32) {
-        self.pairs.push((f64::from(estimate), like_estimate(metric, score)));
+        self.pairs.push((f64::from(estimate), metric.estimate_of_score(f64::from(score))));
     }
 
     /// How many more of the nearest there seem to be beyond these candidates. `kth` is the score of
@@ -58,21 +58,9 @@ impl Residuals {
         let width = deviation.max(last - x);
         let density = self.pairs.iter().filter(|(x, _)| *x >= last - width).count() as f64 / width;
         let missed = density * deviation / slope
-            * beyond((line(last) - like_estimate(metric, kth)) / deviation);
+            * beyond((line(last) - metric.estimate_of_score(f64::from(kth))) / deviation);
         // Sketches that are never wrong, or all by the same, leave out nothing.
         if missed.is_nan() { 0.0 } else { missed }
-    }
-}
-
-/// The score in the unit of estimates, which take no roots.
-fn like_estimate(metric: Metric, score: f32) -> f64 {
-    let score = f64::from(score);
-    match metric {
-        // A radius may be less than zero.
-        Metric::Euclidean => score.max(0.0).powi(2),
-        // Of vectors of length 1.
-        Metric::Cosine => 2.0 * score,
-        _ => score,
     }
 }
 

@@ -63,11 +63,11 @@ impl StopRule {
     pub(crate) fn push(&mut self, metric: Metric, score: f32, (entries, spread): (f64, f32)) {
         if entries > 0.0 {
             if self.scanned.is_empty() && spread > 0.0 {
-                let times = square(metric, score) / f64::from(spread);
+                let times = metric.squared_distance(score) / f64::from(spread);
                 self.outside = (times / INSIDE).max(1.0).powi(OUTSIDE).min(MAX_OUTSIDE);
             }
             // Branches that are opened late may bring leaves that are nearer than those before.
-            self.scanned.push((square(metric, score), self.entries));
+            self.scanned.push((metric.squared_distance(score), self.entries));
             self.entries += entries;
         }
     }
@@ -78,15 +78,15 @@ impl StopRule {
         if !kth.is_finite() {
             return 0.0;
         }
-        if metric == Metric::DotProduct {
+        if metric.is_inner_product() {
             return self.entries;
         }
-        let kth = square(metric, kth);
+        let kth = metric.squared_distance(kth);
         let Some(shell) = self.scanned.iter().find(|(leaf, _)| *leaf >= SHELL * kth) else {
             return 0.0;
         };
         let (first, before) = *shell;
-        (self.entries - before) * factor(first, square(metric, next), kth) / self.outside
+        (self.entries - before) * factor(first, metric.squared_distance(next), kth) / self.outside
     }
 
     /// A score of the k-th candidate beyond which the confidence is less than `wanted`; none if it
@@ -99,25 +99,17 @@ impl StopRule {
         if root <= 1.0 {
             return Some(f32::MAX);
         }
-        if metric == Metric::DotProduct {
+        if metric.is_inner_product() {
             return None;
         }
         let first = self.scanned.first()?.0;
-        let square = (square(metric, next) - first) / (root - 1.0) - first * RESOLUTION;
+        let square = (metric.squared_distance(next) - first) / (root - 1.0) - first * RESOLUTION;
         // Rounding must not leave out what is just enough.
-        let farthest =
-            if metric == Metric::Manhattan { square.sqrt() } else { square } * (1.0 + 1e-6);
+        let farthest = if metric.is_squared() { square } else { square.sqrt() } * (1.0 + 1e-6);
         #[expect(clippy::cast_possible_truncation, reason = "bounded by the largest float")]
         let farthest = farthest.min(f64::from(f32::MAX)) as f32;
         (square >= 0.0).then_some(farthest)
     }
-}
-
-/// The square of the distance that a score stands for; estimates of what is very near may be less
-/// than zero.
-fn square(metric: Metric, score: f32) -> f64 {
-    let score = f64::from(score).max(0.0);
-    if metric == Metric::Manhattan { score * score } else { score }
 }
 
 /// (1 + margin)^4.

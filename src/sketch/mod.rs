@@ -50,11 +50,11 @@ mod tests;
 /// with 40 reranks is enough. A Manhattan grid has one step per dimension for all entries instead
 /// of a scale per entry, and needs twice the bits for the same correlation with true distances.
 pub(crate) fn default_leaf_bits(metric: Metric, width: usize) -> u8 {
-    match (metric, width) {
-        (Metric::Hamming, _) => 1,
-        (Metric::Manhattan, ..=128) | (_, ..=64) => 4,
-        (Metric::Manhattan, _) | (_, ..=192) => 2,
-        _ => 1,
+    match (metric.is_rotated(), width) {
+        _ if metric.is_of_bits() => 1,
+        (false, ..=128) | (true, ..=64) => 4,
+        (false, _) | (true, ..=192) => 2,
+        (true, _) => 1,
     }
 }
 
@@ -66,9 +66,9 @@ pub(crate) fn default_leaf_bits(metric: Metric, width: usize) -> u8 {
 /// (one seed) 9, 9 and 4 percent fewer in about the same time. Trials, three seeds but for those,
 /// timed in turns.
 pub(crate) fn default_branch_bits(metric: Metric, width: usize) -> u8 {
-    match (metric, width) {
-        (Metric::Manhattan, ..=384) | (_, ..=64) => 4,
-        (Metric::Manhattan, _) | (_, ..=768) => 2,
-        _ => 1,
+    match (metric.is_rotated(), width) {
+        (false, ..=384) | (true, ..=64) => 4,
+        (false, _) | (true, ..=768) => 2,
+        (true, _) => 1,
     }
 }

@@ -6,7 +6,6 @@ use crate::kernel::lut::Rounding;
 use crate::kernel::scan::{Estimate, Scan, scan};
 use crate::kernel::simd::{self, Level};
 use crate::kernel::{gemm, lut};
-use crate::metric::Metric;
 use crate::sketch::transform::Transform;
 
 /// How many bits are set in each nibble.
@@ -127,7 +126,7 @@ impl Prepared {
     }
 
     fn make_branch_tables(&mut self, transform: &Transform, branch: Layout) {
-        (self.simd, self.is_dot) = (transform.simd, transform.metric == Metric::DotProduct);
+        (self.simd, self.is_dot) = (transform.simd, transform.metric.is_inner_product());
         if self.is_dot {
             self.minus_origin.clear();
             self.minus_origin.extend(transform.rotated_origin.iter().map(|m| -m));

@@ -54,15 +54,15 @@ pub(crate) fn bfloat16(x: f32) -> u16 {
 
 /// The layout of leaf sketches under this metric.
 pub(crate) fn leaf_layout(metric: Metric, width: usize, bits: u8) -> Layout {
-    match metric {
-        Metric::Hamming => Layout { code: Code::Bits, bits: 1, width },
-        _ => branch_layout(metric, width, bits),
+    if metric.is_of_bits() {
+        return Layout { code: Code::Bits, bits: 1, width };
     }
+    branch_layout(metric, width, bits)
 }
 
 /// The layout of branch sketches under this metric.
 pub(crate) fn branch_layout(metric: Metric, width: usize, bits: u8) -> Layout {
-    let code = if metric == Metric::Manhattan { Code::Grid } else { Code::Rotated };
+    let code = if metric.is_rotated() { Code::Rotated } else { Code::Grid };
     Layout { code, bits, width }
 }
 
@@ -96,7 +96,7 @@ impl Quantizer {
         let spread = spread_of(transform, layout, &centroid, points);
         // Inner products have no such terms: their factors are differences already.
         let has_terms = layout.code == Code::Rotated
-            && transform.metric != Metric::DotProduct
+            && !transform.metric.is_inner_product()
             && !points.is_empty();
         Self {
             layout,
@@ -150,7 +150,7 @@ impl Quantizer {
             return [squared, -2.0 * scale];
         }
         let u_c = of_codes(centroid);
-        if transform.metric == Metric::DotProduct {
+        if transform.metric.is_inner_product() {
             let (u_m, r_m) =
                 (of_codes(&transform.rotated_origin), of_residual(&transform.rotated_origin));
             [scale * (u_c + u_m) - (of_residual(centroid) + r_m), -scale]
@@ -180,7 +180,7 @@ fn is_local(transform: &Transform, centroid: &[f32], spread: f32) -> bool {
 /// The squared distance of the middle one of some points from a centroid; 0 if there are none, and
 /// for inner products and bits, whose scores are not of that kind.
 fn spread_of(transform: &Transform, layout: Layout, centroid: &[f32], points: &[f32]) -> f32 {
-    if transform.metric == Metric::DotProduct || layout.code == Code::Bits {
+    if transform.metric.is_inner_product() || layout.code == Code::Bits {
         return 0.0;
     }
     let square = |row| match layout.code {

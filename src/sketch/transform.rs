@@ -23,7 +23,7 @@ pub(crate) struct Transform {
 impl Transform {
     pub(crate) fn new(metric: Metric, origin: Vec<f32>, seed: u64) -> Self {
         let width = width(origin.len());
-        let rotation = (metric != Metric::Manhattan).then(|| Rotation::new(width, seed));
+        let rotation = metric.is_rotated().then(|| Rotation::new(width, seed));
         let mut transform = Self {
             metric,
             width,
@@ -32,7 +32,7 @@ impl Transform {
             rotation,
             rotated_origin: Vec::new(),
         };
-        if metric == Metric::DotProduct {
+        if metric.is_inner_product() {
             let mut rotated = transform.origin.clone();
             rotated.resize(width, 0.0);
             transform.rotate(&mut rotated);
@@ -56,7 +56,7 @@ impl Transform {
     /// Writes what scores compare points with: the point of a query, or P x under the dot product,
     /// where a point that the origin is added to again has lost what is small beside it.
     pub(crate) fn map_query(&self, query: &ItemRef<'_>, out: &mut [f32]) {
-        if self.metric != Metric::DotProduct {
+        if !self.metric.is_inner_product() {
             return self.map(query, out);
         }
         plain(self.metric, query, out);
@@ -80,7 +80,7 @@ impl Transform {
     /// What a branch tells of a child's centroid under the dot product: |x|^2 less |origin|^2. 0
     /// under other metrics.
     pub(crate) fn norm(&self, y: &[f32]) -> f32 {
-        if self.metric != Metric::DotProduct {
+        if !self.metric.is_inner_product() {
             return 0.0;
         }
         gemm::plain_dot(self.simd, y, y) + 2.0 * gemm::plain_dot(self.simd, y, &self.rotated_origin)
@@ -99,7 +99,7 @@ pub(crate) fn plain(metric: Metric, item: &ItemRef<'_>, out: &mut [f32]) {
         Components::Bits(words) => {
             out.iter_mut().zip(bits(words)).for_each(|(y, bit)| *y = f32::from(u8::from(bit)))
         }
-        Components::Floats(floats) if metric == Metric::Cosine => {
+        Components::Floats(floats) if metric.normalizes() => {
             let inverse = 1.0 / item.squared_norm.sqrt();
             #[expect(
                 clippy::cast_possible_truncation,
