@@ -9,7 +9,7 @@
 //! use spinney::{BuildOptions, Database, IndexOptions, Metric, Reader, Writer, heed};
 //!
 //! # let dir = tempfile::tempdir()?;
-//! // SAFETY: nobody else changes the files spec this folder while they are mapped.
+//! // SAFETY: nobody else changes the files of this folder while they are mapped.
 //! let env = unsafe { heed::EnvOpenOptions::new().map_size(1 << 30).max_dbs(1).open(dir.path())? };
 //! let db = Database::open_or_create(&env)?; // once, at start-up
 //!

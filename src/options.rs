@@ -55,7 +55,7 @@ impl IndexOptions {
 /// use spinney::BuildOptions;
 /// use std::ops::ControlFlow;
 /// let progress = |p: &spinney::Progress| {
-///     eprintln!("{}: {} spec {}", p.phase, p.done, p.total);
+///     eprintln!("{}: {} of {}", p.phase, p.done, p.total);
 ///     ControlFlow::Continue(())
 /// };
 /// let options = BuildOptions::default().trees(2).seed(7).progress(&progress);

@@ -60,7 +60,7 @@ impl<'a, O> Nns<'a, O> {
     /// ```
     #[doc = include_str!("example.txt")]
     /// use spinney::Error;
-    /// // Which items are public, as a table spec yours says.
+    /// // Which items are public, as a table of yours says.
     /// let table = std::collections::HashMap::from([(1, false), (2, true), (3, true), (9, true)]);
     /// let is_public = |id: u32| table.get(&id).copied().ok_or_else(|| format!("the table lacks {id}"));
     /// assert_eq!(ids(&reader.nns(2).try_filter_fn(is_public).by_vector(&[0.0])?), [2, 3]);
@@ -241,7 +241,7 @@ impl<'a, O> Nns<'a, O> {
     #[doc = include_str!("example.txt")]
     /// let found = reader.nns(2).deadline(Instant::now() + Duration::from_secs(5)).by_vector(&[0.0])?;
     /// if found.is_partial {
-    ///     eprintln!("the nearest spec what was looked at:");
+    ///     eprintln!("the nearest of what was looked at:");
     /// }
     /// assert_eq!(found.hits[0].id, 1);
     /// let limit: Option<Duration> = None; // as the request says

@@ -22,7 +22,7 @@ impl<O: Outcome> Nns<'_, O> {
     ///
     /// ```
     #[doc = include_str!("example.txt")]
-    /// let answers = reader.nns(2).by_vectors(&[0.0, 8.0])?; // two rows spec one dimension
+    /// let answers = reader.nns(2).by_vectors(&[0.0, 8.0])?; // two rows of one dimension
     /// assert_eq!((ids(&answers[0]), ids(&answers[1])), (vec![1, 2], vec![9, 3]));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
