@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use heed::RoTxn;
 
 use crate::error::{Error, Result};
+use crate::forest::open::Forest;
 use crate::format::item::{ItemRef, PendingRef};
 use crate::format::node::{BranchRef, LeafRef, NodeRef, check_seal, is_near_weight};
 use crate::format::record::{Record, TreeRecord};
@@ -12,7 +13,7 @@ use crate::indexer::leaf_edit::{ForestContext, LeafEdit, UNORDERED};
 use crate::kernel::{distance, simd};
 use crate::key::{Key, Kind};
 use crate::lmdb::database::{Database, IndexSpec};
-use crate::search::Forest;
+use crate::lmdb::view::View;
 use crate::sketch::codes::Sketches;
 
 /// One broken invariant.
@@ -219,7 +220,7 @@ impl<'a> Check<'a> {
     }
 
     fn forest(&mut self) -> Result<()> {
-        let read = Forest::read(self.db, self.rtxn, self.spec, self.record);
+        let read = Forest::read(View::new(self.db, self.rtxn, self.spec), self.record);
         let Some(forest) = self.accept(read)? else { return Ok(()) };
         let context =
             ForestContext::new(self.db, self.spec, &forest, self.record.leaf_size as usize);

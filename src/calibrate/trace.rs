@@ -23,7 +23,7 @@ use crate::search::candidates::{estimate_of, id_of, insert, make_room, packed};
 use crate::search::leaf_scan::{Collector, LeafScan};
 use crate::search::request::Request;
 use crate::search::scratch::Scratch;
-use crate::search::{Planted, Target};
+use crate::search::session::Session;
 
 /// Candidates among which a neighbour has to be by its sketch, for each that is asked for, and at
 /// least.
@@ -151,8 +151,7 @@ struct Walk<'w, 'a, 't> {
 
 /// Walks from leaf to leaf, and calls `visit` before each and at the end, until it wants no more.
 fn walk<'t>(
-    target: Target<'_, 't>,
-    planted: Planted<'_, 't>,
+    session: &Session<'t>,
     asked: TraceQuery<'_>,
     mut visit: impl FnMut(&mut Walk<'_, '_, 't>) -> bool,
 ) -> Result<()> {
@@ -163,14 +162,15 @@ fn walk<'t>(
     let keep =
         MIN_CANDIDATES.max(CANDIDATES_PER_NEIGHBOUR * near.cuts.last().map_or(0, |cut| cut.k));
     Scratch::with(|scratch| {
-        let forest = planted.forest;
+        let Some(open) = session.forest()? else { return Ok(()) };
+        let forest = &*open.forest;
         scratch.prepared.prepare(&forest.transform, &asked.query, forest.leaf, forest.branch);
-        let leaf_scan = LeafScan::begin(target, planted, asked.hidden, &request, scratch);
+        let leaf_scan = LeafScan::begin(session, open, asked.hidden, &request, scratch);
         let (ranking, confidence) = (Ranking::new(keep), vec![0.0; near.cuts.len()]);
         let mut walk = Walk { leaf_scan, ranking, near, order, confidence };
-        let copies = u64::from(target.record.trees) * u64::from(1 + target.record.spill);
+        let copies = u64::from(session.record.trees) * u64::from(1 + session.record.spill);
         #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
-        let most = (copies * target.record.indexed) as f64 / 2.0;
+        let most = (copies * session.record.indexed) as f64 / 2.0;
         loop {
             walk.ranking.wait();
             let has_more = walk.leaf_scan.look_ahead()?;
@@ -202,17 +202,13 @@ impl Walk<'_, '_, '_> {
 }
 
 /// Looks for the neighbours of a query, and tells the confidence before each is met.
-pub(crate) fn confidences<'t>(
-    target: Target<'_, 't>,
-    planted: Planted<'_, 't>,
-    asked: TraceQuery<'_>,
-) -> Result<Confidences> {
+pub(crate) fn confidences<'t>(session: &Session<'t>, asked: TraceQuery<'_>) -> Result<Confidences> {
     let len = asked.near.ids.len();
     let mut found: Vec<Vec<f32>> = vec![vec![f32::INFINITY; len]; asked.near.cuts.len()];
     let (mut left, mut before) = (len, vec![0.0; asked.near.cuts.len()]);
     let mut own = asked.own.map(|_| f32::INFINITY);
     let mut is_met = vec![false; len];
-    walk(target, planted, asked, |walk| {
+    walk(session, asked, |walk| {
         for id in walk.ranking.new_ids() {
             let Some(at) = walk.place(id).filter(|at| !std::mem::replace(&mut is_met[*at], true))
             else {
@@ -241,15 +237,14 @@ pub(crate) fn confidences<'t>(
 /// Looks for the neighbours of a query again. Tells what it has found when it ends with each of the
 /// goals.
 pub(crate) fn reached<'t>(
-    target: Target<'_, 't>,
-    planted: Planted<'_, 't>,
+    session: &Session<'t>,
     asked: TraceQuery<'_>,
     (found, goals): (&Confidences, &RecallGoals),
 ) -> Result<Vec<Vec<Reached>>> {
     let cuts = &asked.near.cuts;
     let mut reached: Vec<Vec<Reached>> = vec![Vec::new(); cuts.len()];
     let mut ranks = Vec::new();
-    walk(target, planted, asked, |walk| {
+    walk(session, asked, |walk| {
         let mut is_ranked = false;
         let mut is_over = true;
         for (at, cut) in cuts.iter().enumerate() {

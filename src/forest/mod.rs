@@ -23,7 +23,9 @@
 //! row.
 
 pub(crate) mod descent;
+
 pub(crate) mod hierarchy;
+pub(crate) mod open;
 pub(crate) mod points;
 pub(crate) mod route;
 pub(crate) mod seen;

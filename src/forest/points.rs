@@ -96,8 +96,8 @@ mod tests {
     use rand::{RngExt, SeedableRng};
 
     use super::*;
+    use crate::forest::open::Forest;
     use crate::lmdb::database::{Database, IndexSpec, temporary};
-    use crate::search::Forest;
     use crate::sketch::transform::Transform;
     use crate::{IndexOptions, Metric, Writer};
 

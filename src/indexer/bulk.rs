@@ -9,6 +9,7 @@ use crate::calibrate;
 use crate::calibrate::truth;
 use crate::error::{Error, Result};
 use crate::forest::hierarchy::{Group, hierarchy};
+use crate::forest::open::Forest;
 use crate::forest::points::{Points, Sample};
 use crate::forest::route::NO_LEAF;
 use crate::forest::train::train;
@@ -23,7 +24,6 @@ use crate::lmdb::database::{Database, IndexSpec};
 use crate::lmdb::workers::Workers;
 use crate::math::kmeans::{Matrix, sample, split};
 use crate::options::{BuildPhase, ProgressCallback};
-use crate::search::Forest;
 use crate::sketch::codes::Sketches;
 use crate::sketch::transform::{Transform, plain};
 

@@ -13,6 +13,7 @@ use crate::format::record::TreeRecord;
 use crate::indexer::leaf_edit::ForestContext;
 use crate::key::Kind;
 use crate::lmdb::nodes::Nodes;
+use crate::lmdb::view::View;
 use crate::math::queue::QueuedNode;
 use crate::sketch::prepared::Prepared;
 
@@ -155,7 +156,7 @@ impl<'a> Finder<'a> {
         tree: (u8, TreeRecord),
     ) -> Self {
         let nodes = Nodes::new(
-            (context.db, rtxn, context.spec),
+            View::new(context.db, rtxn, context.spec),
             context.leaf,
             context.branch,
             MAX_CACHED_NODES,

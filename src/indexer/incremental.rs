@@ -16,6 +16,7 @@ use crate::calibrate::applies_to;
 use crate::calibrate::drift::corrected;
 use crate::calibrate::truth::truth;
 use crate::error::Result;
+use crate::forest::open::Forest;
 use crate::forest::points::Points;
 use crate::format::CHANGES_PER_REFRESH;
 use crate::format::node::Code;
@@ -29,9 +30,9 @@ use crate::indexer::tree_edit::{Tally, TreeEdit};
 use crate::indexer::{BuildPlan, Shape, split_above};
 use crate::key::{Key, Kind};
 use crate::lmdb::database::{Database, IndexSpec};
+use crate::lmdb::view::View;
 use crate::lmdb::workers::Workers;
 use crate::options::{BuildPhase, ProgressCallback};
-use crate::search::Forest;
 
 /// Changes that one task locates, and leaves that it encodes: to wake another thread for less is
 /// not worth it.
@@ -85,7 +86,7 @@ pub(crate) fn plan(
     let mut workers = Workers::new(wtxn, progress)?;
     let own = wtxn.nested_read_txn()?;
     workers.poll(BuildPhase::Locating, 0, 1)?;
-    let forest = Forest::read(db, &own, spec, record)?;
+    let forest = Forest::read(View::new(db, &own, spec), record)?;
     let context = ForestContext::new(db, spec, &forest, shape.leaf_size);
     let changes = changes(&context, &own)?;
     let mut counts = Counts {

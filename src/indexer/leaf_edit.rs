@@ -3,6 +3,7 @@
 use heed::RoTxn;
 
 use crate::error::{Error, Result};
+use crate::forest::open::Forest;
 use crate::format::item::ItemRef;
 use crate::format::node::{BranchRef, Code, Layout, LeafRef, check_seal, leaf_value};
 use crate::kernel::gemm;
@@ -10,7 +11,6 @@ use crate::key::Key;
 use crate::lmdb::database::{Database, IndexSpec};
 use crate::lmdb::nodes::{check_layout, known_node};
 use crate::math::kmeans::Matrix;
-use crate::search::Forest;
 use crate::sketch::codes::Sketches;
 use crate::sketch::quantizer::Quantizer;
 use crate::sketch::transform::Transform;

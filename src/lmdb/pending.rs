@@ -1,12 +1,11 @@
 //! What was added, overwritten or deleted since the last build.
 
-use heed::RoTxn;
 use roaring::RoaringBitmap;
 
 use crate::error::Result;
 use crate::format::item::PendingRef;
 use crate::key::Kind;
-use crate::lmdb::database::{Database, IndexSpec};
+use crate::lmdb::view::View;
 use crate::search::request::Request;
 
 /// The pending marks of a snapshot.
@@ -20,9 +19,10 @@ pub(crate) struct Pending {
 
 impl Pending {
     /// Reads all marks: O(pending).
-    pub(crate) fn read(db: Database, rtxn: &RoTxn<'_>, spec: IndexSpec) -> Result<Self> {
+    pub(crate) fn read(view: View<'_>) -> Result<Self> {
+        let spec = view.spec;
         let mut pending = Self::default();
-        for entry in db.iter(rtxn, spec.index, Kind::Pending)? {
+        for entry in view.iter(Kind::Pending)? {
             let (key, bytes) = entry?;
             let mark = PendingRef::parse(key, bytes, spec.dims, spec.metric)?;
             pending.ids.insert(key.id());

@@ -7,12 +7,13 @@ use roaring::RoaringBitmap;
 
 use crate::error::Result;
 use crate::format::item::ItemRef;
+use crate::query::Nns;
 use crate::query::callback::{SharedCallback, both};
 use crate::query::options::narrowed;
 use crate::query::rows::check_rows;
-use crate::query::{Asked, Nns};
 use crate::reader::Reader;
 use crate::search::request::SharedRequest;
+use crate::search::session::Searcher;
 use crate::search::{Hit, SearchStats};
 use crate::snapshot::Snapshot;
 
@@ -120,7 +121,7 @@ impl BatchNns<'_, '_> {
     pub fn by_items(self, ids: &[u32]) -> Result<Vec<Option<Vec<Hit>>>> {
         self.request.check()?;
         self.answer(ids.len(), |nns, reader, i| {
-            let item: Option<ItemRef<'_>> = reader.item(ids[i])?;
+            let item: Option<ItemRef<'_>> = reader.session().query_item(ids[i])?;
             item.map_or_else(
                 || Ok((None, SearchStats::default())),
                 |item| nns.run(item, &[ids[i]]).map(|(hits, searched)| (Some(hits), searched)),
@@ -136,7 +137,7 @@ impl BatchNns<'_, '_> {
         let Self { snapshot, request, allowed, predicate, report } = self;
         let (allowed, predicate) = (allowed.as_deref(), predicate.as_deref());
         let found = snapshot.each(count, |reader, i| {
-            let nns = Nns::new(reader, request.for_thread());
+            let nns = Nns::new(reader.session(), request.for_thread());
             let nns = if let Some(allowed) = allowed { nns.filter(allowed) } else { nns };
             match predicate {
                 Some(admits) => search(&nns.try_filter_fn(admits), reader, i),

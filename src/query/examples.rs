@@ -6,8 +6,9 @@ use crate::error::{Error, Result};
 use crate::format::item::{Components, item_bytes};
 use crate::lmdb::database::IndexSpec;
 use crate::metric::Metric;
-use crate::query::{Asked, is_within, sort};
+use crate::query::{is_within, sort};
 use crate::search::request::{LAST_COMPARED, Stop};
+use crate::search::session::Searcher;
 use crate::search::{Hit, SearchStats};
 use crate::vector::CheckedVector;
 
@@ -62,11 +63,11 @@ pub(crate) struct Examples {
 }
 
 impl Examples {
-    pub(crate) fn new(asked: &dyn Asked, examples: &[Example<'_>]) -> Result<Self> {
+    pub(crate) fn new(searcher: &dyn Searcher, examples: &[Example<'_>]) -> Result<Self> {
         if examples.is_empty() {
             return Err(Error::option("examples", "at least one (positive) example", 0));
         }
-        let IndexSpec { dims, metric, .. } = asked.spec();
+        let IndexSpec { dims, metric, .. } = searcher.spec();
         let (mut queries, mut items) = (Vec::with_capacity(examples.len()), Vec::new());
         for example in examples {
             queries.push(match example {
@@ -74,7 +75,7 @@ impl Examples {
                 Example::Item(id) => {
                     items.push(*id);
                     CheckedVector::of_item(
-                        &asked.item(*id)?.ok_or(Error::ItemNotFound { id: *id })?,
+                        &searcher.query_item(*id)?.ok_or(Error::ItemNotFound { id: *id })?,
                     )
                 }
             });
@@ -86,12 +87,12 @@ impl Examples {
     /// sorts them. After a stop, some of them.
     pub(crate) fn measure(
         &self,
-        asked: &dyn Asked,
+        searcher: &dyn Searcher,
         Gathered { hits, known }: Gathered,
         stop: Stop<'_>,
         searched: &mut SearchStats,
     ) -> Result<Vec<Hit>> {
-        let IndexSpec { dims, metric, .. } = asked.spec();
+        let IndexSpec { dims, metric, .. } = searcher.spec();
         let (mut kept, mut late, before) = (Vec::with_capacity(hits.len()), 0, searched.reranked);
         for mut hit in hits {
             let id = hit.id;
@@ -101,7 +102,7 @@ impl Examples {
                 continue;
             }
             for (query, _) in others {
-                let other = asked.compare(query.as_item(), id)?;
+                let other = searcher.compare(query.as_item(), id)?;
                 if is_within(&other, Some(hit.distance), metric) {
                     hit = other;
                 }
@@ -162,22 +163,22 @@ impl Gathered {
 /// The point p + (p - n) of the means of positive and negative examples, and which of them are
 /// items.
 pub(crate) fn point_of(
-    asked: &dyn Asked,
+    searcher: &dyn Searcher,
     positive: &[Example<'_>],
     negative: &[Example<'_>],
 ) -> Result<(Vec<f32>, Vec<u32>)> {
-    let spec = asked.spec();
+    let spec = searcher.spec();
     if spec.metric.is_of_bits() {
         return Err(Error::NotForMetric {
             form: "a search by a mean of examples",
             metric: spec.metric,
         });
     }
-    let positive = Examples::new(asked, positive)?;
+    let positive = Examples::new(searcher, positive)?;
     let mut items = positive.items.clone();
     let mut point = positive.mean(spec);
     if !negative.is_empty() {
-        let negative = Examples::new(asked, negative)?;
+        let negative = Examples::new(searcher, negative)?;
         point.iter_mut().zip(negative.mean(spec)).for_each(|(p, n)| *p += *p - n);
         items.extend(negative.items);
     }

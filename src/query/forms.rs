@@ -86,7 +86,7 @@ impl<O: Outcome> Nns<'_, O> {
     /// [`Error::Incompatible`](crate::Error::Incompatible);
     /// [`Error::Callback`](crate::Error::Callback); [`Error::Corrupted`](crate::Error::Corrupted).
     pub fn by_vector(mut self, vector: &[f32]) -> Result<O::Answer> {
-        let IndexSpec { dims, metric, .. } = self.asked.spec();
+        let IndexSpec { dims, metric, .. } = self.searcher.spec();
         let checked = CheckedVector::new(vector, dims, metric)?;
         self.answer(checked.as_item(), &[])
     }
@@ -106,7 +106,7 @@ impl<O: Outcome> Nns<'_, O> {
     /// [`Error::Callback`](crate::Error::Callback); [`Error::Corrupted`](crate::Error::Corrupted).
     pub fn by_item(mut self, id: u32) -> Result<Option<O::Answer>> {
         self.check()?;
-        match self.asked.item(id)? {
+        match self.searcher.query_item(id)? {
             Some(item) => self.answer(item, &[id]).map(Some),
             None => Ok(None),
         }
@@ -131,19 +131,19 @@ impl<O: Outcome> Nns<'_, O> {
     /// examples, at most.
     pub fn by_any(mut self, examples: &[Example<'_>]) -> Result<O::Answer> {
         self.check()?;
-        let examples = Examples::new(self.asked, examples)?;
+        let examples = Examples::new(self.searcher, examples)?;
         let (mut found, mut searched): (Vec<Vec<Hit>>, SearchStats) = Default::default();
         for query in &examples.queries {
             let (hits, did) = self.run(query.as_item(), &examples.items)?;
             found.push(hits);
             searched.add(&did);
         }
-        let mut all = Gathered::new(found, self.asked.spec().metric);
+        let mut all = Gathered::new(found, self.searcher.spec().metric);
         if let Some(groups) = &self.groups {
             groups.keep(&mut all.hits)?;
         }
         all.hits.truncate(self.request.k);
-        let all = examples.measure(self.asked, all, self.stop(), &mut searched)?;
+        let all = examples.measure(self.searcher, all, self.stop(), &mut searched)?;
         self.tell(&searched);
         Ok(O::answer(all, searched.is_partial))
     }
@@ -187,8 +187,8 @@ impl<O: Outcome> Nns<'_, O> {
         negative: &[Example<'_>],
     ) -> Result<O::Answer> {
         self.check()?;
-        let spec = self.asked.spec();
-        let (point, items) = point_of(self.asked, positive, negative)?;
+        let spec = self.searcher.spec();
+        let (point, items) = point_of(self.searcher, positive, negative)?;
         let checked = CheckedVector::new(&point, spec.dims, spec.metric)?;
         self.answer(checked.as_item(), &items)
     }

@@ -19,7 +19,6 @@ use roaring::RoaringBitmap;
 
 use crate::error::{BoxedError, Error, Result};
 use crate::format::item::ItemRef;
-use crate::lmdb::database::IndexSpec;
 use crate::metric::Metric;
 pub use crate::query::batch::BatchNns;
 use crate::query::callback::Callback;
@@ -30,20 +29,11 @@ pub use crate::query::paged::{Neighbours, Pages};
 pub(crate) use crate::query::rows::check_rows;
 use crate::search::paged::Stream;
 use crate::search::request::{Filter, Request, Stop};
+use crate::search::session::Searcher;
 use crate::search::{Hit, SearchStats};
 
 /// Hits that a search within a distance looks for at first, if there may be more.
 const FIRST_WITHIN: usize = 64;
-
-/// What the query builder asks of a reader, whatever the lifetime of its transaction.
-pub(crate) trait Asked {
-    fn spec(&self) -> IndexSpec;
-    fn item(&self, id: u32) -> Result<Option<ItemRef<'_>>>;
-    /// An item that was found, with its distance to another query.
-    fn compare(&self, query: ItemRef<'_>, id: u32) -> Result<Hit>;
-    fn search(&self, query: ItemRef<'_>, request: &Request<'_>) -> Result<(Vec<Hit>, SearchStats)>;
-    fn next(&self, stream: &mut Stream, request: &Request<'_>, count: usize) -> Result<Vec<Hit>>;
-}
 
 /// A search under construction: see [`Reader::nns`](crate::Reader::nns).
 ///
@@ -66,7 +56,7 @@ pub(crate) trait Asked {
 /// ```
 #[must_use = "a search does nothing until it is told what to search for"]
 pub struct Nns<'a, O = Whole> {
-    asked: &'a dyn Asked,
+    searcher: &'a dyn Searcher,
     request: Request<'a>,
     allowed: Option<Cow<'a, RoaringBitmap>>,
     predicate: Option<Callback<'a, bool>>,
@@ -82,13 +72,13 @@ pub struct Nns<'a, O = Whole> {
 }
 
 impl<'a> Nns<'a> {
-    pub(crate) fn new(asked: &'a dyn Asked, request: Request<'a>) -> Self {
+    pub(crate) fn new(searcher: &'a dyn Searcher, request: Request<'a>) -> Self {
         let (allowed, predicate, callback, groups) = (None, None, None, None);
         let (failure, is_stopped, has_searched) =
             (RefCell::new(None), Cell::new(false), Cell::new(false));
         let (report, outcome) = (None, PhantomData);
         Self {
-            asked,
+            searcher,
             request,
             allowed,
             predicate,
@@ -197,14 +187,14 @@ impl<O> Nns<'_, O> {
     ) -> Result<(Vec<Hit>, SearchStats)> {
         let may_be_many = request.within.is_some() && request.k > FIRST_WITHIN;
         if self.groups.is_none() && !may_be_many {
-            return self.asked.search(query, request);
+            return self.searcher.search(query, request);
         }
-        let spec = self.asked.spec();
+        let spec = self.searcher.spec();
         let mut stream = Stream::new(&query);
         let mut hits: Vec<Hit> = Vec::new();
         let mut count = if may_be_many { FIRST_WITHIN } else { request.k };
         loop {
-            let some = self.asked.next(&mut stream, request, count)?;
+            let some = self.searcher.next(&mut stream, request, count)?;
             // Whether what comes next is too far, as far as the search can tell.
             let mut is_beyond =
                 some.is_empty() || stream.searched().is_partial || request.stop.was_due();

@@ -289,7 +289,7 @@ impl<'a, O> Nns<'a, O> {
 
     fn in_time(self) -> Nns<'a, InTime> {
         let Self {
-            asked,
+            searcher,
             request,
             allowed,
             predicate,
@@ -302,7 +302,7 @@ impl<'a, O> Nns<'a, O> {
         } = self;
         let (report, outcome) = (self.report, PhantomData);
         Nns {
-            asked,
+            searcher,
             request,
             allowed,
             predicate,

@@ -23,7 +23,7 @@ pub struct Pages<'a> {
 impl<'a> Pages<'a> {
     pub(super) fn new(nns: Nns<'a>, example: Example<'_>) -> Result<Self> {
         nns.check()?;
-        let mut examples = Examples::new(nns.asked, &[example])?;
+        let mut examples = Examples::new(nns.searcher, &[example])?;
         if nns.groups.is_some() {
             let instead = "which groups are full is not kept from page to page, so count them over the hits that come";
             return Err(Error::Incompatible {
@@ -56,11 +56,11 @@ impl<'a> Pages<'a> {
             return Ok(Vec::new());
         }
         let Self { nns, stream, exclude, is_done } = self;
-        let spec = nns.asked.spec();
+        let spec = nns.searcher.spec();
         // A search that failed may have lost hits, so that no page follows it.
         *is_done = true;
         let mut hits =
-            nns.with_request(exclude, |request| nns.asked.next(stream, request, count))?;
+            nns.with_request(exclude, |request| nns.searcher.next(stream, request, count))?;
         let found = hits.len();
         hits.retain(|hit| is_within(hit, nns.request.within, spec.metric));
         // Beyond the distance, or at the end of all items.

@@ -33,7 +33,7 @@ impl<O: Outcome> Nns<'_, O> {
     /// `vectors`.
     pub fn by_vectors(mut self, vectors: &[f32]) -> Result<Vec<O::Answer>> {
         self.check()?;
-        let checked = check_rows(vectors, self.asked.spec())?;
+        let checked = check_rows(vectors, self.searcher.spec())?;
         let mut all = SearchStats::default();
         let answers =
             checked.iter().map(|vector| self.answer_one(vector.as_item(), &[], &mut all)).collect();
@@ -57,7 +57,7 @@ impl<O: Outcome> Nns<'_, O> {
     pub fn by_items(mut self, ids: &[u32]) -> Result<Vec<Option<O::Answer>>> {
         self.check()?;
         let mut all = SearchStats::default();
-        let answer = |id: &u32| match self.asked.item(*id)? {
+        let answer = |id: &u32| match self.searcher.query_item(*id)? {
             Some(item) => self.answer_one(item, &[*id], &mut all).map(Some),
             None => Ok(None),
         };

@@ -14,8 +14,9 @@ use crate::key::{Key, Kind};
 use crate::lmdb::database::{IndexSpec, missing_item};
 use crate::lmdb::items::Items;
 use crate::metric::Metric;
+use crate::search::Hit;
 use crate::search::request::{LAST_COMPARED, Request, Stop};
-use crate::search::{Hit, Target};
+use crate::search::session::Session;
 
 /// Items that are looked up before the first of them is compared.
 const BATCH: usize = 32;
@@ -266,7 +267,7 @@ impl Nearest {
 ///
 /// Each id of a filter that is smaller than the index by a look-up, else all items in their order.
 pub(crate) fn compare_all(
-    target: Target<'_, '_>,
+    session: &Session<'_>,
     measure: &Scorer<'_>,
     request: &Request<'_>,
     nearest: &mut Nearest,
@@ -276,16 +277,16 @@ pub(crate) fn compare_all(
     // threads (sift), or 5.0 and 12 by look-ups and in order (minilm; trials). The first time it
     // takes longer.
     match request.filter.allowed {
-        Some(allowed) if allowed.len() < target.record.items / 4 * 3 => {
-            compare_allowed(target, measure, request, allowed, nearest)
+        Some(allowed) if allowed.len() < session.record.items / 4 * 3 => {
+            compare_allowed(session, measure, request, allowed, nearest)
         }
-        _ if request.is_parallel => compare_shared(target, measure, request, nearest),
-        _ => compare_in_order(target, measure, request, nearest),
+        _ if request.is_parallel => compare_shared(session, measure, request, nearest),
+        _ => compare_in_order(session, measure, request, nearest),
     }
 }
 
 fn compare_allowed(
-    target: Target<'_, '_>,
+    session: &Session<'_>,
     measure: &Scorer<'_>,
     request: &Request<'_>,
     allowed: &RoaringBitmap,
@@ -296,17 +297,17 @@ fn compare_allowed(
     };
     let ids = request.stop.limit(allowed.iter()).filter(is_wanted);
     // An id of the filter need not be one of an item.
-    measure.rank_all(target.items, ids, |_| Ok(()), request.stop, |ranked| nearest.offer(ranked))
+    measure.rank_all(&session.items, ids, |_| Ok(()), request.stop, |ranked| nearest.offer(ranked))
 }
 
 fn compare_in_order<'t>(
-    target: Target<'_, 't>,
+    session: &Session<'t>,
     measure: &Scorer<'_>,
     request: &Request<'_>,
     nearest: &mut Nearest,
 ) -> Result<bool> {
-    let Items { db, rtxn, spec, .. } = *target.items;
-    let mut entries = db.iter(rtxn, spec.index, Kind::Item)?;
+    let spec = session.spec();
+    let mut entries = session.view().iter(Kind::Item)?;
     loop {
         let mut batch: [Option<(Key, &'t [u8])>; BATCH] = [None; BATCH];
         let mut is_last = true;
@@ -334,13 +335,13 @@ fn compare_in_order<'t>(
 /// One thread walks over the items, as LMDB wants it, and all compare them: what lies in the map
 /// may be read by any.
 fn compare_shared(
-    target: Target<'_, '_>,
+    session: &Session<'_>,
     measure: &Scorer<'_>,
     request: &Request<'_>,
     nearest: &mut Nearest,
 ) -> Result<bool> {
-    let Items { db, rtxn, spec, .. } = *target.items;
-    let mut entries = db.iter(rtxn, spec.index, Kind::Item)?;
+    let spec = session.spec();
+    let mut entries = session.view().iter(Kind::Item)?;
     let (k, farthest) = (nearest.k, nearest.farthest);
     let at_once = if request.stop.is_none() { ITEMS_PER_ROUND } else { ITEMS_PER_TIMED_ROUND };
     let mut some = Vec::with_capacity(at_once);

@@ -1,12 +1,13 @@
 //! Which way to answer a request: by comparing all that it admits, or by the forest.
 
+use crate::forest::open::layout_of_leaves;
 use crate::format::BLOCK;
 use crate::format::item::item_bytes;
 use crate::format::record::Record;
 use crate::lmdb::database::IndexSpec;
+use crate::search::EXACT_ITEMS;
 use crate::search::budget::{Budget, Goal};
 use crate::search::request::Request;
-use crate::search::{EXACT_ITEMS, layout_of_leaves};
 
 /// How to answer.
 #[derive(Copy, Clone, Debug, PartialEq)]
