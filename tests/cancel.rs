@@ -25,7 +25,7 @@ use spinney::{
     BuildMethod, BuildOptions, BuildPhase, Error, IndexOptions, Metric, Progress, ProgressCallback,
     Reader, Writer,
 };
-use support::{Opened, Rng, pool, rng, vector, vectors};
+use support::*;
 
 const DIMS: usize = 12;
 const ITEMS: usize = 1_100;
@@ -33,29 +33,29 @@ const MAP_BYTES: usize = 256 << 20;
 
 /// An index in an environment of its own.
 struct Fixture {
-    opened: Opened,
+    store: Store,
     writer: Writer,
     metric: Metric,
     seed: u64,
     /// Small leaves and changes that call for every phase of an incremental build; else every build
     /// is in bulk.
     is_incremental: bool,
-    _dir: tempfile::TempDir,
 }
 
 impl Fixture {
     /// Items that are committed and not built.
     fn new(metric: Metric, seed: u64) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let opened = Opened::new(dir.path(), MAP_BYTES);
-        let mut wtxn = opened.env.write_txn().unwrap();
+        let store = Store::with_map_size(MAP_BYTES);
+        let mut wtxn = store.env.write_txn().unwrap();
         let writer =
-            Writer::open_or_create(&mut wtxn, opened.db, 0, &IndexOptions::new(DIMS, metric))
+            Writer::open_or_create(&mut wtxn, store.db, 0, &IndexOptions::new(DIMS, metric))
                 .unwrap();
         let ids: Vec<u32> = (0..ITEMS as u32).collect();
-        writer.add_items(&mut wtxn, &ids, &vectors(metric, DIMS, ITEMS, &mut rng(seed))).unwrap();
+        writer
+            .add_items(&mut wtxn, &ids, &clustered_rows(metric, DIMS, ITEMS, &mut rng(seed)))
+            .unwrap();
         wtxn.commit().unwrap();
-        Self { opened, writer, metric, seed, is_incremental: false, _dir: dir }
+        Self { store, writer, metric, seed, is_incremental: false }
     }
 
     /// A forest of small leaves.
@@ -75,7 +75,7 @@ impl Fixture {
     }
 
     fn wtxn(&self) -> RwTxn<'_> {
-        self.opened.env.write_txn().unwrap()
+        self.store.env.write_txn().unwrap()
     }
 
     /// Adds, overwrites and deletes a few items; what exactly follows from `step`.
@@ -83,14 +83,16 @@ impl Fixture {
         let mut rng = rng(self.seed ^ (step as u64 + 1) << 20);
         for _ in 0..6 {
             let id = rng.random_range(0..ITEMS as u32 + 100);
-            self.writer.add_item(wtxn, id, &vector(self.metric, DIMS, &mut rng)).unwrap();
+            self.writer.add_item(wtxn, id, &clustered_row(self.metric, DIMS, &mut rng)).unwrap();
             self.writer.del_item(wtxn, rng.random_range(0..ITEMS as u32 + 100)).unwrap();
         }
         if self.is_incremental {
             // A region goes, so that leaves dissolve, and another is filled, so that leaves split.
-            let (gone, filled) =
-                (vector(self.metric, DIMS, &mut rng), vector(self.metric, DIMS, &mut rng));
-            let reader = Reader::open(wtxn, self.opened.db, 0).unwrap();
+            let (gone, filled) = (
+                clustered_row(self.metric, DIMS, &mut rng),
+                clustered_row(self.metric, DIMS, &mut rng),
+            );
+            let reader = Reader::open(wtxn, self.store.db, 0).unwrap();
             let near = reader.nns(50).exact().by_vector(&gone).unwrap();
             near.iter().for_each(|hit| assert!(self.writer.del_item(wtxn, hit.id).unwrap()));
             for id in near.iter().map(|hit| hit.id) {
@@ -182,7 +184,7 @@ fn at_every_call(
     pool: Option<&ThreadPool>,
     threads: &Mutex<Vec<ThreadId>>,
 ) -> usize {
-    let raw = fixture.opened.raw;
+    let raw = fixture.store.raw;
     let (mut split, mut merged, mut rehomed) = (0, 0, 0);
     for at in 0..10_000 {
         let what = format!("{how:?} at call {at}");
@@ -214,7 +216,7 @@ fn at_every_call(
         }
         raw.content(&wtxn).assert_same(&before, &format!("{what}, in the transaction"));
         wtxn.commit().unwrap();
-        fixture.opened.content().assert_same(&before, &format!("{what}, after the commit"));
+        fixture.store.content().assert_same(&before, &format!("{what}, after the commit"));
 
         let mut wtxn = fixture.wtxn();
         assert_eq!(fixture.writer.pending_len(&wtxn).unwrap(), pending, "{what}");
@@ -230,10 +232,10 @@ fn at_every_call(
 }
 
 fn interruptions_change_nothing(how: How, metric: Metric, pools: &[Option<ThreadPool>]) {
-    let seed = support::seed("interruptions_change_nothing", 51);
+    let seed = Seed::new(51);
     for pool in pools {
         let threads = Mutex::new(Vec::new());
-        let fixture = Fixture::new(metric, seed);
+        let fixture = Fixture::new(metric, seed.number());
         let first = at_every_call(&fixture, how, pool.as_ref(), &threads);
         fixture.commit_build(&options());
         let later = at_every_call(&fixture, how, pool.as_ref(), &threads);
@@ -270,14 +272,14 @@ fn a_panic_changes_nothing_under_manhattan() {
 }
 
 fn interruptions_of_incremental_builds(how: How, metric: Metric, pool: Option<&ThreadPool>) {
-    let seed = support::seed("interruptions_of_incremental_builds", 55);
+    let seed = Seed::new(55);
     let threads = Mutex::new(Vec::new());
-    let fixture = Fixture::incremental(metric, seed);
+    let fixture = Fixture::incremental(metric, seed.number());
     let calls = at_every_call(&fixture, how, pool, &threads);
     println!("{metric}, {how:?}: {calls} calls in an incremental build");
     assert!(calls > 100);
-    let rtxn = fixture.opened.env.read_txn().unwrap();
-    let found = Reader::open(&rtxn, fixture.opened.db, 0).unwrap().verify().unwrap();
+    let rtxn = fixture.store.env.read_txn().unwrap();
+    let found = Reader::open(&rtxn, fixture.store.db, 0).unwrap().verify().unwrap();
     assert!(found.is_sound(), "{:?}", found.violations);
 }
 
@@ -300,14 +302,14 @@ fn a_panic_in_an_incremental_build_changes_nothing_under_dot_product() {
 /// it never had been.
 #[test]
 fn a_transaction_goes_on_after_many_cancelled_builds() {
-    let seed = support::seed("a_transaction_goes_on_after_many_cancelled_builds", 61);
-    let fixture = Fixture::new(Metric::Cosine, seed);
+    let seed = Seed::new(61);
+    let fixture = Fixture::new(Metric::Cosine, seed.number());
     let pool = pool(2);
     let ids = Mutex::new(Vec::new());
     let mut wtxn = fixture.wtxn();
     (0..5).for_each(|step| fixture.change(&mut wtxn, step));
     fixture.writer.build(&mut wtxn, &options()).unwrap();
-    let expected = fixture.opened.raw.content(&wtxn);
+    let expected = fixture.store.raw.content(&wtxn);
     wtxn.abort();
 
     let mut wtxn = fixture.wtxn();
@@ -319,7 +321,7 @@ fn a_transaction_goes_on_after_many_cancelled_builds() {
     }
     fixture.writer.build(&mut wtxn, &options()).unwrap();
     wtxn.commit().unwrap();
-    fixture.opened.content().assert_same(&expected, "after ten interrupted builds");
+    fixture.store.content().assert_same(&expected, "after ten interrupted builds");
 }
 
 /// Every report of a build, with a check that no two are made at once.
@@ -344,11 +346,11 @@ fn reports(fixture: &Fixture, wtxn: &mut RwTxn<'_>, options: BuildOptions<'_>) -
 
 /// Builds of several shapes and states, each with all its reports and its number of trees.
 fn all_reports() -> Vec<(String, usize, Vec<Progress>)> {
-    let seed = support::seed("all_reports", 71);
+    let seed = Seed::new(71);
     let pools = [pool(1), pool(2), pool(8)];
     let mut all = Vec::new();
     for (metric, trees) in [(Metric::Euclidean, 1), (Metric::Hamming, 3), (Metric::DotProduct, 2)] {
-        let fixture = Fixture::new(metric, seed);
+        let fixture = Fixture::new(metric, seed.number());
         for pool in &pools {
             let mut wtxn = fixture.wtxn();
             let options = options().trees(trees).leaf_size(32).thread_pool(pool);
@@ -434,8 +436,8 @@ fn progress_never_goes_back_and_ends_complete() {
 /// A build that finds no items left reports its phases to their end too.
 #[test]
 fn progress_ends_complete_without_items() {
-    let fixture =
-        Fixture::new(Metric::Euclidean, support::seed("progress_ends_complete_without_items", 81));
+    let seed = Seed::new(81);
+    let fixture = Fixture::new(Metric::Euclidean, seed.number());
     fixture.commit_build(&options());
     let mut wtxn = fixture.wtxn();
     for id in 0..ITEMS as u32 {
@@ -458,7 +460,7 @@ fn adds_and_builds(
         step
     };
     for id in 0..300 {
-        let vector = vector(writer.metric(), DIMS, rng);
+        let vector = clustered_row(writer.metric(), DIMS, rng);
         writer
             .add_item(wtxn, ITEMS as u32 / 2 + 3 * id, &vector)
             .map_err(|error| full("add", error))?;
@@ -471,19 +473,19 @@ fn adds_and_builds(
 /// The same transaction under maps of every size from "nothing more fits" to "it fits".
 #[test]
 fn a_full_map_loses_nothing() {
-    let seed = support::seed("a_full_map_loses_nothing", 91);
+    let seed = Seed::new(91);
     let page = 4096;
-    let base = Fixture::new(Metric::Euclidean, seed);
+    let base = Fixture::new(Metric::Euclidean, seed.number());
     base.commit_build(&options());
-    let used = |opened: &Opened| (opened.env.info().last_page_number + 1) * page;
-    let (old, start) = (base.opened.content(), used(&base.opened));
-    let data = base.opened.env.path().join("data.mdb");
+    let used = |store: &Store| (store.env.info().last_page_number + 1) * page;
+    let (old, start) = (base.store.content(), used(&base.store));
+    let data = base.store.env.path().join("data.mdb");
 
-    let work = |dir: &Path, map_bytes: usize| -> Result<Opened, (&'static str, Opened)> {
-        let opened = Opened::new(dir, map_bytes);
-        let mut wtxn = opened.env.write_txn().unwrap();
-        let writer = Writer::open(&wtxn, opened.db, 0).unwrap();
-        let failed = adds_and_builds(&writer, &mut wtxn, &mut rng(seed)).err();
+    let work = |dir: &Path, map_bytes: usize| -> Result<Store, (&'static str, Store)> {
+        let store = Store::at(dir, map_bytes);
+        let mut wtxn = store.env.write_txn().unwrap();
+        let writer = Writer::open(&wtxn, store.db, 0).unwrap();
+        let failed = adds_and_builds(&writer, &mut wtxn, &mut seed.rng(0)).err();
         // LMDB refuses to commit after a failure; a commit may itself need pages that are not
         // there.
         let is_committed = if failed.is_some() && (map_bytes / page).is_multiple_of(2) {
@@ -493,10 +495,10 @@ fn a_full_map_loses_nothing() {
             wtxn.commit().is_ok()
         };
         match failed {
-            None if is_committed => Ok(opened),
+            None if is_committed => Ok(store),
             _ => {
                 assert!(!is_committed, "a transaction that failed was committed");
-                Err((failed.unwrap_or("commit"), opened))
+                Err((failed.unwrap_or("commit"), store))
             }
         }
     };
@@ -516,10 +518,10 @@ fn a_full_map_loses_nothing() {
     let mut successes = 0;
     for map_bytes in (start..end + 3 * page).step_by(page) {
         let dir = fresh();
-        let (step, opened) = match work(dir.path(), map_bytes) {
-            Ok(opened) => {
-                opened.content().assert_same(&expected, "the map was large enough");
-                opened.close();
+        let (step, store) = match work(dir.path(), map_bytes) {
+            Ok(store) => {
+                store.content().assert_same(&expected, "the map was large enough");
+                store.close();
                 successes += 1;
                 continue;
             }
@@ -527,16 +529,16 @@ fn a_full_map_loses_nothing() {
         };
         failures.push(step);
         let what = format!("{step} under a map of {} pages", map_bytes / page);
-        opened.content().assert_same(&old, &what);
-        let opened = if failures.len().is_multiple_of(2) {
-            opened.close();
-            Opened::new(dir.path(), MAP_BYTES)
+        store.content().assert_same(&old, &what);
+        let store = if failures.len().is_multiple_of(2) {
+            store.close();
+            Store::at(dir.path(), MAP_BYTES)
         } else {
-            grow(&opened);
-            opened
+            grow(&store);
+            store
         };
-        opened.content().assert_same(&old, &format!("{what}, larger map"));
-        opened.close();
+        store.content().assert_same(&old, &format!("{what}, larger map"));
+        store.close();
         let retried = work(dir.path(), MAP_BYTES)
             .map_err(|(step, _)| step)
             .expect("the large map is large enough");
@@ -553,7 +555,7 @@ fn a_full_map_loses_nothing() {
 }
 
 #[allow(unsafe_code)]
-fn grow(opened: &Opened) {
+fn grow(store: &Store) {
     // SAFETY: no transaction of the environment is alive.
-    unsafe { opened.env.resize(MAP_BYTES).unwrap() };
+    unsafe { store.env.resize(MAP_BYTES).unwrap() };
 }

@@ -2,22 +2,20 @@
 //! error or an answer. No panic, no endless loop.
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod common;
 #[path = "corruption/forged.rs"]
 mod forged;
 #[path = "corruption/lengths.rs"]
 mod lengths;
-#[path = "verify/patient.rs"]
-mod patient;
+mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use common::confined::confined;
-use common::raw::*;
-use common::*;
 use rand::seq::IndexedRandom;
 use spinney::heed::RwTxn;
 use spinney::{Error, Hit, Metric, Reader};
+use support::confined::confined;
+use support::raw::*;
+use support::*;
 
 const DIMS: usize = 6;
 /// Kinds of which a store that was built in bulk has entries: all but free node ids.
@@ -38,7 +36,7 @@ struct Trials {
 impl Trials {
     fn new(metric: Metric) -> Self {
         let store = planted(metric, DIMS);
-        let raw = Raw::open(&store);
+        let raw = store.raw;
         let mut kinds = <[Entries; 7]>::default();
         let rtxn = store.env.read_txn().unwrap();
         for (key, value) in raw.all(&rtxn) {

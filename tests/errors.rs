@@ -2,15 +2,15 @@
 //! cause a panic.
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod common;
+mod support;
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
-use common::raw::*;
-use common::*;
 use spinney::heed::{self, EnvOpenOptions, MdbError, RwTxn};
 use spinney::{BuildOptions, Database, Error, IndexOptions, Metric, Reader, Writer};
+use support::raw::*;
+use support::*;
 
 fn variant(error: &Error) -> String {
     format!("{error:?}").chars().take_while(char::is_ascii_alphanumeric).collect()
@@ -143,7 +143,7 @@ fn raised_by_input() -> Vec<(Error, Vec<&'static str>)> {
 /// Errors of LMDB and of stored bytes.
 fn raised_by_storage() -> Vec<(Error, Vec<&'static str>)> {
     let store = Store::with_map_size(1 << 20);
-    let raw = Raw::open(&store);
+    let raw = store.raw;
     let mut wtxn = store.env.write_txn().unwrap();
     let writer = create(&store, &mut wtxn, 2, Metric::Euclidean);
     raw.put(&mut wtxn, key(0, ITEM, 0, 9), &[7; 5]);
@@ -217,8 +217,8 @@ fn raised_by_a_second_reader() -> Error {
 fn raised_by_opening() -> Vec<(Error, Vec<&'static str>)> {
     let (store, other) = (Store::new(), Store::new());
     let mut wtxn = store.env.write_txn().unwrap();
-    Raw::open(&store).0.clear(&mut wtxn).unwrap();
-    Raw::open(&store).0.put(&mut wtxn, b"theirs", b"an entry").unwrap();
+    store.raw.0.clear(&mut wtxn).unwrap();
+    store.raw.0.put(&mut wtxn, b"theirs", b"an entry").unwrap();
     wtxn.commit().unwrap();
     let rtxn = other.env.read_txn().unwrap();
     let cut = tempfile::tempdir().unwrap();
@@ -319,7 +319,7 @@ fn refused(
     wtxn: &mut RwTxn<'_>,
     operation: impl FnOnce(&mut RwTxn<'_>) -> Option<Error>,
 ) -> Error {
-    let raw = Raw::open(store);
+    let raw = store.raw;
     let before = raw.all(wtxn);
     let error = operation(wtxn).expect("the operation is refused");
     assert!(raw.all(wtxn) == before, "an operation that failed with {error} changed something");
@@ -446,7 +446,7 @@ fn a_writer_of_an_index_that_was_replaced_reads_no_part_of_a_vector() {
 #[test]
 fn a_newer_format_is_refused_and_not_touched() {
     let store = planted(Metric::Euclidean, 6);
-    let (raw, record) = (Raw::open(&store), key(0, RECORD, 0, 0));
+    let (raw, record) = (store.raw, key(0, RECORD, 0, 0));
     let mut wtxn = store.env.write_txn().unwrap();
     let stale = Writer::open(&wtxn, store.db, 0).unwrap();
     let mut bytes = raw.get(&wtxn, record);
@@ -490,7 +490,7 @@ fn changed(store: &Store) -> bool {
 /// never failed gives.
 #[test]
 fn a_full_map_keeps_the_last_commit_and_a_retry_in_a_larger_one_works() {
-    let bytes = |store: &Store| Raw::open(store).all(&store.env.read_txn().unwrap());
+    let bytes = |store: &Store| store.raw.all(&store.env.read_txn().unwrap());
     let never_failed = planted(Metric::Euclidean, 6);
     assert!(changed(&never_failed));
     let mut failures = 0;

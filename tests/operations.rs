@@ -2,13 +2,12 @@
 //! plain map would.
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod common;
+mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use common::*;
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 use spinney::heed::{RoTxn, RwTxn, WithoutTls};
@@ -16,6 +15,7 @@ use spinney::roaring::RoaringBitmap;
 use spinney::{
     BuildMethod, BuildOptions, Database, Error, Hit, IndexOptions, Metric, Reader, Writer,
 };
+use support::*;
 
 const MAP_SIZE: usize = 256 << 20;
 const INDEXES: [u16; 4] = [0, 1, 258, u16::MAX];
@@ -310,7 +310,7 @@ impl Model {
             let ask = Ask { exclude: Some(id), ..Ask::new(3) };
             ask.check(
                 self.metric,
-                &common::ranked(self.metric, &self.items, &self.items[&id]),
+                &support::ranked(self.metric, &self.items, &self.items[&id]),
                 &hits,
             );
         }

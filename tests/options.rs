@@ -2,11 +2,11 @@
 //! beyond is refused.
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod common;
+mod support;
 
-use common::*;
 use spinney::heed::RwTxn;
 use spinney::{BuildMethod, BuildOptions, Error, IndexOptions, IndexStats, Metric, Reader, Writer};
+use support::*;
 
 const DIMS: usize = 20;
 

@@ -2,14 +2,14 @@
 //! oracle.
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod common;
+mod support;
 
-use common::*;
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 use spinney::heed::RwTxn;
 use spinney::roaring::RoaringBitmap;
 use spinney::{BuildMethod, BuildOptions, IndexOptions, Metric, Reader, Writer};
+use support::*;
 
 const DIMS: [usize; 15] = [1, 2, 3, 7, 31, 63, 64, 65, 100, 127, 129, 384, 513, 1000, 1600];
 const SIZES: [usize; 9] = [0, 1, 2, 5, 100, 999, 1001, 3000, 5000];

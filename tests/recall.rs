@@ -17,8 +17,7 @@ use spinney::roaring::RoaringBitmap;
 use spinney::{
     BuildMethod, BuildOptions, Error, IndexOptions, Metric, Nns, Reader, Searched, Writer,
 };
-use support::{METRICS, Opened, Rng, pool, rng};
-use tempfile::TempDir;
+use support::*;
 
 const DIMS: usize = 48;
 const ITEMS: usize = 12_000;
@@ -46,8 +45,8 @@ struct Source {
 }
 
 impl Source {
-    fn new(metric: Metric, seed: u64) -> Self {
-        let mut rng = rng(seed);
+    fn new(metric: Metric, seed: &Seed) -> Self {
+        let mut rng = seed.rng(0);
         let (centres, bases) =
             (normal(CENTRES * DIMS, &mut rng), normal(4 * LATENT * DIMS, &mut rng));
         Self { metric, centres, bases, rng }
@@ -88,21 +87,19 @@ fn normal(count: usize, rng: &mut Rng) -> Vec<f32> {
 type Asked = (Vec<f32>, Vec<f32>);
 
 struct World {
-    _dir: TempDir,
-    opened: Opened,
+    store: Store,
     writer: Writer,
 }
 
 impl World {
     fn empty(metric: Metric) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let opened = Opened::new(dir.path(), 256 << 20);
-        let mut wtxn = opened.env.write_txn().unwrap();
+        let store = Store::with_map_size(256 << 20);
+        let mut wtxn = store.env.write_txn().unwrap();
         let writer =
-            Writer::open_or_create(&mut wtxn, opened.db, 0, &IndexOptions::new(DIMS, metric))
+            Writer::open_or_create(&mut wtxn, store.db, 0, &IndexOptions::new(DIMS, metric))
                 .unwrap();
         wtxn.commit().unwrap();
-        Self { _dir: dir, opened, writer }
+        Self { store, writer }
     }
 
     /// A world of so many items from a source, built in bulk.
@@ -117,7 +114,7 @@ impl World {
     }
 
     fn write<R>(&self, work: impl FnOnce(&Writer, &mut RwTxn<'_>) -> R) -> R {
-        let mut wtxn = self.opened.env.write_txn().unwrap();
+        let mut wtxn = self.store.env.write_txn().unwrap();
         let done = work(&self.writer, &mut wtxn);
         wtxn.commit().unwrap();
         done
@@ -138,8 +135,8 @@ impl World {
     }
 
     fn read<R>(&self, work: impl FnOnce(&Reader<'_>) -> R) -> R {
-        let rtxn = self.opened.env.read_txn().unwrap();
-        work(&Reader::open(&rtxn, self.opened.db, 0).unwrap())
+        let rtxn = self.store.env.read_txn().unwrap();
+        work(&Reader::open(&rtxn, self.store.db, 0).unwrap())
     }
 
     /// Asks for the true neighbours of queries.
@@ -206,9 +203,9 @@ fn assert_reached(what: &str, target: f32, (recall, sketches): (f64, f64), toler
 /// costs little recall.
 #[test]
 fn targets_are_reached() {
-    let seed = support::seed("targets_are_reached", 1);
+    let seed = Seed::new(1);
     for metric in FLOATS {
-        let mut source = Source::new(metric, seed);
+        let mut source = Source::new(metric, &seed);
         let (world, queries) = (World::of(&mut source, ITEMS), source.rows(QUERIES));
         let asked = world.ask(&queries, None);
         for k in KS {
@@ -235,9 +232,9 @@ fn targets_are_reached() {
 /// at.
 #[test]
 fn recall_among_the_other_options() {
-    let seed = support::seed("recall_among_the_other_options", 2);
+    let seed = Seed::new(2);
     for metric in METRICS {
-        let mut source = Source::new(metric, seed);
+        let mut source = Source::new(metric, &seed);
         let (world, queries) = (World::of(&mut source, FEW_ITEMS), source.rows(20));
         let odd: RoaringBitmap = (0..FEW_ITEMS as u32).filter(|id| id % 2 == 1).collect();
         let asked = queries.chunks_exact(DIMS).flat_map(|query| KS.map(|k| (query, k)));
@@ -268,8 +265,8 @@ fn recall_among_the_other_options() {
 /// Whether there is a forest or not.
 #[test]
 fn recalls_out_of_range_are_refused() {
-    let mut source =
-        Source::new(Metric::Cosine, support::seed("recalls_out_of_range_are_refused", 3));
+    let seed = Seed::new(3);
+    let mut source = Source::new(Metric::Cosine, &seed);
     for count in [0, 10, FEW_ITEMS] {
         let (world, query) = (World::of(&mut source, count), source.rows(1));
         for recall in
@@ -292,9 +289,9 @@ fn recalls_out_of_range_are_refused() {
 /// Incremental builds keep the recall up while an index grows to four times its size.
 #[test]
 fn growth_keeps_the_recall() {
-    let seed = support::seed("growth_keeps_the_recall", 4);
+    let seed = Seed::new(4);
     for (metric, tolerance) in [(Metric::Euclidean, 0.07), (Metric::DotProduct, 0.15)] {
-        let mut source = Source::new(metric, seed);
+        let mut source = Source::new(metric, &seed);
         let world = World::of(&mut source, FEW_ITEMS);
         for from in (FEW_ITEMS..ITEMS).step_by(300) {
             world.add(from, &source.rows(300));
@@ -308,9 +305,8 @@ fn growth_keeps_the_recall() {
 /// An inner product ranks the same for queries of every length, and so do its estimates.
 #[test]
 fn the_length_of_a_query_does_not_change_the_recall_of_a_dot_product() {
-    let seed =
-        support::seed("the_length_of_a_query_does_not_change_the_recall_of_a_dot_product", 12);
-    let mut source = Source::new(Metric::DotProduct, seed);
+    let seed = Seed::new(12);
+    let mut source = Source::new(Metric::DotProduct, &seed);
     let (world, queries) = (World::of(&mut source, ITEMS), source.rows(QUERIES));
     let reached = [1.0, 1e-6, 0.03, 30.0, 1e6].map(|length: f32| {
         let scaled: Vec<f32> = queries.iter().map(|x| length * x).collect();
@@ -329,9 +325,9 @@ fn the_length_of_a_query_does_not_change_the_recall_of_a_dot_product() {
 /// targets, too.
 #[test]
 fn calibrated_queries_reach_their_targets() {
-    let seed = support::seed("calibrated_queries_reach_their_targets", 5);
+    let seed = Seed::new(5);
     for metric in FLOATS {
-        let mut source = Source::new(metric, seed);
+        let mut source = Source::new(metric, &seed);
         let (world, queries) = (World::of(&mut source, ITEMS), source.between(2 * QUERIES));
         let (known, unknown) = queries.split_at(QUERIES * DIMS);
         let asked = world.ask(unknown, None);
@@ -349,9 +345,9 @@ fn calibrated_queries_reach_their_targets() {
 /// any other difference is a bias.
 #[test]
 fn calibrations_reproduce_what_they_measured() {
-    let seed = support::seed("calibrations_reproduce_what_they_measured", 10);
+    let seed = Seed::new(10);
     for metric in FLOATS {
-        let mut source = Source::new(metric, seed);
+        let mut source = Source::new(metric, &seed);
         let (world, queries) = (World::of(&mut source, ITEMS), source.rows(2 * QUERIES));
         assert!(world.calibrate(&queries).unwrap());
         let asked = world.ask(&queries, None);
@@ -380,9 +376,9 @@ fn calibrations_reproduce_what_they_measured() {
 /// by measurements; nothing is written then.
 #[test]
 fn calibrations_that_change_nothing() {
-    let seed = support::seed("calibrations_that_change_nothing", 6);
+    let seed = Seed::new(6);
     for metric in METRICS {
-        let mut source = Source::new(metric, seed);
+        let mut source = Source::new(metric, &seed);
         let (queries, unbuilt) = (source.rows(50), World::empty(metric));
         unbuilt.add(0, &source.rows(FEW_ITEMS));
         let [none, small, built] = [0, 999, FEW_ITEMS].map(|count| World::of(&mut source, count));
@@ -394,7 +390,7 @@ fn calibrations_that_change_nothing() {
             ("large", &built, &queries, true),
         ];
         for (name, world, suitable, expected) in cases {
-            let before = world.opened.content();
+            let before = world.store.content();
             for refused in [1, DIMS - 1, DIMS + 1].map(|cut| world.calibrate(&queries[cut..])) {
                 assert!(
                     matches!(refused, Err(Error::QueriesShape { dims: DIMS, .. })),
@@ -408,9 +404,9 @@ fn calibrations_that_change_nothing() {
                     "{metric}, {name}: {refused:?}"
                 );
             }
-            world.opened.content().assert_same(&before, &format!("{metric}, {name}, refused"));
+            world.store.content().assert_same(&before, &format!("{metric}, {name}, refused"));
             let (done, is_written) =
-                (world.calibrate(suitable).unwrap(), world.opened.content() != before);
+                (world.calibrate(suitable).unwrap(), world.store.content() != before);
             assert_eq!(
                 (done, is_written),
                 (expected, expected),
@@ -424,25 +420,25 @@ fn calibrations_that_change_nothing() {
 /// those of the record.
 #[test]
 fn pending_items_and_threads() {
-    let (seed, pools) = (support::seed("pending_items_and_threads", 8), [pool(1), pool(2)]);
+    let (seed, pools) = (Seed::new(8), [pool(1), pool(2)]);
     for metric in FLOATS {
-        let mut source = Source::new(metric, seed);
+        let mut source = Source::new(metric, &seed);
         let (world, queries) = (World::of(&mut source, FEW_ITEMS), source.rows(QUERIES));
         world.add(FEW_ITEMS - 100, &source.rows(300));
         assert!(world.write(|writer, wtxn| (0..100).all(|id| writer.del_item(wtxn, id).unwrap())));
-        let before = world.opened.content();
+        let before = world.store.content();
         let calibrated = pools.each_ref().map(|pool| {
-            let mut wtxn = world.opened.env.write_txn().unwrap();
+            let mut wtxn = world.store.env.write_txn().unwrap();
             assert!(
                 pool.install(|| world.writer.calibrate(&mut wtxn, &queries)).unwrap(),
                 "{metric}"
             );
-            world.opened.raw.content(&wtxn)
+            world.store.raw.content(&wtxn)
         });
         calibrated[1].assert_same(&calibrated[0], &format!("{metric}, 2 threads"));
-        world.opened.content().assert_same(&before, &format!("{metric}, aborted"));
+        world.store.content().assert_same(&before, &format!("{metric}, aborted"));
         assert!(world.calibrate(&queries).unwrap(), "{metric}");
-        let after = world.opened.content();
+        let after = world.store.content();
         after.assert_same(&calibrated[0], &format!("{metric}, the global pool"));
         let [old, new] = [&before, &after].map(|content| content.values(0, 0)[0]);
         assert!(
@@ -462,17 +458,17 @@ fn pending_items_and_threads() {
 /// The same seed gives the same bytes, those of the calibration included.
 #[test]
 fn threads_do_not_show() {
-    let (seed, pools) = (support::seed("threads_do_not_show", 9), [pool(1), pool(2)]);
+    let (seed, pools) = (Seed::new(9), [pool(1), pool(2)]);
     for metric in [Metric::Euclidean, Metric::DotProduct, Metric::Manhattan] {
         let world = World::empty(metric);
-        world.add(0, &Source::new(metric, seed).rows(ITEMS));
+        world.add(0, &Source::new(metric, &seed).rows(ITEMS));
         let built = pools.each_ref().map(|pool| {
-            let mut wtxn = world.opened.env.write_txn().unwrap();
+            let mut wtxn = world.store.env.write_txn().unwrap();
             world
                 .writer
-                .build(&mut wtxn, &BuildOptions::default().seed(seed).thread_pool(pool))
+                .build(&mut wtxn, &BuildOptions::default().seed(seed.number()).thread_pool(pool))
                 .unwrap();
-            world.opened.raw.content(&wtxn)
+            world.store.raw.content(&wtxn)
         });
         built[1].assert_same(&built[0], &format!("{metric}, 2 threads"));
         let calibration = &built[0].values(0, 0)[0][CALIBRATION..];
@@ -483,8 +479,8 @@ fn threads_do_not_show() {
 /// Builds that ask items now and then do not lower what queries unlike them need.
 #[test]
 fn calibrated_queries_keep_their_recall_under_churn() {
-    let mut source =
-        Source::new(Metric::Euclidean, support::seed("calibrated_queries_under_churn", 108));
+    let seed = Seed::new(108);
+    let mut source = Source::new(Metric::Euclidean, &seed);
     let world = World::of(&mut source, ITEMS);
     assert!(world.calibrate(&source.between(1_000)).unwrap());
     let queries = source.between(QUERIES / 2);
@@ -503,8 +499,8 @@ fn calibrated_queries_keep_their_recall_under_churn() {
 /// One build does not move the effort by much, however many items it asks.
 #[test]
 fn one_build_moves_the_effort_by_little() {
-    let mut source =
-        Source::new(Metric::Euclidean, support::seed("one_build_moves_the_effort_by_little", 109));
+    let seed = Seed::new(109);
+    let mut source = Source::new(Metric::Euclidean, &seed);
     let world = World::of(&mut source, ITEMS);
     let queries = source.rows(QUERIES / 2);
     let (_, before) = world.recall(&world.ask(&queries, None), 10, 0.95, None);

@@ -2,22 +2,20 @@
 //! names is repaired.
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod common;
 #[path = "verify/damage.rs"]
 mod damage;
-#[path = "verify/patient.rs"]
-mod patient;
+mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use common::raw::*;
-use common::*;
 use damage::{Damage, OF_ITEMS, OF_NODES, RECORD_KEY};
-use patient::{DIMS, Subject, TREES, build_options, id};
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 use spinney::heed::{RoTxn, RwTxn};
 use spinney::{BuildMethod, BuildOptions, Error, IndexOptions, Metric, Reader, Writer};
+use support::patient::{DIMS, Subject, TREES, build_options, id};
+use support::raw::*;
+use support::*;
 
 /// What a verification says: keys and words. An index that cannot be opened is told by the error.
 fn verify(store: &Store, rtxn: &RoTxn<'_>) -> Vec<([u8; 8], String)> {
@@ -50,7 +48,7 @@ fn survivors(subject: &Subject, wtxn: &RoTxn<'_>) -> (Items, Vec<u32>) {
     let (mut items, mut lost) = (Items::new(), Vec::new());
     let bytes = if subject.metric == Metric::Hamming { 32 } else { 48 };
     for (key, value) in
-        subject.raw.all(wtxn).into_iter().filter(|(key, _)| key[..3] == [0, 0, ITEM])
+        subject.store.raw.all(wtxn).into_iter().filter(|(key, _)| key[..3] == [0, 0, ITEM])
     {
         let row: Vec<f32> = match subject.metric {
             _ if value.len() != bytes => vec![f32::NAN],
@@ -165,13 +163,13 @@ fn plant(metric: Metric, kinds: &[&[(&str, Damage)]]) -> usize {
 #[test]
 fn a_bit_that_flips_in_the_record_is_named_and_mended() {
     let subject = Subject::new(Metric::Euclidean);
-    let record = subject.raw.get(&subject.store.env.read_txn().unwrap(), RECORD_KEY);
+    let record = subject.store.raw.get(&subject.store.env.read_txn().unwrap(), RECORD_KEY);
     let bits = (0..8 * record.len()).filter(|bit| !(8..10).contains(&(bit / 8)));
     for bit in bits {
         let mut patient = subject.patient();
         let mut damaged = record.clone();
         damaged[bit / 8] ^= 1 << (bit % 8);
-        subject.raw.0.put(&mut patient.wtxn, &RECORD_KEY, &damaged).unwrap();
+        subject.store.raw.0.put(&mut patient.wtxn, &RECORD_KEY, &damaged).unwrap();
         let found = verify(&subject.store, &patient.wtxn);
         assert!(found.len() == 1 && found[0].0 == RECORD_KEY, "bit {bit}: {found:?}");
         if bit % 97 == 1 || bit / 8 == 12 {
@@ -192,12 +190,12 @@ fn a_bit_that_flips_in_the_record_is_named_and_mended() {
         } else if bit == 0 {
             // By somebody who has forgotten how many dimensions there are.
             let options = IndexOptions::new(DIMS + 4, subject.metric);
-            let before = subject.raw.all(&patient.wtxn);
+            let before = subject.store.raw.all(&patient.wtxn);
             let error =
                 Writer::repair(&mut patient.wtxn, subject.store.db, 0, &options, &build_options())
                     .unwrap_err();
             assert!(matches!(error, Error::Corrupted { .. }), "{error}");
-            assert!(subject.raw.all(&patient.wtxn) == before);
+            assert!(subject.store.raw.all(&patient.wtxn) == before);
         }
     }
 }
@@ -215,7 +213,7 @@ fn a_bit_that_flips_in_a_node_or_in_the_origin_is_named() {
             [key(0, ORIGIN, 0, 0), patient.any(LEAF), patient.any(BRANCH), patient.root(1).0];
         drop(patient);
         for key in keys {
-            let value = subject.raw.get(&subject.store.env.read_txn().unwrap(), key);
+            let value = subject.store.raw.get(&subject.store.env.read_txn().unwrap(), key);
             // Of an origin, all but what is zero and unused.
             let bytes: Vec<usize> = if key[2] == ORIGIN {
                 (0..value.len() - 8).collect()
@@ -226,7 +224,7 @@ fn a_bit_that_flips_in_a_node_or_in_the_origin_is_named() {
                 let mut patient = subject.patient();
                 let mut damaged = value.clone();
                 damaged[*at] ^= 1 << rng.random_range(0..8);
-                subject.raw.0.put(&mut patient.wtxn, &key, &damaged).unwrap();
+                subject.store.raw.0.put(&mut patient.wtxn, &key, &damaged).unwrap();
                 let found = verify(&subject.store, &patient.wtxn);
                 assert!(
                     found.iter().any(|(named, _)| *named == key),
@@ -271,7 +269,7 @@ fn keys_of_other_lengths_are_named_and_removed() {
         [&[0u8, 0, 4][..], &[0, 0, 4, 0, 0, 0, 0, 1, 7], &[0, 0, 99], &[0, 0, 6, 0, 0, 0, 9]]
     {
         let mut wtxn = subject.store.env.write_txn().unwrap();
-        subject.raw.0.put(&mut wtxn, foreign, &[1; 16]).unwrap();
+        subject.store.raw.0.put(&mut wtxn, foreign, &[1; 16]).unwrap();
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             assert!(!verify(&subject.store, &wtxn).is_empty(), "it is not named");
             mend_foreign(&subject, &mut wtxn);
@@ -285,7 +283,7 @@ fn keys_of_other_lengths_are_named_and_removed() {
     }
     // Behind the last key of index 0, and of no index.
     let mut wtxn = subject.store.env.write_txn().unwrap();
-    subject.raw.0.put(&mut wtxn, &[0, 1], &[1; 16]).unwrap();
+    subject.store.raw.0.put(&mut wtxn, &[0, 1], &[1; 16]).unwrap();
     if catch_unwind(AssertUnwindSafe(|| {
         assert_sound(&subject.store, &wtxn, "a foreign key elsewhere")
     }))
@@ -307,7 +305,7 @@ fn mend_foreign(subject: &Subject, wtxn: &mut RwTxn<'_>) {
 #[test]
 fn keys_of_other_lengths_hide_no_index() {
     let store = Store::with_map_size(1 << 20);
-    let raw = Raw::open(&store);
+    let raw = store.raw;
     let mut wtxn = store.env.write_txn().unwrap();
     for index in [0, 3, u16::MAX] {
         Writer::open_or_create(
@@ -373,7 +371,7 @@ fn a_cancelled_repair_leaves_the_rest_to_a_build() {
     let mut patient = subject.patient();
     let (item, leaf) = (patient.any(ITEM), patient.any(LEAF));
     patient.delete(leaf);
-    subject.raw.put(&mut patient.wtxn, item, &[7; 5]);
+    subject.store.raw.put(&mut patient.wtxn, item, &[7; 5]);
     let mut wtxn = patient.wtxn;
     let (items, lost) = survivors(&subject, &wtxn);
     assert_eq!(lost, [id(item)]);
@@ -406,7 +404,7 @@ fn repair_refuses_another_index() {
     let leaf = patient.any(LEAF);
     patient.delete(leaf);
     let mut wtxn = patient.wtxn;
-    let before = subject.raw.all(&wtxn);
+    let before = subject.store.raw.all(&wtxn);
     for (options, is_metric) in [
         (IndexOptions::new(DIMS, Metric::Cosine), true),
         (IndexOptions::new(DIMS + 1, Metric::Euclidean), false),
@@ -416,7 +414,7 @@ fn repair_refuses_another_index() {
             Err(Error::DimensionsMismatch { .. }) if !is_metric => {}
             other => panic!("{other:?}"),
         }
-        assert!(subject.raw.all(&wtxn) == before);
+        assert!(subject.store.raw.all(&wtxn) == before);
     }
 }
 
@@ -487,7 +485,7 @@ fn sound_states_raise_no_alarm_and_are_not_repaired() {
             for spill in [false, true] {
                 part += 1;
                 let store = Store::with_map_size(64 << 20);
-                let raw = Raw::open(&store);
+                let raw = store.raw;
                 states(&store, metric, trees, spill, seed.rng(part), &mut |wtxn| {
                     count += 1;
                     let what = format!("{metric}, {trees} trees, spill {spill}, state {count}");

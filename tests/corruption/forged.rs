@@ -6,10 +6,10 @@ use rand::seq::SliceRandom;
 use spinney::heed::RwTxn;
 use spinney::{BuildOptions, Metric, Reader, Writer};
 
-use crate::common::confined::confined;
-use crate::common::raw::*;
-use crate::common::*;
-use crate::patient::{DIMS, Node, Patient, Subject, build_options, id};
+use crate::support::confined::confined;
+use crate::support::patient::{DIMS, Node, Patient, Subject, build_options, id};
+use crate::support::raw::*;
+use crate::support::*;
 
 /// Where the first tree is in the record.
 const TREE: usize = 64;
@@ -252,7 +252,7 @@ fn branches_that_cannot_be_counted() {
     confined("forged::branches_that_cannot_be_counted", 60, || {
         let metric = Metric::Euclidean;
         let (store, mut rng) = (Store::with_map_size(64 << 20), Seed::new(83).rng(0));
-        let raw = Raw::open(&store);
+        let raw = store.raw;
         let mut wtxn = store.env.write_txn().unwrap();
         let writer = create(&store, &mut wtxn, DIMS, metric);
         add_all(

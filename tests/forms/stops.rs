@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use spinney::roaring::RoaringBitmap;
 use spinney::{Example, Found, Hit, InTime, Metric, Plan, Searched};
 
-use crate::common::*;
 use crate::question::*;
 use crate::subject::*;
+use crate::support::*;
 
 /// One question of each form and plan.
 pub fn questions(rng: &mut Rng, subject: &Subject<'_>) -> Vec<Question> {

@@ -6,8 +6,8 @@ use spinney::heed::RwTxn;
 use spinney::roaring::RoaringBitmap;
 use spinney::{BuildMethod, BuildOptions, IndexOptions, Metric, Reader, Writer};
 
-use crate::common::*;
 use crate::question::DIMS;
+use crate::support::*;
 
 /// What has happened to an index.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]

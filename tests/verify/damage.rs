@@ -2,8 +2,8 @@
 
 use spinney::Metric;
 
-use crate::common::raw::*;
-use crate::patient::{FREE, Patient, id};
+use crate::support::patient::{Patient, id};
+use crate::support::raw::*;
 
 /// Keys to be named, each with a part of what is said of it.
 pub type Named = Vec<([u8; 8], &'static str)>;
