@@ -61,7 +61,8 @@ fn understood(line: &str) -> Option<(String, u32)> {
     Some((what.to_owned(), number.parse().unwrap()))
 }
 
-/// A process that runs a test in a folder, and says words with numbers. It is killed when this is dropped.
+/// A process that runs a test in a folder, and says words with numbers. It is killed when this is
+/// dropped.
 pub struct Child {
     process: std::process::Child,
     said: Receiver<(String, u32)>,

@@ -14,18 +14,16 @@ const COLOURS: [&str; 12] = [
 ];
 const RECALLS: [f64; 8] = [0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999];
 
+/// The recalls and times of a store that are in the picture.
+fn shown(store: &Store) -> Vec<(f64, f64)> {
+    let front = store.front(|point| store.net_us(point)).into_iter();
+    let shown = front.filter(|point| point.0 >= RECALLS[0]);
+    shown.map(|(recall, time)| (recall.min(RECALLS[7]), time)).collect()
+}
+
 /// Draws recall to the right, the more room the nearer to 1, and time upwards, both logarithmic.
 pub fn draw(stores: &[Store], title: &str) -> String {
-    let fronts: Vec<Vec<(f64, f64)>> =
-        stores.iter().map(|store| store.front(|point| store.net_us(point))).collect();
-    let shown = |front: &[(f64, f64)]| -> Vec<(f64, f64)> {
-        front
-            .iter()
-            .filter(|point| point.0 >= RECALLS[0])
-            .map(|point| (point.0.min(RECALLS[7]), point.1))
-            .collect()
-    };
-    let fronts: Vec<Vec<(f64, f64)>> = fronts.iter().map(|front| shown(front)).collect();
+    let fronts: Vec<Vec<(f64, f64)>> = stores.iter().map(shown).collect();
     let times = fronts.iter().flatten().map(|point| point.1);
     let least = times.clone().fold(100.0, f64::min) / 1.2;
     let most = times.fold(200.0, f64::max) * 1.2;

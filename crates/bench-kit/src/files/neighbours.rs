@@ -99,7 +99,7 @@ mod tests {
             let is_told = match length {
                 0..8 => matches!(problem, Problem::ShortHeader),
                 _ => {
-                    matches!(problem, Problem::Size { expected: 56, got, .. } if got == length as u64)
+                    matches!(problem, Problem::Size { expected: 56, got: g, .. } if g == length as u64)
                 }
             };
             assert!(is_told, "{length} bytes: {problem:?}");

@@ -224,15 +224,12 @@ mod tests {
             let mut file = [3u32, 5].map(u32::to_le_bytes).concat();
             file.resize(whole + 1, 0);
             for length in 0..=whole + 1 {
-                let got = opened(name, &file[..length]).map_err(|error| error.problem);
-                let is_told = match length {
-                    0..8 => matches!(got, Err(Problem::ShortHeader)),
-                    _ if length == whole => matches!(got, Ok(VectorFile { rows: 3, dims: 5, .. })),
-                    _ => {
-                        matches!(got, Err(Problem::Size { expected, .. }) if expected == whole as u64)
-                    }
-                };
-                assert!(is_told, "{name}, {length} bytes: {got:?}");
+                match opened(name, &file[..length]).map_err(|error| error.problem) {
+                    Err(Problem::ShortHeader) if length < 8 => {}
+                    Ok(VectorFile { rows: 3, dims: 5, .. }) if length == whole => {}
+                    Err(Problem::Size { expected, .. }) if expected == whole as u64 => {}
+                    other => panic!("{name}, {length} bytes: {other:?}"),
+                }
             }
         }
     }
