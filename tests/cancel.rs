@@ -19,7 +19,7 @@ mod support;
 
 use rand::RngExt;
 use spinney::heed::RwTxn;
-use spinney::{BuildOptions, IndexOptions, Metric, Reader, Writer};
+use spinney::{BuildOptions, Metric, Reader, Writer};
 use support::*;
 
 const DIMS: usize = 12;
@@ -41,10 +41,8 @@ impl Fixture {
     /// Items that are committed and not built.
     fn new(metric: Metric, seed: u64) -> Self {
         let store = Store::with_map_size(MAP_BYTES);
+        let writer = store.create_index(DIMS, metric);
         let mut wtxn = store.env.write_txn().unwrap();
-        let writer =
-            Writer::open_or_create(&mut wtxn, store.db, 0, &IndexOptions::new(DIMS, metric))
-                .unwrap();
         let ids: Vec<u32> = (0..ITEMS as u32).collect();
         writer
             .add_items(&mut wtxn, &ids, &clustered_rows(metric, DIMS, ITEMS, &mut rng(seed)))

@@ -274,13 +274,7 @@ impl Model {
         assert_eq!(writer.pending_len(rtxn).unwrap(), pending);
         assert_eq!(reader.stats().unwrap().items, n as u64);
         assert!(reader.ids().unwrap().map(Result::unwrap).eq(self.items.keys().copied()));
-        assert!(
-            reader
-                .items()
-                .unwrap()
-                .map(Result::unwrap)
-                .eq(self.items.iter().map(|(id, row)| (*id, row.clone())))
-        );
+        assert_items(&reader, &self.items);
         for id in [self.id(rng, 100), self.id(rng, 1000), u32::MAX] {
             let expected = self.items.get(&id).cloned();
             assert_eq!(reader.contains_item(id).unwrap(), expected.is_some());

@@ -20,7 +20,7 @@ use std::fs;
 use rand::RngExt;
 use rand::seq::SliceRandom;
 use spinney::heed::CompactionOption;
-use spinney::{BuildMethod, BuildOptions, IndexOptions, Metric, Reader, Searched, Writer};
+use spinney::{BuildMethod, BuildOptions, Metric, Reader, Searched, Writer};
 use support::*;
 
 const ITEMS: usize = 8_000;
@@ -109,11 +109,7 @@ struct World {
 impl World {
     fn new(dims: usize, metric: Metric) -> Self {
         let store = Store::with_map_size(MAP_BYTES);
-        let mut wtxn = store.env.write_txn().unwrap();
-        let writer =
-            Writer::open_or_create(&mut wtxn, store.db, 0, &IndexOptions::new(dims, metric))
-                .unwrap();
-        wtxn.commit().unwrap();
+        let writer = store.create_index(dims, metric);
         Self { store, writer, metric, live: BTreeMap::new(), next: 0, incremental: 0 }
     }
 

@@ -94,13 +94,7 @@ fn survivors(subject: &Subject, wtxn: &RoTxn<'_>) -> (Items, Vec<u32>) {
 fn check(subject: &Subject, rtxn: &RoTxn<'_>, items: &Items) {
     assert_sound(&subject.store, rtxn, "after the repair");
     let reader = Reader::open(rtxn, subject.store.db, 0).unwrap();
-    assert!(
-        reader
-            .items()
-            .unwrap()
-            .map(Result::unwrap)
-            .eq(items.iter().map(|(id, row)| (*id, row.clone())))
-    );
+    assert_items(&reader, items);
     let query = items.values().nth(items.len() / 2).unwrap();
     let ranked = ranked(subject.metric, items, query);
     for k in [10, items.len()] {

@@ -1,7 +1,7 @@
 //! An index of a family's data, and searches in it by several threads.
 
 use spinney::rayon::{self, prelude::*};
-use spinney::{BuildMethod, BuildOptions, IndexOptions, Metric, Reader, Writer};
+use spinney::{BuildMethod, BuildOptions, Metric, Reader, Writer};
 
 use super::family::{Data, Mode};
 use crate::support::Store;
@@ -20,11 +20,7 @@ pub struct World {
 impl World {
     fn empty(dims: usize, metric: Metric, options: BuildOptions<'static>) -> Self {
         let store = Store::with_map_size(MAP_BYTES);
-        let mut wtxn = store.env.write_txn().unwrap();
-        let writer =
-            Writer::open_or_create(&mut wtxn, store.db, 0, &IndexOptions::new(dims, metric))
-                .unwrap();
-        wtxn.commit().unwrap();
+        let writer = store.create_index(dims, metric);
         Self { store, writer, metric, options, incremental: 0 }
     }
 

@@ -86,13 +86,7 @@ impl<'a> Case<'a> {
         let query = self.vector();
         let reader = Reader::open(&self.wtxn, self.store.db, 3).unwrap();
         assert_sound(&reader, &format!("{}, {what}", self.metric));
-        assert!(
-            reader
-                .items()
-                .unwrap()
-                .map(Result::unwrap)
-                .eq(self.items.iter().map(|(id, row)| (*id, row.clone())))
-        );
+        assert_items(&reader, &self.items);
         let ranked = ranked(self.metric, &self.items, &query);
         for k in [10, self.items.len()] {
             Ask::new(k).check(self.metric, &ranked, &reader.nns(k).by_vector(&query).unwrap());

@@ -3,9 +3,7 @@
 use rand::RngExt;
 use spinney::heed::RwTxn;
 use spinney::roaring::RoaringBitmap;
-use spinney::{
-    BuildMethod, BuildOptions, Error, IndexOptions, Metric, Nns, Reader, Searched, Writer,
-};
+use spinney::{BuildMethod, BuildOptions, Error, Metric, Nns, Reader, Searched, Writer};
 
 use crate::support::*;
 use crate::{ITEMS, KS};
@@ -74,11 +72,7 @@ pub struct World {
 impl World {
     pub fn empty(metric: Metric) -> Self {
         let store = Store::with_map_size(256 << 20);
-        let mut wtxn = store.env.write_txn().unwrap();
-        let writer =
-            Writer::open_or_create(&mut wtxn, store.db, 0, &IndexOptions::new(DIMS, metric))
-                .unwrap();
-        wtxn.commit().unwrap();
+        let writer = store.create_index(DIMS, metric);
         Self { store, writer }
     }
 

@@ -2,10 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
+use rand::RngExt;
 use spinney::roaring::RoaringBitmap;
-use spinney::{Hit, Metric, Nns};
+use spinney::{Hit, Metric, Nns, Reader};
 
-use super::Items;
+use super::{Items, Rng};
 
 /// The distance of two vectors as `Metric` defines it.
 pub fn reference(metric: Metric, a: &[f32], b: &[f32]) -> f64 {
@@ -145,4 +146,32 @@ pub fn recall(metric: Metric, ranked: &[Ranked], hits: &[Hit], k: usize) -> f64 
     let worst = worst + worst.abs() * 2.0 * f32::EPSILON;
     let good = hits.iter().filter(|hit| score(metric, hit.distance) <= worst).count();
     good as f64 / k.min(ranked.len()) as f64
+}
+
+#[track_caller]
+pub fn assert_items(reader: &Reader<'_>, items: &Items) {
+    let shown = reader.items().unwrap().map(Result::unwrap);
+    assert!(shown.eq(items.iter().map(|(id, row)| (*id, row.clone()))), "the items are others");
+}
+
+/// Numbers of hits to ask an index of `n` items for.
+pub fn ks(n: usize) -> [usize; 8] {
+    [0, 1, 10, n.saturating_sub(1), n, n + 1, 1 << 32, usize::MAX]
+}
+
+/// Filters for a ranked index: nothing, unknown ids only, 1%, 50%, the farthest 55%, all, all and unknown ids, every id at both
+/// ends, one item.
+pub fn sets(rng: &mut Rng, ranked: &[Ranked]) -> Vec<RoaringBitmap> {
+    let known: RoaringBitmap = ranked.iter().map(|r| r.id).collect();
+    let unknown: RoaringBitmap =
+        (0..500).map(|_| rng.random::<u32>()).filter(|id| !known.contains(*id)).collect();
+    let mut share = |p: f64| known.iter().filter(|_| rng.random_bool(p)).collect::<RoaringBitmap>();
+    let (few, half) = (share(0.01), share(0.5));
+    let far = ranked.iter().skip(ranked.len() * 45 / 100).map(|r| r.id).collect();
+    let more = &known | &unknown;
+    let mut ends = RoaringBitmap::new();
+    ends.insert_range(0..70_000);
+    ends.insert_range(u32::MAX - 70_000..=u32::MAX);
+    let one = known.iter().next().into_iter().collect();
+    vec![RoaringBitmap::new(), unknown, few, half, far, known, more, ends, one]
 }

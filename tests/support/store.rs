@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use spinney::Database;
 use spinney::heed::{self, EnvFlags, EnvOpenOptions, WithoutTls};
+use spinney::{Database, Metric, Writer};
 use tempfile::TempDir;
 
-use super::raw::{Content, Raw};
+use super::raw::{Content, Raw, create};
 
 pub type Env = heed::Env<WithoutTls>;
 
@@ -37,6 +37,14 @@ impl Store {
         let db = Database::open_or_create(&env).unwrap();
         let raw = Raw::open(&env);
         Self { env, db, raw, dir: None }
+    }
+
+    /// Makes index 0 and commits it.
+    pub fn create_index(&self, dims: usize, metric: Metric) -> Writer {
+        let mut wtxn = self.env.write_txn().unwrap();
+        let writer = create(self, &mut wtxn, dims, metric);
+        wtxn.commit().unwrap();
+        writer
     }
 
     /// What is committed.
