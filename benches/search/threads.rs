@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
+use bench_kit::Result;
+use bench_kit::store::{INDEX, Store};
 use spinney::{Hit, Reader, Snapshot};
 
-use crate::Result;
 use crate::args::Args;
 use crate::measure::{Queries, median, usual};
-use crate::shared::store::{INDEX, Store};
 
 /// Two threads have to do so many times the work of one.
 const LEAST: f64 = 1.8;

@@ -2,8 +2,8 @@
 
 use spinney::{BuildMethod, BuildStats};
 
-use crate::changes::Kind;
 use crate::store::Sample;
+use bench_kit::changes::Kind;
 
 /// One insert into the largest index may take this many times what it takes into the smallest one.
 const MOST_GROWTH: f64 = 1.5;

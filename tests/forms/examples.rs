@@ -2,8 +2,8 @@
 
 use spinney::{Example, Hit, SearchStats};
 
-use crate::common::*;
 use crate::subject::*;
+use crate::support::*;
 
 /// Beside the searches, each hit is compared with each example once at most: `k` times as many,
 /// however many are found for all.

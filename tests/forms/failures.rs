@@ -6,10 +6,10 @@ use std::ops::ControlFlow;
 
 use spinney::{Error, Hit, InTime, Nns, Reader, Result, Snapshot};
 
-use crate::common::*;
 use crate::question::*;
 use crate::stops::questions;
 use crate::subject::*;
+use crate::support::*;
 
 /// An error of the caller's own, with the call that failed.
 #[derive(Debug, PartialEq)]

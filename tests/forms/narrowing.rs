@@ -8,8 +8,8 @@ use rand::RngExt;
 use spinney::roaring::RoaringBitmap;
 use spinney::{Hit, Metric, Nns, SearchPlan, SearchStats, Snapshot};
 
-use crate::common::*;
 use crate::subject::*;
+use crate::support::*;
 
 #[test]
 fn filters_that_are_added_leave_out_more() {

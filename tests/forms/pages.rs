@@ -6,9 +6,9 @@ use rand::RngExt;
 use rand::seq::IndexedRandom;
 use spinney::{BuildOptions, Example, Hit, Metric, Reader, Writer};
 
-use crate::common::*;
 use crate::question::*;
 use crate::subject::*;
+use crate::support::*;
 
 fn example(what: &What) -> Example<'_> {
     match what {

@@ -8,7 +8,7 @@ use rand::seq::IndexedRandom;
 use spinney::roaring::RoaringBitmap;
 use spinney::{Example, Found, Hit, InTime, Metric, Nns, Outcome, Reader, Result};
 
-use crate::common::*;
+use crate::support::*;
 
 /// An example that owns its vector.
 #[derive(Clone, Debug)]

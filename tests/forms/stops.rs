@@ -6,11 +6,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use spinney::roaring::RoaringBitmap;
-use spinney::{Example, Found, Hit, InTime, Metric, SearchPlan, SearchStats};
+use spinney::{Example, Found, Hit, InTime, Metric, Reader, SearchPlan, SearchStats};
 
-use crate::common::*;
 use crate::question::*;
 use crate::subject::*;
+use crate::support::*;
 
 /// One question of each form and plan.
 pub fn questions(rng: &mut Rng, subject: &Subject<'_>) -> Vec<Question> {
@@ -433,39 +433,35 @@ fn a_stop_ends_all_searches_of_a_batch() {
             found[1..].iter().all(|found| found.is_partial && found.hits.is_empty()),
             "{metric}"
         );
-        // Distances to the nearest of many examples are exact, if not all hits are told.
         let examples: Vec<Example<'_>> =
             rows.chunks(rows.len() / ids.len()).map(Example::Vector).collect();
-        let whole = reader.nns(200).by_any(&examples).unwrap();
-        let (total, seen) = (Cell::new(0), Cell::new(0));
-        let count = || {
-            total.set(total.get() + 1);
-            ControlFlow::Continue(())
-        };
-        assert_eq!(
-            reader.nns(200).cancel(count).by_any(&examples).unwrap().hits,
-            whole,
-            "{metric}"
-        );
-        let late = || {
-            seen.set(seen.get() + 1);
-            if seen.get() + 3 > total.get() {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
-        };
-        let late = reader.nns(200).cancel(late).by_any(&examples).unwrap();
-        // One example has nothing to be compared with: what was found is kept.
-        let alone = reader
-            .nns(usize::MAX)
-            .exact()
-            .cancel(stops_at(20, || {}))
-            .by_any(&examples[..1])
-            .unwrap();
-        assert!(alone.is_partial && alone.hits.len() > 500, "{metric}: {} hits", alone.hits.len());
-        assert!(late.is_partial && late.hits.len() >= LAST, "{metric}: {}", late.hits.len());
-        let exact = reader.nns(usize::MAX).exact().by_any(&examples).unwrap();
-        assert!(late.hits.iter().all(|hit| exact.contains(hit)), "{metric}");
+        check_examples(&reader, &examples, metric);
     }
+}
+
+/// Distances to the nearest of many examples are exact, if not all hits are told.
+fn check_examples(reader: &Reader<'_>, examples: &[Example<'_>], metric: Metric) {
+    let whole = reader.nns(200).by_any(examples).unwrap();
+    let (total, seen) = (Cell::new(0), Cell::new(0));
+    let count = || {
+        total.set(total.get() + 1);
+        ControlFlow::Continue(())
+    };
+    assert_eq!(reader.nns(200).cancel(count).by_any(examples).unwrap().hits, whole, "{metric}");
+    let late = || {
+        seen.set(seen.get() + 1);
+        if seen.get() + 3 > total.get() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    };
+    let late = reader.nns(200).cancel(late).by_any(examples).unwrap();
+    // One example has nothing to be compared with: what was found is kept.
+    let alone =
+        reader.nns(usize::MAX).exact().cancel(stops_at(20, || {})).by_any(&examples[..1]).unwrap();
+    assert!(alone.is_partial && alone.hits.len() > 500, "{metric}: {} hits", alone.hits.len());
+    assert!(late.is_partial && late.hits.len() >= LAST, "{metric}: {}", late.hits.len());
+    let exact = reader.nns(usize::MAX).exact().by_any(examples).unwrap();
+    assert!(late.hits.iter().all(|hit| exact.contains(hit)), "{metric}");
 }

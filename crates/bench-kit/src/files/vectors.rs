@@ -1,4 +1,4 @@
-//! Files of vectors, checked when they are opened and read a block of rows at a time.
+//! Files of vectors, read a block of rows at a time.
 //!
 //! | ending | contents, all little-endian |
 //! |---|---|
@@ -10,14 +10,11 @@
 //! Reading in blocks keeps the memory that an example measures the library's, not that of its
 //! input.
 
-use std::error::Error;
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use super::npy;
-
-pub type Result<T> = std::result::Result<T, Box<dyn Error>>;
+use super::{FileError, Problem, npy, take};
 
 /// How a file stores the components of one row.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -33,24 +30,13 @@ pub(super) enum Encoding {
 
 impl Encoding {
     /// Bytes of one row of `dims` components.
-    fn row_bytes(self, dims: u64) -> Option<u64> {
+    fn row_bytes(self, dims: u64) -> u64 {
         match self {
-            Self::F16 => dims.checked_mul(2),
-            Self::F32 => dims.checked_mul(4),
-            Self::F64 => dims.checked_mul(8),
-            Self::U8 | Self::I8 => Some(dims),
-            Self::ScaledI8 => dims.checked_add(4),
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::F16 => "f16",
-            Self::F32 => "f32",
-            Self::F64 => "f64",
-            Self::U8 => "u8",
-            Self::I8 => "i8",
-            Self::ScaledI8 => "scaled i8",
+            Self::F16 => dims.saturating_mul(2),
+            Self::F32 => dims.saturating_mul(4),
+            Self::F64 => dims.saturating_mul(8),
+            Self::U8 | Self::I8 => dims,
+            Self::ScaledI8 => dims.saturating_add(4),
         }
     }
 }
@@ -65,24 +51,27 @@ pub(super) struct Header {
 }
 
 /// An open file of vectors, read from the first row to the last.
+#[derive(Debug)]
 pub struct VectorFile {
     path: PathBuf,
     input: BufReader<File>,
     rows: usize,
     dims: usize,
     encoding: Encoding,
-    row_bytes: usize,
     next_row: usize,
 }
 
 impl VectorFile {
     /// Opens `path`, whose ending names its format, and checks that its size is what its header
     /// promises.
-    pub fn open(path: &Path) -> Result<Self> {
-        Self::open_checked(path).map_err(|error| format!("{}: {error}", path.display()).into())
+    ///
+    /// # Errors
+    /// Any [`Problem`].
+    pub fn open(path: &Path) -> Result<Self, FileError> {
+        Self::open_checked(path).map_err(|problem| problem.of(path))
     }
 
-    fn open_checked(path: &Path) -> Result<Self> {
+    fn open_checked(path: &Path) -> Result<Self, Problem> {
         let file = File::open(path)?;
         let file_bytes = file.metadata()?.len();
         let mut input = BufReader::with_capacity(1 << 20, file);
@@ -91,18 +80,16 @@ impl VectorFile {
             Some("u8bin") => bin_header(&mut input, Encoding::U8),
             Some("i8bin") => bin_header(&mut input, Encoding::ScaledI8),
             Some("npy") => npy::header(&mut input, file_bytes),
-            _ => Err("expected a file ending in .fbin, .u8bin, .i8bin or .npy".into()),
+            _ => Err(Problem::Ending),
         }?;
-        let row_bytes = check_size(&header, file_bytes)?;
-        Ok(Self {
-            path: path.to_path_buf(),
-            input,
-            rows: usize::try_from(header.rows)?,
-            dims: usize::try_from(header.dims)?,
-            encoding: header.encoding,
-            row_bytes: usize::try_from(row_bytes)?,
-            next_row: 0,
-        })
+        let (rows, dims) = check_size(&header, file_bytes)?;
+        let path = path.to_path_buf();
+        Ok(Self { path, input, rows, dims, encoding: header.encoding, next_row: 0 })
+    }
+
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// How many rows the file holds in all.
@@ -110,60 +97,49 @@ impl VectorFile {
         self.rows
     }
 
+    /// The components of a row.
     pub fn dims(&self) -> usize {
         self.dims
     }
 
     /// The next rows, at most `count`, one after the other as f32; empty at the end of the file.
-    pub fn read(&mut self, count: usize) -> Result<Vec<f32>> {
+    ///
+    /// # Errors
+    /// [`Problem::Io`], also if the file has become shorter since it was opened.
+    #[expect(clippy::cast_possible_truncation, reason = "the whole file has been counted in usize")]
+    pub fn read(&mut self, count: usize) -> Result<Vec<f32>, FileError> {
         let count = count.min(self.rows - self.next_row);
-        let mut bytes = vec![0; count * self.row_bytes];
-        self.input
-            .read_exact(&mut bytes)
-            .map_err(|error| format!("{}: {error}", self.path.display()))?;
+        let row_bytes = self.encoding.row_bytes(self.dims as u64) as usize;
+        let mut bytes = vec![0; count * row_bytes];
+        self.input.read_exact(&mut bytes).map_err(|error| Problem::from(error).of(&self.path))?;
         self.next_row += count;
 
         let mut values = Vec::with_capacity(count * self.dims);
-        for row in bytes.chunks_exact(self.row_bytes) {
+        for row in bytes.chunks_exact(row_bytes) {
             decode_row(row, self.encoding, &mut values);
         }
         Ok(values)
     }
 }
 
-/// Reads the first `N` bytes left in `input`, or says that the file ends too early.
-pub(super) fn take<const N: usize>(input: &mut impl Read) -> Result<[u8; N]> {
-    let mut bytes = [0; N];
-    match input.read_exact(&mut bytes) {
-        Ok(()) => Ok(bytes),
-        Err(_) => Err("the file ends inside its header".into()),
-    }
-}
-
-fn bin_header(input: &mut impl Read, encoding: Encoding) -> Result<Header> {
+fn bin_header(input: &mut impl Read, encoding: Encoding) -> Result<Header, Problem> {
     let rows = u32::from_le_bytes(take(input)?);
     let dims = u32::from_le_bytes(take(input)?);
     Ok(Header { bytes: 8, rows: rows.into(), dims: dims.into(), encoding })
 }
 
-/// Compares the size of the file with what its header promises; returns the bytes of one row.
-fn check_size(header: &Header, file_bytes: u64) -> Result<u64> {
+/// Compares the size of the file with what its header promises; returns rows and dimensions.
+fn check_size(header: &Header, got: u64) -> Result<(usize, usize), Problem> {
     let Header { rows, dims, .. } = *header;
     if rows == 0 || dims == 0 {
-        return Err(format!("expected at least one vector, got {rows} x {dims}").into());
+        let got = format!("{rows} x {dims}");
+        return Err(Problem::Header { expected: "at least one vector", got });
     }
-    let row_bytes = header.encoding.row_bytes(dims);
-    let expected = row_bytes
-        .and_then(|row_bytes| row_bytes.checked_mul(rows))
-        .and_then(|data_bytes| data_bytes.checked_add(header.bytes));
-    match (row_bytes, expected) {
-        (Some(row_bytes), Some(expected)) if expected == file_bytes => Ok(row_bytes),
-        (Some(_), Some(expected)) => Err(format!(
-            "the header promises {rows} rows of {dims} {}: expected {expected} bytes, got {file_bytes}",
-            header.encoding.name()
-        )
-        .into()),
-        _ => Err(format!("the header promises {rows} rows of {dims}: no file is that large").into()),
+    let data_bytes = header.encoding.row_bytes(dims).saturating_mul(rows);
+    let expected = data_bytes.saturating_add(header.bytes);
+    match (usize::try_from(expected), usize::try_from(rows), usize::try_from(dims)) {
+        (Ok(_), Ok(rows), Ok(dims)) if expected == got => Ok((rows, dims)),
+        _ => Err(Problem::Size { rows, row_len: dims, expected, got }),
     }
 }
 
@@ -210,11 +186,6 @@ fn f16_to_f32(half: u16) -> f32 {
 }
 
 #[cfg(test)]
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "benches without a test harness include this file, too"
-)]
 mod tests {
     use super::*;
 
@@ -238,13 +209,56 @@ mod tests {
         }
     }
 
+    /// Writes a file into a folder of its own and opens it.
+    fn opened(name: &str, bytes: &[u8]) -> Result<VectorFile, FileError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        VectorFile::open(&path)
+    }
+
     #[test]
     fn a_size_that_differs_from_the_header_is_refused() {
+        for (name, row_bytes) in [("a.fbin", 20), ("a.u8bin", 5), ("a.i8bin", 9)] {
+            let whole = 8 + 3 * row_bytes;
+            let mut file = [3u32, 5].map(u32::to_le_bytes).concat();
+            file.resize(whole + 1, 0);
+            for length in 0..=whole + 1 {
+                match opened(name, &file[..length]).map_err(|error| error.problem) {
+                    Err(Problem::ShortHeader) if length < 8 => {}
+                    Ok(VectorFile { rows: 3, dims: 5, .. }) if length == whole => {}
+                    Err(Problem::Size { expected, .. }) if expected == whole as u64 => {}
+                    other => panic!("{name}, {length} bytes: {other:?}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_damaged_header_is_refused() {
         let header = Header { bytes: 8, rows: 3, dims: 5, encoding: Encoding::ScaledI8 };
-        assert_eq!(check_size(&header, 35).ok(), Some(9));
-        assert!(check_size(&header, 34).is_err());
-        let huge = Header { rows: u64::MAX, ..header };
-        assert!(check_size(&huge, 35).is_err());
+        assert_eq!(check_size(&header, 35).ok(), Some((3, 5)));
+        for (rows, dims) in [(u64::MAX, 5), (3, u64::MAX), (u64::MAX, u64::MAX)] {
+            let huge = Header { rows, dims, ..header };
+            assert!(matches!(check_size(&huge, 35), Err(Problem::Size { expected: u64::MAX, .. })));
+        }
+        for (rows, dims) in [(0, 5), (3, 0)] {
+            let empty = check_size(&Header { rows, dims, ..header }, 8);
+            assert!(matches!(empty, Err(Problem::Header { .. })));
+        }
+        assert!(matches!(opened("a.txt", b"").unwrap_err().problem, Problem::Ending));
+        let missing = VectorFile::open(Path::new("missing.fbin")).unwrap_err();
+        assert!(matches!(missing.problem, Problem::Io(_)));
+    }
+
+    #[test]
+    fn rows_are_read_in_blocks() {
+        let mut file = [3u32, 2].map(u32::to_le_bytes).concat();
+        file.extend(1..=6);
+        let mut file = opened("a.u8bin", &file).unwrap();
+        assert_eq!(file.read(2).unwrap(), [1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(file.read(2).unwrap(), [5.0, 6.0]);
+        assert_eq!(file.read(2).unwrap(), []);
     }
 
     #[test]

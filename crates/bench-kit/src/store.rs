@@ -5,21 +5,29 @@ use std::path::Path;
 use spinney::heed::{Env, EnvOpenOptions, WithoutTls};
 use spinney::{BuildOptions, Database, IndexOptions, Reader, Writer};
 
-use super::data::Rows;
 use crate::Result;
+use crate::rows::Rows;
 
+/// The only index in the store.
 pub const INDEX: u16 = 0;
 /// Rows that are added by one call.
 const BLOCK: u32 = 4096;
 
+/// An environment with one index in it.
 pub struct Store {
+    /// The environment.
     pub env: Env<WithoutTls>,
+    /// The database in it.
     pub db: Database,
+    /// The writer of the index.
     pub writer: Writer,
 }
 
 impl Store {
     /// A new store in `folder` that holds the first `items` rows, built in bulk and committed.
+    ///
+    /// # Errors
+    /// What opening, adding, building and committing say.
     #[expect(unsafe_code, reason = "opening a memory map is the one promise that the caller makes")]
     pub fn fill(folder: &Path, rows: &Rows, items: u32) -> Result<Self> {
         // A vector may take up to a page more than its bytes. Unused map costs address space only.
@@ -51,6 +59,9 @@ impl Store {
 
     /// What the forest is like. Reads all of it, so that what is measured next does not wait for
     /// pages to be mapped.
+    ///
+    /// # Errors
+    /// What reading says.
     pub fn shape(&self) -> Result<String> {
         let rtxn = self.env.read_txn()?;
         let stats = Reader::open(&rtxn, self.db, INDEX)?.stats()?;

@@ -1,5 +1,4 @@
 //! A sound store to be damaged, and its nodes taken apart so that damage can be planted exactly.
-#![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::collections::BTreeSet;
 
@@ -9,10 +8,9 @@ use spinney::heed::RwTxn;
 use spinney::roaring::RoaringBitmap;
 use spinney::{BuildMethod, BuildOptions, IndexOptions, Metric, Writer};
 
-use crate::common::raw::*;
-use crate::common::*;
+use super::raw::*;
+use super::*;
 
-pub const FREE: u8 = 5;
 pub const DIMS: usize = 6;
 pub const TREES: u8 = 2;
 const ITEMS: usize = 1500;
@@ -115,7 +113,6 @@ impl Node {
 /// A store built in bulk and then incrementally, with free node ids and pending marks of all kinds.
 pub struct Subject {
     pub store: Store,
-    pub raw: Raw,
     pub metric: Metric,
 }
 
@@ -140,20 +137,26 @@ impl Subject {
             writer.del_item(&mut wtxn, 31 * i).unwrap();
         }
         wtxn.commit().unwrap();
-        let raw = Raw::open(&store);
-        Self { store, raw, metric }
+        Self { store, metric }
     }
 
     pub fn patient(&self) -> Patient<'_> {
         let wtxn = self.store.env.write_txn().unwrap();
         let pending = self
+            .store
             .raw
             .all(&wtxn)
             .iter()
             .filter(|(key, _)| key[2] == PENDING)
             .map(|(key, _)| id(*key))
             .collect();
-        Patient { raw: &self.raw, wtxn, metric: self.metric, pending, rng: Seed::new(401).rng(0) }
+        Patient {
+            raw: self.store.raw,
+            wtxn,
+            metric: self.metric,
+            pending,
+            rng: Seed::new(401).rng(0),
+        }
     }
 
     pub fn options(&self) -> IndexOptions {
@@ -171,7 +174,7 @@ pub fn id(key: [u8; 8]) -> u32 {
 
 /// The subject in a transaction that will be dropped.
 pub struct Patient<'a> {
-    pub raw: &'a Raw,
+    pub raw: Raw,
     pub wtxn: RwTxn<'a>,
     pub metric: Metric,
     pub pending: BTreeSet<u32>,

@@ -3,6 +3,8 @@
 
 use std::process::Command;
 
+use super::process::alone;
+
 /// Memory of the process, but for files in the map.
 const KIBIBYTES: u32 = 256 << 10;
 /// Set in that process.
@@ -16,10 +18,11 @@ pub fn confined(test: &str, seconds: u32, work: impl FnOnce()) {
         return work();
     }
     let limited = format!("ulimit -t {seconds} && ulimit -d {KIBIBYTES} && exec \"$0\" \"$@\"");
+    let alone = alone(test);
     let output = Command::new("sh")
         .args(["-c", &limited])
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .arg(alone.get_program())
+        .args(alone.get_args())
         .env(MARKER, "1")
         .output()
         .unwrap();

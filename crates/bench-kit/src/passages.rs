@@ -1,24 +1,30 @@
-//! The bundled passages with their embeddings, and what examples on them share.
+//! The bundled passages with their embeddings, and how examples print them.
 
 use std::fs;
 use std::path::Path;
 
 use spinney::Hit;
-use spinney::heed::{Env, EnvOpenOptions, WithoutTls};
 
-use crate::common::datasets::{Result, VectorFile};
+use crate::Result;
+use crate::files::VectorFile;
 
 /// Passages and their vectors. The row of a passage is its id.
 pub struct Passages {
+    /// The texts, by id.
     pub texts: Vec<String>,
+    /// Their vectors, one after the other.
     pub vectors: Vec<f32>,
+    /// The components of a vector.
     pub dims: usize,
 }
 
 impl Passages {
     /// Reads `examples/data/NAME.txt` and `NAME.i8bin`.
+    ///
+    /// # Errors
+    /// If they cannot be read, or do not fit.
     pub fn load(name: &str) -> Result<Self> {
-        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data");
+        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/data");
         let texts = fs::read_to_string(data.join(format!("{name}.txt")))?;
         let texts: Vec<String> = texts.lines().map(String::from).collect();
         let mut file = VectorFile::open(&data.join(format!("{name}.i8bin")))?;
@@ -34,19 +40,6 @@ impl Passages {
     }
 }
 
-/// Opens an LMDB environment: a folder with one data file, which may hold databases of yours beside
-/// spinney's.
-#[expect(unsafe_code, reason = "opening a memory map is the one promise that the caller makes")]
-pub fn open_env(folder: &Path, databases: u32) -> Result<Env<WithoutTls>> {
-    fs::create_dir_all(folder)?;
-    let mut options = EnvOpenOptions::new().read_txn_without_tls();
-    // The map size is the most that the file may grow to. It costs address space, not memory.
-    options.map_size(1 << 30).max_dbs(databases);
-    // SAFETY: LMDB maps the file into memory; nothing else writes to it, and it is opened once in
-    // this process.
-    Ok(unsafe { options.open(folder)? })
-}
-
 /// Prints hits with the beginnings of their texts.
 pub fn show(hits: &[Hit], texts: &[String]) {
     for Hit { id, distance } in hits {
@@ -55,6 +48,7 @@ pub fn show(hits: &[Hit], texts: &[String]) {
     }
 }
 
+/// The beginning of a text, so that it fits into a line.
 pub fn shortened(text: &str) -> String {
     match text.char_indices().nth(72) {
         Some((end, _)) => format!("{}...", &text[..end]),

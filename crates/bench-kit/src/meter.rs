@@ -3,11 +3,12 @@
 use std::time::Instant;
 use std::{fs, thread};
 
-/// Seconds of the clock and of the processor.
+/// Time that work took.
 #[derive(Copy, Clone, Debug, Default)]
 pub struct Span {
+    /// Seconds of the clock.
     pub wall: f64,
-    /// Of all threads.
+    /// Seconds of the processor, of all threads.
     pub cpu: Option<f64>,
 }
 

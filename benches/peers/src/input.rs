@@ -5,14 +5,33 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::{fs, thread};
 
+use bench_kit::args::count;
+use bench_kit::clap::{self, Args};
+use bench_kit::files::{Neighbours, VectorFile};
+use bench_kit::sets::SetName;
 use spinney::Metric;
 
 use crate::Result;
-use crate::args::Args;
-use crate::common::datasets::VectorFile;
 
 /// How far beyond the k-th true distance an item may lie, relatively, and count as tied with it.
 pub const TIE: f64 = 1e-6;
+
+/// Which rows of which set.
+#[derive(Clone, Debug, Args)]
+pub struct SetArgs {
+    /// The folder of the sets
+    #[arg(long, value_name = "DIR", env = "SPINNEY_DATA")]
+    pub data: PathBuf,
+    /// The data set
+    #[arg(long, value_name = "NAME")]
+    pub set: SetName,
+    /// The first N train rows only
+    #[arg(long, value_name = "N", value_parser = count::<usize>)]
+    pub items: Option<usize>,
+    /// The first N test rows only
+    #[arg(long, value_name = "N", value_parser = count::<usize>)]
+    pub queries: Option<usize>,
+}
 
 /// Rows of single precision.
 pub struct Rows {
@@ -32,10 +51,12 @@ impl Rows {
     /// Reads what [`write`] wrote.
     pub fn read(path: &Path, dims: usize, metric: Metric) -> Result<Self> {
         let bytes = fs::read(path)?;
-        let values = bytes.as_chunks::<4>().0.iter().map(|value| f32::from_le_bytes(*value)).collect();
+        let values =
+            bytes.as_chunks::<4>().0.iter().map(|value| f32::from_le_bytes(*value)).collect();
         Ok(Self::new(dims, metric, values))
     }
 
+    #[expect(clippy::len_without_is_empty, reason = "a set has rows")]
     pub fn len(&self) -> usize {
         self.lengths.len()
     }
@@ -52,7 +73,9 @@ impl Rows {
     pub fn distance(&self, number: usize, queries: &Rows, query: usize) -> f64 {
         let (row, point) = (self.row(number), queries.row(query));
         match self.metric {
-            Metric::Cosine => 1.0 - product(row, point) / (self.lengths[number] * queries.lengths[query]),
+            Metric::Cosine => {
+                1.0 - product(row, point) / (self.lengths[number] * queries.lengths[query])
+            }
             _ => sum(row, point, |a, b| (a - b) * (a - b)).sqrt(),
         }
     }
@@ -71,7 +94,8 @@ fn sum(left: &[f32], right: &[f32], term: impl Fn(f64, f64) -> f64) -> f64 {
             lanes[i] += term(left[i].into(), right[i].into());
         }
     }
-    let rest = left_rest.iter().zip(right_rest).map(|(left, right)| term((*left).into(), (*right).into()));
+    let rest =
+        left_rest.iter().zip(right_rest).map(|(left, right)| term((*left).into(), (*right).into()));
     lanes.iter().sum::<f64>() + rest.sum::<f64>()
 }
 
@@ -87,13 +111,14 @@ pub struct Input {
 }
 
 /// The items and the queries of the set, and how many items its file has.
-pub fn read_set(args: &Args) -> Result<(Rows, Rows, usize)> {
-    let metric = if args.set == "minilm" { Metric::Cosine } else { Metric::Euclidean };
-    let set = args.data.join(&args.set);
-    let (items, items_in_file) = read(&find(&set, "train")?, metric, args.items)?;
-    let (queries, _) = read(&find(&set, "test")?, metric, args.queries)?;
+pub fn read_set(args: &SetArgs) -> Result<(Rows, Rows, usize)> {
+    let (set, metric) = (args.set, args.set.metric());
+    let (items, items_in_file) = read(set.open(&args.data, "train")?, metric, args.items)?;
+    let (queries, _) = read(set.open(&args.data, "test")?, metric, args.queries)?;
     if items.dims != queries.dims {
-        return Err(format!("expected queries of {} dimensions, got {}", items.dims, queries.dims).into());
+        return Err(
+            format!("expected queries of {} dimensions, got {}", items.dims, queries.dims).into()
+        );
     }
     Ok((items, queries, items_in_file))
 }
@@ -101,42 +126,51 @@ pub fn read_set(args: &Args) -> Result<(Rows, Rows, usize)> {
 /// Reads the set and writes `items.f32`, `queries.f32`, `learn.f32` and `limits.f64` into `folder`:
 /// the rows, those that are not asked, and for each query the largest distance that counts as
 /// right.
-pub fn prepare(args: &Args, learn: usize, folder: &Path) -> Result<Input> {
+pub fn prepare(args: &SetArgs, k: usize, learn: usize, folder: &Path) -> Result<Input> {
     let (items, mut queries, items_in_file) = read_set(args)?;
     if learn >= queries.len() {
         let rows = queries.len();
-        return Err(format!("--learn: expected fewer than the queries, {rows}, got {}", learn).into());
+        return Err(format!("--learn: expected fewer than the queries, {rows}, got {learn}").into());
     }
     let learn = queries.values.split_off((queries.len() - learn) * queries.dims);
     queries = Rows::new(queries.dims, queries.metric, queries.values);
-    if args.k > items.len() {
-        return Err(format!("--k: expected at most the number of items, {}, got {}", items.len(), args.k).into());
+    if k > items.len() {
+        return Err(format!(
+            "--k: expected at most the number of items, {}, got {}",
+            items.len(),
+            k
+        )
+        .into());
     }
     let is_computed = items.len() < items_in_file;
     let farthest = match is_computed {
-        true => compute(&items, &queries, args.k)?,
-        false => read_truth(&args.data.join(&args.set).join("truth.ibin"), queries.len(), args.k)?,
+        true => compute(&items, &queries, k)?,
+        false => read_truth(&args.data.join(args.set.name()).join("truth.ibin"), queries.len(), k)?,
     };
-    let single = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+    let single =
+        |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
     write(&folder.join("items.f32"), items.iter().map(single))?;
     write(&folder.join("queries.f32"), queries.iter().map(single))?;
     write(&folder.join("learn.f32"), std::iter::once(single(&learn)))?;
-    write(&folder.join("limits.f64"), farthest.iter().map(|distance| (distance * (1.0 + TIE)).to_le_bytes().to_vec()))?;
+    write(
+        &folder.join("limits.f64"),
+        farthest.iter().map(|distance| (distance * (1.0 + TIE)).to_le_bytes().to_vec()),
+    )?;
     let Rows { dims, metric, .. } = items;
-    Ok(Input { items: items.len(), items_in_file, queries: queries.len(), dims, metric, is_computed })
+    Ok(Input {
+        items: items.len(),
+        items_in_file,
+        queries: queries.len(),
+        dims,
+        metric,
+        is_computed,
+    })
 }
 
 /// At most `limit` rows of a file, and how many it has.
-fn read(path: &Path, metric: Metric, limit: usize) -> Result<(Rows, usize)> {
-    let mut file = VectorFile::open(path)?;
-    Ok((Rows::new(file.dims(), metric, file.read(limit)?), file.rows()))
-}
-
-fn find(folder: &Path, part: &str) -> Result<PathBuf> {
-    let endings = ["fbin", "u8bin", "i8bin", "npy"];
-    let mut paths = endings.into_iter().map(|ending| folder.join(format!("{part}.{ending}")));
-    let path = paths.find(|path| path.is_file());
-    path.ok_or_else(|| format!("{}: expected {part}.fbin, .u8bin, .i8bin or .npy in it", folder.display()).into())
+fn read(mut file: VectorFile, metric: Metric, limit: Option<usize>) -> Result<(Rows, usize)> {
+    let values = file.read(limit.unwrap_or(usize::MAX))?;
+    Ok((Rows::new(file.dims(), metric, values), file.rows()))
 }
 
 fn write(path: &Path, parts: impl Iterator<Item = Vec<u8>>) -> Result<()> {
@@ -147,19 +181,19 @@ fn write(path: &Path, parts: impl Iterator<Item = Vec<u8>>) -> Result<()> {
     Ok(file.flush()?)
 }
 
-/// The distance of the k-th neighbour of each query, from u32 n, u32 m, n x m u32 ids, n x m f32
-/// distances.
+/// The distance of the k-th neighbour of each query.
 fn read_truth(path: &Path, queries: usize, k: usize) -> Result<Vec<f64>> {
-    let bytes = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let (words, _) = bytes.as_chunks::<4>();
-    let number = |at: usize| words.get(at).map_or(0, |word| u32::from_le_bytes(*word) as usize);
-    let (rows, row_len) = (number(0), number(1));
-    if words.len() != 2 + 2 * rows * row_len || rows < queries || row_len < k {
+    let file = Neighbours::read(path)?;
+    let (rows, row_len) = (file.rows(), file.row_len());
+    if rows < queries || row_len < k {
         let path = path.display();
-        return Err(format!("{path}: expected {k} neighbours of {queries} queries, got {rows} x {row_len}").into());
+        return Err(format!(
+            "{path}: expected {k} neighbours of {queries} queries, got {rows} x {row_len}"
+        )
+        .into());
     }
-    let distances = words[2 + rows * row_len..].chunks_exact(row_len).take(queries);
-    Ok(distances.map(|row| f32::from_le_bytes(row[k - 1]).into()).collect())
+    let (_, distances) = file.first(queries, k);
+    Ok(distances.chunks_exact(k).map(|row| row[k - 1].into()).collect())
 }
 
 /// The same by comparing every item, a share of the queries on each thread.
@@ -167,7 +201,8 @@ fn compute(items: &Rows, queries: &Rows, k: usize) -> Result<Vec<f64>> {
     let threads = thread::available_parallelism()?.get();
     let share = queries.len().div_ceil(threads);
     let answer = |query: usize| {
-        let mut distances: Vec<f64> = (0..items.len()).map(|item| items.distance(item, queries, query)).collect();
+        let mut distances: Vec<f64> =
+            (0..items.len()).map(|item| items.distance(item, queries, query)).collect();
         *distances.select_nth_unstable_by(k - 1, f64::total_cmp).1
     };
     let mut farthest = vec![0.0; queries.len()];

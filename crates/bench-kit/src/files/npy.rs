@@ -6,87 +6,75 @@
 
 use std::io::Read;
 
-use super::datasets::{Encoding, Header, Result, take};
+use super::vectors::{Encoding, Header};
+use super::{Problem, take};
 
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
 
 /// Reads the header and leaves `input` at the first row.
-pub(super) fn header(input: &mut impl Read, file_bytes: u64) -> Result<Header> {
-    if take::<6>(input)? != *MAGIC {
-        return Err("expected a NumPy file, got another magic number".into());
+pub(super) fn header(input: &mut impl Read, file_bytes: u64) -> Result<Header, Problem> {
+    let magic = take::<6>(input)?;
+    if magic != *MAGIC {
+        return unknown("a NumPy file", &String::from_utf8_lossy(&magic));
     }
     let [major, minor] = take(input)?;
     let (prefix_bytes, length) = match major {
         1 => (10, u32::from(u16::from_le_bytes(take(input)?))),
         2 | 3 => (12, u32::from_le_bytes(take(input)?)),
-        _ => return Err(format!("expected NumPy format 1, 2 or 3, got {major}.{minor}").into()),
+        _ => return unknown("NumPy format 1, 2 or 3", &format!("{major}.{minor}")),
     };
     let bytes = prefix_bytes + u64::from(length);
     // Checked before the memory is taken: a damaged length may say four gigabytes.
     if bytes > file_bytes {
-        return Err(format!(
-            "the file ends inside its header: expected {bytes} bytes of header, got {file_bytes} bytes in all"
-        )
-        .into());
+        return Err(Problem::ShortHeader);
     }
-    let mut description = vec![0; usize::try_from(length)?];
+    let mut description = vec![0; length as usize];
     input.read_exact(&mut description)?;
     let (encoding, [rows, dims]) = parse(&String::from_utf8_lossy(&description))?;
     Ok(Header { bytes, rows, dims, encoding })
 }
 
+fn unknown<T>(expected: &'static str, got: &str) -> Result<T, Problem> {
+    Err(Problem::Header { expected, got: got.to_owned() })
+}
+
 /// The type and the shape that a description gives.
-fn parse(description: &str) -> Result<(Encoding, [u64; 2])> {
-    let descr = value_of(description, "descr")?;
+fn parse(description: &str) -> Result<(Encoding, [u64; 2]), Problem> {
+    let descr = value_of(description, "descr");
     let encoding = match quoted(descr) {
         Some("<f2") => Encoding::F16,
         Some("<f4") => Encoding::F32,
         Some("<f8") => Encoding::F64,
         Some("|u1") => Encoding::U8,
         Some("|i1") => Encoding::I8,
-        Some(other) => {
-            return Err(
-                format!("expected components <f2, <f4, <f8, |u1 or |i1, got {other}").into()
-            );
-        }
-        None => return Err("expected components of one plain type, got a structured type".into()),
+        other => return unknown("components <f2, <f4, <f8, |u1 or |i1", other.unwrap_or(descr)),
     };
-    let order = value_of(description, "fortran_order")?;
+    let order = value_of(description, "fortran_order");
     if !order.starts_with("False") {
-        return Err(
-            "expected rows one after the other (C order), got columns (Fortran order)".into()
-        );
+        return unknown("rows one after the other (C order: 'fortran_order': False)", order);
     }
-    let shape = value_of(description, "shape")?
-        .strip_prefix('(')
-        .and_then(|rest| rest.split_once(')'))
-        .map(|(inside, _)| inside)
-        .ok_or("the header's shape is not a tuple")?;
-    let sizes: Vec<u64> = shape
-        .split(',')
-        .map(str::trim)
-        .filter(|size| !size.is_empty())
-        .map(|size| size.parse())
-        .collect::<std::result::Result<_, _>>()
-        .map_err(|_| format!("the header's shape ({shape}) is not made of whole numbers"))?;
-    match sizes[..] {
-        [rows, dims] => Ok((encoding, [rows, dims])),
-        _ => {
-            Err(format!("expected an array of 2 dimensions, got {}: ({shape})", sizes.len()).into())
-        }
+    let value = value_of(description, "shape");
+    let shape = value.strip_prefix('(').and_then(|rest| rest.split_once(')'));
+    let sizes: Option<Vec<u64>> = shape.and_then(|(inside, _)| {
+        let sizes = inside.split(',').map(str::trim).filter(|size| !size.is_empty());
+        sizes.map(|size| size.parse().ok()).collect()
+    });
+    match sizes.as_deref() {
+        Some([rows, dims]) => Ok((encoding, [*rows, *dims])),
+        _ => unknown("an array of two dimensions", value),
     }
 }
 
-/// What follows `key` and its colon.
-fn value_of<'a>(description: &'a str, key: &str) -> Result<&'a str> {
+/// What follows `key` and its colon, to the end; empty if the key is not there.
+fn value_of<'a>(description: &'a str, key: &str) -> &'a str {
     for quote in ['\'', '"'] {
         if let Some((_, rest)) = description.split_once(&format!("{quote}{key}{quote}"))
             && let Some(value) = rest.trim_start().strip_prefix(':')
         {
-            return Ok(value.trim_start());
+            return value.trim_start();
         }
     }
-    Err(format!("the header lacks \"{key}\"").into())
+    ""
 }
 
 /// The text between the quotes that `value` begins with.
@@ -96,11 +84,6 @@ fn quoted(value: &str) -> Option<&str> {
 }
 
 #[cfg(test)]
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "benches without a test harness include this file, too"
-)]
 mod tests {
     use super::*;
 
@@ -144,11 +127,22 @@ mod tests {
             "{'descr': '",
             "",
         ] {
-            assert!(parse(description).is_err(), "{description}");
+            let parsed = parse(description);
+            assert!(matches!(parsed, Err(Problem::Header { .. })), "{description}: {parsed:?}");
         }
         let valid = file(2, "{'descr': '<f4', 'fortran_order': False, 'shape': (7, 3), }");
         for length in 0..valid.len() {
-            assert!(header(&mut &valid[..length], length as u64).is_err(), "{length}");
+            let read = header(&mut &valid[..length], length as u64);
+            assert!(matches!(read, Err(Problem::ShortHeader)), "{length} bytes: {read:?}");
         }
+        for (at, byte) in [(0, b'N'), (6, 4)] {
+            let mut damaged = valid.clone();
+            damaged[at] = byte;
+            let read = header(&mut &damaged[..], 9999);
+            assert!(matches!(read, Err(Problem::Header { .. })), "byte {at}: {read:?}");
+        }
+        let mut endless = valid.clone();
+        endless[8..12].fill(255);
+        assert!(matches!(header(&mut &endless[..], 9999), Err(Problem::ShortHeader)));
     }
 }

@@ -9,7 +9,7 @@ use spinney::heed::{self, CommitOrAbort, RoTxn, RwTxn};
 use spinney::roaring::RoaringBitmap;
 use spinney::{BuildOptions, Error, Hit, IndexOptions, Metric, Reader, Writer};
 
-use super::{Rng, Seed, Spread, Store, add_all, vectors};
+use super::{Env, Rng, Seed, Spread, Store, add_all, vectors};
 
 pub const RECORD: u8 = 0;
 pub const ORIGIN: u8 = 1;
@@ -21,13 +21,14 @@ pub const ITEM: u8 = 6;
 
 pub type Entries = Vec<([u8; 8], Vec<u8>)>;
 
-/// The LMDB database under the store, as bytes.
+/// The LMDB database of indexes, as bytes.
+#[derive(Copy, Clone)]
 pub struct Raw(pub heed::Database<'static, Bytes, Bytes>);
 
 impl Raw {
-    pub fn open(store: &Store) -> Self {
-        let rtxn = store.env.read_txn().unwrap();
-        let opened = store.env.open_databases_and_commit(rtxn, |opener, rtxn| {
+    pub fn open(env: &Env) -> Self {
+        let rtxn = env.read_txn().unwrap();
+        let opened = env.open_databases_and_commit(rtxn, |opener, rtxn| {
             opener
                 .open_database::<Bytes, Bytes>(rtxn, Some("spinney"))
                 .map(CommitOrAbort::<_, ()>::Commit)
@@ -38,9 +39,13 @@ impl Raw {
 
     pub fn all(&self, rtxn: &RoTxn<'_>) -> Entries {
         let entries = self.0.iter(rtxn).unwrap().map(Result::unwrap);
-        // The mark of the database is no entry of an index.
+        // The mark of the database is no entry of an index, and differs from one to the other.
         let of_indexes = entries.filter(|(key, _)| *key != [0, 0]);
         of_indexes.map(|(key, value)| (key.try_into().unwrap(), value.to_vec())).collect()
+    }
+
+    pub fn content(&self, rtxn: &RoTxn<'_>) -> Content {
+        Content(self.all(rtxn))
     }
 
     pub fn get(&self, rtxn: &RoTxn<'_>, key: [u8; 8]) -> Vec<u8> {
@@ -53,6 +58,41 @@ impl Raw {
         let mut value = value.to_vec();
         seal(key[2], &mut value);
         self.0.put(wtxn, &key, &value).unwrap();
+    }
+}
+
+/// Every key and value of the indexes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Content(pub Entries);
+
+impl Content {
+    /// Panics with the first difference unless both are the same bytes.
+    #[track_caller]
+    pub fn assert_same(&self, expected: &Self, what: &str) {
+        if self == expected {
+            return;
+        }
+        let pairs = self.0.iter().zip(&expected.0);
+        match pairs.clone().position(|(got, expected)| got != expected) {
+            Some(at) => {
+                let (got, expected) = (&self.0[at], &expected.0[at]);
+                let byte = got.1.iter().zip(&expected.1).position(|(a, b)| a != b);
+                panic!(
+                    "{what}: entry {at} differs: key {:02x?} ({} bytes), expected key {:02x?} ({} bytes), first other byte {byte:?}",
+                    got.0,
+                    got.1.len(),
+                    expected.0,
+                    expected.1.len()
+                );
+            }
+            None => panic!("{what}: {} entries, expected {}", self.0.len(), expected.0.len()),
+        }
+    }
+
+    /// The values of one kind (byte 2 of the key, as `format` says) and tree (byte 3).
+    pub fn values(&self, kind: u8, tree: u8) -> Vec<&[u8]> {
+        let entries = self.0.iter().filter(|(key, _)| key[2] == kind && key[3] == tree);
+        entries.map(|(_, value)| value.as_slice()).collect()
     }
 }
 

@@ -1,7 +1,6 @@
 //! The other process of a test: the same test binary, which runs the same test with a marker in its
 //! environment.
-#![allow(dead_code, reason = "each test file uses a part of it")]
-
+use std::fmt::Display;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,7 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 /// Set in the other process: the folder of the environment.
-const MARKER: &str = "SPINNEY_TEST_OTHER_PROCESS";
+const FOLDER: &str = "SPINNEY_TEST_FOLDER";
 /// Starts each line that the other process has to say; libtest writes to the same pipe.
 const PREFIX: &str = "other process: ";
 /// Ends a test whose other process hangs. Nothing else depends on it.
@@ -17,21 +16,53 @@ const HANGS: Duration = Duration::from_secs(900);
 
 /// The other process: the folder it was told, or `None` in the first process.
 pub fn told() -> Option<PathBuf> {
-    std::env::var_os(MARKER).map(PathBuf::from)
+    std::env::var_os(FOLDER).map(PathBuf::from)
+}
+
+/// This test binary once more, to run one test in a process of its own.
+pub fn alone(test: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture", "--test-threads=1"]);
+    command
+}
+
+/// The same, which finds the folder with [`told`].
+pub fn command(test: &str, folder: &Path) -> Command {
+    let mut command = alone(test);
+    command.env(FOLDER, folder);
+    command
 }
 
 /// Says something to the first process. The line is out when this returns.
-pub fn say(what: &str, number: u32) {
+pub fn say(what: impl Display) {
     // libtest leaves the cursor behind the name of the test.
-    println!("\n{PREFIX}{what} {number}");
+    println!("\n{PREFIX}{what}");
 }
 
+/// Runs a process to its end, which must be a sound one, and returns what it has said.
+#[track_caller]
+pub fn run(mut command: Command) -> Vec<String> {
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let said =
+        said.lines().filter_map(|line| line.strip_prefix(PREFIX)).map(str::to_owned).collect();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "{command:?}: {}, after it said {said:?}: {error}",
+        output.status
+    );
+    said
+}
+
+/// What and a number.
 fn understood(line: &str) -> Option<(String, u32)> {
     let (what, number) = line.strip_prefix(PREFIX)?.split_once(' ')?;
     Some((what.to_owned(), number.parse().unwrap()))
 }
 
-/// A process that runs `test` in a folder, and what it says. It is killed when this is dropped.
+/// A process that runs a test in a folder, and says words with numbers. It is killed when this is
+/// dropped.
 pub struct Child {
     process: std::process::Child,
     said: Receiver<(String, u32)>,
@@ -39,9 +70,7 @@ pub struct Child {
 
 impl Child {
     pub fn start(test: &str, dir: &Path, seed: u64) -> Self {
-        let mut process = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", test, "--nocapture", "--test-threads=1"])
-            .env(MARKER, dir)
+        let mut process = command(test, dir)
             .env("SPINNEY_SEED", seed.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -5,18 +5,23 @@ use std::fmt;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 
-use crate::shared::data::Rows;
+use crate::rows::Rows;
 
+/// What a batch of changes does.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
+    /// Adds new items.
     Insert,
+    /// Deletes items.
     Delete,
+    /// Gives items other vectors.
     Overwrite,
     /// A third of each.
     Mixture,
 }
 
 impl Kind {
+    /// Every kind.
     pub const ALL: [Self; 4] = [Self::Insert, Self::Delete, Self::Overwrite, Self::Mixture];
 }
 
@@ -33,7 +38,9 @@ impl fmt::Display for Kind {
 
 /// What is done to one item.
 pub enum Change {
+    /// Adds it or overwrites it with a vector.
     Put(u32, Vec<f32>),
+    /// Deletes it.
     Delete(u32),
 }
 

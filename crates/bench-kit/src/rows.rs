@@ -1,24 +1,30 @@
 //! As many rows as are asked for: those of the files first, then perturbed copies of them.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{Rng, RngExt, SeedableRng};
 use spinney::Metric;
 
 use crate::Result;
-use crate::common::datasets::VectorFile;
+use crate::files::VectorFile;
+use crate::sets::SetName;
 
 /// What is added to the components of a copy, as a part of their standard deviation over all rows.
 /// Near enough to the original to be of its cluster, and far enough not to be its duplicate.
 const NOISE: f32 = 0.2;
-/// Rows and clusters of a made-up set, and rows of it that count as those of another source.
-const MADE_UP: (usize, usize) = (20_000, 400);
+/// Rows of a made-up set.
+const MADE_UP_ROWS: usize = 20_000;
+/// Clusters that they lie in.
+const MADE_UP_CLUSTERS: usize = 400;
+/// Rows of it that count as those of another source.
 const HELD_OUT: usize = 1_000;
 
 /// A set of rows without end. Row `i` is the same at every run.
 pub struct Rows {
+    /// The components of a row.
     pub dims: usize,
+    /// What they are compared by.
     pub metric: Metric,
     values: Vec<f32>,
     deviation: f32,
@@ -26,28 +32,30 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// The set of this name in `folder`, or one that is made up if it is not there. Rows of another
-    /// source than those trained on come last, as new ones often are.
-    pub fn open(folder: Option<&Path>, name: &str) -> Result<Self> {
-        let (mut rows, held_out) = Self::open_for_queries(folder, name)?;
+    /// The set in `folder`, or one that is made up if it is not there. Rows of another source than
+    /// those trained on come last, as new ones often are.
+    ///
+    /// # Errors
+    /// If the files cannot be read or have other dimensions.
+    pub fn open(folder: Option<&Path>, set: SetName) -> Result<Self> {
+        let (mut rows, held_out) = Self::open_for_queries(folder, set)?;
         rows.values.extend(held_out);
         Ok(rows.count())
     }
 
     /// As [`Rows::open`], but with the rows of the other source apart: none of the rows is a copy
     /// of them.
-    pub fn open_for_queries(folder: Option<&Path>, name: &str) -> Result<(Self, Vec<f32>)> {
-        let (dims, metric) = match name {
-            "sift" => (128, Metric::Euclidean),
-            "minilm" => (384, Metric::Cosine),
-            _ => return Err(format!("{name}: expected the set sift or minilm").into()),
-        };
-        let file = |part: &str| folder.and_then(|folder| find(&folder.join(name), part));
-        let (values, held_out, origin) = match (file("train"), file("test")) {
-            (Some(train), Some(test)) => (read(&train, dims)?, read(&test, dims)?, "files"),
+    ///
+    /// # Errors
+    /// As [`Rows::open`].
+    pub fn open_for_queries(folder: Option<&Path>, set: SetName) -> Result<(Self, Vec<f32>)> {
+        let (dims, metric) = (set.dims(), set.metric());
+        let file = |part: &str| folder.map_or(Ok(None), |folder| set.find(folder, part));
+        let (values, held_out, origin) = match (file("train")?, file("test")?) {
+            (Some(train), Some(test)) => (read(train, dims)?, read(test, dims)?, "files"),
             _ => {
                 let mut values = made_up(dims);
-                let held_out = values.split_off(MADE_UP.0 * dims);
+                let held_out = values.split_off(MADE_UP_ROWS * dims);
                 (values, held_out, "no files of this set: made-up clusters")
             }
         };
@@ -64,11 +72,13 @@ impl Rows {
         self
     }
 
+    /// Where the rows are from, how many there are, and how they are compared.
     pub fn origin(&self) -> &str {
         &self.origin
     }
 
-    /// How many rows there are that are not copies.
+    /// How many rows there are that are not copies: at least one.
+    #[expect(clippy::len_without_is_empty, reason = "there are always rows")]
     pub fn len(&self) -> usize {
         self.values.len() / self.dims
     }
@@ -89,33 +99,21 @@ impl Rows {
     }
 }
 
-/// A file of vectors, whatever its ending.
-fn find(folder: &Path, part: &str) -> Option<PathBuf> {
-    let endings = ["fbin", "u8bin", "i8bin", "npy"];
-    endings
-        .into_iter()
-        .map(|ending| folder.join(format!("{part}.{ending}")))
-        .find(|path| path.is_file())
-}
-
-fn read(path: &Path, dims: usize) -> Result<Vec<f32>> {
-    let mut file = VectorFile::open(path)?;
+fn read(mut file: VectorFile, dims: usize) -> Result<Vec<f32>> {
     if file.dims() != dims {
-        return Err(
-            format!("{}: expected {dims} dimensions, got {}", path.display(), file.dims()).into()
-        );
+        let (path, got) = (file.path().display(), file.dims());
+        return Err(format!("{path}: expected {dims} dimensions, got {got}").into());
     }
-    file.read(file.rows())
+    Ok(file.read(file.rows())?)
 }
 
 /// Clusters of clusters: rows around centres that are around the origin.
 fn made_up(dims: usize) -> Vec<f32> {
-    let (rows, clusters) = MADE_UP;
     let mut random = Xoshiro256PlusPlus::seed_from_u64(0);
-    let centres: Vec<f32> = (0..clusters * dims).map(|_| normal(&mut random)).collect();
-    let mut values = Vec::with_capacity((rows + HELD_OUT) * dims);
-    for _ in 0..rows + HELD_OUT {
-        let at = random.random_range(0..clusters) * dims;
+    let centres: Vec<f32> = (0..MADE_UP_CLUSTERS * dims).map(|_| normal(&mut random)).collect();
+    let mut values = Vec::with_capacity((MADE_UP_ROWS + HELD_OUT) * dims);
+    for _ in 0..MADE_UP_ROWS + HELD_OUT {
+        let at = random.random_range(0..MADE_UP_CLUSTERS) * dims;
         values.extend(centres[at..at + dims].iter().map(|value| value + 0.5 * normal(&mut random)));
     }
     values
