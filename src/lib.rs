@@ -60,6 +60,7 @@ mod metric;
 mod options;
 mod query;
 mod reader;
+mod readers;
 mod repair;
 mod search;
 mod sketch;
@@ -80,12 +81,13 @@ pub use metric::Metric;
 pub use options::{
     BuildMethod, BuildOptions, BuildPhase, BuildStats, IndexOptions, Progress, ProgressCallback,
 };
-pub use query::{BatchNns, Example, Found, InTime, Neighbours, Nns, Outcome, Pages, Whole};
+pub use query::{Example, Hits, Neighbours, Nns, Pages, Single};
 pub use rayon;
 pub use reader::{IndexStats, Reader};
+pub use readers::{Merged, MergedHit, Readers};
 pub use repair::Repair;
 pub use roaring;
 pub use search::{Hit, SearchPlan, SearchStats};
-pub use snapshot::Snapshot;
+pub use snapshot::{Many, Snapshot};
 pub use verify::{Verification, Violation};
 pub use writer::Writer;

@@ -9,8 +9,6 @@ use crate::lmdb::database::{Database, IndexSpec};
 use crate::lmdb::view::View;
 use crate::metric::Metric;
 use crate::query::Nns;
-use crate::search::budget::DEFAULT_RECALL;
-use crate::search::request::Request;
 use crate::search::session::Session;
 use crate::verify::{self, Verification};
 
@@ -159,7 +157,7 @@ impl<'t> Reader<'t> {
 
     /// Asks for the `k` nearest neighbours of what the returned builder is given.
     pub fn nns(&self, k: usize) -> Nns<'_> {
-        Nns::new(&self.session, Request::new(k, DEFAULT_RECALL))
+        Nns::new(&self.session, k)
     }
 
     /// Counts of entries and of the bytes of their values, by kind.

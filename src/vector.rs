@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use crate::error::{Error, Result};
 use crate::format::item::{Components, ItemRef, words};
 use crate::kernel::{distance, simd};
+use crate::lmdb::database::IndexSpec;
 use crate::metric::Metric;
 
 /// The greatest Euclidean length of a vector, 2^60. Squared distances between any two such vectors,
@@ -94,6 +95,27 @@ pub(crate) fn is_as_added(item: &ItemRef<'_>, metric: Metric) -> bool {
 pub(crate) fn stored_norm(item: &ItemRef<'_>, dims: usize, metric: Metric) -> Option<f64> {
     let vector = item.to_vector(dims);
     CheckedVector::new(&vector, dims, metric).ok().map(|checked| checked.squared_norm)
+}
+
+/// The rows of a matrix, each of which suits the index.
+pub(crate) fn check_rows(vectors: &[f32], spec: IndexSpec) -> Result<Vec<CheckedVector<'_>>> {
+    if !vectors.len().is_multiple_of(spec.dims) {
+        return Err(Error::QueriesShape { dims: spec.dims, got: vectors.len() });
+    }
+    let rows = vectors.chunks_exact(spec.dims).enumerate();
+    rows.map(|(row, vector)| {
+        let offset = row * spec.dims;
+        CheckedVector::new(vector, spec.dims, spec.metric).map_err(|error| match error {
+            Error::NonFinite { position, value } => {
+                Error::NonFinite { position: offset + position, value }
+            }
+            Error::NotABit { position, value } => {
+                Error::NotABit { position: offset + position, value }
+            }
+            error => error,
+        })
+    })
+    .collect()
 }
 
 fn pack(vector: &[f32]) -> Result<Vec<u64>> {

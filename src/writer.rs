@@ -9,9 +9,8 @@ use crate::key::{Key, Kind};
 use crate::lmdb::database::{Database, IndexSpec};
 use crate::metric::Metric;
 use crate::options::{BuildOptions, BuildStats, IndexOptions};
-use crate::query::check_rows;
 use crate::repair::Repair;
-use crate::vector::CheckedVector;
+use crate::vector::{CheckedVector, check_rows};
 use crate::{calibrate, indexer, repair};
 
 /// Queries that a calibration takes, at most: what it holds in memory is in proportion to them.

@@ -16,7 +16,7 @@ use std::cell::Cell;
 
 use spinney::roaring::RoaringBitmap;
 use spinney::{
-    BuildOptions, Hit, IndexOptions, Metric, Nns, Reader, Result, SearchPlan, SearchStats, Writer,
+    BuildOptions, Hits, IndexOptions, Metric, Nns, Reader, Result, SearchPlan, SearchStats, Writer,
 };
 use support::*;
 
@@ -74,7 +74,7 @@ fn check(
     what: &str,
     reader: &Reader<'_>,
     queries: &[Vec<f32>],
-    ask: impl Fn(Nns<'_>, &[f32]) -> Result<Vec<Hit>>,
+    ask: impl Fn(Nns<'_>, &[f32]) -> Result<Hits>,
 ) {
     let mut counted = 0;
     for turn in 0..3 {

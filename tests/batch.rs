@@ -17,7 +17,7 @@ use std::time::Duration;
 use rand::RngExt;
 use spinney::roaring::RoaringBitmap;
 use spinney::{
-    BuildOptions, Error, Hit, IndexOptions, Metric, Reader, SearchStats, Snapshot, Writer,
+    BuildOptions, Error, Hits, IndexOptions, Metric, Reader, SearchStats, Snapshot, Writer,
 };
 use support::*;
 
@@ -53,11 +53,11 @@ macro_rules! assert_same {
     ($reader:expr, $snapshot:expr, $k:expr, $queries:expr, $ids:expr $(, $option:ident($($value:expr),*))*) => {{
         let (reader, queries, ids): (&Reader<'_>, &[f32], &[u32]) = ($reader, $queries, $ids);
         let rows = queries.chunks_exact(DIMS);
-        let one_by_one: Vec<Vec<Hit>> =
+        let one_by_one: Vec<Hits> =
             rows.map(|row| reader.nns($k)$(.$option($($value),*))*.by_vector(row).unwrap()).collect();
         assert_eq!(reader.nns($k)$(.$option($($value),*))*.by_vectors(queries).unwrap(), one_by_one);
         assert_eq!($snapshot.nns($k)$(.$option($($value),*))*.by_vectors(queries).unwrap(), one_by_one);
-        let one_by_one: Vec<Option<Vec<Hit>>> =
+        let one_by_one: Vec<Option<Hits>> =
             ids.iter().map(|id| reader.nns($k)$(.$option($($value),*))*.by_item(*id).unwrap()).collect();
         assert_eq!(reader.nns($k)$(.$option($($value),*))*.by_items(ids).unwrap(), one_by_one);
         assert_eq!($snapshot.nns($k)$(.$option($($value),*))*.by_items(ids).unwrap(), one_by_one);

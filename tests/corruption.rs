@@ -12,7 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rand::seq::IndexedRandom;
 use spinney::heed::RwTxn;
-use spinney::{Error, Hit, Metric, Reader};
+use spinney::{Error, Hits, Metric, Reader};
 use support::confined::confined;
 use support::raw::*;
 use support::*;
@@ -29,7 +29,7 @@ struct Trials {
     /// All entries by kind, as they are.
     kinds: [Entries; 7],
     /// What the sound store answers.
-    answers: Vec<Vec<Hit>>,
+    answers: Vec<Hits>,
     failures: Vec<String>,
 }
 

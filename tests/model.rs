@@ -12,7 +12,7 @@ use rand::RngExt;
 use rand::seq::IndexedRandom;
 use spinney::heed::{RoTxn, RwTxn, WithoutTls};
 use spinney::roaring::RoaringBitmap;
-use spinney::{BuildMethod, BuildOptions, Error, Hit, IndexOptions, Metric, Reader, Writer};
+use spinney::{BuildMethod, BuildOptions, Error, Hits, IndexOptions, Metric, Reader, Writer};
 use support::*;
 
 const MAP_SIZE: usize = 512 << 20;
@@ -33,7 +33,7 @@ struct Held {
     rtxn: RoTxn<'static, WithoutTls>,
     items: Items,
     query: Vec<f32>,
-    answers: [Vec<Hit>; 2],
+    answers: [Hits; 2],
 }
 
 /// Builds by method, over all worlds.
@@ -298,7 +298,7 @@ impl Model {
     }
 }
 
-fn answers(reader: &Reader<'_>, query: &[f32]) -> [Vec<Hit>; 2] {
+fn answers(reader: &Reader<'_>, query: &[f32]) -> [Hits; 2] {
     [reader.nns(10), reader.nns(100).search_k(1)].map(|nns| nns.by_vector(query).unwrap())
 }
 

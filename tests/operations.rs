@@ -13,7 +13,7 @@ use rand::seq::IndexedRandom;
 use spinney::heed::{RoTxn, RwTxn, WithoutTls};
 use spinney::roaring::RoaringBitmap;
 use spinney::{
-    BuildMethod, BuildOptions, Database, Error, Hit, IndexOptions, Metric, Reader, Writer,
+    BuildMethod, BuildOptions, Database, Error, Hits, IndexOptions, Metric, Reader, Writer,
 };
 use support::*;
 
@@ -36,7 +36,7 @@ type Models = BTreeMap<u16, Model>;
 struct Held {
     rtxn: RoTxn<'static, WithoutTls>,
     models: Models,
-    answers: Vec<(u16, Vec<f32>, Vec<Hit>)>,
+    answers: Vec<(u16, Vec<f32>, Hits)>,
 }
 
 /// A database under random operations.

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bench_kit::Result;
 use bench_kit::store::{INDEX, Store};
-use spinney::{Hit, Reader, Snapshot};
+use spinney::{Hits, Reader, Snapshot};
 
 use crate::args::Args;
 use crate::measure::{Queries, median, usual};
@@ -29,7 +29,7 @@ pub fn measure(args: &Args, store: &Store, queries: &Queries) -> Result<()> {
     // Once more than is counted, so that all is warm.
     for pass in 0..=args.passes() {
         let mut time =
-            |slot: usize, work: &mut dyn FnMut() -> spinney::Result<Vec<Vec<Hit>>>| -> Result<()> {
+            |slot: usize, work: &mut dyn FnMut() -> spinney::Result<Vec<Hits>>| -> Result<()> {
                 let start = Instant::now();
                 std::hint::black_box(work()?);
                 if pass > 0 {

@@ -11,9 +11,9 @@ use crate::lmdb::pending::Pending;
 use crate::lmdb::view::View;
 use crate::lmdb::workers::Workers;
 use crate::search::Hit;
-use crate::search::budget::{Budget, DEFAULT_RECALL};
+use crate::search::budget::Budget;
 use crate::search::knn::search;
-use crate::search::request::Request;
+use crate::search::request::{DEFAULT_RECALL, Options, Request};
 use crate::search::session::Session;
 
 /// Neighbours that a probe asks for, and how many times the usual effort tells which they should
@@ -86,7 +86,7 @@ fn probe(session: &Session<'_>, changed: &Pending, at: u32) -> Result<Option<f64
     let Some((key, bytes)) = next.filter(|(key, _)| applies_to(key)) else { return Ok(None) };
     let query = ItemRef::parse(key, bytes, spec.dims, spec.metric)?;
     let exclude = [key.id()];
-    let usual = Request { exclude: &exclude, ..Request::new(PROBED, DEFAULT_RECALL) };
+    let usual = Request { exclude: &exclude, ..Request::new(PROBED) };
     let effort = Budget::new(&usual, record);
     #[expect(
         clippy::cast_possible_truncation,
@@ -100,7 +100,8 @@ fn probe(session: &Session<'_>, changed: &Pending, at: u32) -> Result<Option<f64
         // does not.
         let rerank = (effort.rerank as f64 * THOROUGH / 2.0).min(record.indexed as f64 / 4.0);
         let oversampling = Some((rerank / PROBED as f64).max(1.0) as f32);
-        Request { search_k: Some(budget as usize), oversampling, ..usual }
+        let search_k = Some(budget as usize);
+        Request { options: Options { search_k, oversampling, ..usual.options }, ..usual }
     };
     let (truth, _) = search(session, query, &thorough)?;
     let (hits, searched) = search(session, query, &usual)?;

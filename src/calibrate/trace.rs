@@ -18,10 +18,9 @@ use crate::error::Result;
 use crate::format::item::ItemRef;
 use crate::format::record::{CALIBRATED_RECALLS, Calibration, OperatingPoint, calibrated_ks};
 use crate::lmdb::pending::Pending;
-use crate::search::budget::DEFAULT_RECALL;
 use crate::search::candidates::{estimate_of, id_of, insert, make_room, packed};
 use crate::search::leaf_scan::{Collector, LeafScan};
-use crate::search::request::Request;
+use crate::search::request::{DEFAULT_RECALL, Request};
 use crate::search::scratch::Scratch;
 use crate::search::session::Session;
 
@@ -156,7 +155,7 @@ fn walk<'t>(
     mut visit: impl FnMut(&mut Walk<'_, '_, 't>) -> bool,
 ) -> Result<()> {
     let near = asked.near;
-    let request = Request { exclude: asked.own.as_slice(), ..Request::new(near.ids.len(), 1.0) };
+    let request = Request { exclude: asked.own.as_slice(), ..Request::new(near.ids.len()) };
     let mut order: Vec<(u32, usize)> = near.ids.iter().copied().zip(0..).collect();
     order.sort_unstable();
     let keep =

@@ -6,7 +6,6 @@ use crate::error::Result;
 use crate::format::item::PendingRef;
 use crate::key::Kind;
 use crate::lmdb::view::View;
-use crate::search::request::Request;
 
 /// The pending marks of a snapshot.
 #[derive(Clone, Debug, Default)]
@@ -31,13 +30,5 @@ impl Pending {
             }
         }
         Ok(pending)
-    }
-
-    /// Those that exist and that a request admits, until it is to stop.
-    pub(crate) fn live_in<'r>(
-        &'r self,
-        request: &'r Request<'_>,
-    ) -> impl Iterator<Item = u32> + 'r {
-        request.stop.limit(self.live.iter()).filter(|id| request.admits(*id))
     }
 }

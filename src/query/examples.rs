@@ -6,8 +6,9 @@ use crate::error::{Error, Result};
 use crate::format::item::{Components, item_bytes};
 use crate::lmdb::database::IndexSpec;
 use crate::metric::Metric;
-use crate::query::{is_within, sort};
-use crate::search::request::{LAST_COMPARED, Stop};
+use crate::query::Hits;
+use crate::query::once::{is_within, sort};
+use crate::search::interrupt::{Interrupt, LAST_COMPARED};
 use crate::search::session::Searcher;
 use crate::search::{Hit, SearchStats};
 use crate::vector::CheckedVector;
@@ -89,11 +90,11 @@ impl Examples {
         &self,
         searcher: &dyn Searcher,
         Gathered { hits, known }: Gathered,
-        stop: Stop<'_>,
-        searched: &mut SearchStats,
+        interrupt: Interrupt<'_>,
+        stats: &mut SearchStats,
     ) -> Result<Vec<Hit>> {
         let IndexSpec { dims, metric, .. } = searcher.spec();
-        let (mut kept, mut late, before) = (Vec::with_capacity(hits.len()), 0, searched.reranked);
+        let (mut kept, mut late, before) = (Vec::with_capacity(hits.len()), 0, stats.reranked);
         for mut hit in hits {
             let id = hit.id;
             let mut others =
@@ -106,15 +107,15 @@ impl Examples {
                 if is_within(&other, Some(hit.distance), metric) {
                     hit = other;
                 }
-                searched.reranked += 1;
-                late += usize::from(stop.was_due());
-                if (searched.reranked - before).is_multiple_of(COMPARED_AT_ONCE) {
-                    searched.is_partial |= stop.is_due();
+                stats.reranked += 1;
+                late += usize::from(interrupt.has_fired());
+                if (stats.reranked - before).is_multiple_of(COMPARED_AT_ONCE) {
+                    stats.is_partial |= interrupt.check();
                 }
             }
             kept.push(hit);
         }
-        searched.bytes += (searched.reranked - before) * item_bytes(dims, metric) as u64;
+        stats.bytes += (stats.reranked - before) * item_bytes(dims, metric) as u64;
         sort(&mut kept, metric);
         Ok(kept)
     }
@@ -149,7 +150,7 @@ pub(crate) struct Gathered {
 }
 
 impl Gathered {
-    pub(crate) fn new(found: Vec<Vec<Hit>>, metric: Metric) -> Self {
+    pub(crate) fn new(found: Vec<Hits>, metric: Metric) -> Self {
         let known: Vec<RoaringBitmap> =
             found.iter().map(|hits| hits.iter().map(|hit| hit.id).collect()).collect();
         let mut hits: Vec<Hit> = found.into_iter().flatten().collect();

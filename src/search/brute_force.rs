@@ -15,7 +15,8 @@ use crate::lmdb::database::{IndexSpec, missing_item};
 use crate::lmdb::items::Items;
 use crate::metric::Metric;
 use crate::search::Hit;
-use crate::search::request::{LAST_COMPARED, Request, Stop};
+use crate::search::interrupt::{Interrupt, LAST_COMPARED};
+use crate::search::request::{Options, Request};
 use crate::search::session::Session;
 
 /// Items that are looked up before the first of them is compared.
@@ -73,24 +74,33 @@ impl PartialOrd for Scored {
     }
 }
 
-/// 1, or -1 where the largest distance comes first.
-fn sign(metric: Metric) -> f32 {
-    metric.score_sign()
-}
-
 impl Scored {
     pub(crate) fn into_hit(self, metric: Metric) -> Hit {
-        Hit { id: self.id, distance: sign(metric) * self.score + 0.0 }
+        Hit { id: self.id, distance: metric.score_sign() * self.score + 0.0 }
     }
 
     pub(crate) fn from_hit(hit: Hit, metric: Metric) -> Self {
-        Self { score: sign(metric) * hit.distance + 0.0, id: hit.id }
+        Self { score: metric.score_sign() * hit.distance + 0.0, id: hit.id }
     }
 }
 
-/// The largest score within a distance.
-pub(crate) fn score_within(metric: Metric, within: Option<f32>) -> f32 {
-    within.map_or(f32::INFINITY, |distance| sign(metric) * distance)
+/// The scores between two distances.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Bounds {
+    nearest: f32,
+    farthest: f32,
+}
+
+impl Bounds {
+    pub(crate) const ALL: Self = Self { nearest: f32::NEG_INFINITY, farthest: f32::INFINITY };
+
+    pub(crate) fn new(metric: Metric, options: &Options) -> Self {
+        let score = |distance: f32| metric.score_sign() * distance;
+        Self {
+            nearest: options.beyond.map_or(Self::ALL.nearest, score),
+            farthest: options.within.map_or(Self::ALL.farthest, score),
+        }
+    }
 }
 
 /// Compares one query with items.
@@ -115,7 +125,7 @@ impl Scorer<'_> {
             ));
         }
         // The sum with zero turns -0 into 0, which would sort apart.
-        Ok(Scored { score: sign(self.spec.metric) * distance + 0.0, id })
+        Ok(Scored { score: self.spec.metric.score_sign() * distance + 0.0, id })
     }
 
     /// Bytes of so many items.
@@ -129,10 +139,10 @@ impl Scorer<'_> {
         &self,
         items: &Items<'t>,
         ids: impl Iterator<Item = u32>,
-        stop: Stop<'_>,
+        interrupt: Interrupt<'_>,
         found: impl FnMut(Scored),
     ) -> Result<bool> {
-        self.rank_all(items, ids, |id| Err(missing_item(self.spec, id)), stop, found)
+        self.rank_all(items, ids, |id| Err(missing_item(self.spec, id)), interrupt, found)
     }
 
     /// Ranks those of these items that exist as [`Scorer::rank_known`] does, and calls `missing`
@@ -142,7 +152,7 @@ impl Scorer<'_> {
         items: &Items<'t>,
         ids: impl Iterator<Item = u32>,
         missing: impl Fn(u32) -> Result<()>,
-        stop: Stop<'_>,
+        interrupt: Interrupt<'_>,
         mut found: impl FnMut(Scored),
     ) -> Result<bool> {
         let mut ids = ids.fuse();
@@ -176,9 +186,9 @@ impl Scorer<'_> {
                 found(self.rank(*id, &items.parse(*id, bytes)?)?);
             }
             compared += BATCH;
-            if is_last || compared >= LAST_COMPARED && stop.is_due() {
+            if is_last || compared >= LAST_COMPARED && interrupt.check() {
                 // The ids may have come to an end because it was due.
-                return Ok(stop.was_due());
+                return Ok(interrupt.has_fired());
             }
         }
     }
@@ -187,22 +197,22 @@ impl Scorer<'_> {
 /// The `k` nearest of all items compared so far.
 pub(crate) struct Nearest {
     k: usize,
-    /// What is farther is not kept.
-    farthest: f32,
+    /// What is nearer or farther is not kept.
+    bounds: Bounds,
     /// The farthest on top.
     heap: BinaryHeap<Scored>,
     pub(crate) compared: u64,
 }
 
 impl Nearest {
-    pub(crate) fn new(k: usize, farthest: f32) -> Self {
+    pub(crate) fn new(k: usize, bounds: Bounds) -> Self {
         // The heap becomes the answer, and is all that a search allocates.
-        Self { k, farthest, heap: BinaryHeap::with_capacity(k.min(ROOM)), compared: 0 }
+        Self { k, bounds, heap: BinaryHeap::with_capacity(k.min(ROOM)), compared: 0 }
     }
 
     pub(crate) fn offer(&mut self, ranked: Scored) {
         self.compared += 1;
-        if ranked.score > self.farthest {
+        if ranked.score > self.bounds.farthest || ranked.score < self.bounds.nearest {
             return;
         }
         if self.heap.len() < self.k {
@@ -222,9 +232,9 @@ impl Nearest {
     }
 
     /// Forgets what was found; how much was compared stays. It is given back for a search that may
-    /// have to stop.
-    pub(crate) fn begin_again(&mut self, stop: Stop<'_>) -> BinaryHeap<Scored> {
-        if stop.is_none() || self.heap.is_empty() {
+    /// have to interrupt.
+    pub(crate) fn begin_again(&mut self, interrupt: Interrupt<'_>) -> BinaryHeap<Scored> {
+        if interrupt.is_none() || self.heap.is_empty() {
             // The room is all that a search allocates.
             self.heap.clear();
             return BinaryHeap::new();
@@ -248,7 +258,7 @@ impl Nearest {
         self.heap
             .peek()
             .filter(|_| self.heap.len() >= self.k)
-            .map_or(self.farthest, |farthest| farthest.score)
+            .map_or(self.bounds.farthest, |farthest| farthest.score)
     }
 
     /// What has been found so far, in no order.
@@ -280,7 +290,7 @@ pub(crate) fn compare_all(
         Some(allowed) if allowed.len() < session.record.items / 4 * 3 => {
             compare_allowed(session, measure, request, allowed, nearest)
         }
-        _ if request.is_parallel => compare_shared(session, measure, request, nearest),
+        _ if request.options.is_parallel => compare_shared(session, measure, request, nearest),
         _ => compare_in_order(session, measure, request, nearest),
     }
 }
@@ -295,9 +305,15 @@ fn compare_allowed(
     let is_wanted = |id: &u32| {
         !request.exclude.contains(id) && request.filter.predicate.is_none_or(|admits| admits(*id))
     };
-    let ids = request.stop.limit(allowed.iter()).filter(is_wanted);
+    let ids = request.interrupt.limit(allowed.iter()).filter(is_wanted);
     // An id of the filter need not be one of an item.
-    measure.rank_all(&session.items, ids, |_| Ok(()), request.stop, |ranked| nearest.offer(ranked))
+    measure.rank_all(
+        &session.items,
+        ids,
+        |_| Ok(()),
+        request.interrupt,
+        |ranked| nearest.offer(ranked),
+    )
 }
 
 fn compare_in_order<'t>(
@@ -326,7 +342,7 @@ fn compare_in_order<'t>(
                 measure.rank(key.id(), &ItemRef::parse(*key, bytes, spec.dims, spec.metric)?)?,
             );
         }
-        if is_last || request.stop.is_due() {
+        if is_last || request.interrupt.check() {
             return Ok(!is_last);
         }
     }
@@ -342,8 +358,8 @@ fn compare_shared(
 ) -> Result<bool> {
     let spec = session.spec();
     let mut entries = session.view().iter(Kind::Item)?;
-    let (k, farthest) = (nearest.k, nearest.farthest);
-    let at_once = if request.stop.is_none() { ITEMS_PER_ROUND } else { ITEMS_PER_TIMED_ROUND };
+    let (k, bounds) = (nearest.k, nearest.bounds);
+    let at_once = if request.interrupt.is_none() { ITEMS_PER_ROUND } else { ITEMS_PER_TIMED_ROUND };
     let mut some = Vec::with_capacity(at_once);
     loop {
         some.clear();
@@ -357,7 +373,7 @@ fn compare_shared(
             }
         }
         let compare = |part: &[(Key, &[u8])]| {
-            let mut nearest = Nearest::new(k, farthest);
+            let mut nearest = Nearest::new(k, bounds);
             for (number, (key, bytes)) in part.iter().enumerate() {
                 prefetch(part.get(number + PREFETCHED_ITEMS).map_or(&[], |(_, bytes)| bytes));
                 let item = ItemRef::parse(*key, bytes, spec.dims, spec.metric)?;
@@ -369,7 +385,7 @@ fn compare_shared(
         for part in parts {
             nearest.merge(part?);
         }
-        if is_last || request.stop.is_due() {
+        if is_last || request.interrupt.check() {
             return Ok(!is_last);
         }
     }
@@ -384,12 +400,13 @@ mod tests {
     #[test]
     fn what_is_put_back_is_as_if_it_had_stayed() {
         let ranked = |id: u32| Scored { score: (id * 37 % 101) as f32, id };
-        let mut nearest = Nearest::new(5, 90.0);
+        let mut nearest = Nearest::new(5, Bounds { farthest: 90.0, ..Bounds::ALL });
         (0..60).for_each(|id| nearest.offer(ranked(id)));
-        let mut all = Nearest::new(5, 90.0);
+        let mut all = Nearest::new(5, Bounds { farthest: 90.0, ..Bounds::ALL });
         (0..80).for_each(|id| all.offer(ranked(id)));
         let never = || ControlFlow::Continue(());
-        let taken = nearest.begin_again(Stop { callback: Some(&never), ..Stop::default() });
+        let taken =
+            nearest.begin_again(Interrupt { callback: Some(&never), ..Interrupt::default() });
         assert_eq!((nearest.iter().count(), nearest.compared), (0, 60));
         (40..80).for_each(|id| nearest.offer(ranked(id)));
         nearest.put_back(taken);

@@ -8,12 +8,13 @@ use crate::forest::open::OpenForest;
 use crate::format::item::ItemRef;
 use crate::format::record::Record;
 use crate::lmdb::pending::Pending;
-use crate::search::brute_force::{Nearest, Scorer, compare_all, score_within};
+use crate::search::brute_force::{Bounds, Nearest, Scorer, compare_all};
 use crate::search::budget::Budget;
 use crate::search::candidates::{Candidates, estimate_of, id_of};
+use crate::search::interrupt::LAST_COMPARED;
 use crate::search::leaf_scan::{Ended, LeafScan};
 use crate::search::plan::{Choice, Costs};
-use crate::search::request::{LAST_COMPARED, Request};
+use crate::search::request::{Options, Request};
 use crate::search::residuals::Residuals;
 use crate::search::scratch::Scratch;
 use crate::search::session::Session;
@@ -23,6 +24,14 @@ use crate::search::{Hit, SearchPlan, SearchStats};
 pub(crate) fn admitted(session: &Session<'_>, request: &Request<'_>) -> u64 {
     let items = session.record.items;
     request.filter.allowed.map_or(items, |allowed| allowed.len().min(items))
+}
+
+/// Pending items that exist and that a request admits, until it is interrupted.
+fn live_in<'r>(
+    pending: &'r Pending,
+    request: &'r Request<'_>,
+) -> impl Iterator<Item = u32> + use<'r> {
+    request.interrupt.limit(pending.live.iter()).filter(|id| request.admits(*id))
 }
 
 /// Answers a request: the nearest `k` items that it admits, nearest first.
@@ -42,10 +51,10 @@ pub(crate) fn search<'t>(
         session,
         request,
         measure: Scorer { spec, simd: session.simd, query },
-        nearest: Nearest::new(k, score_within(spec.metric, request.within)),
+        nearest: Nearest::new(k, Bounds::new(spec.metric, &request.options)),
         residuals: Residuals::default(),
         searched: SearchStats::default(),
-        clock: Clock::start(request.is_timed),
+        clock: Clock::start(request.options.is_timed),
     };
     let effort = match Choice::new(request, &session.record, spec, admitted) {
         Choice::Forest(effort) => session.forest()?.map(|open| (open, effort)),
@@ -102,9 +111,10 @@ struct Run<'a, 't> {
 }
 
 impl<'t> Run<'_, 't> {
-    /// Compares all items. What was found before is not lost if it has to stop.
+    /// Compares all items. What was found before is not lost if it has to interrupt.
     fn compare_all(&mut self) -> Result<()> {
-        let (taken, before) = (self.nearest.begin_again(self.request.stop), self.nearest.compared);
+        let (taken, before) =
+            (self.nearest.begin_again(self.request.interrupt), self.nearest.compared);
         self.searched.is_partial =
             compare_all(self.session, &self.measure, self.request, &mut self.nearest)?;
         self.searched.scanned_exactly += self.nearest.compared - before;
@@ -117,7 +127,7 @@ impl<'t> Run<'_, 't> {
         Ok(())
     }
 
-    /// Compares all items after some were found to be near, which are not lost if it has to stop.
+    /// Compares all items after some were found to be near, which are not lost if it has to interrupt.
     fn compare_all_after(&mut self, candidates: &mut Candidates) -> Result<()> {
         if self.nearest.compared == 0 {
             self.compare_few(candidates)?;
@@ -127,7 +137,7 @@ impl<'t> Run<'_, 't> {
 
     /// Compares the nearest candidates of a search that may have to stop before it has better ones.
     fn compare_few(&mut self, candidates: &mut Candidates) -> Result<()> {
-        if self.request.stop.is_none() {
+        if self.request.interrupt.is_none() {
             return Ok(());
         }
         self.compare(candidates.arranged(LAST_COMPARED, LAST_COMPARED), std::iter::empty())
@@ -192,8 +202,9 @@ impl<'t> Run<'_, 't> {
                 }
                 Done::Against | Done::Candidates => {
                     let most = if self.searched.is_partial { LAST_COMPARED } else { usize::MAX };
-                    let candidates = candidates.arranged(most, self.request.stop.first());
-                    self.compare(candidates, pending.live_in(self.request))?;
+                    let candidates =
+                        candidates.arranged(most, self.request.interrupt.compared_first());
+                    self.compare(candidates, live_in(pending, self.request))?;
                     self.searched.comparing += self.clock.lap();
                     if !self.has_missed(if is_thorough { 1.0 } else { UNLIKE }) {
                         return Ok(());
@@ -215,14 +226,15 @@ impl<'t> Run<'_, 't> {
         let record = &self.session.record;
         let left_out = record.items.saturating_sub(admitted).saturating_add(pending.ids.len());
         let rank = usize::try_from(left_out).unwrap_or(usize::MAX).saturating_add(self.request.k);
-        let deep = Budget::for_recall(rank, f64::from(self.request.recall), record);
+        let deep = Budget::for_recall(rank, f64::from(self.request.options.recall), record);
         deep.is_out_of_reach || costs.forest(deep.entries, 1.0, deep.rerank as f64) >= costs.exact
     }
 
     /// Whether a search seems to have missed this many times what it may, by its comparisons.
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     fn has_missed(&self, times: f64) -> bool {
-        let Request { k, recall, search_k, oversampling, .. } = *self.request;
+        let Options { recall, search_k, oversampling, .. } = self.request.options;
+        let k = self.request.k;
         let is_told = search_k.is_some() || oversampling.is_some();
         let missed = || self.residuals.missed(self.session.spec().metric, self.nearest.kth());
         !is_told
@@ -244,8 +256,8 @@ impl<'t> Run<'_, 't> {
         let all = record.items.saturating_add(pending.ids.len()).max(1);
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
         let part = admitted as f64 / all as f64;
-        let is_filtered =
-            (part < 1.0 || !self.request.filter.is_none()) && self.request.search_k.is_none();
+        let is_filtered = (part < 1.0 || !self.request.filter.is_none())
+            && self.request.options.search_k.is_none();
         let costs = Costs::new(record, self.session.spec(), admitted);
         let most = if is_filtered { costs.entries_for(part) } else { f64::INFINITY };
         candidates.begin(effort.rerank);
@@ -282,18 +294,18 @@ impl<'t> Run<'_, 't> {
     /// Compares candidates, and then items that wait for a build.
     fn compare(&mut self, candidates: &[u64], pending: impl Iterator<Item = u32>) -> Result<()> {
         let Self { session, request, measure, nearest, searched, residuals, .. } = self;
-        let (items, metric, stop) = (&session.items, session.spec().metric, request.stop);
-        let (taken, before) = (nearest.begin_again(stop), nearest.compared);
+        let (items, metric, interrupt) = (&session.items, session.spec().metric, request.interrupt);
+        let (taken, before) = (nearest.begin_again(interrupt), nearest.compared);
         residuals.clear();
         let mut estimates = candidates.iter().map(|candidate| estimate_of(*candidate));
         let ids = candidates.iter().map(|candidate| id_of(*candidate));
-        searched.is_partial |= measure.rank_known(items, ids, stop, |ranked| {
+        searched.is_partial |= measure.rank_known(items, ids, interrupt, |ranked| {
             residuals.add(metric, estimates.next().unwrap_or(f32::NAN), ranked.score);
             nearest.offer(ranked);
         })?;
         let reranked = nearest.compared;
         searched.is_partial |=
-            measure.rank_known(items, pending, stop, |ranked| nearest.offer(ranked))?;
+            measure.rank_known(items, pending, interrupt, |ranked| nearest.offer(ranked))?;
         searched.reranked += reranked - before;
         searched.scanned_exactly += nearest.compared - reranked;
         if searched.is_partial {

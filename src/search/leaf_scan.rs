@@ -13,7 +13,7 @@ use crate::math::queue::QueuedNode;
 use crate::search::SearchStats;
 use crate::search::budget::{Budget, Goal};
 use crate::search::candidates::Candidates;
-use crate::search::request::{Asking, Request};
+use crate::search::request::Request;
 use crate::search::scratch::Scratch;
 use crate::search::session::Session;
 use crate::sketch::prepared::ScanOptions;
@@ -108,7 +108,6 @@ pub(crate) struct LeafScan<'a, 't> {
     pending: &'a Pending,
     request: &'a Request<'a>,
     scratch: &'a mut Scratch,
-    asking: Asking<'a>,
     ahead: Option<Next<'t>>,
     /// The most by which sketches of small leaves were wrong.
     noise: f32,
@@ -134,16 +133,7 @@ impl<'a, 't> LeafScan<'a, 't> {
             let entries = record.indexed.min(1 << 15);
             scratch.mask.begin(allowed, entries);
         }
-        Self {
-            session,
-            forest,
-            pending,
-            request,
-            scratch,
-            asking: Asking::new(request),
-            ahead: None,
-            noise: 0.0,
-        }
+        Self { session, forest, pending, request, scratch, ahead: None, noise: 0.0 }
     }
 
     /// Scans leaves until the goal is met, or more entries than `most` have been looked at. It also
@@ -166,7 +156,7 @@ impl<'a, 't> LeafScan<'a, 't> {
             if self.is_met(effort, candidates, (entries, admitted), next.estimate) {
                 return Ok(Ended::Enough);
             }
-            if self.request.stop.is_due() {
+            if self.request.interrupt.check() {
                 return Ok(Ended::Stopped);
             }
             if entries * part > TOLD && admitted * RARER < entries * part {
@@ -401,8 +391,9 @@ impl<'a, 't> LeafScan<'a, 't> {
     /// how many of these are.
     fn select<S: Collector>(&mut self, next: &Next<'t>, sink: &mut S) -> Result<(u32, u32)> {
         let Scratch { estimates, left_out, state, .. } = &mut *self.scratch;
-        let (request, pending, asking) = (self.request, self.pending, &self.asking);
-        let is_asking = !asking.is_none() || !pending.ids.is_empty();
+        let (request, pending) = (self.request, self.pending);
+        let predicate = request.filter.predicate;
+        let is_asking = predicate.is_some() || !pending.ids.is_empty();
         let (mut asked, mut yes) = (0u32, 0u32);
         // What was near enough when the scan began may be too far by now.
         let threshold = Cell::new(sink.threshold());
@@ -417,8 +408,8 @@ impl<'a, 't> LeafScan<'a, 't> {
                 return;
             }
             if is_asking {
-                let is_admitted =
-                    !pending.ids.contains(id) && (asking.is_none() || asking.admits(id));
+                let is_admitted = !pending.ids.contains(id)
+                    && predicate.is_none_or(|predicate| request.interrupt.admits(predicate, id));
                 (asked, yes) = (asked + 1, yes + u32::from(is_admitted));
                 if !is_admitted {
                     left_out.push(estimate);

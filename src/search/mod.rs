@@ -4,7 +4,9 @@
 pub(crate) mod brute_force;
 pub(crate) mod budget;
 pub(crate) mod candidates;
+pub(crate) mod filter;
 pub(crate) mod filter_mask;
+pub(crate) mod interrupt;
 pub(crate) mod knn;
 pub(crate) mod leaf_scan;
 pub(crate) mod paged;

@@ -1,5 +1,7 @@
 //! Reading an index in one snapshot by many threads.
 
+mod batch;
+
 use heed::{Env, RoTxn, WithoutTls};
 use rayon::ThreadPool;
 
@@ -7,10 +9,9 @@ use crate::error::Result;
 use crate::lmdb::database::{Database, IndexSpec};
 use crate::lmdb::tasks;
 use crate::metric::Metric;
-use crate::query::BatchNns;
+use crate::query::Nns;
 use crate::reader::Reader;
-use crate::search::budget::DEFAULT_RECALL;
-use crate::search::request::Request;
+pub use crate::snapshot::batch::Many;
 
 /// An index in one snapshot of the database, searched by all threads of a rayon pool.
 ///
@@ -170,14 +171,14 @@ impl<'e> Snapshot<'e> {
         self.txns.len()
     }
 
-    /// Asks for the `k` nearest neighbours of each of many queries: see [`BatchNns`].
+    /// Asks for the `k` nearest neighbours of each of many queries, with the options of [`Nns`]: see [`Many`].
     ///
     /// # Cost
     /// That of as many single searches, shared among the threads. Each thread prepares anew at each
     /// call, as a new [`Reader`] does, and then remembers: a few hundred queries at once are better
     /// than a few.
-    pub fn nns<'a>(&'a mut self, k: usize) -> BatchNns<'a, 'e> {
-        BatchNns::new(self, Request::new(k, DEFAULT_RECALL))
+    pub fn nns<'a>(&'a mut self, k: usize) -> Nns<'a, Many<'a, 'e>> {
+        Nns::with_executor(k, Many::new(self))
     }
 
     /// Does `work` for each of `0..count`, shared among the threads, and returns the results in
