@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use bench_kit::clap::Parser;
-use spinney::{Hit, Hits, SearchPlan, Reader, SearchStats};
+use spinney::{Hits, Reader, SearchPlan, SearchStats};
 use spinney_peers::Result;
 use spinney_peers::filters::args::{Args, Kind};
 use spinney_peers::filters::cases::{self, Case, Filtered};
@@ -233,11 +233,7 @@ impl World {
     }
 
     /// The median of the mean times of some passes, in us.
-    fn median(
-        &self,
-        passes: usize,
-        search: impl Fn(usize, &[f32]) -> Result<Hits>,
-    ) -> Result<f64> {
+    fn median(&self, passes: usize, search: impl Fn(usize, &[f32]) -> Result<Hits>) -> Result<f64> {
         let mut means = Vec::new();
         for _ in 0..passes {
             let start = Instant::now();
