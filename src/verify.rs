@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use heed::RoTxn;
 
 use crate::error::{Error, Result};
+use crate::forest::context::ForestContext;
+use crate::format::free_ids::parse_free_ids;
 use crate::format::item::{ItemRef, PendingRef};
 use crate::format::node::{BranchRef, LeafRef, NodeRef, check_seal, is_near_weight};
 use crate::format::record::{Record, TreeRecord};
-use crate::indexer::leaf_edit::{ForestContext, LeafEdit, UNORDERED};
 use crate::kernel::{distance, simd};
 use crate::key::{Key, Kind};
 use crate::lmdb::database::{Database, IndexSpec};
@@ -286,13 +287,10 @@ impl<'a> Check<'a> {
                 ),
             );
         }
-        let edit = LeafEdit::load(leaf);
-        if !edit.ids.is_sorted_by(|a, b| a < b) {
-            self.report(key, UNORDERED);
-            return Ok(());
-        }
+        let Some(ids) = self.accept(leaf.ascending_ids(key))? else { return Ok(()) };
+        let sketches = Sketches::unpack(&leaf.node);
         self.finite(key, &leaf.node);
-        for (position, id) in edit.ids.iter().enumerate() {
+        for (position, id) in ids.iter().enumerate() {
             let Some(bytes) = self.indexed_item(*id)? else { continue };
             let Ok(item) = ItemRef::parse(key, bytes, self.spec.dims, self.spec.metric) else {
                 continue;
@@ -300,13 +298,13 @@ impl<'a> Check<'a> {
             let mut point = vec![0.0; walk.context.transform.width];
             walk.context.transform.map(&item, &mut point);
             let mut nibbles = Vec::new();
-            let factors = edit.sketches.quantizer.encode(
+            let factors = sketches.quantizer.encode(
                 walk.context.transform,
                 &point,
                 Some(&item),
                 &mut nibbles,
             );
-            let (stored, stored_factors) = edit.sketches.entry(position);
+            let (stored, stored_factors) = sketches.entry(position);
             nibbles.resize(stored.len(), 0);
             if nibbles != stored || factors != stored_factors {
                 self.report(key, format!("the sketch of item {id} is not that of its vector"));
@@ -470,13 +468,13 @@ impl<'a> Check<'a> {
         ];
         for (which, next, used) in lists {
             let key = Key::free(self.spec.index, walk.tree, which);
-            let read =
-                crate::indexer::tree_edit::FreeIds::load(&walk.context, self.rtxn, key, next);
-            let Some(ids) = self.accept(read)? else { continue };
+            let bytes = self.db.get(self.rtxn, key)?;
+            let read = bytes.map(|bytes| parse_free_ids(key, bytes, next)).transpose();
+            let Some(free) = self.accept(read)? else { continue };
             if used.iter().any(|id| *id >= next) {
                 self.report(key, "a node has an id that was never given out");
             }
-            if ids.free().iter().any(|id| used.contains(id)) {
+            if free.iter().flatten().any(|id| used.contains(id)) {
                 self.report(key, "a node has an id that is free");
             }
         }

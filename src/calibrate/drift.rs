@@ -4,9 +4,9 @@
 use heed::RoTxn;
 
 use crate::error::Result;
+use crate::forest::context::ForestContext;
 use crate::format::item::ItemRef;
 use crate::format::record::{NO_CORRECTION, Record};
-use crate::indexer::leaf_edit::ForestContext;
 use crate::kernel::simd;
 use crate::key::{Key, Kind};
 use crate::lmdb::items::Items;

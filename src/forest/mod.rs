@@ -22,6 +22,7 @@
 //! A comparison is a read of a place of its own in memory, which takes longer than its bytes in a
 //! row.
 
+pub(crate) mod context;
 pub(crate) mod descent;
 pub(crate) mod hierarchy;
 pub(crate) mod points;

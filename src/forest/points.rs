@@ -7,8 +7,8 @@ use std::ops::Range;
 use heed::RoTxn;
 
 use crate::error::Result;
+use crate::forest::context::ForestContext;
 use crate::format::item::ItemRef;
-use crate::indexer::leaf_edit::ForestContext;
 use crate::math::kmeans::Matrix;
 
 /// The rows from which centroids are computed.

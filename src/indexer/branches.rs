@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
+use crate::forest::context::ForestContext;
 use crate::format::MAX_CHILDREN;
 use crate::format::node::{Child, EncodedNode, branch_value, is_near_weight};
 use crate::format::record::MAX_HEIGHT;
-use crate::indexer::leaf_edit::ForestContext;
 use crate::indexer::tree_edit::TreeEdit;
 use crate::key::Key;
 use crate::math::kmeans::{Matrix, split};
@@ -166,7 +166,7 @@ impl<'e, 'a> Branches<'e, 'a> {
         if let Some((at, _)) = self.open.get(&id) {
             return if *at == height { Ok(()) } else { misplaced() };
         }
-        let branch = context.take_branch(self.edit.rtxn, key)?;
+        let branch = context.sealed_branch(self.edit.rtxn, key)?;
         if branch.node.height != height {
             return misplaced();
         }

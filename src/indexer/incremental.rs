@@ -16,6 +16,7 @@ use crate::calibrate::applies_to;
 use crate::calibrate::drift::corrected;
 use crate::calibrate::truth::truth;
 use crate::error::Result;
+use crate::forest::context::ForestContext;
 use crate::forest::points::Points;
 use crate::format::CHANGES_PER_REFRESH;
 use crate::format::node::Code;
@@ -23,7 +24,7 @@ use crate::format::record::{Record, TreeRecord};
 use crate::indexer::branches::{BranchUpdate, Branches};
 use crate::indexer::bulk::list_ids;
 use crate::indexer::find::{Finder, ItemChange, Located, changes, locate, paths_of, scan_for};
-use crate::indexer::leaf_edit::{ForestContext, LeafEdit};
+use crate::indexer::leaf_edit::LeafEdit;
 use crate::indexer::reassign::distances_to_centroid;
 use crate::indexer::tree_edit::{Tally, TreeEdit};
 use crate::indexer::{BuildPlan, Shape, split_above};
@@ -232,7 +233,7 @@ fn change_leaves(
     let (context, tree) = (edit.context, edit.tree);
     let changed = workers.map(BuildPhase::Changing, edits.len(), |rtxn, task| {
         let (leaf, change) = &edits[task];
-        let mut edit = context.take_leaf(rtxn, Key::leaf(context.spec.index, tree, *leaf))?;
+        let mut edit = LeafEdit::take(&context, rtxn, Key::leaf(context.spec.index, tree, *leaf))?;
         change.removals.iter().for_each(|id| {
             edit.remove(*id);
         });

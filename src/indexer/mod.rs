@@ -9,9 +9,9 @@ mod branches;
 mod bulk;
 mod find;
 mod incremental;
-pub(crate) mod leaf_edit;
+mod leaf_edit;
 mod reassign;
-pub(crate) mod tree_edit;
+mod tree_edit;
 
 use heed::RwTxn;
 

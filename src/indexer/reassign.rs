@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use heed::RoTxn;
 
 use crate::error::Result;
+use crate::forest::context::ForestContext;
 use crate::forest::route::{SHORTLIST, ScoredLeaf, second_leaf};
 use crate::format::node::{Code, NodeRef};
 use crate::indexer::find::{Finder, choose};
-use crate::indexer::leaf_edit::{ForestContext, LeafEdit};
+use crate::indexer::leaf_edit::LeafEdit;
 use crate::indexer::tree_edit::{TreeEdit, View};
 use crate::lmdb::workers::Workers;
 use crate::math::kmeans::{Matrix, assign, kmeans, members, split};

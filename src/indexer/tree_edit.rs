@@ -7,11 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use heed::RoTxn;
 
 use crate::error::{Error, Result};
+use crate::forest::context::ForestContext;
 use crate::forest::route::{SHORTLIST, by_score, second_leaf};
+use crate::format::MAX_FREE;
+use crate::format::free_ids::{free_ids_value, parse_free_ids};
 use crate::format::record::TreeRecord;
-use crate::format::{MAX_FREE, pad};
 use crate::indexer::find::{Finder, NEAR_LEAVES, NearLeaf};
-use crate::indexer::leaf_edit::{ForestContext, LeafEdit};
+use crate::indexer::leaf_edit::LeafEdit;
 use crate::key::Key;
 use crate::lmdb::workers::Workers;
 
@@ -25,42 +27,18 @@ const ITEMS_PER_TASK: usize = 8;
 /// shrunk much does not pay for its former size; ids that find no place in it are not used again
 /// before a bulk build, and there are 2^32.
 #[derive(Debug)]
-pub(crate) struct FreeIds {
+pub(crate) struct NodeIds {
     free: BTreeSet<u32>,
     pub(crate) next: u32,
     is_changed: bool,
 }
 
-impl FreeIds {
-    pub(crate) fn load(
-        context: &ForestContext<'_>,
-        rtxn: &RoTxn<'_>,
-        key: Key,
-        next: u32,
-    ) -> Result<Self> {
-        let Some(bytes) = context.db.get(rtxn, key)? else {
-            return Ok(Self { free: BTreeSet::new(), next, is_changed: false });
-        };
-        let numbers: &[u32] = bytemuck::try_cast_slice(bytes)
-            .map_err(|_| Error::corrupted(key, "free ids that are not aligned"))?;
-        let count = numbers.first().map_or(0, |count| *count as usize);
-        let listed = if count == 0 { Some(&[][..]) } else { numbers.get(4..4 + count) };
-        let listed = listed.filter(|listed| listed.len() <= MAX_FREE);
-        let listed = listed.ok_or_else(|| {
-            Error::corrupted(key, "fewer free ids than it says, or more than are kept")
-        })?;
-        let free: BTreeSet<u32> = listed.iter().copied().collect();
-        if free.len() != count || free.last().is_some_and(|last| *last >= next) {
-            return Err(Error::corrupted(
-                key,
-                "free ids that are listed twice or were never given out",
-            ));
-        }
+impl NodeIds {
+    fn load(context: &ForestContext<'_>, rtxn: &RoTxn<'_>, key: Key, next: u32) -> Result<Self> {
+        let bytes = context.db.get(rtxn, key)?;
+        let free =
+            bytes.map(|bytes| parse_free_ids(key, bytes, next)).transpose()?.unwrap_or_default();
         Ok(Self { free, next, is_changed: false })
-    }
-
-    pub(crate) fn free(&self) -> &BTreeSet<u32> {
-        &self.free
     }
 
     /// The lowest id that no node has.
@@ -86,12 +64,7 @@ impl FreeIds {
 
     /// The value to be stored, if it is another than before.
     fn value(&self) -> Option<Vec<u8>> {
-        let count = u32::try_from(self.free.len()).unwrap_or(u32::MAX);
-        let numbers: Vec<u32> =
-            [count, 0, 0, 0].into_iter().chain(self.free.iter().copied()).collect();
-        let mut value: Vec<u8> = bytemuck::cast_slice(&numbers).to_vec();
-        value.resize(pad(value.len()), 0);
-        self.is_changed.then_some(value)
+        self.is_changed.then(|| free_ids_value(&self.free))
     }
 }
 
@@ -120,8 +93,8 @@ pub(crate) struct TreeEdit<'a> {
     pub(crate) stored: TreeRecord,
     pub(crate) copies: usize,
     pub(crate) leaves: BTreeMap<u32, LeafEdit>,
-    pub(crate) leaf_ids: FreeIds,
-    pub(crate) branch_ids: FreeIds,
+    pub(crate) leaf_ids: NodeIds,
+    pub(crate) branch_ids: NodeIds,
     /// Branches above stored leaves, from the parent up to the root.
     pub(crate) paths: BTreeMap<u32, Vec<u32>>,
     /// Leaves that are not stored yet, each with the stored leaf under whose parent it goes.
@@ -143,7 +116,7 @@ impl<'a> TreeEdit<'a> {
         copies: usize,
     ) -> Result<Self> {
         let free = |which, next| {
-            FreeIds::load(&context, rtxn, Key::free(context.spec.index, tree, which), next)
+            NodeIds::load(&context, rtxn, Key::free(context.spec.index, tree, which), next)
         };
         let (leaf_ids, branch_ids) = (free(0, stored.next_leaf)?, free(1, stored.next_branch)?);
         Ok(Self {
@@ -179,7 +152,7 @@ impl<'a> TreeEdit<'a> {
             Entry::Occupied(entry) => Ok(entry.into_mut()),
             Entry::Vacant(entry) => {
                 let key = Key::leaf(self.context.spec.index, self.tree, leaf);
-                Ok(entry.insert(self.context.take_leaf(self.rtxn, key)?))
+                Ok(entry.insert(LeafEdit::take(&self.context, self.rtxn, key)?))
             }
         }
     }
