@@ -1,13 +1,15 @@
 //! Measuring the recall of a forest: on its own items after a bulk build, or on a user's queries.
 
 pub(crate) mod drift;
+mod fit;
 pub(crate) mod trace;
 pub(crate) mod truth;
 
 use heed::RwTxn;
 
-use crate::calibrate::trace::{TraceQuery, TrueNeighbours, confidences, fit, goals, reached};
-use crate::calibrate::truth::{Truth, asked, cut, neighbours};
+use crate::calibrate::fit::{fit, goals};
+use crate::calibrate::trace::{TraceQuery, confidences, reached};
+use crate::calibrate::truth::{TrueNeighbours, Truth, asked, cut, neighbours};
 use crate::error::Result;
 use crate::forest::context::ForestContext;
 use crate::forest::points::Points;
@@ -19,7 +21,7 @@ use crate::lmdb::database::{Database, IndexSpec};
 use crate::lmdb::items::Items;
 use crate::lmdb::pending::Pending;
 use crate::lmdb::workers::Workers;
-use crate::math::kmeans::Matrix;
+use crate::math::matrix::Matrix;
 use crate::search::{EXACT_ITEMS, Forest, Planted, Target};
 
 /// Whether searches of this index would go by a calibration.
@@ -108,7 +110,7 @@ fn ask(
         let items = Items::new(db, rtxn, spec, 0);
         let target = Target { items: &items, record, simd: simd::detect() };
         let planted = Planted { forest, nodes: &forest.nodes((db, rtxn, spec), 0) };
-        reached(target, planted, asked[i], (&found[i], &goals))
+        reached(target, planted, asked[i], &found[i], &goals)
     })?;
     Ok(fit(&goals, &reached, record.indexed, is_of_queries))
 }

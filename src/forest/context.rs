@@ -9,7 +9,7 @@ use crate::kernel::gemm;
 use crate::key::Key;
 use crate::lmdb::database::{Database, IndexSpec};
 use crate::lmdb::nodes::{check_layout, known_node};
-use crate::math::kmeans::Matrix;
+use crate::math::matrix::Matrix;
 use crate::search::Forest;
 use crate::sketch::transform::Transform;
 

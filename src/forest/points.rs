@@ -9,7 +9,7 @@ use heed::RoTxn;
 use crate::error::Result;
 use crate::forest::context::ForestContext;
 use crate::format::item::ItemRef;
-use crate::math::kmeans::Matrix;
+use crate::math::matrix::Matrix;
 
 /// The rows from which centroids are computed.
 #[derive(Debug)]

@@ -6,7 +6,8 @@ use crate::kernel::gemm;
 use crate::kernel::gemm::Panels;
 use crate::kernel::simd::Level;
 use crate::kernel::threshold::{Scores, below};
-use crate::math::kmeans::{Matrix, half_norms, split, update};
+use crate::math::kmeans::{half_norms, split, update};
+use crate::math::matrix::Matrix;
 use crate::metric::Metric;
 use crate::search::candidates::{estimate_of, id_of, packed};
 

@@ -8,7 +8,8 @@ use rayon::prelude::*;
 use crate::error::Result;
 use crate::forest::route::Router;
 use crate::kernel::simd::Level;
-use crate::math::kmeans::{Matrix, assign, kmeans, members, sample, split};
+use crate::math::kmeans::{assign, kmeans, members, sample, split};
+use crate::math::matrix::Matrix;
 use crate::metric::Metric;
 
 /// Rows per centroid that k-means looks at. More do not place centroids better.

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::forest::context::ForestContext;
 use crate::format::node::leaf_value;
 use crate::key::Key;
-use crate::math::kmeans::Matrix;
+use crate::math::matrix::Matrix;
 use crate::sketch::codes::Sketches;
 use crate::sketch::quantizer::Quantizer;
 

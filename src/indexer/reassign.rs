@@ -11,7 +11,8 @@ use crate::indexer::find::{Finder, choose};
 use crate::indexer::leaf_edit::LeafEdit;
 use crate::indexer::tree_edit::{TreeEdit, TreeView};
 use crate::lmdb::workers::Workers;
-use crate::math::kmeans::{Matrix, assign, kmeans, members, split};
+use crate::math::kmeans::{assign, kmeans, members, split};
+use crate::math::matrix::Matrix;
 use crate::sketch::prepared::{Prepared, ScanOptions};
 
 /// Leaves around a changed one whose items may be nearer to it now.

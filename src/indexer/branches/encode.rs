@@ -7,7 +7,8 @@ use crate::error::Result;
 use crate::forest::context::ForestContext;
 use crate::format::MAX_CHILDREN;
 use crate::format::node::Child;
-use crate::math::kmeans::{Matrix, split};
+use crate::math::kmeans::split;
+use crate::math::matrix::Matrix;
 use crate::sketch::codes::Sketches;
 
 /// Children that the parts of a split branch have at most: room to grow.
