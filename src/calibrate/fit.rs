@@ -17,7 +17,7 @@ use crate::search::budget::DEFAULT_RECALL;
 
 /// The part of what may be missed that may be missed because too few vectors are compared exactly.
 const LOST_TO_RERANK: f64 = 0.25;
-/// Comparisons beyond the neighbours themselves, at least: sketches do not tell apart what lies
+/// Comparisons beyond the neighbours themselves, at least: sketches cannot distinguish what lies
 /// close together.
 const MIN_BEYOND: u32 = 7;
 /// The next larger number of neighbours takes some confidence, and comparisons beyond the
@@ -88,13 +88,14 @@ pub(crate) fn goals(all: &[Confidences]) -> RecallGoals {
         let numbers = sorted(asked.into_iter().flatten().copied().collect());
         CALIBRATED_RECALLS.map(|recall| {
             let part = 1.0 - (1.0 - sample.surely(recall)) * (1.0 - LOST_TO_RERANK);
-            let least = quantile(&numbers, part).unwrap_or(f32::INFINITY);
+            let needed = quantile(&numbers, part).unwrap_or(f32::INFINITY);
             // So few queries say little about what is so rare. More neighbours take more anyway.
             let leeway =
                 if of_k == 0 && found_by_itself(recall) > recall { OWN_LEEWAY } else { 1.0 };
             let own = quantile(&own, found_by_itself(recall)).unwrap_or(0.0) * leeway;
             // A search that ends with one of these has not scanned the leaf before which it had it.
-            let [own, confidence] = [own, least.max(own)].map(|least| f64::from(least.next_up()));
+            let [own, confidence] =
+                [own, needed.max(own)].map(|number| f64::from(number.next_up()));
             RecallGoal { confidence, own, leeway }
         })
     };
@@ -181,13 +182,13 @@ fn point_of(
 /// Lets more recall take no less of anything. Where a recall has no operating point, that of a
 /// higher one is enough.
 fn rise(row: &mut [OperatingPoint]) {
-    for at in (1..row.len()).rev() {
-        if !row[at - 1].confidence.is_finite() {
-            row[at - 1] = row[at];
+    for i in (1..row.len()).rev() {
+        if !row[i - 1].confidence.is_finite() {
+            row[i - 1] = row[i];
         }
     }
-    for at in 1..row.len() {
-        let (less, more) = (row[at - 1], &mut row[at]);
+    for i in 1..row.len() {
+        let (less, more) = (row[i - 1], &mut row[i]);
         more.confidence = more.confidence.max(less.confidence);
         (more.rerank, more.entries) =
             (more.rerank.max(less.rerank), more.entries.max(less.entries));
@@ -211,13 +212,14 @@ fn hold_together(calibration: &mut Calibration) {
             point.rerank = point.rerank.max(k as u32 + MIN_BEYOND);
         }
     }
-    for (at, (confidence, rerank)) in OF_MORE.into_iter().enumerate().rev() {
-        let [(fewer, few), (more, many)] = [at, at + 1].map(|at| (calibration.points[at], ks[at]));
+    for (of_k, (confidence, rerank)) in OF_MORE.into_iter().enumerate().rev() {
+        let [(fewer, few), (more, many)] =
+            [of_k, of_k + 1].map(|of_k| (calibration.points[of_k], ks[of_k]));
         for (of_recall, (fewer, more)) in fewer.into_iter().zip(more).enumerate() {
             // What the forest reaches for few is not lost because it does not for many.
             if more.confidence.is_finite() && fewer.confidence.is_finite() {
                 let beyond = few as f32 + rerank * more.rerank.saturating_sub(many as u32) as f32;
-                let point = &mut calibration.points[at][of_recall];
+                let point = &mut calibration.points[of_k][of_recall];
                 point.confidence = fewer.confidence.max(confidence * more.confidence);
                 point.rerank = fewer.rerank.max(beyond as u32);
             }

@@ -112,12 +112,12 @@ fn walk<'t>(
         let mut walk = Walk { leaf_scan, ranking, near, order, confidence };
         let copies = u64::from(target.record.trees) * u64::from(1 + target.record.spill);
         #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
-        let most = (copies * target.record.indexed) as f64 / 2.0;
+        let max_entries = (copies * target.record.indexed) as f64 / 2.0;
         loop {
             walk.ranking.wait();
             let has_more = walk.leaf_scan.look_ahead()?;
             walk.update(has_more);
-            let is_over = !has_more || walk.leaf_scan.entries() > most;
+            let is_over = !has_more || walk.leaf_scan.entries() > max_entries;
             if !visit(&mut walk) || is_over {
                 return Ok(());
             }
@@ -138,8 +138,8 @@ impl Walk<'_, '_, '_> {
     }
 
     fn place(&self, id: u32) -> Option<usize> {
-        let at = self.order.binary_search_by_key(&id, |(id, _)| *id).ok()?;
-        Some(self.order[at].1)
+        let i = self.order.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+        Some(self.order[i].1)
     }
 }
 
@@ -156,13 +156,13 @@ pub(crate) fn confidences<'t>(
     let mut is_found = vec![false; len];
     walk(target, planted, asked, |walk| {
         for id in walk.ranking.new_ids() {
-            let is_new = |at: &usize| !std::mem::replace(&mut is_found[*at], true);
-            let Some(at) = walk.place(id).filter(is_new) else { continue };
+            let is_new = |place: &usize| !std::mem::replace(&mut is_found[*place], true);
+            let Some(place) = walk.place(id).filter(is_new) else { continue };
             left -= 1;
             for (found, before) in found.iter_mut().zip(&before) {
                 #[expect(clippy::cast_possible_truncation, reason = "saturates")]
                 let before = *before as f32;
-                found[at] = before;
+                found[place] = before;
             }
         }
         if walk.leaf_scan.excluded().is_finite() {
@@ -193,11 +193,11 @@ pub(crate) fn reached<'t>(
     walk(target, planted, asked, |walk| {
         let mut is_ranked = false;
         let mut is_over = true;
-        for (at, cut) in cuts.iter().enumerate() {
+        for (of_k, cut) in cuts.iter().enumerate() {
             while let Some(goal) =
-                goals[at].get(reached[at].len()).filter(|goal| goal.confidence.is_finite())
+                goals[of_k].get(reached[of_k].len()).filter(|goal| goal.confidence.is_finite())
             {
-                if walk.confidence[at] < goal.confidence {
+                if walk.confidence[of_k] < goal.confidence {
                     is_over = false;
                     break;
                 }
@@ -206,12 +206,12 @@ pub(crate) fn reached<'t>(
                     ranks.resize(walk.near.ids.len(), UNRANKED);
                     walk.ranking.merge();
                     for (rank, id) in (0u32..).zip(walk.ranking.ids()) {
-                        walk.place(id).into_iter().for_each(|at| ranks[at] = rank);
+                        walk.place(id).into_iter().for_each(|place| ranks[place] = rank);
                     }
                 }
                 let all: Vec<Neighbour> = ranks
                     .iter()
-                    .zip(&found.of_items[at])
+                    .zip(&found.of_items[of_k])
                     .map(|(rank, confidence)| Neighbour { rank: *rank, confidence: *confidence })
                     .collect();
                 let neighbours = cut.values(&all, |a, b| {
@@ -219,7 +219,7 @@ pub(crate) fn reached<'t>(
                 });
                 let own_rank =
                     asked.own.map_or(0, |_| walk.ranking.rank(walk.leaf_scan.excluded()));
-                reached[at].push(Reached {
+                reached[of_k].push(Reached {
                     entries: walk.leaf_scan.entries(),
                     neighbours,
                     own_rank,

@@ -22,7 +22,7 @@ use crate::options::BuildPhase;
 /// Multiplications for all comparisons of a calibration, about: some seconds of one thread at most
 /// for a million items.
 const MAX_PRODUCTS: usize = 25_000_000_000;
-/// Queries, whatever the work: fewer are too few to tell .95 from .97, more do not tell more.
+/// Queries, whatever the work: fewer cannot distinguish .95 from .97, and more do not help.
 const QUERIES: std::ops::RangeInclusive<usize> = 128..=1000;
 /// Items for each query, at least: small indexes are built in milliseconds and should be measured
 /// in as many.
@@ -171,8 +171,8 @@ impl Best {
     /// Of the `i`-th of some queries one more is wanted than it is asked for: it may be among them
     /// itself.
     fn for_query(i: usize, items: usize) -> Self {
-        let most = asked(i, items).into_iter().max().unwrap_or(1);
-        Self { near: Vec::new(), wanted: (KEPT * most).max(MIN_KEPT) + 1, farthest: f32::INFINITY }
+        let max = asked(i, items).into_iter().max().unwrap_or(1);
+        Self { near: Vec::new(), wanted: (KEPT * max).max(MIN_KEPT) + 1, farthest: f32::INFINITY }
     }
 
     fn offer(&mut self, score: f32, id: u32) {
@@ -184,9 +184,9 @@ impl Best {
 
     /// Offers items that have these scores.
     fn offer_all(&mut self, simd: Level, ids: &[u32], scores: Scores<'_>) {
-        below(simd, scores, self.farthest, |at, score| {
+        below(simd, scores, self.farthest, |i, score| {
             if score < self.farthest {
-                self.offer(score, ids[at]);
+                self.offer(score, ids[i]);
             }
             self.farthest
         });
@@ -245,7 +245,7 @@ fn nearest_of(
     let (norms, sign) = ([0.0; ITEMS_AT_ONCE], metric.score_sign());
     for first in part.clone().step_by(ITEMS_AT_ONCE) {
         let places = first..part.end.min(first + ITEMS_AT_ONCE);
-        let points = all.within(rtxn, places.clone())?;
+        let points = all.of_range(rtxn, places.clone())?;
         let ids = &all.ids[places];
         let panels = Panels::new(&points, width);
         products.resize(queries.len() * ids.len(), 0.0);

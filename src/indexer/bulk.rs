@@ -218,7 +218,7 @@ impl Bulk<'_> {
         )?;
         let routes =
             workers.map(BuildPhase::Routing, n.div_ceil(ITEMS_PER_TASK), |rtxn, task| {
-                let points = self.points.within(rtxn, chunk(n, task))?;
+                let points = self.points.of_range(rtxn, chunk(n, task))?;
                 Ok(router.route(&points, self.shape.spill))
             })?;
         let mut entries: Vec<Vec<u32>> = vec![Vec::new(); router.leaves.len()];
@@ -243,7 +243,7 @@ impl Bulk<'_> {
                 let centroid = router.leaves.row(leaf).to_vec();
                 return Ok(vec![PlannedLeaf { centroid, entries: entries.clone() }]);
             }
-            let points = self.points.at(rtxn, entries)?;
+            let points = self.points.of_places(rtxn, entries)?;
             let groups = split(self.context.transform.simd, &points, max, seed ^ leaf as u64);
             let cut = |group: Vec<u32>| PlannedLeaf {
                 centroid: points.gather(&group).mean(),
@@ -261,7 +261,7 @@ impl Bulk<'_> {
 
     fn encode_leaf(&self, rtxn: &RoTxn<'_>, leaf: &PlannedLeaf) -> Result<Vec<u8>> {
         let ids = leaf.entries.iter().map(|place| self.points.ids[*place as usize]).collect();
-        let points = self.points.at(rtxn, &leaf.entries)?;
+        let points = self.points.of_places(rtxn, &leaf.entries)?;
         Ok(LeafEdit::new(&self.context, rtxn, ids, leaf.centroid.clone(), &points)?.value())
     }
 

@@ -257,7 +257,7 @@ const GROUP_DISTANCE: f32 = 4.0;
 
 /// The middle of a tight group far from the centroid of a leaf that took in items, if any.
 ///
-/// Sketches around that centroid cannot tell its members apart. So they get a leaf of their own
+/// Sketches around that centroid cannot distinguish its members. So they get a leaf of their own
 /// before this one is full. They are looked for among the new items, the farthest of which is this
 /// far from the centroid. If that is far, they are looked for among all entries that are far, too.
 fn group_apart(

@@ -196,7 +196,7 @@ impl TreeEdit<'_> {
     }
 
     /// Which items of a leaf may be nearer to a changed centroid than to its own, by their
-    /// sketches. All of them, if sketches tell no distances.
+    /// sketches. All of them, if their sketches do not estimate distances.
     fn drawn_away(&self, leaf: u32, ids: &[u32], changed: &mut [Prepared]) -> Result<Vec<u32>> {
         let context = &self.context;
         if context.leaf.code == Code::Bits || context.spec.metric.is_inner_product() {

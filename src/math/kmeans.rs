@@ -16,7 +16,7 @@ use crate::math::matrix::{Matrix, mean};
 /// Rows that one task assigns: enough to amortise the task, few enough to balance.
 const ROWS_PER_TASK: usize = 256;
 /// Rows that decide where more rows are cut in two. More do not place two centroids better.
-const CUT_BY: usize = 2048;
+const CUT_SAMPLE: usize = 2048;
 /// Rounds of k-means; more move centroids by less than the spread between two seeds.
 const ITERATIONS: usize = 8;
 
@@ -45,12 +45,12 @@ pub(crate) fn assign(simd: Level, points: &Matrix, centroids: &Matrix) -> Vec<u3
         .collect()
 }
 
-/// The first of the least scores.
+/// The number of the smallest score, the lowest of equals.
 fn nearest(simd: Level, scores: Scores<'_>) -> u32 {
     let mut best = (0, f32::INFINITY);
-    below(simd, scores, best.1, |at, score| {
+    below(simd, scores, best.1, |row, score| {
         if score < best.1 {
-            best = (at, score);
+            best = (row, score);
         }
         best.1
     });
@@ -147,8 +147,8 @@ pub(crate) fn split(simd: Level, points: &Matrix, max: usize, seed: u64) -> Vec<
             seed ^ u64::from(rows[0]).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ rows.len() as u64;
         let part = points.gather(&rows);
         let centroids = match rows.len() {
-            ..=CUT_BY => kmeans(simd, &part, 2, seed),
-            len => kmeans(simd, &part.gather(&sample(len, CUT_BY, seed)), 2, seed),
+            ..=CUT_SAMPLE => kmeans(simd, &part, 2, seed),
+            len => kmeans(simd, &part.gather(&sample(len, CUT_SAMPLE, seed)), 2, seed),
         };
         let assigned = assign(simd, &part, &centroids);
         let (mut left, mut right): (Vec<u32>, Vec<u32>) = (Vec::new(), Vec::new());
@@ -204,7 +204,7 @@ mod tests {
         assert!(groups.iter().all(|group| group.len() <= 256 && group.len() > 64));
         assert_eq!(groups.iter().map(Vec::len).sum::<usize>(), 5000);
         assert_eq!(kmeans(simd::detect(), &points, 7, 1).len(), 1);
-        // Fewer rows than can be told by a sixteenth.
+        // So few rows that a sixteenth of them is less than one.
         for max in 1..12 {
             let few = Matrix { values: vec![3.5; 12 * 64], width: 64 };
             assert!(

@@ -39,12 +39,12 @@ impl Matrix {
     pub(crate) fn median(&self) -> Vec<f32> {
         let len = self.len();
         let mut column = vec![0.0; len];
-        let mut median = |at: usize| {
+        let mut median = |component: usize| {
             let rows = self.values.chunks_exact(self.width);
-            column.iter_mut().zip(rows).for_each(|(x, row)| *x = row[at]);
+            column.iter_mut().zip(rows).for_each(|(x, row)| *x = row[component]);
             *column.select_nth_unstable_by(len / 2, f32::total_cmp).1
         };
-        (0..self.width).map(|at| if len == 0 { 0.0 } else { median(at) }).collect()
+        (0..self.width).map(|i| if len == 0 { 0.0 } else { median(i) }).collect()
     }
 
     /// The mean of all rows; zeros if there is none.
