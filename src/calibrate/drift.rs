@@ -50,22 +50,31 @@ impl<'t> Parts<'t> for Stored<'_, 't> {
     }
 }
 
+/// Items that are asked for their neighbours.
+#[derive(Copy, Clone)]
+pub(crate) struct Probes {
+    pub(crate) count: usize,
+    /// It decides which items these are.
+    pub(crate) seed: u64,
+}
+
 /// Asks a few items for their neighbours, with the usual effort and with much more. Corrects the
-/// effort by the recall found. Work in proportion to `probes`.
+/// effort by the recall found. Work in proportion to the number of probes.
 pub(crate) fn corrected(
     workers: &mut Workers<'_>,
-    (context, forest): (&ForestContext<'_>, &Forest),
+    context: &ForestContext<'_>,
+    forest: &Forest,
     record: &Record,
     changed: impl Iterator<Item = u32>,
-    (probes, seed): (usize, u64),
+    probes: Probes,
 ) -> Result<u32> {
     let correction = record.calibration.correction();
-    if probes == 0 {
+    if probes.count == 0 {
         return Ok(record.calibration.correction);
     }
     let changed = Pending { ids: changed.collect(), ..Pending::default() };
-    let lacking = workers.share(probes, |rtxn, i| {
-        let at = seed.wrapping_add(i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+    let lacking = workers.share(probes.count, |rtxn, i| {
+        let at = probes.seed.wrapping_add(i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
         let planted =
             Planted { forest, nodes: &forest.nodes((context.db, rtxn, context.spec), PROBE_KNOWS) };
         let stored = Stored { planted, changed: &changed };

@@ -6,14 +6,13 @@ use heed::RoTxn;
 
 use crate::error::Result;
 use crate::forest::context::ForestContext;
-use crate::forest::descent::{Descent, Order};
+use crate::forest::descent::{Descent, Order, QueuedNode};
 use crate::forest::route::{NO_LEAF, SHORTLIST, by_score, second_leaf};
 use crate::format::item::{ItemRef, PendingRef};
 use crate::format::node::{BranchRef, LeafRef};
 use crate::format::record::TreeRecord;
 use crate::key::Kind;
 use crate::lmdb::nodes::Nodes;
-use crate::math::queue::QueuedNode;
 use crate::sketch::prepared::Prepared;
 
 /// Leaves, nearest by their sketches, whose centroids are compared exactly.

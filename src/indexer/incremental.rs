@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use heed::{RoTxn, RwTxn};
 
 use crate::calibrate::applies_to;
-use crate::calibrate::drift::corrected;
+use crate::calibrate::drift::{Probes, corrected};
 use crate::calibrate::truth::truth;
 use crate::error::Result;
 use crate::forest::context::ForestContext;
@@ -120,15 +120,13 @@ pub(crate) fn plan(
         let ids = list_ids(db, &own, spec)?;
         plan.truth = Some(truth(&mut workers, Points::new(context, &ids, None))?);
     }
-    let probes = usize::try_from(refreshes).unwrap_or(usize::MAX).min(MAX_PROBES);
+    let probes = Probes {
+        count: usize::try_from(refreshes).unwrap_or(usize::MAX).min(MAX_PROBES),
+        seed: record.items ^ shape.seed,
+    };
     let changed = changes.iter().map(|change| change.id);
-    plan.record.calibration.correction = corrected(
-        &mut workers,
-        (&context, &forest),
-        record,
-        changed,
-        (probes, record.items ^ shape.seed),
-    )?;
+    plan.record.calibration.correction =
+        corrected(&mut workers, &context, &forest, record, changed, probes)?;
     plan.deletes.extend(changes.iter().map(|change| Key::pending(spec.index, change.id)));
     plan.puts.sort_unstable_by_key(|(key, _)| key.to_bytes());
     Ok(Some((plan, stats)))
