@@ -272,8 +272,8 @@ impl<'a> Check<'a> {
         branches.into_iter().try_for_each(|(id, branch)| self.branch(nodes, id, &branch))
     }
 
-    /// A leaf's layout, size, order of ids, and sketches. Each must be what encoding the vector gives
-    /// that the forest was built with.
+    /// A leaf's layout, size, order of ids, and sketches. Each must be what encoding the vector
+    /// gives that the forest was built with.
     fn leaf(&mut self, nodes: &TreeNodes<'_, '_>, key: Key, leaf: &LeafRef<'_>) -> Result<()> {
         if leaf.node.layout != nodes.context.leaf {
             self.report(key, "a leaf of another layout than its forest");

@@ -2,9 +2,9 @@
 //! recall.
 //!
 //! A search finds a neighbour if it ends with more confidence than it had before the neighbour's
-//! leaf. So what a recall takes is the quantile of these numbers over all neighbours of all queries.
-//! When searches end with that, some candidates look better than a neighbour. The number of
-//! comparisons is the quantile of how many. With some comparisons more, less confidence may be
+//! leaf. So what a recall takes is the quantile of these numbers over all neighbours of all
+//! queries. When searches end with that, some candidates look better than a neighbour. The number
+//! of comparisons is the quantile of how many. With some comparisons more, less confidence may be
 //! enough: the quantile over the neighbours that are compared.
 //!
 //! What finds items by their own vectors is the least that every search does.
@@ -59,8 +59,8 @@ struct Sample {
 }
 
 impl Sample {
-    /// The part that these queries have to find so that others find this part: a sample may be lucky
-    /// by its standard error.
+    /// The part that these queries have to find so that others find this part: a sample may be
+    /// lucky by its standard error.
     #[expect(clippy::cast_precision_loss, reason = "at most some thousand")]
     fn surely(self, recall: f64) -> f64 {
         // The error of one query falls with the number of its neighbours. They lie together, so
@@ -137,7 +137,8 @@ pub(crate) fn fit(
     calibration
 }
 
-/// What a recall takes, from what some queries of a sample have reached; none if that is too little.
+/// What a recall takes, from what some queries of a sample have reached; none if that is too
+/// little.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -197,8 +198,8 @@ fn rise(row: &mut [OperatingPoint]) {
 
 /// Lets fewer neighbours take at least a part of what more of them take.
 ///
-/// Where each item lies beside a twin, items as queries say that the nearest leaf is enough. A query
-/// without a twin takes what the neighbours beyond it do.
+/// Where each item lies beside a twin, items as queries say that the nearest leaf is enough. A
+/// query without a twin takes what the neighbours beyond it do.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

@@ -96,8 +96,8 @@ impl Router {
         members
     }
 
-    /// Puts others in the place of each leaf. Groups of more than `max` leaves are cut: all rows near
-    /// a group are compared with all of its leaves.
+    /// Puts others in the place of each leaf. Groups of more than `max` leaves are cut: all rows
+    /// near a group are compared with all of its leaves.
     pub(crate) fn replace(&mut self, max: usize, others: impl Fn(u32) -> Matrix) {
         let groups = self.starts.windows(2).flat_map(|pair| {
             let mut group = Matrix::new(self.leaves.width);

@@ -264,7 +264,8 @@ impl<'a> TreeView<'a> {
 
     /// Leaves near a point, sorted by distance.
     pub(crate) fn near(&self, finder: &mut Finder<'_>, point: &[f32]) -> Result<Vec<NearLeaf>> {
-        // Where a whole region was deleted, all leaves nearby may be removed. So these do not count.
+        // Where a whole region was deleted, all leaves nearby may be removed. So these do not
+        // count.
         let mut near = finder.nearest(point, NEAR_LEAVES, self.removed)?;
         let created = self.created.keys().filter(|leaf| !self.removed.contains(leaf));
         near.extend(created.map(|leaf| NearLeaf {
