@@ -4,11 +4,10 @@
 use std::cell::Cell;
 
 use crate::error::{Error, Result};
-use crate::forest::descent::Order;
+use crate::forest::descent::{Order, QueuedNode};
 use crate::format::node::{LeafRef, NodeRef};
 use crate::key::Key;
 use crate::lmdb::pending::Pending;
-use crate::math::queue::QueuedNode;
 use crate::search::budget::{Budget, Goal};
 use crate::search::candidates::Candidates;
 use crate::search::request::{Asking, Request};
