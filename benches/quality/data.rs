@@ -4,7 +4,8 @@ use std::path::Path;
 
 use bench_kit::Result;
 use bench_kit::sets::SetName;
-use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::{RngExt, SeedableRng};
 use spinney::Metric;
 
 pub type Rng = Xoshiro256PlusPlus;

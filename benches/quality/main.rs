@@ -24,7 +24,6 @@ use bench_kit::Result;
 use bench_kit::args::count;
 use bench_kit::clap::{self, Parser};
 use bench_kit::sets::SetName;
-
 use data::Set;
 use measure::{Quality, Truth};
 use scenarios::Outcome;

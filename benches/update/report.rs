@@ -1,9 +1,9 @@
 //! The table, and the criteria.
 
+use bench_kit::changes::Kind;
 use spinney::{BuildMethod, BuildStats};
 
 use crate::store::Sample;
-use bench_kit::changes::Kind;
 
 /// One insert into the largest index may take this many times what it takes into the smallest one.
 const MOST_GROWTH: f64 = 1.5;

@@ -2,10 +2,10 @@
 //! incremental build.
 
 use crate::error::Result;
+use crate::forest::context::ForestContext;
 use crate::forest::open::Forest;
 use crate::format::item::ItemRef;
 use crate::format::record::{NO_CORRECTION, Record};
-use crate::indexer::leaf_edit::ForestContext;
 use crate::key::{Key, Kind};
 use crate::lmdb::pending::Pending;
 use crate::lmdb::view::View;
@@ -33,22 +33,31 @@ const MAX_STEP: f64 = 1.25;
 /// for more than the recall that probes look at.
 const CORRECTIONS: std::ops::RangeInclusive<f64> = 1_024.0..=16_384.0;
 
+/// Items that are asked for their neighbours.
+#[derive(Copy, Clone)]
+pub(crate) struct Probes {
+    pub(crate) count: usize,
+    /// It decides which items these are.
+    pub(crate) seed: u64,
+}
+
 /// Asks a few items for their neighbours, with the usual effort and with much more. Corrects the
-/// effort by the recall found. Work in proportion to `probes`.
+/// effort by the recall found. Work in proportion to the number of probes.
 pub(crate) fn corrected(
     workers: &mut Workers<'_>,
-    (context, forest): (&ForestContext<'_>, &Forest),
+    context: &ForestContext<'_>,
+    forest: &Forest,
     record: &Record,
     changed: impl Iterator<Item = u32>,
-    (probes, seed): (usize, u64),
+    probes: Probes,
 ) -> Result<u32> {
     let correction = record.calibration.correction();
-    if probes == 0 {
+    if probes.count == 0 {
         return Ok(record.calibration.correction);
     }
     let changed = Pending { ids: changed.collect(), ..Pending::default() };
-    let lacking = workers.share(probes, |rtxn, i| {
-        let at = seed.wrapping_add(i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+    let lacking = workers.share(probes.count, |rtxn, i| {
+        let at = probes.seed.wrapping_add(i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
         // The forest as it is stored, without the items that changed since.
         let view = View::new(context.db, rtxn, context.spec);
         let session = Session::with_cache(view, *record, PROBE_KNOWS, PROBE_KNOWS)

@@ -1,25 +1,27 @@
 //! Measuring the recall of a forest: on its own items after a bulk build, or on a user's queries.
 
 pub(crate) mod drift;
+mod fit;
 pub(crate) mod trace;
 pub(crate) mod truth;
 
 use heed::{RoTxn, RwTxn};
 
-use crate::calibrate::trace::{TraceQuery, TrueNeighbours, confidences, fit, goals, reached};
-use crate::calibrate::truth::{Truth, asked, cut, neighbours};
+use crate::calibrate::fit::{fit, goals};
+use crate::calibrate::trace::{TraceQuery, confidences, reached};
+use crate::calibrate::truth::{TrueNeighbours, Truth, asked, cut, neighbours};
 use crate::error::Result;
+use crate::forest::context::ForestContext;
 use crate::forest::open::Forest;
 use crate::forest::points::Points;
 use crate::format::item::ItemRef;
 use crate::format::record::{Calibration, Record};
-use crate::indexer::leaf_edit::ForestContext;
 use crate::lmdb::database::{Database, IndexSpec};
 use crate::lmdb::items::Items;
 use crate::lmdb::pending::Pending;
 use crate::lmdb::view::View;
 use crate::lmdb::workers::Workers;
-use crate::math::kmeans::Matrix;
+use crate::math::matrix::Matrix;
 use crate::search::EXACT_ITEMS;
 use crate::search::session::Session;
 
@@ -121,7 +123,7 @@ impl<'a> Measured<'a> {
             workers.share(asked.len(), |rtxn, i| confidences(&self.session(rtxn), asked[i]))?;
         let goals = goals(&found);
         let reached = workers.share(asked.len(), |rtxn, i| {
-            reached(&self.session(rtxn), asked[i], (&found[i], &goals))
+            reached(&self.session(rtxn), asked[i], &found[i], &goals)
         })?;
         Ok(fit(&goals, &reached, self.record.indexed, is_of_queries))
     }

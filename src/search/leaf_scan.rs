@@ -4,12 +4,11 @@
 use std::cell::Cell;
 
 use crate::error::{Error, Result};
-use crate::forest::descent::Order;
+use crate::forest::descent::{Order, QueuedNode};
 use crate::forest::open::OpenForest;
 use crate::format::node::{LeafRef, NodeRef};
 use crate::key::Key;
 use crate::lmdb::pending::Pending;
-use crate::math::queue::QueuedNode;
 use crate::search::SearchStats;
 use crate::search::budget::{Budget, Goal};
 use crate::search::candidates::Candidates;

@@ -1,6 +1,7 @@
 //! An index of a family's data, and searches in it by several threads.
 
-use spinney::rayon::{self, prelude::*};
+use spinney::rayon::prelude::*;
+use spinney::rayon::{self};
 use spinney::{BuildMethod, BuildOptions, Metric, Reader, Writer};
 
 use super::family::{Data, Mode};

@@ -14,14 +14,13 @@ pub mod world;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+pub use oracle::*;
 use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
 use rayon::ThreadPool;
+pub use rows::*;
 use spinney::heed::RwTxn;
 use spinney::{Metric, Reader, Writer};
-
-pub use oracle::*;
-pub use rows::*;
 pub use store::*;
 
 pub type Rng = Xoshiro256PlusPlus;

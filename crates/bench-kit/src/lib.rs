@@ -17,11 +17,11 @@ pub mod rows;
 pub mod sets;
 pub mod store;
 
-/// The command-line parser that programs derive their options with.
-pub use clap;
-
 use std::error::Error;
 use std::process::ExitCode;
+
+/// The command-line parser that programs derive their options with.
+pub use clap;
 
 /// The result of a program whose errors are only printed.
 pub type Result<T> = std::result::Result<T, Box<dyn Error>>;
