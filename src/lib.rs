@@ -33,7 +33,7 @@
 //! workspace:
 //! ```toml
 //! [profile.dev.package."*"]
-//! opt-simd = 3
+//! opt-level = 3
 //! ```
 //! Your own code is compiled as before.
 //!
@@ -58,6 +58,7 @@ mod lmdb;
 mod math;
 mod metric;
 mod options;
+mod progress;
 mod query;
 mod reader;
 mod repair;
@@ -76,10 +77,9 @@ struct Readme;
 pub use error::{Error, Result};
 pub use heed;
 pub use lmdb::database::Database;
-pub use metric::Metric;
-pub use options::{
-    BuildMethod, BuildOptions, BuildPhase, BuildStats, IndexOptions, Progress, ProgressCallback,
-};
+pub use metric::{Metric, ParseMetricError};
+pub use options::{BuildMethod, BuildOptions, BuildStats, IndexOptions};
+pub use progress::{BuildPhase, Progress, ProgressCallback};
 pub use query::{BatchNns, Example, Found, InTime, Neighbours, Nns, Outcome, Pages, Whole};
 pub use rayon;
 pub use reader::{IndexStats, Reader};

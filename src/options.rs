@@ -1,11 +1,11 @@
 //! Options, their defaults, and the reasons for them.
 
 use std::fmt;
-use std::ops::ControlFlow;
 
 use crate::error::{Error, Result};
 use crate::format::{MAX_DIMS, MAX_TREES};
 use crate::metric::Metric;
+use crate::progress::ProgressCallback;
 
 /// What an index is: fixed when it is created, checked whenever it is opened.
 ///
@@ -72,9 +72,6 @@ pub struct BuildOptions<'a> {
     pub(crate) thread_pool: Option<&'a rayon::ThreadPool>,
     pub(crate) progress: Option<ProgressCallback<'a>>,
 }
-
-/// Called during a build, from any thread of the pool but never from two at once.
-pub type ProgressCallback<'a> = &'a (dyn Fn(&Progress) -> ControlFlow<()> + Sync);
 
 impl<'a> BuildOptions<'a> {
     /// How many trees the forest has, 1 to 16. Default 1: a second tree finds what the first
@@ -146,7 +143,7 @@ impl<'a> BuildOptions<'a> {
 
     /// Called while the build computes, after each step: some milliseconds of work, or up to some
     /// seconds while the centroids of millions of items are computed. When it returns
-    /// [`ControlFlow::Break`], the build ends with [`Error::Cancelled`] and has changed nothing. It
+    /// [`ControlFlow::Break`](std::ops::ControlFlow::Break), the build ends with [`Error::Cancelled`] and has changed nothing. It
     /// is not called any more once writing has begun. A panic in it passes through the build and
     /// changes nothing either.
     #[must_use]
@@ -193,63 +190,6 @@ impl fmt::Debug for BuildOptions<'_> {
             .field("thread_pool", &self.thread_pool)
             .field("progress", &self.progress.map(|_| "callback"))
             .finish()
-    }
-}
-
-/// How far a build is.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Progress {
-    /// What is being done.
-    pub phase: BuildPhase,
-    /// Steps of this phase that are done; the last call of a phase has `done == total`.
-    pub done: u64,
-    /// Steps of this phase.
-    pub total: u64,
-}
-
-/// The phases of a build. A bulk build samples, then clusters, routes, splits and encodes each
-/// tree, and calibrates; an incremental build locates, changes, merges, splits, refreshes centroids and encodes
-/// in each tree. A phase without work may be left out.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum BuildPhase {
-    /// Listing the items and reading the sample that centroids are computed from.
-    Sampling,
-    /// Finding the leaves of what changed.
-    Locating,
-    /// Changing these leaves.
-    Changing,
-    /// Dissolving leaves that are underfull into their neighbours.
-    Merging,
-    /// Computing the centroids of the leaves.
-    Clustering,
-    /// Finding the nearest leaves of every item.
-    Routing,
-    /// Splitting leaves that are overfull.
-    Splitting,
-    /// Moving the centroids of a few leaves to where their items are now.
-    Refreshing,
-    /// Encoding leaves and branches.
-    Encoding,
-    /// Finding the true neighbours of some items, by which a bulk build will measure its recall.
-    Calibrating,
-}
-
-impl fmt::Display for BuildPhase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Sampling => "sampling",
-            Self::Locating => "locating",
-            Self::Changing => "changing",
-            Self::Merging => "merging",
-            Self::Refreshing => "refreshing",
-            Self::Clustering => "clustering",
-            Self::Routing => "routing",
-            Self::Splitting => "splitting",
-            Self::Calibrating => "calibrating",
-            Self::Encoding => "encoding",
-        })
     }
 }
 

@@ -16,7 +16,7 @@ use crate::kernel::simd::Level;
 use crate::kernel::threshold::{Scores, below};
 use crate::lmdb::workers::Workers;
 use crate::math::kmeans::{Matrix, sample};
-use crate::options::BuildPhase;
+use crate::progress::BuildPhase;
 
 /// Multiplications for all comparisons of a calibration, about: some seconds of one thread at most
 /// for a million items.

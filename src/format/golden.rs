@@ -1,14 +1,12 @@
 //! Golden bytes: every kind of value, written out. If this test fails, stored indexes have become
 //! unreadable.
 
-use crate::format::BLOCK;
 use crate::format::item::{Components, PendingRef, write_item, write_pending};
 use crate::format::mark::{MARK_KEY, Mark};
-use crate::format::node::{
-    BranchRef, Child, Code, EncodedNode, Layout, LeafRef, branch_value, leaf_value,
-};
+use crate::format::node::{BranchRef, Child, EncodedNode, LeafRef, branch_value, leaf_value};
 use crate::format::origin::{origin_value, parse_origin};
 use crate::format::record::{OperatingPoint, Record};
+use crate::kernel::layout::{BLOCK, Code, Layout};
 use crate::key::Key;
 use crate::metric::Metric;
 use crate::sketch::codes::Blocks;

@@ -157,8 +157,6 @@ compile_error!("spinney reads its little-endian values in place and has no big-e
 pub(crate) const FORMAT_VERSION: u16 = 2;
 /// The lengths of all values are multiples of this.
 pub(crate) const ALIGN: usize = 16;
-/// Entries in a block of sketches.
-pub(crate) const BLOCK: usize = 32;
 /// The greatest number of dimensions of an index.
 pub(crate) const MAX_DIMS: usize = 65_536;
 /// The greatest number of trees of a forest.

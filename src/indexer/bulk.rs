@@ -22,7 +22,7 @@ use crate::key::{Key, Kind};
 use crate::lmdb::database::{Database, IndexSpec};
 use crate::lmdb::workers::Workers;
 use crate::math::kmeans::{Matrix, sample, split};
-use crate::options::{BuildPhase, ProgressCallback};
+use crate::progress::{BuildPhase, ProgressCallback};
 use crate::search::Forest;
 use crate::sketch::codes::Sketches;
 use crate::sketch::transform::{Transform, plain};

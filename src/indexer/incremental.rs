@@ -18,7 +18,6 @@ use crate::calibrate::truth::truth;
 use crate::error::Result;
 use crate::forest::points::Points;
 use crate::format::CHANGES_PER_REFRESH;
-use crate::format::node::Code;
 use crate::format::record::{Record, TreeRecord};
 use crate::indexer::branches::{BranchUpdate, Branches};
 use crate::indexer::bulk::list_ids;
@@ -27,10 +26,11 @@ use crate::indexer::leaf_edit::{ForestContext, LeafEdit};
 use crate::indexer::reassign::distances_to_centroid;
 use crate::indexer::tree_edit::{Tally, TreeEdit};
 use crate::indexer::{BuildPlan, Shape, split_above};
+use crate::kernel::layout::Code;
 use crate::key::{Key, Kind};
 use crate::lmdb::database::{Database, IndexSpec};
 use crate::lmdb::workers::Workers;
-use crate::options::{BuildPhase, ProgressCallback};
+use crate::progress::{BuildPhase, ProgressCallback};
 use crate::search::Forest;
 
 /// Changes that one task locates, and leaves that it encodes: to wake another thread for less is

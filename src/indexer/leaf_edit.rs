@@ -4,8 +4,9 @@ use heed::RoTxn;
 
 use crate::error::{Error, Result};
 use crate::format::item::ItemRef;
-use crate::format::node::{BranchRef, Code, Layout, LeafRef, check_seal, leaf_value};
+use crate::format::node::{BranchRef, LeafRef, check_seal, leaf_value};
 use crate::kernel::gemm;
+use crate::kernel::layout::{Code, Layout};
 use crate::key::Key;
 use crate::lmdb::database::{Database, IndexSpec};
 use crate::lmdb::nodes::{check_layout, known_node};

@@ -7,10 +7,11 @@ use heed::RoTxn;
 
 use crate::error::Result;
 use crate::forest::route::{SHORTLIST, ScoredLeaf, second_leaf};
-use crate::format::node::{Code, NodeRef};
+use crate::format::node::NodeRef;
 use crate::indexer::find::{Finder, choose};
 use crate::indexer::leaf_edit::{ForestContext, LeafEdit};
 use crate::indexer::tree_edit::{TreeEdit, View};
+use crate::kernel::layout::Code;
 use crate::lmdb::workers::Workers;
 use crate::math::kmeans::{Matrix, assign, kmeans, members, split};
 use crate::sketch::prepared::{Prepared, ScanOptions};

@@ -5,7 +5,8 @@ use std::cell::RefCell;
 use heed::RoTxn;
 
 use crate::error::{Error, Result};
-use crate::format::node::{BranchRef, Layout, LeafRef};
+use crate::format::node::{BranchRef, LeafRef};
+use crate::kernel::layout::Layout;
 use crate::key::Key;
 use crate::lmdb::cache::Cache;
 use crate::lmdb::database::{Database, IndexSpec};

@@ -19,10 +19,10 @@ use std::time::Duration;
 use heed::RoTxn;
 
 use crate::error::Result;
-use crate::format::node::Layout;
 use crate::format::origin::parse_origin;
 use crate::format::record::Record;
 use crate::format::width;
+use crate::kernel::layout::Layout;
 use crate::kernel::simd::Level;
 use crate::key::Key;
 use crate::lmdb::database::{Database, IndexSpec};

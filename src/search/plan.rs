@@ -1,8 +1,8 @@
 //! Which way to answer a request: by comparing all that it admits, or by the forest.
 
-use crate::format::BLOCK;
 use crate::format::item::item_bytes;
 use crate::format::record::Record;
+use crate::kernel::layout::BLOCK;
 use crate::lmdb::database::IndexSpec;
 use crate::search::budget::{Budget, Goal};
 use crate::search::request::Request;

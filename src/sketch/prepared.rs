@@ -1,7 +1,8 @@
 //! A query, prepared once: its point in work space and the look-up tables that serve every node.
 
 use crate::format::item::{Components, ItemRef, words};
-use crate::format::node::{Code, Layout, NodeRef};
+use crate::format::node::NodeRef;
+use crate::kernel::layout::{Code, Layout};
 use crate::kernel::lut::Rounding;
 use crate::kernel::scan::{Estimate, Scan, scan};
 use crate::kernel::simd::{self, Level};
