@@ -3,7 +3,9 @@
 use std::fmt;
 
 use crate::error::{Error, Result};
-use crate::format::{MAX_DIMS, MAX_TREES};
+use crate::index_spec::IndexSpec;
+use crate::limits::{DIMS, LEAF_SIZES, TREES, is_sketch_bits};
+use crate::limits::{dims_words, leaf_sizes_words, sketch_bits_words, trees_words};
 use crate::metric::Metric;
 use crate::progress::ProgressCallback;
 
@@ -21,7 +23,8 @@ pub struct IndexOptions {
 }
 
 impl IndexOptions {
-    /// An index of vectors of `dims` components (1 to 65,536), compared by `metric`.
+    #[doc = concat!("An index of vectors of `dims` components (", dims_words!(), "), compared by")]
+    /// `metric`.
     #[must_use]
     pub fn new(dims: usize, metric: Metric) -> Self {
         Self { dims, metric }
@@ -39,9 +42,12 @@ impl IndexOptions {
         self.metric
     }
 
-    pub(crate) fn checked_dims(&self) -> Result<u32> {
-        let checked = u32::try_from(self.dims).ok().filter(|_| (1..=MAX_DIMS).contains(&self.dims));
-        checked.ok_or(Error::DimensionsOutOfRange { got: self.dims, max: MAX_DIMS })
+    /// What the index of this number is.
+    pub(crate) fn spec(&self, index: u16) -> Result<IndexSpec> {
+        if !DIMS.contains(self.dims) {
+            return Err(Error::DimensionsOutOfRange { got: self.dims, max: DIMS.high });
+        }
+        Ok(IndexSpec { index, dims: self.dims, metric: self.metric })
     }
 }
 
@@ -74,7 +80,8 @@ pub struct BuildOptions<'a> {
 }
 
 impl<'a> BuildOptions<'a> {
-    /// How many trees the forest has, 1 to 16. Default 1: a second tree finds what the first
+    #[doc = concat!("How many trees the forest has, ", trees_words!(), ". Default 1:")]
+    /// a second tree finds what the first
     /// misses, but spill does so for less.
     #[must_use]
     pub fn trees(mut self, trees: usize) -> Self {
@@ -92,7 +99,8 @@ impl<'a> BuildOptions<'a> {
         self
     }
 
-    /// How many entries a leaf holds at most, 32 to 4,096. Default 256 for up to 100,000 items and
+    #[doc = concat!("How many entries a leaf holds at most, ", leaf_sizes_words!(), ".")]
+    /// Default 256 for up to 100,000 items and
     /// 48 more for each doubling beyond, also as an index grows, and less again only by a bulk
     /// build; a size that was given once is kept. Leaves are split above three quarters of it, and
     /// hold about half of it on average. Smaller leaves scan fewer sketches for the same recall and
@@ -103,7 +111,8 @@ impl<'a> BuildOptions<'a> {
         self
     }
 
-    /// Bits per dimension of leaf sketches: 1, 2 or 4. Default chosen from the dimensions: 4 up to
+    #[doc = concat!("Bits per dimension of leaf sketches: ", sketch_bits_words!(), ".")]
+    /// Default chosen from the dimensions: 4 up to
     /// 64, 2 up to 192, then 1 (Manhattan: 4 up to 128, then 2). Fewer bits scan faster and need
     /// more reranking. Without effect on Hamming, whose sketches are the bits themselves.
     #[must_use]
@@ -154,26 +163,17 @@ impl<'a> BuildOptions<'a> {
 
     /// Checks the ranges of all options that are set.
     pub(crate) fn check(&self) -> Result<()> {
-        let in_range = |value: Option<usize>, range: std::ops::RangeInclusive<usize>| {
-            value.is_none_or(|v| range.contains(&v))
-        };
-        if !in_range(self.trees, 1..=MAX_TREES) {
-            return Err(Error::option(
-                "trees",
-                "a number from 1 to 16",
-                self.trees.unwrap_or_default(),
-            ));
-        }
-        if !in_range(self.leaf_size, 32..=4096) {
-            return Err(Error::option(
-                "leaf_size",
-                "a number from 32 to 4096",
-                self.leaf_size.unwrap_or_default(),
-            ));
+        let limits = [("trees", self.trees, TREES), ("leaf_size", self.leaf_size, LEAF_SIZES)];
+        for (name, value, limit) in limits {
+            if let Some(got) = value.filter(|value| !limit.contains(*value)) {
+                return Err(Error::option(name, limit.words, got));
+            }
         }
         match self.sketch_bits {
-            None | Some(1 | 2 | 4) => Ok(()),
-            Some(bits) => Err(Error::option("sketch_bits", "1, 2 or 4", bits)),
+            Some(got) if !is_sketch_bits(got) => {
+                Err(Error::option("sketch_bits", sketch_bits_words!(), got))
+            }
+            _ => Ok(()),
         }
     }
 }

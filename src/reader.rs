@@ -7,9 +7,10 @@ use heed::RoTxn;
 use crate::error::{Error, Result};
 use crate::format::item::ItemRef;
 use crate::format::record::Record;
+use crate::index_spec::IndexSpec;
 use crate::kernel::simd;
 use crate::key::{Key, Kind};
-use crate::lmdb::database::{Database, IndexSpec};
+use crate::lmdb::database::Database;
 use crate::lmdb::items::Items;
 use crate::lmdb::nodes::Nodes;
 use crate::lmdb::pending::Pending;
@@ -85,8 +86,8 @@ impl<'t> Reader<'t> {
     /// [`Error::OtherEnvironment`] if the transaction does not show
     /// the database.
     pub fn open(rtxn: &'t RoTxn<'_>, db: Database, index: u16) -> Result<Self> {
-        let (record, metric) = db.record(rtxn, index)?;
-        let spec = IndexSpec { index, dims: record.dims(), metric };
+        let record = db.record(rtxn, index)?;
+        let spec = record.spec(index);
         let items = Items::new(db, rtxn, spec, items::MAX_CACHED_ITEMS);
         Ok(Self { items, record, forest: OnceCell::new(), pending: OnceCell::new() })
     }
@@ -172,7 +173,7 @@ impl<'t> Reader<'t> {
         let entries = self.items.db.iter(self.items.rtxn, spec.index, Kind::Item)?;
         Ok(entries.map(move |entry| {
             let (key, bytes) = entry?;
-            let item = ItemRef::parse(key, bytes, spec.dims, spec.metric)?;
+            let item = ItemRef::parse(key, bytes, spec)?;
             Ok((key.id(), item.to_vector(spec.dims)))
         }))
     }

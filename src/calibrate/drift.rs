@@ -105,7 +105,7 @@ fn probe<'t>(
         *key == Key::item(spec.index, key.id()) && !stored.changed.ids.contains(key.id())
     };
     let Some((key, bytes)) = next.filter(|(key, _)| applies_to(key)) else { return Ok(None) };
-    let query = ItemRef::parse(key, bytes, spec.dims, spec.metric)?;
+    let query = ItemRef::parse(key, bytes, spec)?;
     let items = Items::new(db, rtxn, spec, PROBE_KNOWS);
     let target = Target { items: &items, record, simd: simd::detect() };
     let exclude = [key.id()];

@@ -9,6 +9,7 @@ use crate::format::{MAX_CHILDREN, pad, width};
 use crate::kernel::layout::{BLOCK, Code, Layout};
 use crate::kernel::prefetch::prefetch;
 use crate::key::Key;
+use crate::limits::is_sketch_bits;
 use crate::metric::Metric;
 
 const fn code_byte(code: Code) -> u8 {
@@ -166,7 +167,7 @@ fn parse_front<'t>(
 ) -> Result<(Header, NodeRef<'t>), &'static str> {
     let header: Header = bytemuck::pod_read_unaligned(take(rest, HEADER)?);
     let code = code_from_byte(header.code).ok_or("a node of an unknown code")?;
-    if !matches!(header.bits, 1 | 2 | 4) || (code == Code::Bits && header.bits != 1) {
+    if !is_sketch_bits(header.bits) || (code == Code::Bits && header.bits != 1) {
         return Err("a node of an unknown number of bits");
     }
     if header.is_local > u8::from(code == Code::Rotated) {

@@ -6,9 +6,10 @@ use heed::RoTxn;
 
 use crate::error::Result;
 use crate::format::item::ItemRef;
+use crate::index_spec::IndexSpec;
 use crate::key::Key;
 use crate::lmdb::cache::Cache;
-use crate::lmdb::database::{Database, IndexSpec, missing_item};
+use crate::lmdb::database::{Database, missing_item};
 use crate::lmdb::page_hints::PageHints;
 
 /// Items that a reader knows the places of, at most: 12 MiB of them.
@@ -74,7 +75,7 @@ impl<'t> Items<'t> {
 
     /// An item by its bytes.
     pub(crate) fn parse(&self, id: u32, bytes: &'t [u8]) -> Result<ItemRef<'t>> {
-        ItemRef::parse(Key::item(self.spec.index, id), bytes, self.spec.dims, self.spec.metric)
+        ItemRef::parse(Key::item(self.spec.index, id), bytes, self.spec)
     }
 
     /// An item, if it exists.

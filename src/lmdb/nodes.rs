@@ -6,10 +6,11 @@ use heed::RoTxn;
 
 use crate::error::{Error, Result};
 use crate::format::node::{BranchRef, LeafRef};
+use crate::index_spec::IndexSpec;
 use crate::kernel::layout::Layout;
 use crate::key::Key;
 use crate::lmdb::cache::Cache;
-use crate::lmdb::database::{Database, IndexSpec};
+use crate::lmdb::database::Database;
 
 /// Nodes of each kind that a reader knows the places of, at most: some 6 MiB of each.
 pub(crate) const MAX_CACHED_NODES: usize = 1 << 15;

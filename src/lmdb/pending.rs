@@ -5,8 +5,9 @@ use roaring::RoaringBitmap;
 
 use crate::error::Result;
 use crate::format::item::PendingRef;
+use crate::index_spec::IndexSpec;
 use crate::key::Kind;
-use crate::lmdb::database::{Database, IndexSpec};
+use crate::lmdb::database::Database;
 use crate::search::request::Request;
 
 /// The pending marks of a snapshot.
@@ -24,7 +25,7 @@ impl Pending {
         let mut pending = Self::default();
         for entry in db.iter(rtxn, spec.index, Kind::Pending)? {
             let (key, bytes) = entry?;
-            let mark = PendingRef::parse(key, bytes, spec.dims, spec.metric)?;
+            let mark = PendingRef::parse(key, bytes, spec)?;
             pending.ids.insert(key.id());
             if mark.is_live {
                 pending.live.insert(key.id());

@@ -1,7 +1,6 @@
 //! What to search for.
 
 use crate::error::Result;
-use crate::lmdb::database::IndexSpec;
 use crate::query::examples::{Example, Examples, Gathered, point_of};
 use crate::query::{Neighbours, Nns, Outcome, Pages};
 use crate::search::{Hit, SearchStats};
@@ -86,8 +85,7 @@ impl<O: Outcome> Nns<'_, O> {
     /// [`Error::Incompatible`](crate::Error::Incompatible);
     /// [`Error::Callback`](crate::Error::Callback); [`Error::Corrupted`](crate::Error::Corrupted).
     pub fn by_vector(mut self, vector: &[f32]) -> Result<O::Answer> {
-        let IndexSpec { dims, metric, .. } = self.asked.spec();
-        let checked = CheckedVector::new(vector, dims, metric)?;
+        let checked = CheckedVector::new(vector, self.asked.spec())?;
         self.answer(checked.as_item(), &[])
     }
 
@@ -189,7 +187,7 @@ impl<O: Outcome> Nns<'_, O> {
         self.check()?;
         let spec = self.asked.spec();
         let (point, items) = point_of(self.asked, positive, negative)?;
-        let checked = CheckedVector::new(&point, spec.dims, spec.metric)?;
+        let checked = CheckedVector::new(&point, spec)?;
         self.answer(checked.as_item(), &items)
     }
 }

@@ -19,7 +19,7 @@ use roaring::RoaringBitmap;
 
 use crate::error::{BoxedError, Error, Result};
 use crate::format::item::ItemRef;
-use crate::lmdb::database::IndexSpec;
+use crate::index_spec::IndexSpec;
 use crate::metric::Metric;
 pub use crate::query::batch::BatchNns;
 use crate::query::callback::Callback;

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::format::item::ItemRef;
-use crate::lmdb::database::IndexSpec;
+use crate::index_spec::IndexSpec;
 use crate::query::{Nns, Outcome};
 use crate::search::SearchStats;
 use crate::vector::CheckedVector;
@@ -85,7 +85,7 @@ pub(crate) fn check_rows(vectors: &[f32], spec: IndexSpec) -> Result<Vec<Checked
     }
     let rows = vectors.chunks_exact(spec.dims).enumerate();
     rows.map(|(row, vector)| {
-        CheckedVector::new(vector, spec.dims, spec.metric).map_err(|error| match error {
+        CheckedVector::new(vector, spec).map_err(|error| match error {
             Error::NonFinite { position, value } => {
                 Error::NonFinite { position: row * spec.dims + position, value }
             }

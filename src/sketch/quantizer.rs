@@ -1,10 +1,11 @@
 //! From the entries of a node to their codes.
 
-use crate::format::item::{Components, ItemRef};
+use crate::format::item::ItemRef;
 use crate::kernel::layout::{Code, Layout};
 use crate::kernel::{gemm, quantize};
 use crate::metric::Metric;
 use crate::sketch::transform::Transform;
+use crate::storage::Components;
 
 /// Steps of the uniform grid that suits a normal distribution best, in standard deviations (Max
 /// 1960), for 1, 2 and 4 bits.
