@@ -80,6 +80,7 @@ struct Readme;
 pub use error::{Error, Result};
 pub use heed;
 pub use lmdb::database::Database;
+pub use lmdb::hosted::UncommittedDatabase;
 pub use metric::{Metric, ParseMetricError};
 pub use options::{BuildMethod, BuildOptions, BuildStats, IndexOptions};
 pub use progress::{BuildPhase, Progress, ProgressCallback};

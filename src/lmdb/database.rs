@@ -99,7 +99,7 @@ impl Database {
         Ok(opening::open(env, name)?.map(Self::new))
     }
 
-    fn new((raw, mark): (Table<'static>, Option<Mark>)) -> Self {
+    pub(super) fn new((raw, mark): (Table<'static>, Option<Mark>)) -> Self {
         Self { raw, mark }
     }
 
