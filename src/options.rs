@@ -16,7 +16,8 @@ use crate::progress::ProgressCallback;
 /// let options = IndexOptions::new(384, Metric::Cosine);
 /// assert_eq!((options.dims(), options.metric()), (384, Metric::Cosine));
 /// ```
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct IndexOptions {
     dims: usize,
     metric: Metric,
@@ -195,6 +196,8 @@ impl fmt::Debug for BuildOptions<'_> {
 
 /// How a build went about its work.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum BuildMethod {
     /// There was nothing to do: no changes, or no items, neither now nor in the forest.
@@ -207,6 +210,7 @@ pub enum BuildMethod {
 
 /// What a build did.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct BuildStats {
     /// How it went about it.

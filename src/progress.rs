@@ -8,6 +8,7 @@ pub type ProgressCallback<'a> = &'a (dyn Fn(&Progress) -> ControlFlow<()> + Sync
 
 /// How far a build is.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Progress {
     /// What is being done.
@@ -22,6 +23,8 @@ pub struct Progress {
 /// tree, and calibrates; an incremental build locates, changes, merges, splits, refreshes centroids and encodes
 /// in each tree. A phase without work may be left out.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum BuildPhase {
     /// Listing the items and reading the sample that centroids are computed from.

@@ -311,6 +311,7 @@ fn get_or_try<T>(cell: &OnceCell<T>, read: impl FnOnce() -> Result<T>) -> Result
 /// What an index is made of: see [`Reader::stats`]. Bytes are those of the values, without keys and
 /// unused page space.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct IndexStats {
     /// Items.

@@ -14,6 +14,7 @@ use crate::{indexer, verify};
 
 /// What [`Writer::repair`](crate::Writer::repair) did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Repair {
     /// How many invariants did not hold. 0: nothing was done.

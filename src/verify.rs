@@ -18,6 +18,7 @@ use crate::sketch::codes::Sketches;
 
 /// One broken invariant.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Violation {
     /// The 8 bytes of the key whose value breaks it, or that is missing.
@@ -28,6 +29,7 @@ pub struct Violation {
 
 /// What [`Reader::verify`](crate::Reader::verify) found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Verification {
     /// Broken invariants, in order of their keys; empty if the index is sound.
