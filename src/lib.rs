@@ -37,6 +37,10 @@
 //! ```
 //! Your own code is compiled as before.
 //!
+//! # Features
+//! `serde` (off by default): options, statistics, hits, verifications and progress are
+//! `Serialize` and `Deserialize`; a [`Metric`] is its name.
+//!
 //! # Where things are
 //! [`Database`] is the handle on the LMDB database; [`Writer`] changes an index in it, [`Reader`]
 //! reads one; [`Reader::nns`] starts a search; [`Snapshot`] searches from many threads. [`Metric`]
@@ -48,6 +52,7 @@
 )]
 
 mod calibrate;
+mod debug;
 mod error;
 mod forest;
 mod format;

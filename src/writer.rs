@@ -43,7 +43,7 @@ const MAX_QUERIES: usize = 2_000;
 /// wtxn.commit()?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Copy, Clone, Debug)]
+#[derive(Copy, Clone)]
 pub struct Writer {
     db: Database,
     spec: IndexSpec,

@@ -36,7 +36,7 @@ const NAME: &str = "spinney";
 /// assert!(db.indexes(&rtxn)?.is_empty());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Copy, Clone, Debug)]
+#[derive(Copy, Clone)]
 pub struct Database {
     raw: Table<'static>,
     /// Absent if it was opened before it had one.

@@ -11,7 +11,6 @@ use crate::lmdb::opening::{self, Table};
 ///
 /// `heed` turns it into one where it turns the host's own databases into usable ones: see
 /// [`Database::open_or_create_with`].
-#[derive(Debug)]
 pub struct UncommittedDatabase<'e> {
     raw: Table<'e>,
     mark: Option<Mark>,
