@@ -56,6 +56,7 @@ mod debug;
 mod error;
 mod forest;
 mod format;
+mod ids;
 mod index_spec;
 mod indexer;
 mod kernel;

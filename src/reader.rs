@@ -3,6 +3,7 @@
 use std::cell::OnceCell;
 
 use heed::RoTxn;
+use roaring::RoaringBitmap;
 
 use crate::error::{Error, Result};
 use crate::format::item::ItemRef;
@@ -24,8 +25,8 @@ use crate::search::paged::Stream;
 use crate::search::request::Request;
 use crate::search::{Forest, Hit, Parts, Planted, SearchStats, Target};
 use crate::vector::is_as_added;
-use crate::verify;
 use crate::verify::Verification;
+use crate::{ids, verify};
 
 /// An index in one snapshot of the database.
 ///
@@ -152,6 +153,7 @@ impl<'t> Reader<'t> {
     }
 
     /// The ids of all items, ascending. The first error ends what can be relied on.
+    /// [`Reader::id_set`] takes less.
     ///
     /// # Errors
     /// [`Error::Heed`].
@@ -161,6 +163,35 @@ impl<'t> Reader<'t> {
             .db
             .iter(self.items.rtxn, self.items.spec.index, Kind::Item)?
             .map(|entry| entry.map(|(key, _)| key.id())))
+    }
+
+    /// The ids of all items as a bitmap, without touching the pages of their vectors.
+    ///
+    /// ```
+    /// # use spinney::{heed, Database, IndexOptions, Metric, Reader, Writer};
+    /// # let dir = tempfile::tempdir()?;
+    /// # // SAFETY: the folder is ours alone.
+    /// # let env = unsafe { heed::EnvOpenOptions::new().map_size(10 << 20).max_dbs(1).open(dir.path())? };
+    /// # let db = Database::open_or_create(&env)?;
+    /// # let mut wtxn = env.write_txn()?;
+    /// # let writer = Writer::open_or_create(&mut wtxn, db, 0, &IndexOptions::new(1, Metric::Euclidean))?;
+    /// # writer.add_items(&mut wtxn, &[1, 2, 3], &[1.0, 2.0, 3.0])?;
+    /// let reader = Reader::open(&wtxn, db, 0)?;
+    /// let others = reader.id_set()? - spinney::roaring::RoaringBitmap::from([2]);
+    /// assert_eq!(reader.nns(1).filter(&others).by_vector(&[2.2])?[0].id, 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Cost
+    /// O(items). It reads the lists of ids in the leaves of one tree and the pending marks. An index
+    /// that was never built has no leaves: there it reads the keys of the items, and vectors of up
+    /// to 2 KB lie on the pages of their keys.
+    ///
+    /// # Errors
+    /// [`Error::Corrupted`] if a leaf or a mark is damaged, or if they do not name as many items as
+    /// there are; [`Error::Heed`].
+    pub fn id_set(&self) -> Result<RoaringBitmap> {
+        ids::id_set(self.items.db, self.items.rtxn, self.items.spec, &self.record)
     }
 
     /// All items with their vectors, by ascending id. The first error ends what can be relied on.
