@@ -6,6 +6,7 @@ use std::io;
 use heed::MdbError;
 
 use crate::key::{Key, Kind};
+use crate::limits::DIMS;
 use crate::metric::Metric;
 
 /// What a fallible operation of this crate returns.
@@ -112,7 +113,7 @@ pub enum Error {
     },
 
     /// An index cannot have this number of dimensions.
-    #[error("an index has from 1 to {max} dimensions, got {got}: choose a number in that range")]
+    #[error("the dimensions of an index are {}, got {got}: choose a number in that range", DIMS.words)]
     DimensionsOutOfRange {
         /// What was asked for.
         got: usize,

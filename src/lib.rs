@@ -33,9 +33,13 @@
 //! workspace:
 //! ```toml
 //! [profile.dev.package."*"]
-//! opt-simd = 3
+//! opt-level = 3
 //! ```
 //! Your own code is compiled as before.
+//!
+//! # Features
+//! `serde` (off by default): options, statistics, hits, verifications and progress are
+//! `Serialize` and `Deserialize`; a [`Metric`] is its name.
 //!
 //! # Where things are
 //! [`Database`] is the handle on the LMDB database; [`Writer`] changes an index in it, [`Reader`]
@@ -48,16 +52,21 @@
 )]
 
 mod calibrate;
+mod debug;
 mod error;
 mod forest;
 mod format;
+mod ids;
+mod index_spec;
 mod indexer;
 mod kernel;
 mod key;
+mod limits;
 mod lmdb;
 mod math;
 mod metric;
 mod options;
+mod progress;
 mod query;
 mod reader;
 mod readers;
@@ -65,6 +74,7 @@ mod repair;
 mod search;
 mod sketch;
 mod snapshot;
+mod storage;
 mod vector;
 mod verify;
 mod writer;
@@ -77,10 +87,10 @@ struct Readme;
 pub use error::{Error, Result};
 pub use heed;
 pub use lmdb::database::Database;
-pub use metric::Metric;
-pub use options::{
-    BuildMethod, BuildOptions, BuildPhase, BuildStats, IndexOptions, Progress, ProgressCallback,
-};
+pub use lmdb::hosted::UncommittedDatabase;
+pub use metric::{Metric, ParseMetricError};
+pub use options::{BuildMethod, BuildOptions, BuildStats, IndexOptions};
+pub use progress::{BuildPhase, Progress, ProgressCallback};
 pub use query::{Example, Hits, Neighbours, Nns, Pages, Single};
 pub use rayon;
 pub use reader::{IndexStats, Reader};

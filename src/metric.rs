@@ -3,8 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::error::Error;
-
 /// How two vectors are compared, and what [`Hit::distance`](crate::Hit::distance) is.
 ///
 /// The metric is recorded in the index when it is created. The number is the same everywhere: for
@@ -16,7 +14,7 @@ use crate::error::Error;
 /// let metric: Metric = "cosine".parse()?;
 /// assert_eq!(metric, Metric::Cosine);
 /// assert_eq!(metric.to_string(), "cosine");
-/// # Ok::<(), spinney::Error>(())
+/// # Ok::<(), spinney::ParseMetricError>(())
 /// ```
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -132,11 +130,41 @@ impl fmt::Display for Metric {
 }
 
 impl FromStr for Metric {
-    type Err = Error;
+    type Err = ParseMetricError;
 
-    fn from_str(name: &str) -> Result<Self, Error> {
-        Self::ALL.into_iter().find(|metric| metric.name() == name).ok_or_else(|| {
-            Error::option("metric", "euclidean, cosine, dot, manhattan or hamming", name)
-        })
+    fn from_str(name: &str) -> Result<Self, ParseMetricError> {
+        let metric = Self::ALL.into_iter().find(|metric| metric.name() == name);
+        metric.ok_or_else(|| ParseMetricError { got: name.to_owned() })
     }
+}
+
+/// A metric is serialised as its name.
+#[cfg(feature = "serde")]
+impl serde::Serialize for Metric {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+#[cfg(feature = "serde")]
+impl<'de> serde::Deserialize<'de> for Metric {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        name.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// A name is not that of a [`Metric`].
+///
+/// ```
+/// let error = "l2".parse::<spinney::Metric>().unwrap_err();
+/// assert_eq!(error.got, "l2");
+/// assert!(error.to_string().ends_with("euclidean, cosine, dot, manhattan, hamming"));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no metric {got:?}: write one of {}", Metric::ALL.map(Metric::name).join(", "))]
+#[non_exhaustive]
+pub struct ParseMetricError {
+    /// The name that was given.
+    pub got: String,
 }

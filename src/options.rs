@@ -1,11 +1,15 @@
 //! Options, their defaults, and the reasons for them.
 
 use std::fmt;
-use std::ops::ControlFlow;
 
 use crate::error::{Error, Result};
-use crate::format::{MAX_DIMS, MAX_TREES};
+use crate::index_spec::IndexSpec;
+use crate::limits::{
+    DIMS, LEAF_SIZES, TREES, dims_words, is_sketch_bits, leaf_sizes_words, sketch_bits_words,
+    trees_words,
+};
 use crate::metric::Metric;
+use crate::progress::ProgressCallback;
 
 /// What an index is: fixed when it is created, checked whenever it is opened.
 ///
@@ -14,14 +18,16 @@ use crate::metric::Metric;
 /// let options = IndexOptions::new(384, Metric::Cosine);
 /// assert_eq!((options.dims(), options.metric()), (384, Metric::Cosine));
 /// ```
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct IndexOptions {
     dims: usize,
     metric: Metric,
 }
 
 impl IndexOptions {
-    /// An index of vectors of `dims` components (1 to 65,536), compared by `metric`.
+    #[doc = concat!("An index of vectors of `dims` components (", dims_words!(), "), compared by")]
+    /// `metric`.
     #[must_use]
     pub fn new(dims: usize, metric: Metric) -> Self {
         Self { dims, metric }
@@ -39,9 +45,12 @@ impl IndexOptions {
         self.metric
     }
 
-    pub(crate) fn checked_dims(&self) -> Result<u32> {
-        let checked = u32::try_from(self.dims).ok().filter(|_| (1..=MAX_DIMS).contains(&self.dims));
-        checked.ok_or(Error::DimensionsOutOfRange { got: self.dims, max: MAX_DIMS })
+    /// What the index of this number is.
+    pub(crate) fn spec(&self, index: u16) -> Result<IndexSpec> {
+        if !DIMS.contains(self.dims) {
+            return Err(Error::DimensionsOutOfRange { got: self.dims, max: DIMS.high });
+        }
+        Ok(IndexSpec { index, dims: self.dims, metric: self.metric })
     }
 }
 
@@ -73,11 +82,9 @@ pub struct BuildOptions<'a> {
     pub(crate) progress: Option<ProgressCallback<'a>>,
 }
 
-/// Called during a build, from any thread of the pool but never from two at once.
-pub type ProgressCallback<'a> = &'a (dyn Fn(&Progress) -> ControlFlow<()> + Sync);
-
 impl<'a> BuildOptions<'a> {
-    /// How many trees the forest has, 1 to 16. Default 1: a second tree finds what the first
+    #[doc = concat!("How many trees the forest has, ", trees_words!(), ". Default 1:")]
+    /// a second tree finds what the first
     /// misses, but spill does so for less.
     #[must_use]
     pub fn trees(mut self, trees: usize) -> Self {
@@ -95,7 +102,8 @@ impl<'a> BuildOptions<'a> {
         self
     }
 
-    /// How many entries a leaf holds at most, 32 to 4,096. Default 256 for up to 100,000 items and
+    #[doc = concat!("How many entries a leaf holds at most, ", leaf_sizes_words!(), ".")]
+    /// Default 256 for up to 100,000 items and
     /// 48 more for each doubling beyond, also as an index grows, and less again only by a bulk
     /// build; a size that was given once is kept. Leaves are split above three quarters of it, and
     /// hold about half of it on average. Smaller leaves scan fewer sketches for the same recall and
@@ -106,7 +114,8 @@ impl<'a> BuildOptions<'a> {
         self
     }
 
-    /// Bits per dimension of leaf sketches: 1, 2 or 4. Default chosen from the dimensions: 4 up to
+    #[doc = concat!("Bits per dimension of leaf sketches: ", sketch_bits_words!(), ".")]
+    /// Default chosen from the dimensions: 4 up to
     /// 64, 2 up to 192, then 1 (Manhattan: 4 up to 128, then 2). Fewer bits scan faster and need
     /// more reranking. Without effect on Hamming, whose sketches are the bits themselves.
     #[must_use]
@@ -146,7 +155,7 @@ impl<'a> BuildOptions<'a> {
 
     /// Called while the build computes, after each step: some milliseconds of work, or up to some
     /// seconds while the centroids of millions of items are computed. When it returns
-    /// [`ControlFlow::Break`], the build ends with [`Error::Cancelled`] and has changed nothing. It
+    /// [`ControlFlow::Break`](std::ops::ControlFlow::Break), the build ends with [`Error::Cancelled`] and has changed nothing. It
     /// is not called any more once writing has begun. A panic in it passes through the build and
     /// changes nothing either.
     #[must_use]
@@ -157,26 +166,17 @@ impl<'a> BuildOptions<'a> {
 
     /// Checks the ranges of all options that are set.
     pub(crate) fn check(&self) -> Result<()> {
-        let in_range = |value: Option<usize>, range: std::ops::RangeInclusive<usize>| {
-            value.is_none_or(|v| range.contains(&v))
-        };
-        if !in_range(self.trees, 1..=MAX_TREES) {
-            return Err(Error::option(
-                "trees",
-                "a number from 1 to 16",
-                self.trees.unwrap_or_default(),
-            ));
-        }
-        if !in_range(self.leaf_size, 32..=4096) {
-            return Err(Error::option(
-                "leaf_size",
-                "a number from 32 to 4096",
-                self.leaf_size.unwrap_or_default(),
-            ));
+        let limits = [("trees", self.trees, TREES), ("leaf_size", self.leaf_size, LEAF_SIZES)];
+        for (name, value, limit) in limits {
+            if let Some(got) = value.filter(|value| !limit.contains(*value)) {
+                return Err(Error::option(name, limit.words, got));
+            }
         }
         match self.sketch_bits {
-            None | Some(1 | 2 | 4) => Ok(()),
-            Some(bits) => Err(Error::option("sketch_bits", "1, 2 or 4", bits)),
+            Some(got) if !is_sketch_bits(got) => {
+                Err(Error::option("sketch_bits", sketch_bits_words!(), got))
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -196,65 +196,10 @@ impl fmt::Debug for BuildOptions<'_> {
     }
 }
 
-/// How far a build is.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Progress {
-    /// What is being done.
-    pub phase: BuildPhase,
-    /// Steps of this phase that are done; the last call of a phase has `done == total`.
-    pub done: u64,
-    /// Steps of this phase.
-    pub total: u64,
-}
-
-/// The phases of a build. A bulk build samples, then clusters, routes, splits and encodes each
-/// tree, and calibrates; an incremental build locates, changes, merges, splits, refreshes centroids and encodes
-/// in each tree. A phase without work may be left out.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum BuildPhase {
-    /// Listing the items and reading the sample that centroids are computed from.
-    Sampling,
-    /// Finding the leaves of what changed.
-    Locating,
-    /// Changing these leaves.
-    Changing,
-    /// Dissolving leaves that are underfull into their neighbours.
-    Merging,
-    /// Computing the centroids of the leaves.
-    Clustering,
-    /// Finding the nearest leaves of every item.
-    Routing,
-    /// Splitting leaves that are overfull.
-    Splitting,
-    /// Moving the centroids of a few leaves to where their items are now.
-    Refreshing,
-    /// Encoding leaves and branches.
-    Encoding,
-    /// Finding the true neighbours of some items, by which a bulk build will measure its recall.
-    Calibrating,
-}
-
-impl fmt::Display for BuildPhase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Sampling => "sampling",
-            Self::Locating => "locating",
-            Self::Changing => "changing",
-            Self::Merging => "merging",
-            Self::Refreshing => "refreshing",
-            Self::Clustering => "clustering",
-            Self::Routing => "routing",
-            Self::Splitting => "splitting",
-            Self::Calibrating => "calibrating",
-            Self::Encoding => "encoding",
-        })
-    }
-}
-
 /// How a build went about its work.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum BuildMethod {
     /// There was nothing to do: no changes, or no items, neither now nor in the forest.
@@ -267,6 +212,7 @@ pub enum BuildMethod {
 
 /// What a build did.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct BuildStats {
     /// How it went about it.

@@ -1,16 +1,18 @@
 //! Reading an index in one snapshot.
 
 use heed::RoTxn;
+use roaring::RoaringBitmap;
 
 use crate::error::Result;
 use crate::format::item::ItemRef;
 use crate::key::{Key, Kind};
-use crate::lmdb::database::{Database, IndexSpec};
+use crate::lmdb::database::Database;
 use crate::lmdb::view::View;
 use crate::metric::Metric;
 use crate::query::Nns;
 use crate::search::session::Session;
-use crate::verify::{self, Verification};
+use crate::verify::Verification;
+use crate::{ids, verify};
 
 /// An index in one snapshot of the database.
 ///
@@ -68,8 +70,8 @@ impl<'t> Reader<'t> {
     /// [`Error::OtherEnvironment`](crate::Error::OtherEnvironment) if the transaction does not show
     /// the database.
     pub fn open(rtxn: &'t RoTxn<'_>, db: Database, index: u16) -> Result<Self> {
-        let (record, metric) = db.record(rtxn, index)?;
-        let spec = IndexSpec { index, dims: record.dims(), metric };
+        let record = db.record(rtxn, index)?;
+        let spec = record.spec(index);
         Ok(Self { session: Session::new(View::new(db, rtxn, spec), record) })
     }
 
@@ -129,11 +131,41 @@ impl<'t> Reader<'t> {
     }
 
     /// The ids of all items, ascending. The first error ends what can be relied on.
+    /// [`Reader::id_set`] takes less.
     ///
     /// # Errors
     /// [`Error::Heed`](crate::Error::Heed).
     pub fn ids(&self) -> Result<impl Iterator<Item = Result<u32>> + use<'t>> {
         self.session.view().ids()
+    }
+
+    /// The ids of all items as a bitmap, without touching the pages of their vectors.
+    ///
+    /// ```
+    /// # use spinney::{heed, Database, IndexOptions, Metric, Reader, Writer};
+    /// # let dir = tempfile::tempdir()?;
+    /// # // SAFETY: the folder is ours alone.
+    /// # let env = unsafe { heed::EnvOpenOptions::new().map_size(10 << 20).max_dbs(1).open(dir.path())? };
+    /// # let db = Database::open_or_create(&env)?;
+    /// # let mut wtxn = env.write_txn()?;
+    /// # let writer = Writer::open_or_create(&mut wtxn, db, 0, &IndexOptions::new(1, Metric::Euclidean))?;
+    /// # writer.add_items(&mut wtxn, &[1, 2, 3], &[1.0, 2.0, 3.0])?;
+    /// let reader = Reader::open(&wtxn, db, 0)?;
+    /// let others = reader.id_set()? - spinney::roaring::RoaringBitmap::from([2]);
+    /// assert_eq!(reader.nns(1).filter(&others).by_vector(&[2.2])?[0].id, 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Cost
+    /// O(items). It reads the lists of ids in the leaves of one tree and the pending marks. An index
+    /// that was never built has no leaves: there it reads the keys of the items, and vectors of up
+    /// to 2 KB lie on the pages of their keys.
+    ///
+    /// # Errors
+    /// [`Error::Corrupted`] if a leaf or a mark is damaged, or if they do not name as many items as
+    /// there are; [`Error::Heed`].
+    pub fn id_set(&self) -> Result<RoaringBitmap> {
+        ids::id_set(self.session.view(), &self.session.record)
     }
 
     /// All items with their vectors, by ascending id. The first error ends what can be relied on.
@@ -146,7 +178,7 @@ impl<'t> Reader<'t> {
         let entries = self.session.view().iter(Kind::Item)?;
         Ok(entries.map(move |entry| {
             let (key, bytes) = entry?;
-            let item = ItemRef::parse(key, bytes, spec.dims, spec.metric)?;
+            let item = ItemRef::parse(key, bytes, spec)?;
             Ok((key.id(), item.to_vector(spec.dims)))
         }))
     }
@@ -224,6 +256,7 @@ impl<'t> Reader<'t> {
 /// What an index is made of: see [`Reader::stats`]. Bytes are those of the values, without keys and
 /// unused page space.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct IndexStats {
     /// Items.

@@ -44,6 +44,7 @@ pub struct Readers<'a> {
 
 /// A hit of a search over several indexes.
 #[derive(Copy, Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct MergedHit {
     /// Which of the readers found it, by its place among those given to [`Readers::new`].
     pub reader: usize,
@@ -101,7 +102,7 @@ impl Nns<'_, Merged<'_>> {
             return Ok(Hits::default());
         };
         self.options.check()?;
-        let checked = CheckedVector::new(vector, spec.dims, spec.metric)?;
+        let checked = CheckedVector::new(vector, spec)?;
         let (hits, stats) = self.merged(checked.as_item())?;
         self.write_report(&stats);
         Ok(hits)

@@ -5,14 +5,16 @@ use heed::RwTxn;
 use crate::error::{Error, Result};
 use crate::format::item::{ItemRef, write_item};
 use crate::format::record::Record;
+use crate::index_spec::IndexSpec;
 use crate::key::{Key, Kind};
-use crate::lmdb::database::{Database, IndexSpec};
+use crate::lmdb::database::Database;
 use crate::options::{BuildOptions, BuildStats, IndexOptions};
 use crate::vector::stored_norm;
 use crate::{indexer, verify};
 
 /// What [`Writer::repair`](crate::Writer::repair) did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Repair {
     /// How many invariants did not hold. 0: nothing was done.
@@ -31,8 +33,7 @@ pub(crate) fn repair(
     build: &BuildOptions<'_>,
 ) -> Result<Repair> {
     build.check()?;
-    let dims = options.checked_dims()?;
-    let spec = IndexSpec { index, dims: options.dims(), metric: options.metric() };
+    let spec = options.spec(index)?;
     let old = match db.record_of(wtxn, spec) {
         Ok(record) => Some(record),
         Err(Error::Corrupted { .. } | Error::IndexNotFound { .. }) => None,
@@ -49,7 +50,7 @@ pub(crate) fn repair(
     if old.is_none() {
         refuse_strangers(db, wtxn, spec)?;
     }
-    let mut record = Record::new(dims, spec.metric);
+    let mut record = Record::new(spec);
     db.delete_foreign(wtxn, index)?;
     repair_items(db, wtxn, spec, &mut record, &mut repair)?;
     delete_all_but_items(db, wtxn, index)?;
@@ -67,7 +68,7 @@ pub(crate) fn repair(
 fn refuse_strangers(db: Database, wtxn: &RwTxn<'_>, spec: IndexSpec) -> Result<()> {
     let mut first = None;
     for (key, bytes) in db.iter(wtxn, spec.index, Kind::Item)?.filter_map(Result::ok) {
-        if ItemRef::parse_components(key, bytes, spec.dims, spec.metric).is_ok() {
+        if ItemRef::parse_components(key, bytes, spec).is_ok() {
             return Ok(());
         }
         first.get_or_insert(key);
@@ -96,10 +97,8 @@ fn repair_items(
             foreign.push(key);
             continue;
         }
-        let item = ItemRef::parse_components(key, bytes, spec.dims, spec.metric).ok();
-        match item
-            .and_then(|item| stored_norm(&item, spec.dims, spec.metric).map(|norm| (item, norm)))
-        {
+        let item = ItemRef::parse_components(key, bytes, spec).ok();
+        match item.and_then(|item| stored_norm(&item, spec).map(|norm| (item, norm))) {
             None => delete.push(key),
             Some((item, norm)) => {
                 record.items += 1;

@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 
 use crate::error::{Error, Result};
-use crate::format::item::{Components, ItemRef, words};
+use crate::format::item::ItemRef;
+use crate::index_spec::IndexSpec;
 use crate::kernel::{distance, simd};
-use crate::lmdb::database::IndexSpec;
 use crate::metric::Metric;
+use crate::storage::{Components, Storage, words};
 
 /// The greatest Euclidean length of a vector, 2^60. Squared distances between any two such vectors,
 /// and their sketches' factors, fit `f32` with room to spare.
@@ -26,28 +27,27 @@ enum Form<'a> {
 }
 
 impl<'a> CheckedVector<'a> {
-    pub(crate) fn new(vector: &'a [f32], dims: usize, metric: Metric) -> Result<Self> {
-        if vector.len() != dims {
-            return Err(Error::Dimensions { expected: dims, got: vector.len() });
+    pub(crate) fn new(vector: &'a [f32], spec: IndexSpec) -> Result<Self> {
+        if vector.len() != spec.dims {
+            return Err(Error::Dimensions { expected: spec.dims, got: vector.len() });
         }
-        if let Some((position, value)) =
-            vector.iter().copied().enumerate().find(|(_, value)| !value.is_finite())
-        {
+        let mut numbers = vector.iter().copied().enumerate();
+        if let Some((position, value)) = numbers.find(|(_, value)| !value.is_finite()) {
             return Err(Error::NonFinite { position, value });
         }
-        if metric.is_of_bits() {
-            let bits = pack(vector)?;
-            let squared_norm = bits.iter().map(|word| f64::from(word.count_ones())).sum();
-            return Ok(Self { squared_norm, components: Form::Bits(bits) });
+        let components = match spec.storage() {
+            Storage::F32 => Form::Floats(Cow::Borrowed(vector)),
+            Storage::Bits => Form::Bits(pack(vector)?),
+        };
+        let mut checked = Self { squared_norm: 0.0, components };
+        checked.squared_norm = squared_norm(checked.as_item().components);
+        if checked.squared_norm > MAX_NORM * MAX_NORM {
+            return Err(Error::NormOverflow { got: checked.squared_norm.sqrt(), max: MAX_NORM });
         }
-        let squared_norm = distance::dot(simd::detect(), vector, vector);
-        if squared_norm > MAX_NORM * MAX_NORM {
-            return Err(Error::NormOverflow { got: squared_norm.sqrt(), max: MAX_NORM });
-        }
-        if metric.normalizes() && squared_norm == 0.0 {
+        if spec.metric.normalizes() && checked.squared_norm == 0.0 {
             return Err(Error::ZeroVector);
         }
-        Ok(Self { squared_norm, components: Form::Floats(Cow::Borrowed(vector)) })
+        Ok(checked)
     }
 
     /// The vector in the form in which items are stored.
@@ -82,19 +82,20 @@ impl CheckedVector<'static> {
 /// Whether a stored item has the norm of its components, and one that this crate accepts: what is
 /// found otherwise cannot be compared.
 pub(crate) fn is_as_added(item: &ItemRef<'_>, metric: Metric) -> bool {
-    let norm = match item.components {
-        Components::Floats(floats) => distance::dot(simd::detect(), floats, floats),
-        Components::Bits(words) => words.iter().map(|word| f64::from(word.count_ones())).sum(),
-    };
+    let norm = squared_norm(item.components);
     let is_direction = !metric.normalizes() || norm > 0.0;
     norm == item.squared_norm && norm <= MAX_NORM * MAX_NORM && is_direction
 }
 
 /// Whether stored components are a vector that this crate would have accepted; tells their squared
 /// norm.
-pub(crate) fn stored_norm(item: &ItemRef<'_>, dims: usize, metric: Metric) -> Option<f64> {
-    let vector = item.to_vector(dims);
-    CheckedVector::new(&vector, dims, metric).ok().map(|checked| checked.squared_norm)
+pub(crate) fn stored_norm(item: &ItemRef<'_>, spec: IndexSpec) -> Option<f64> {
+    let vector = item.to_vector(spec.dims);
+    CheckedVector::new(&vector, spec).ok().map(|checked| checked.squared_norm)
+}
+
+fn squared_norm(components: Components<'_>) -> f64 {
+    distance::squared_norm(simd::detect(), components)
 }
 
 /// The rows of a matrix, each of which suits the index.
@@ -105,7 +106,7 @@ pub(crate) fn check_rows(vectors: &[f32], spec: IndexSpec) -> Result<Vec<Checked
     let rows = vectors.chunks_exact(spec.dims).enumerate();
     rows.map(|(row, vector)| {
         let offset = row * spec.dims;
-        CheckedVector::new(vector, spec.dims, spec.metric).map_err(|error| match error {
+        CheckedVector::new(vector, spec).map_err(|error| match error {
             Error::NonFinite { position, value } => {
                 Error::NonFinite { position: offset + position, value }
             }
@@ -136,7 +137,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_compared_is_refused() {
-        let check = |vector: &[f32], metric| CheckedVector::new(vector, 3, metric).map(|_| ());
+        let check = |vector: &[f32], metric| {
+            CheckedVector::new(vector, IndexSpec { index: 0, dims: 3, metric }).map(|_| ())
+        };
         for metric in Metric::ALL {
             assert!(check(&[1.0, 0.0, 1.0], metric).is_ok());
             assert!(matches!(

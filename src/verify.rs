@@ -11,15 +11,17 @@ use crate::format::free_ids::parse_free_ids;
 use crate::format::item::{ItemRef, PendingRef};
 use crate::format::node::{BranchRef, LeafRef, NodeRef, check_seal, is_near_weight};
 use crate::format::record::{Record, TreeRecord};
+use crate::index_spec::IndexSpec;
 use crate::kernel::{distance, simd};
 use crate::key::{Key, Kind};
-use crate::lmdb::database::{Database, IndexSpec};
+use crate::lmdb::database::Database;
 use crate::lmdb::view::View;
 use crate::sketch::codes::Sketches;
 use crate::sketch::transform::Transform;
 
 /// One broken invariant.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Violation {
     /// The 8 bytes of the key whose value breaks it, or that is missing.
@@ -30,6 +32,7 @@ pub struct Violation {
 
 /// What [`Reader::verify`](crate::Reader::verify) found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Verification {
     /// Broken invariants, in order of their keys; empty if the index is sound.
@@ -121,7 +124,7 @@ impl<'a> Check<'a> {
             let Some((key, bytes)) = self.accept(entry)? else { continue };
             count += 1;
             self.live.insert(key.id());
-            if let Some(item) = self.accept(ItemRef::parse(key, bytes, spec.dims, spec.metric))? {
+            if let Some(item) = self.accept(ItemRef::parse(key, bytes, spec))? {
                 let vector = item.to_vector(spec.dims);
                 if let Some(bad) = vector.iter().find(|x| !x.is_finite()) {
                     self.report(key, format!("a component of the item is {bad}"));
@@ -145,8 +148,7 @@ impl<'a> Check<'a> {
             let Some((key, bytes)) = self.accept(entry)? else { continue };
             count += 1;
             self.pending.insert(key.id());
-            let Some(mark) = self.accept(PendingRef::parse(key, bytes, spec.dims, spec.metric))?
-            else {
+            let Some(mark) = self.accept(PendingRef::parse(key, bytes, spec))? else {
                 continue;
             };
             if mark.is_live != self.live.contains(&key.id()) {
@@ -290,7 +292,7 @@ impl<'a> Check<'a> {
         self.finite(key, &leaf.node);
         for (position, id) in ids.iter().enumerate() {
             let Some(bytes) = self.indexed_item(*id)? else { continue };
-            let Ok(item) = ItemRef::parse(key, bytes, self.spec.dims, self.spec.metric) else {
+            let Ok(item) = ItemRef::parse(key, bytes, self.spec) else {
                 continue;
             };
             let mut point = vec![0.0; transform.width];
@@ -306,10 +308,8 @@ impl<'a> Check<'a> {
     fn indexed_item(&self, id: u32) -> Result<Option<&'a [u8]>> {
         if self.pending.contains(&id) {
             let key = Key::pending(self.spec.index, id);
-            let mark = self
-                .db
-                .get(self.rtxn, key)?
-                .map(|bytes| PendingRef::parse(key, bytes, self.spec.dims, self.spec.metric));
+            let mark =
+                self.db.get(self.rtxn, key)?.map(|bytes| PendingRef::parse(key, bytes, self.spec));
             return Ok(mark.and_then(Result::ok).and_then(|mark| mark.indexed));
         }
         self.db.get(self.rtxn, Key::item(self.spec.index, id))

@@ -5,8 +5,9 @@ use heed::{RoTxn, RwTxn};
 use crate::error::{Error, Result};
 use crate::format::item::{ItemRef, PendingRef, write_item, write_pending};
 use crate::format::record::{ALL_IDS, Record};
+use crate::index_spec::IndexSpec;
 use crate::key::{Key, Kind};
-use crate::lmdb::database::{Database, IndexSpec};
+use crate::lmdb::database::Database;
 use crate::metric::Metric;
 use crate::options::{BuildOptions, BuildStats, IndexOptions};
 use crate::repair::Repair;
@@ -40,7 +41,7 @@ const MAX_QUERIES: usize = 2_000;
 /// wtxn.commit()?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Copy, Clone, Debug)]
+#[derive(Copy, Clone)]
 pub struct Writer {
     db: Database,
     spec: IndexSpec,
@@ -59,11 +60,10 @@ impl Writer {
         index: u16,
         options: &IndexOptions,
     ) -> Result<Self> {
-        let dims = options.checked_dims()?;
-        let spec = IndexSpec { index, dims: options.dims(), metric: options.metric() };
+        let spec = options.spec(index)?;
         match db.record_of(wtxn, spec) {
             Err(Error::IndexNotFound { .. }) => {
-                let record = Record::new(dims, spec.metric);
+                let record = Record::new(spec);
                 db.put(wtxn, Key::record(index), &record.to_bytes())?;
             }
             found => {
@@ -79,8 +79,7 @@ impl Writer {
     /// [`Error::IndexNotFound`]; [`Error::FormatTooNew`]; [`Error::Corrupted`];
     /// [`Error::OtherEnvironment`].
     pub fn open(rtxn: &RoTxn<'_>, db: Database, index: u16) -> Result<Self> {
-        let (record, metric) = db.record(rtxn, index)?;
-        Ok(Self { db, spec: IndexSpec { index, dims: record.dims(), metric } })
+        Ok(Self { db, spec: db.record(rtxn, index)?.spec(index) })
     }
 
     /// Components of each vector.
@@ -113,7 +112,7 @@ impl Writer {
     /// # Cost
     /// O(dims + log items).
     pub fn add_item(&self, wtxn: &mut RwTxn<'_>, id: u32, vector: &[f32]) -> Result<()> {
-        let checked = CheckedVector::new(vector, self.spec.dims, self.spec.metric)?;
+        let checked = CheckedVector::new(vector, self.spec)?;
         let mut record = self.record(wtxn)?;
         self.put_item(wtxn, &mut record, id, &checked, &mut Buffers::default())?;
         self.put_record(wtxn, &record)
@@ -146,8 +145,11 @@ impl Writer {
         }
         let rows = vectors.chunks_exact(self.spec.dims);
         for (row, (id, vector)) in ids.iter().zip(rows.clone()).enumerate() {
-            CheckedVector::new(vector, self.spec.dims, self.spec.metric)
-                .map_err(|error| Error::Row { row, id: *id, source: Box::new(error) })?;
+            CheckedVector::new(vector, self.spec).map_err(|error| Error::Row {
+                row,
+                id: *id,
+                source: Box::new(error),
+            })?;
         }
         let mut record = self.record(wtxn)?;
         // What is overwritten must be readable, and that is found out before anything is written.
@@ -156,7 +158,7 @@ impl Writer {
         }
         let mut buffers = Buffers::default();
         for (id, row) in ids.iter().zip(rows) {
-            let checked = CheckedVector::new(row, self.spec.dims, self.spec.metric)?;
+            let checked = CheckedVector::new(row, self.spec)?;
             self.put_item(wtxn, &mut record, *id, &checked, &mut buffers)?;
         }
         self.put_record(wtxn, &record)
@@ -189,9 +191,8 @@ impl Writer {
     /// # Cost
     /// O(entries of the index).
     pub fn clear(&self, wtxn: &mut RwTxn<'_>) -> Result<()> {
-        let record =
-            Record::new(u32::try_from(self.spec.dims).unwrap_or(u32::MAX), self.spec.metric);
         self.record(wtxn)?;
+        let record = Record::new(self.spec);
         for kind in Kind::ALL {
             self.db.delete_kind(wtxn, self.spec.index, kind)?;
         }
@@ -359,16 +360,16 @@ impl Writer {
 
     /// Reads what there is of an id, and checks it.
     fn old<'t>(&self, rtxn: &'t RoTxn<'_>, record: &Record, id: u32) -> Result<Old<'t>> {
-        let IndexSpec { index, dims, metric } = self.spec;
-        let (item_key, key) = (Key::item(index, id), Key::pending(index, id));
+        let spec = self.spec;
+        let (item_key, key) = (Key::item(spec.index, id), Key::pending(spec.index, id));
         let item = self.db.get(rtxn, item_key)?;
         if let Some(bytes) = item {
-            ItemRef::parse(item_key, bytes, dims, metric)?;
+            ItemRef::parse(item_key, bytes, spec)?;
         }
         // Without a mark, an item that exists is in the forest as it is.
         let mark = if record.pending > 0 { self.db.get(rtxn, key)? } else { None };
         let indexed = match mark {
-            Some(bytes) => PendingRef::parse(key, bytes, dims, metric)?.indexed,
+            Some(bytes) => PendingRef::parse(key, bytes, spec)?.indexed,
             None => item,
         };
         Ok(Old { exists: item.is_some(), had_mark: mark.is_some(), indexed })

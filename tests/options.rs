@@ -277,6 +277,7 @@ fn metrics_are_written_and_read_by_name() {
     }
     for bad in ["", "Cosine", "l2", "dot "] {
         let error = bad.parse::<Metric>().unwrap_err();
-        assert!(matches!(error, Error::InvalidOption { name: "metric", got, .. } if got == bad));
+        assert_eq!(error.got, bad);
+        assert!(METRICS.iter().all(|metric| error.to_string().contains(&metric.to_string())));
     }
 }

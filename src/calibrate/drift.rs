@@ -93,7 +93,7 @@ fn probe(session: &Session<'_>, changed: &Pending, at: u32) -> Result<Option<f64
     let applies_to =
         |key: &Key| *key == Key::item(spec.index, key.id()) && !changed.ids.contains(key.id());
     let Some((key, bytes)) = next.filter(|(key, _)| applies_to(key)) else { return Ok(None) };
-    let query = ItemRef::parse(key, bytes, spec.dims, spec.metric)?;
+    let query = ItemRef::parse(key, bytes, spec)?;
     let exclude = [key.id()];
     let usual = Request { exclude: &exclude, ..Request::new(PROBED) };
     let effort = Budget::new(&usual, record);

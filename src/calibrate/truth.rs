@@ -17,7 +17,7 @@ use crate::lmdb::pending::Pending;
 use crate::lmdb::workers::Workers;
 use crate::math::kmeans::sample;
 use crate::math::matrix::Matrix;
-use crate::options::BuildPhase;
+use crate::progress::BuildPhase;
 
 /// Multiplications for all comparisons of a calibration, about: some seconds of one thread at most
 /// for a million items.

@@ -3,12 +3,12 @@
 use std::borrow::Cow;
 
 use crate::error::Result;
-use crate::format::node::Layout;
 use crate::format::origin::parse_origin;
 use crate::format::record::Record;
 use crate::format::width;
+use crate::index_spec::IndexSpec;
+use crate::kernel::layout::Layout;
 use crate::key::Key;
-use crate::lmdb::database::IndexSpec;
 use crate::lmdb::nodes::Nodes;
 use crate::lmdb::view::View;
 use crate::sketch::quantizer::{branch_layout, leaf_layout};

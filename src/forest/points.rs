@@ -99,7 +99,8 @@ mod tests {
 
     use super::*;
     use crate::forest::open::Forest;
-    use crate::lmdb::database::{Database, IndexSpec, temporary};
+    use crate::index_spec::IndexSpec;
+    use crate::lmdb::database::{Database, temporary};
     use crate::sketch::transform::Transform;
     use crate::{IndexOptions, Metric, Writer};
 
@@ -119,7 +120,7 @@ mod tests {
             writer.add_item(&mut wtxn, *id, &vector).unwrap();
         }
         let spec = IndexSpec { index: 0, dims: 70, metric: Metric::Cosine };
-        let (record, _) = db.record(&wtxn, 0).unwrap();
+        let record = db.record(&wtxn, 0).unwrap();
         let forest = Forest::new(Transform::new(Metric::Cosine, vec![0.125; 70], 9), &record);
         let context = ForestContext::new(db, spec, &forest, 256);
         let rtxn = wtxn.nested_read_txn().unwrap();

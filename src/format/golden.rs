@@ -1,18 +1,18 @@
 //! Golden bytes: every kind of value, written out. If this test fails, stored indexes have become
 //! unreadable.
 
-use crate::format::BLOCK;
-use crate::format::item::{Components, PendingRef, write_item, write_pending};
+use crate::format::item::{PendingRef, write_item, write_pending};
 use crate::format::mark::{MARK_KEY, Mark};
-use crate::format::node::{
-    BranchRef, Child, Code, EncodedNode, Layout, LeafRef, branch_value, leaf_value,
-};
+use crate::format::node::{BranchRef, Child, EncodedNode, LeafRef, branch_value, leaf_value};
 use crate::format::origin::{origin_value, parse_origin};
 use crate::format::record::{OperatingPoint, Record};
+use crate::index_spec::IndexSpec;
+use crate::kernel::layout::{BLOCK, Code, Layout};
 use crate::key::Key;
 use crate::metric::Metric;
 use crate::sketch::codes::Blocks;
 use crate::sketch::quantizer::bfloat16;
+use crate::storage::Components;
 
 /// Bytes from hex, spaces between, `x*n` for n times the byte x.
 fn hex(text: &str) -> Vec<u8> {
@@ -46,7 +46,7 @@ fn mark() {
 
 #[test]
 fn record() {
-    let mut record = Record::new(384, Metric::Cosine);
+    let mut record = Record::new(IndexSpec { index: 3, dims: 384, metric: Metric::Cosine });
     (record.items, record.pending, record.indexed, record.seed) = (1000, 3, 999, 42);
     (record.unrefreshed, record.shape_trees, record.is_leaf_size_asked) = (31, 2, 1);
     (record.trees, record.spill, record.sketch_bits, record.branch_bits, record.leaf_size) =

@@ -8,8 +8,8 @@
 
 use roaring::RoaringBitmap;
 
-use crate::format::LEAF_SIZES;
 use crate::kernel::prefetch::prefetch;
+use crate::limits::LEAF_SIZES;
 
 /// First four bytes of a Roaring bitmap without run containers.
 const COOKIE: u32 = 12346;
@@ -17,7 +17,7 @@ const COOKIE: u32 = 12346;
 const ARRAY_MAX: usize = 4096;
 const BITMAP_BYTES: usize = 8192;
 /// Ids that a leaf has at most.
-const MAX_IDS: usize = *LEAF_SIZES.end() as usize;
+const MAX_IDS: usize = LEAF_SIZES.high;
 const _: () = assert!(MAX_IDS <= ARRAY_MAX);
 
 /// A checked view over the containers of a Roaring bitmap.

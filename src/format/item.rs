@@ -2,19 +2,12 @@
 
 use crate::error::{Error, Result};
 use crate::format::pad;
+use crate::index_spec::IndexSpec;
 use crate::key::Key;
-use crate::metric::Metric;
+use crate::storage::Components;
 
 /// Bytes before the components of an item, and before the old item of a pending mark.
 const HEADER: usize = 16;
-
-/// The components of a stored vector.
-#[derive(Copy, Clone, Debug, PartialEq)]
-pub(crate) enum Components<'t> {
-    Floats(&'t [f32]),
-    /// Component i is bit `i % 64` of word `i / 64`.
-    Bits(&'t [u64]),
-}
 
 /// A view over a stored item.
 #[derive(Copy, Clone, Debug)]
@@ -25,19 +18,14 @@ pub(crate) struct ItemRef<'t> {
 }
 
 /// Bytes of an item's value.
-pub(crate) const fn item_bytes(dims: usize, metric: Metric) -> usize {
-    HEADER + pad(if metric.is_of_bits() { words(dims) * 8 } else { dims * 4 })
-}
-
-/// `u64` words that hold `dims` bits.
-pub(crate) const fn words(dims: usize) -> usize {
-    dims.div_ceil(64)
+pub(crate) const fn item_bytes(spec: IndexSpec) -> usize {
+    HEADER + pad(spec.storage().bytes(spec.dims))
 }
 
 impl<'t> ItemRef<'t> {
-    /// Checks the bytes of an item of `dims` dimensions.
-    pub(crate) fn parse(key: Key, bytes: &'t [u8], dims: usize, metric: Metric) -> Result<Self> {
-        let item = Self::parse_components(key, bytes, dims, metric)?;
+    /// Checks the bytes of an item of an index.
+    pub(crate) fn parse(key: Key, bytes: &'t [u8], spec: IndexSpec) -> Result<Self> {
+        let item = Self::parse_components(key, bytes, spec)?;
         if !item.squared_norm.is_finite() || item.squared_norm < 0.0 {
             return Err(Error::corrupted(key, "the norm of an item is not a number from 0 up"));
         }
@@ -45,50 +33,24 @@ impl<'t> ItemRef<'t> {
     }
 
     /// Checks all but the norm.
-    pub(crate) fn parse_components(
-        key: Key,
-        bytes: &'t [u8],
-        dims: usize,
-        metric: Metric,
-    ) -> Result<Self> {
+    pub(crate) fn parse_components(key: Key, bytes: &'t [u8], spec: IndexSpec) -> Result<Self> {
         let bad = |what| Error::corrupted(key, what);
-        if bytes.len() != item_bytes(dims, metric) {
+        if bytes.len() != item_bytes(spec) {
             return Err(bad("the length of an item does not fit the dimensions of its index"));
         }
         let (header, rest) =
             bytes.split_at_checked(HEADER).ok_or_else(|| bad("an item without a header"))?;
         let squared_norm = bytemuck::pod_read_unaligned::<f64>(header.get(..8).unwrap_or(&[0; 8]));
-        let components = if metric.is_of_bits() {
-            let words =
-                bytemuck::try_cast_slice(rest).ok().and_then(|all: &[u64]| all.get(..words(dims)));
-            let words = words.ok_or_else(|| bad("an item is not aligned in the map"))?;
-            if !dims.is_multiple_of(64) && words.last().is_some_and(|last| last >> (dims % 64) != 0)
-            {
-                return Err(bad("an item has bits beyond its dimensions"));
-            }
-            Components::Bits(words)
-        } else {
-            let floats =
-                bytemuck::try_cast_slice(rest).ok().and_then(|all: &[f32]| all.get(..dims));
-            Components::Floats(floats.ok_or_else(|| bad("an item is not aligned in the map"))?)
-        };
+        let components = spec.storage().view(rest, spec.dims).map_err(bad)?;
         Ok(Self { squared_norm, components })
     }
 
     /// The vector as it was added.
     pub(crate) fn to_vector(self, dims: usize) -> Vec<f32> {
-        match self.components {
-            Components::Floats(floats) => floats.to_vec(),
-            Components::Bits(words) => {
-                bits(words).take(dims).map(|bit| if bit { 1.0 } else { 0.0 }).collect()
-            }
-        }
+        let mut vector = vec![0.0; dims];
+        self.components.write_to(&mut vector);
+        vector
     }
-}
-
-/// The components of a bit vector, in order, with those of the padding.
-pub(crate) fn bits(words: &[u64]) -> impl Iterator<Item = bool> {
-    words.iter().flat_map(|word| (0..64).map(move |i| word >> i & 1 == 1))
 }
 
 /// Writes the bytes of an item into `out`, which is cleared first.
@@ -96,10 +58,7 @@ pub(crate) fn write_item(out: &mut Vec<u8>, squared_norm: f64, components: Compo
     out.clear();
     out.extend_from_slice(&squared_norm.to_le_bytes());
     out.resize(HEADER, 0);
-    match components {
-        Components::Floats(floats) => out.extend_from_slice(bytemuck::cast_slice(floats)),
-        Components::Bits(words) => out.extend_from_slice(bytemuck::cast_slice(words)),
-    }
+    out.extend_from_slice(components.as_bytes());
     out.resize(pad(out.len()), 0);
 }
 
@@ -113,7 +72,7 @@ pub(crate) struct PendingRef<'t> {
 }
 
 impl<'t> PendingRef<'t> {
-    pub(crate) fn parse(key: Key, bytes: &'t [u8], dims: usize, metric: Metric) -> Result<Self> {
+    pub(crate) fn parse(key: Key, bytes: &'t [u8], spec: IndexSpec) -> Result<Self> {
         let bad = |what| Error::corrupted(key, what);
         let (header, old) =
             bytes.split_at_checked(HEADER).ok_or_else(|| bad("a pending mark without a header"))?;
@@ -123,7 +82,7 @@ impl<'t> PendingRef<'t> {
             }
             [live, 0, ..] if *live <= 1 => Ok(Self { is_live: *live == 1, indexed: None }),
             [live, 1, ..] if *live <= 1 => {
-                ItemRef::parse(key, old, dims, metric)?;
+                ItemRef::parse(key, old, spec)?;
                 Ok(Self { is_live: *live == 1, indexed: Some(old) })
             }
             _ => Err(bad("a pending mark whose flags are neither 0 nor 1")),
@@ -143,8 +102,14 @@ pub(crate) fn write_pending(out: &mut Vec<u8>, pending: &PendingRef<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metric::Metric;
+    use crate::storage::words;
 
     const KEY: Key = Key::item(0, 1);
+
+    fn spec(dims: usize, metric: Metric) -> IndexSpec {
+        IndexSpec { index: 0, dims, metric }
+    }
 
     /// LMDB aligns values to 16; tests need a buffer that is, too.
     fn aligned(bytes: &[u8]) -> Vec<u128> {
@@ -159,19 +124,21 @@ mod tests {
             let floats: Vec<f32> = (0..dims).map(|i| i as f32 - 1.5).collect();
             let mut out = vec![9; 3];
             write_item(&mut out, 2.5, Components::Floats(&floats));
-            assert_eq!(out.len(), item_bytes(dims, Metric::Cosine));
+            assert_eq!(out.len(), item_bytes(spec(dims, Metric::Cosine)));
             let buffer = aligned(&out);
             let item =
-                ItemRef::parse(KEY, bytemuck::cast_slice(&buffer), dims, Metric::Cosine).unwrap();
+                ItemRef::parse(KEY, bytemuck::cast_slice(&buffer), spec(dims, Metric::Cosine))
+                    .unwrap();
             assert_eq!((item.to_vector(dims), item.squared_norm), (floats, 2.5));
 
             let mut encoded = vec![0u64; words(dims)];
             (0..dims).step_by(3).for_each(|i| encoded[i / 64] |= 1 << (i % 64));
             write_item(&mut out, 1.0, Components::Bits(&encoded));
-            assert_eq!(out.len(), item_bytes(dims, Metric::Hamming));
+            assert_eq!(out.len(), item_bytes(spec(dims, Metric::Hamming)));
             let buffer = aligned(&out);
             let item =
-                ItemRef::parse(KEY, bytemuck::cast_slice(&buffer), dims, Metric::Hamming).unwrap();
+                ItemRef::parse(KEY, bytemuck::cast_slice(&buffer), spec(dims, Metric::Hamming))
+                    .unwrap();
             let expected: Vec<f32> =
                 (0..dims).map(|i| if i % 3 == 0 { 1.0 } else { 0.0 }).collect();
             assert_eq!(item.to_vector(dims), expected);
@@ -185,17 +152,17 @@ mod tests {
         let buffer = aligned(&out);
         let bytes: &[u8] = bytemuck::cast_slice(&buffer);
         for len in 0..bytes.len() {
-            assert!(ItemRef::parse(KEY, &bytes[..len], 8, Metric::Euclidean).is_err());
+            assert!(ItemRef::parse(KEY, &bytes[..len], spec(8, Metric::Euclidean)).is_err());
         }
         let mut mark = Vec::new();
         write_pending(&mut mark, &PendingRef { is_live: true, indexed: Some(bytes) });
         let mark = aligned(&mark);
         let mark: &[u8] = bytemuck::cast_slice(&mark);
-        let read = PendingRef::parse(KEY, mark, 8, Metric::Euclidean).unwrap();
+        let read = PendingRef::parse(KEY, mark, spec(8, Metric::Euclidean)).unwrap();
         assert_eq!((read.is_live, read.indexed), (true, Some(bytes)));
         for len in 0..mark.len() {
-            assert!(PendingRef::parse(KEY, &mark[..len], 8, Metric::Euclidean).is_err());
+            assert!(PendingRef::parse(KEY, &mark[..len], spec(8, Metric::Euclidean)).is_err());
         }
-        assert!(PendingRef::parse(KEY, &[2; 16], 8, Metric::Euclidean).is_err());
+        assert!(PendingRef::parse(KEY, &[2; 16], spec(8, Metric::Euclidean)).is_err());
     }
 }

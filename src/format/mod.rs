@@ -158,17 +158,6 @@ compile_error!("spinney reads its little-endian values in place and has no big-e
 pub(crate) const FORMAT_VERSION: u16 = 2;
 /// The lengths of all values are multiples of this.
 pub(crate) const ALIGN: usize = 16;
-/// Entries in a block of sketches.
-pub(crate) const BLOCK: usize = 32;
-/// The greatest number of dimensions of an index.
-pub(crate) const MAX_DIMS: usize = 65_536;
-/// The greatest number of trees of a forest.
-pub(crate) const MAX_TREES: usize = 16;
-const _: () = assert!(MAX_TREES <= 256, "a key has a byte for the tree");
-
-/// Entries that a leaf can be limited to.
-pub(crate) const LEAF_SIZES: std::ops::RangeInclusive<u32> = 32..=4096;
-
 /// Children that a branch has at most.
 pub(crate) const MAX_CHILDREN: usize = 128;
 

@@ -5,34 +5,23 @@ use bytemuck::{Pod, Zeroable};
 use crate::error::{Error, Result};
 use crate::format::checksum::Lanes;
 use crate::format::id_set::{IdSetRef, write_set};
-use crate::format::{BLOCK, MAX_CHILDREN, pad, width};
+use crate::format::{MAX_CHILDREN, pad, width};
+use crate::kernel::layout::{BLOCK, Code, Layout};
 use crate::kernel::prefetch::prefetch;
 use crate::key::Key;
+use crate::limits::is_sketch_bits;
 use crate::metric::Metric;
 
-/// How the codes of a node's entries are read.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Code {
-    /// Offsets from the centroid in rotated space, on a b-bit grid scaled per entry by two factors.
-    Rotated,
-    /// Offsets from the centroid on a b-bit grid with one step per dimension (Manhattan).
-    Grid,
-    /// The bits of the item itself (Hamming).
-    Bits,
+const fn code_byte(code: Code) -> u8 {
+    match code {
+        Code::Rotated => 0,
+        Code::Grid => 1,
+        Code::Bits => 2,
+    }
 }
 
-impl Code {
-    const fn to_byte(self) -> u8 {
-        match self {
-            Self::Rotated => 0,
-            Self::Grid => 1,
-            Self::Bits => 2,
-        }
-    }
-
-    fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Rotated, Self::Grid, Self::Bits].into_iter().find(|code| code.to_byte() == byte)
-    }
+fn code_from_byte(byte: u8) -> Option<Code> {
+    [Code::Rotated, Code::Grid, Code::Bits].into_iter().find(|code| code_byte(*code) == byte)
 }
 
 /// The first bytes of a node, as in the specification of [`format`](super).
@@ -81,31 +70,6 @@ pub(crate) fn check_seal(key: Key, bytes: &[u8]) -> Result<()> {
         return Ok(());
     }
     Err(Error::corrupted(key, "the check of a node is not that of its bytes"))
-}
-
-/// What the kernels need to know of packed sketches.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Layout {
-    pub(crate) code: Code,
-    pub(crate) bits: u8,
-    pub(crate) width: usize,
-}
-
-impl Layout {
-    /// Nibbles per entry: one holds `4 / bits` dimensions.
-    pub(crate) const fn positions(&self) -> usize {
-        self.width * self.bits as usize / 4
-    }
-
-    /// Bytes of the codes of a block of 32 entries.
-    pub(crate) const fn code_bytes(&self) -> usize {
-        self.positions() * 16
-    }
-
-    /// Bytes of a block: its codes and, if the code has them, its factors.
-    pub(crate) const fn block_bytes(&self) -> usize {
-        self.code_bytes() + if matches!(self.code, Code::Rotated) { 2 * 2 * BLOCK } else { 0 }
-    }
 }
 
 /// What branches and leaves have in common.
@@ -211,8 +175,8 @@ fn parse_front<'t>(
     dims: usize,
 ) -> Result<(Header, NodeRef<'t>), &'static str> {
     let header: Header = bytemuck::pod_read_unaligned(take(rest, HEADER)?);
-    let code = Code::from_byte(header.code).ok_or("a node of an unknown code")?;
-    if !matches!(header.bits, 1 | 2 | 4) || (code == Code::Bits && header.bits != 1) {
+    let code = code_from_byte(header.code).ok_or("a node of an unknown code")?;
+    if !is_sketch_bits(header.bits) || (code == Code::Bits && header.bits != 1) {
         return Err("a node of an unknown number of bits");
     }
     if header.is_local > u8::from(code == Code::Rotated) {
@@ -339,7 +303,7 @@ impl EncodedNode {
 fn write_front(height: u8, encoded: &EncodedNode, set_bytes: usize, weight: u64) -> Vec<u8> {
     let header = Header {
         height,
-        code: encoded.layout.code.to_byte(),
+        code: code_byte(encoded.layout.code),
         bits: encoded.layout.bits,
         is_local: u8::from(encoded.is_local),
         spread: encoded.spread,

@@ -4,8 +4,10 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::error::{Error, Result};
 use crate::format::checksum::check_of;
-use crate::format::{CHANGES_PER_REFRESH, FORMAT_VERSION, LEAF_SIZES, MAX_DIMS, MAX_TREES};
+use crate::format::{CHANGES_PER_REFRESH, FORMAT_VERSION};
+use crate::index_spec::IndexSpec;
 use crate::key::Key;
+use crate::limits::{DIMS, LEAF_SIZES, TREES, is_sketch_bits};
 use crate::metric::Metric;
 
 /// The version since which forests and calibrations are as they are now.
@@ -53,7 +55,7 @@ pub(crate) struct Record {
     /// 1 if the user chose the leaf size.
     pub(crate) is_leaf_size_asked: u8,
     reserved: [u8; 2],
-    pub(crate) tree: [TreeRecord; MAX_TREES],
+    pub(crate) tree: [TreeRecord; TREES.high],
     pub(crate) calibration: Calibration,
     /// Written by [`Record::to_bytes`]; 0 in memory.
     check: u64,
@@ -146,13 +148,14 @@ pub(crate) const MAX_HEIGHT: u32 = 32;
 
 impl Record {
     /// The record of an index without items.
-    pub(crate) fn new(dims: u32, metric: Metric) -> Self {
+    #[expect(clippy::cast_possible_truncation, reason = "a checked number of dimensions")]
+    pub(crate) fn new(spec: IndexSpec) -> Self {
         let mut record = Self::zeroed();
         record.magic = MAGIC;
         record.version = FORMAT_VERSION;
-        record.metric = metric.to_byte();
-        record.storage = storage_of(metric);
-        record.dims = dims;
+        record.metric = spec.metric.to_byte();
+        record.storage = spec.storage().to_byte();
+        record.dims = spec.dims as u32;
         record
     }
 
@@ -165,6 +168,11 @@ impl Record {
         self.dims as usize
     }
 
+    /// What the index of this number is.
+    pub(crate) fn spec(&self, index: u16) -> IndexSpec {
+        IndexSpec { index, dims: self.dims(), metric: self.metric() }
+    }
+
     /// The bytes that are stored.
     pub(crate) fn to_bytes(self) -> [u8; RECORD_BYTES] {
         let mut bytes: [u8; RECORD_BYTES] = bytemuck::cast(self);
@@ -174,7 +182,7 @@ impl Record {
     }
 
     /// Reads and checks a record. Costs the same whatever the size of the index.
-    pub(crate) fn parse(key: Key, bytes: &[u8]) -> Result<(Self, Metric)> {
+    pub(crate) fn parse(key: Key, bytes: &[u8]) -> Result<Self> {
         let bad = |what| Error::corrupted(key, what);
         if bytes.get(..8) != Some(&MAGIC) {
             return Err(bad("an index record starts with the bytes \"spinney\\0\""));
@@ -199,15 +207,16 @@ impl Record {
                 (FORMAT_VERSION, 0, 0, 0);
             (record.tree, record.unrefreshed, record.calibration) = Default::default();
         }
-        let metric = Metric::from_byte(record.metric).ok_or_else(|| bad("unknown metric"))?;
+        let spec = record.spec(key.index());
         let checks = [
             (version > 0, "format version 0 was never written"),
-            (record.storage == storage_of(metric), "the storage does not fit the metric"),
-            ((1..=MAX_DIMS).contains(&record.dims()), "dims out of range"),
+            (Metric::from_byte(record.metric).is_some(), "unknown metric"),
+            (record.storage == spec.storage().to_byte(), "the storage does not fit the metric"),
+            (DIMS.contains(spec.dims), "dims out of range"),
             (record.items.max(record.indexed) <= ALL_IDS, "more items than there are ids"),
             (record.pending <= ALL_IDS, "more pending marks than there are ids"),
             (
-                usize::from(record.trees.max(record.shape_trees)) <= MAX_TREES,
+                usize::from(record.trees.max(record.shape_trees)) <= TREES.high,
                 "more trees than a forest can have",
             ),
             (
@@ -229,14 +238,14 @@ impl Record {
         ];
         match checks.into_iter().find(|(holds, _)| !holds) {
             Some((_, what)) => Err(bad(what)),
-            None => Ok((record, metric)),
+            None => Ok(record),
         }
     }
 
     fn has_valid_shape(&self) -> bool {
-        let bits = |b: u8| matches!(b, 1 | 2 | 4);
-        let is_size = LEAF_SIZES.contains(&self.leaf_size) && self.is_leaf_size_asked <= 1;
-        bits(self.sketch_bits) && bits(self.branch_bits) && self.spill <= 1 && is_size
+        let is_size = LEAF_SIZES.contains(self.leaf_size as usize) && self.is_leaf_size_asked <= 1;
+        let has_bits = is_sketch_bits(self.sketch_bits) && is_sketch_bits(self.branch_bits);
+        has_bits && self.spill <= 1 && is_size
     }
 
     /// How many items searches compare without the forest, or hide from it.
@@ -257,33 +266,30 @@ impl Record {
     }
 }
 
-/// How the components of items are stored: 0 for `f32`, 1 for bits.
-fn storage_of(metric: Metric) -> u8 {
-    u8::from(metric.is_of_bits())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const KEY: Key = Key::record(3);
+    const SPEC: IndexSpec = IndexSpec { index: 3, dims: 384, metric: Metric::Cosine };
 
     #[test]
     fn a_new_record_is_read_back() {
         for metric in Metric::ALL {
-            let record = Record::new(384, metric);
-            assert_eq!(Record::parse(KEY, &record.to_bytes()).unwrap(), (record, metric));
+            let record = Record::new(IndexSpec { metric, ..SPEC });
+            let read = Record::parse(KEY, &record.to_bytes()).unwrap();
+            assert_eq!((read, read.spec(3)), (record, IndexSpec { metric, ..SPEC }));
         }
     }
 
     #[test]
     fn an_earlier_version_is_one_without_a_forest() {
-        let mut old = Record::new(384, Metric::Cosine);
+        let mut old = Record::new(SPEC);
         (old.version, old.items, old.indexed, old.pending) = (1, 10, 9, 1);
         (old.trees, old.shape_trees, old.sketch_bits, old.branch_bits, old.leaf_size) =
             (1, 1, 1, 2, 256);
         old.calibration.items = 9;
-        let (read, _) = Record::parse(KEY, &old.to_bytes()).unwrap();
+        let read = Record::parse(KEY, &old.to_bytes()).unwrap();
         assert_eq!(
             (read.version, read.items, read.pending_len(), read.shape_trees),
             (FORMAT_VERSION, 10, 10, 1)
@@ -293,7 +299,7 @@ mod tests {
 
     #[test]
     fn no_bytes_make_it_panic_and_changed_ones_are_refused() {
-        let good = Record::new(384, Metric::Cosine).to_bytes();
+        let good = Record::new(SPEC).to_bytes();
         for len in 0..RECORD_BYTES {
             assert!(Record::parse(KEY, &good[..len]).is_err());
         }

@@ -18,14 +18,15 @@ use crate::format::item::ItemRef;
 use crate::format::node::{Child, branch_value};
 use crate::format::record::{Record, TreeRecord};
 use crate::format::width;
+use crate::index_spec::IndexSpec;
 use crate::indexer::leaf_edit::LeafEdit;
 use crate::indexer::{BuildPlan, Shape, split_above};
 use crate::key::{Key, Kind};
-use crate::lmdb::database::{Database, IndexSpec};
+use crate::lmdb::database::Database;
 use crate::lmdb::workers::Workers;
 use crate::math::kmeans::{sample, split};
 use crate::math::matrix::Matrix;
-use crate::options::{BuildPhase, ProgressCallback};
+use crate::progress::{BuildPhase, ProgressCallback};
 use crate::sketch::codes::Sketches;
 use crate::sketch::transform::{Transform, plain};
 

@@ -42,14 +42,13 @@ pub(crate) fn changes<'t>(
     context: &ForestContext<'_>,
     rtxn: &'t RoTxn<'_>,
 ) -> Result<Vec<ItemChange<'t>>> {
-    let (dims, metric) = (context.spec.dims, context.spec.metric);
-    let marks = context.db.iter(rtxn, context.spec.index, Kind::Pending)?;
+    let spec = context.spec;
+    let marks = context.db.iter(rtxn, spec.index, Kind::Pending)?;
     marks
         .map(|entry| {
             let (key, bytes) = entry?;
-            let mark = PendingRef::parse(key, bytes, dims, metric)?;
-            let old =
-                mark.indexed.map(|bytes| ItemRef::parse(key, bytes, dims, metric)).transpose()?;
+            let mark = PendingRef::parse(key, bytes, spec)?;
+            let old = mark.indexed.map(|bytes| ItemRef::parse(key, bytes, spec)).transpose()?;
             Ok(ItemChange { id: key.id(), is_live: mark.is_live, old })
         })
         .collect()

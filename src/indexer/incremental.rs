@@ -21,8 +21,8 @@ use crate::forest::context::ForestContext;
 use crate::forest::open::Forest;
 use crate::forest::points::Points;
 use crate::format::CHANGES_PER_REFRESH;
-use crate::format::node::Code;
 use crate::format::record::{Record, TreeRecord};
+use crate::index_spec::IndexSpec;
 use crate::indexer::branches::{BranchUpdate, Branches};
 use crate::indexer::bulk::list_ids;
 use crate::indexer::find::{Finder, ItemChange, Located, changes, locate, paths_of, scan_for};
@@ -30,11 +30,12 @@ use crate::indexer::leaf_edit::LeafEdit;
 use crate::indexer::reassign::distances_to_centroid;
 use crate::indexer::tree_edit::{LeafStats, TreeEdit};
 use crate::indexer::{BuildPlan, Shape, split_above};
+use crate::kernel::layout::Code;
 use crate::key::{Key, Kind};
-use crate::lmdb::database::{Database, IndexSpec};
+use crate::lmdb::database::Database;
 use crate::lmdb::view::View;
 use crate::lmdb::workers::Workers;
-use crate::options::{BuildPhase, ProgressCallback};
+use crate::progress::{BuildPhase, ProgressCallback};
 
 /// Changes that one task locates, and leaves that it encodes. Less is not worth waking a thread.
 const CHANGES_PER_TASK: usize = 16;

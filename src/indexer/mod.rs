@@ -21,9 +21,10 @@ use crate::error::Result;
 use crate::format::origin::origin_value;
 use crate::format::record::Record;
 use crate::format::width;
+use crate::index_spec::IndexSpec;
 use crate::indexer::incremental::UpdateStats;
 use crate::key::{Key, Kind};
-use crate::lmdb::database::{Database, IndexSpec};
+use crate::lmdb::database::Database;
 use crate::metric::Metric;
 use crate::options::{BuildMethod, BuildOptions, BuildStats};
 use crate::sketch::{default_branch_bits, default_leaf_bits};
@@ -152,8 +153,8 @@ pub(crate) fn build(
     options: &BuildOptions<'_>,
 ) -> Result<BuildStats> {
     options.check()?;
-    let (record, metric) = db.record(wtxn, spec.index)?;
-    let shape = Shape::new(options, &record, metric);
+    let record = db.record(wtxn, spec.index)?;
+    let shape = Shape::new(options, &record, spec.metric);
     let mut stats = BuildStats {
         method: BuildMethod::Nothing,
         items: record.items,

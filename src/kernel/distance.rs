@@ -10,8 +10,45 @@ use fearless_simd::{Simd, dispatch, f32x16, f64x8};
 use fearless_simd_macros::simd;
 
 use crate::kernel::simd::Level;
+use crate::metric::Metric;
+use crate::storage::Components;
 
 const LANES: usize = 32;
+
+/// The distance of two stored vectors, as [`Metric`] defines it. `squared_norms` is the product of
+/// those of both.
+pub(crate) fn between(
+    simd: Level,
+    metric: Metric,
+    a: Components<'_>,
+    b: Components<'_>,
+    squared_norms: f64,
+) -> f64 {
+    match (a, b) {
+        (Components::Floats(x), Components::Floats(y)) => match metric {
+            Metric::Cosine => {
+                // sqrt(n n) is n: a vector is at distance 0 from itself.
+                let cosine = dot(simd, x, y) / squared_norms.sqrt();
+                (1.0 - cosine).clamp(0.0, 2.0)
+            }
+            Metric::DotProduct => dot(simd, x, y),
+            Metric::Manhattan => manhattan(simd, x, y),
+            _ => squared_euclidean(simd, x, y).sqrt(),
+        },
+        #[expect(clippy::cast_precision_loss, reason = "at most 65,536 bits")]
+        (Components::Bits(x), Components::Bits(y)) => hamming(simd, x, y) as f64,
+        // All vectors of an index are stored alike.
+        _ => f64::INFINITY,
+    }
+}
+
+/// `sum x_i^2`.
+pub(crate) fn squared_norm(simd: Level, x: Components<'_>) -> f64 {
+    match x {
+        Components::Floats(floats) => dot(simd, floats, floats),
+        Components::Bits(words) => words.iter().map(|word| f64::from(word.count_ones())).sum(),
+    }
+}
 
 /// `sum a_i b_i`. Slices of different lengths are compared up to the shorter one.
 pub(crate) fn dot(simd: Level, a: &[f32], b: &[f32]) -> f64 {

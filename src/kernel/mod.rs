@@ -5,6 +5,7 @@
 //! - [`distance`]: exact distances between stored vectors, in double precision, the same bits at
 //!   every level.
 //! - [`scan`]: estimates from packed sketches, the same bits at every level.
+//! - [`layout`]: how packed sketches lie in memory.
 //! - [`lut`]: the look-up tables of a query, the same bits at every level.
 //! - [`quantize`]: the codes of a vector, the same bits at every level.
 //! - [`hadamard`]: the butterflies of the rotation, the same bits at every level.
@@ -15,6 +16,7 @@
 pub(crate) mod distance;
 pub(crate) mod gemm;
 pub(crate) mod hadamard;
+pub(crate) mod layout;
 pub(crate) mod lut;
 pub(crate) mod prefetch;
 pub(crate) mod quantize;

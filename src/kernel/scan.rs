@@ -19,8 +19,7 @@ use fearless_simd::prelude::*;
 use fearless_simd::{Simd, dispatch, f32x16, u8x64, u16x16, u16x32, u32x16};
 use fearless_simd_macros::simd;
 
-use crate::format::BLOCK;
-use crate::format::node::{Code, Layout};
+use crate::kernel::layout::{BLOCK, Code, Layout};
 use crate::kernel::lut::TOP;
 use crate::kernel::prefetch::prefetch;
 use crate::kernel::simd::Level;

@@ -10,10 +10,10 @@ use crate::error::{Error, Result};
 use crate::format::item::ItemRef;
 use crate::format::mark::{MARK_KEY, Mark};
 use crate::format::record::Record;
+use crate::index_spec::IndexSpec;
 use crate::key::{Key, Kind};
 use crate::lmdb::opening;
 use crate::lmdb::opening::Table;
-use crate::metric::Metric;
 
 /// The name of the LMDB database, unless another is given.
 const NAME: &str = "spinney";
@@ -36,7 +36,7 @@ const NAME: &str = "spinney";
 /// assert!(db.indexes(&rtxn)?.is_empty());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Copy, Clone, Debug)]
+#[derive(Copy, Clone)]
 pub struct Database {
     raw: Table<'static>,
     /// Absent if it was opened before it had one.
@@ -99,7 +99,7 @@ impl Database {
         Ok(opening::open(env, name)?.map(Self::new))
     }
 
-    fn new((raw, mark): (Table<'static>, Option<Mark>)) -> Self {
+    pub(super) fn new((raw, mark): (Table<'static>, Option<Mark>)) -> Self {
         Self { raw, mark }
     }
 
@@ -226,8 +226,8 @@ impl Database {
         Ok(())
     }
 
-    /// The record of an index and the metric it names. Whatever uses an index begins with this.
-    pub(crate) fn record(&self, rtxn: &RoTxn<'_>, index: u16) -> Result<(Record, Metric)> {
+    /// The record of an index. Whatever uses an index begins with this.
+    pub(crate) fn record(&self, rtxn: &RoTxn<'_>, index: u16) -> Result<Record> {
         self.check(rtxn)?;
         let key = Key::record(index);
         let bytes = self.get(rtxn, key)?.ok_or(Error::IndexNotFound { index })?;
@@ -236,18 +236,8 @@ impl Database {
 
     /// The record of an index that must be of this metric and of these dimensions.
     pub(crate) fn record_of(&self, rtxn: &RoTxn<'_>, spec: IndexSpec) -> Result<Record> {
-        let IndexSpec { index, dims: got_dims, metric: got } = spec;
-        let (record, expected) = self.record(rtxn, index)?;
-        if expected != got {
-            return Err(Error::MetricMismatch { index, expected, got });
-        }
-        if record.dims() != got_dims {
-            return Err(Error::DimensionsMismatch {
-                index,
-                expected: record.dims(),
-                got: got_dims,
-            });
-        }
+        let record = self.record(rtxn, spec.index)?;
+        record.spec(spec.index).expect(spec)?;
         Ok(record)
     }
 
@@ -259,9 +249,7 @@ impl Database {
         id: u32,
     ) -> Result<Option<ItemRef<'t>>> {
         let key = Key::item(spec.index, id);
-        self.get(rtxn, key)?
-            .map(|bytes| ItemRef::parse(key, bytes, spec.dims, spec.metric))
-            .transpose()
+        self.get(rtxn, key)?.map(|bytes| ItemRef::parse(key, bytes, spec)).transpose()
     }
 
     /// An item that other stored bytes say exists.
@@ -304,7 +292,7 @@ impl Database {
                 }
             };
             let (_, bytes) = found.ok_or_else(|| missing_item(spec, *id))?;
-            visit(&ItemRef::parse(key, bytes, spec.dims, spec.metric)?);
+            visit(&ItemRef::parse(key, bytes, spec)?);
         }
         Ok(())
     }
@@ -317,14 +305,6 @@ const WALK: usize = 3;
 /// What is wrong when an item is missing that other stored bytes say exists.
 pub(crate) fn missing_item(spec: IndexSpec, id: u32) -> Error {
     Error::corrupted(Key::item(spec.index, id), "other entries name this item, and it is missing")
-}
-
-/// Where items are and how they are read.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) struct IndexSpec {
-    pub(crate) index: u16,
-    pub(crate) dims: usize,
-    pub(crate) metric: Metric,
 }
 
 /// The entries of one kind of an index.
@@ -364,8 +344,8 @@ pub(crate) fn temporary(max_readers: u32) -> (tempfile::TempDir, Env<heed::Witho
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::item::Components;
-    use crate::{IndexOptions, Writer};
+    use crate::storage::Components;
+    use crate::{IndexOptions, Metric, Writer};
 
     #[test]
     fn items_are_visited_in_the_order_asked_for_and_a_missing_one_is_told() {

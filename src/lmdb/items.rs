@@ -70,7 +70,7 @@ impl<'t> Items<'t> {
     /// An item by its bytes.
     pub(crate) fn parse(&self, id: u32, bytes: &'t [u8]) -> Result<ItemRef<'t>> {
         let spec = self.view.spec;
-        ItemRef::parse(Key::item(spec.index, id), bytes, spec.dims, spec.metric)
+        ItemRef::parse(Key::item(spec.index, id), bytes, spec)
     }
 
     /// An item, if it exists.

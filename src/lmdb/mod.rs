@@ -3,6 +3,7 @@
 pub(crate) mod cache;
 pub(crate) mod database;
 mod extent;
+pub(crate) mod hosted;
 pub(crate) mod items;
 pub(crate) mod nodes;
 mod opening;

@@ -5,10 +5,12 @@ use std::cell::RefCell;
 use heed::RoTxn;
 
 use crate::error::{Error, Result};
-use crate::format::node::{BranchRef, Layout, LeafRef};
+use crate::format::node::{BranchRef, LeafRef};
+use crate::index_spec::IndexSpec;
+use crate::kernel::layout::Layout;
 use crate::key::Key;
 use crate::lmdb::cache::Cache;
-use crate::lmdb::database::{Database, IndexSpec};
+use crate::lmdb::database::Database;
 use crate::lmdb::view::View;
 
 /// Nodes of each kind that a reader knows the places of, at most: some 6 MiB of each.

@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use heed::types::Bytes;
-use heed::{CommitOrAbort, DatabaseOpener, Env, EnvFlags, MdbError, RoTxn};
+use heed::{CommitOrAbort, DatabaseOpener, Env, EnvFlags, MdbError, RoTxn, RwTxn};
 
 use crate::error::{Error, Result};
 use crate::format::mark::{MARK_KEY, Mark};
@@ -42,17 +42,10 @@ where
     let mut mark = None;
     // A transaction that is not committed gives the slot of the table back.
     let opened = env.open_databases_and_commit(rtxn, |opener, rtxn| {
-        let opened = opener
-            .open_database::<Bytes, Bytes>(rtxn, Some(name))
-            .map_err(|error| not_a_table(error, name))?;
-        let Some(table) = opened else { return Ok(CommitOrAbort::Abort(())) };
-        check_kind(opener, rtxn, name)?;
-        match owner(table, rtxn)? {
-            Owner::Marked(found) => mark = Some(found),
-            Owner::Unmarked => {}
-            Owner::Nobody => return Ok(CommitOrAbort::Abort(())),
-            Owner::Stranger => return Err(foreign(name)),
-        }
+        let Some((table, found)) = open_in(opener, rtxn, name)? else {
+            return Ok(CommitOrAbort::Abort(()));
+        };
+        mark = found;
         Ok::<_, Error>(CommitOrAbort::Commit(table))
     })?;
     Ok(opened.commit().map(|table| (table, mark)))
@@ -70,22 +63,58 @@ where
         }
     }
     let wtxn = env.write_txn()?;
-    let mut mark = Mark::unique();
+    let mut mark = None;
     let created = env.create_databases_and_commit(wtxn, |opener, wtxn| {
-        let table = opener
-            .create_database::<Bytes, Bytes>(wtxn, Some(name))
-            .map_err(|error| not_a_table(error, name))?;
-        check_kind(opener, wtxn, name)?;
-        match owner(table, wtxn)? {
-            // Another process was faster.
-            Owner::Marked(found) => mark = found,
-            Owner::Unmarked | Owner::Nobody => table.put(wtxn, &MARK_KEY, &mark.to_bytes())?,
-            Owner::Stranger => return Err(foreign(name)),
-        }
+        let (table, found) = open_or_create_in(opener, wtxn, name)?;
+        mark = Some(found);
         Ok::<_, Error>(CommitOrAbort::<_, ()>::Commit(table))
     })?;
     let table = created.commit().ok_or(Error::Heed(heed::Error::Mdb(MdbError::NotFound)))?;
-    Ok((table, Some(mark)))
+    Ok((table, mark))
+}
+
+/// As [`open`], in a transaction that may open other tables, too.
+pub(crate) fn open_in<'e, T>(
+    opener: &DatabaseOpener<'e, T>,
+    rtxn: &RoTxn<'e>,
+    name: &str,
+) -> Result<Option<(Table<'e>, Option<Mark>)>> {
+    check_name(name)?;
+    let opened = refuse_panic(|| opener.open_database::<Bytes, Bytes>(rtxn, Some(name)))?;
+    let Some(table) = opened.map_err(|error| not_a_table(error, name))? else { return Ok(None) };
+    check_kind(opener, rtxn, name)?;
+    match owner(table, rtxn)? {
+        Owner::Marked(mark) => Ok(Some((table, Some(mark)))),
+        Owner::Unmarked => Ok(Some((table, None))),
+        Owner::Nobody => Ok(None),
+        Owner::Stranger => Err(foreign(name)),
+    }
+}
+
+/// As [`open_or_create`], in a transaction that may open other tables, too.
+pub(crate) fn open_or_create_in<'e, T>(
+    opener: &DatabaseOpener<'e, T>,
+    wtxn: &mut RwTxn<'e>,
+    name: &str,
+) -> Result<(Table<'e>, Mark)> {
+    check_name(name)?;
+    let created = refuse_panic(|| opener.create_database::<Bytes, Bytes>(wtxn, Some(name)))?;
+    let table = created.map_err(|error| not_a_table(error, name))?;
+    check_kind(opener, wtxn, name)?;
+    match owner(table, wtxn)? {
+        Owner::Marked(mark) => Ok((table, mark)),
+        Owner::Unmarked | Owner::Nobody => {
+            let mark = Mark::unique();
+            table.put(wtxn, &MARK_KEY, &mark.to_bytes())?;
+            Ok((table, mark))
+        }
+        Owner::Stranger => Err(foreign(name)),
+    }
+}
+
+/// `heed` panics, before it does anything, where a transaction is not the one it expects.
+fn refuse_panic<R>(call: impl FnOnce() -> R) -> Result<R> {
+    catch_unwind(AssertUnwindSafe(call)).map_err(|_| Error::OtherEnvironment)
 }
 
 /// An error unless the transaction shows the table that was opened with this mark.
@@ -93,15 +122,14 @@ where
 /// LMDB knows tables by their number in an environment, and `heed` knows environments by their
 /// address. Both can be those of another table once the environment is closed, and the mark cannot.
 pub(crate) fn check(table: Table<'static>, mark: Option<Mark>, rtxn: &RoTxn<'_>) -> Result<()> {
-    // `heed` panics if the addresses differ, before anything is done, and has no call that tells.
-    let found = catch_unwind(AssertUnwindSafe(|| match mark {
+    let found = refuse_panic(|| match mark {
         Some(_) => marked(table, rtxn).map(|found| found == mark),
         // Somebody may have marked it since, or deleted its last index.
         None => owner(table, rtxn).map(|owner| !matches!(owner, Owner::Stranger)),
-    }));
+    })?;
     match found {
-        Ok(Ok(true)) => Ok(()),
-        Ok(Err(error)) if !is_unknown_number(&error) => Err(error.into()),
+        Ok(true) => Ok(()),
+        Err(error) if !is_unknown_number(&error) => Err(error.into()),
         _ => Err(Error::OtherEnvironment),
     }
 }

@@ -18,8 +18,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::format::item::item_bytes;
+use crate::index_spec::IndexSpec;
 use crate::kernel::prefetch::prefetch_address;
-use crate::lmdb::database::IndexSpec;
 
 /// Bytes of a page of LMDB where this matters: that of the operating system.
 const PAGE: usize = 4096;
@@ -55,7 +55,7 @@ pub(crate) struct PageHints {
 
 impl PageHints {
     pub(crate) fn new(spec: IndexSpec) -> Self {
-        let node = NODE_HEADER + item_bytes(spec.dims, spec.metric);
+        let node = NODE_HEADER + item_bytes(spec);
         let on_a_page = ((PAGE - PAGE_HEADER) / (node + OFFSET)).max(1);
         // Far from each other, as the groups of an index are next to each other (Fibonacci
         // hashing).

@@ -23,7 +23,7 @@ impl Pending {
         let mut pending = Self::default();
         for entry in view.iter(Kind::Pending)? {
             let (key, bytes) = entry?;
-            let mark = PendingRef::parse(key, bytes, spec.dims, spec.metric)?;
+            let mark = PendingRef::parse(key, bytes, spec)?;
             pending.ids.insert(key.id());
             if mark.is_live {
                 pending.live.insert(key.id());

@@ -4,8 +4,9 @@ use heed::RoTxn;
 
 use crate::error::Result;
 use crate::format::item::ItemRef;
+use crate::index_spec::IndexSpec;
 use crate::key::{Key, Kind};
-use crate::lmdb::database::{Database, Entries, IndexSpec};
+use crate::lmdb::database::{Database, Entries};
 
 /// An index as one transaction shows it.
 #[derive(Copy, Clone)]

@@ -8,7 +8,7 @@ use heed::{RoTxn, RwTxn, WithoutTls};
 
 use crate::error::{Error, Result};
 use crate::lmdb::tasks;
-use crate::options::{BuildPhase, Progress, ProgressCallback};
+use crate::progress::{BuildPhase, Progress, ProgressCallback};
 
 /// Read transactions nested in a write transaction, one for each worker: LMDB lets none be used by
 /// two at once. They take no reader slots, and nothing can be written while they live.

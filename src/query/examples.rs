@@ -3,8 +3,8 @@
 use roaring::RoaringBitmap;
 
 use crate::error::{Error, Result};
-use crate::format::item::{Components, item_bytes};
-use crate::lmdb::database::IndexSpec;
+use crate::format::item::item_bytes;
+use crate::index_spec::IndexSpec;
 use crate::metric::Metric;
 use crate::query::Hits;
 use crate::query::once::{is_within, sort};
@@ -68,11 +68,11 @@ impl Examples {
         if examples.is_empty() {
             return Err(Error::option("examples", "at least one (positive) example", 0));
         }
-        let IndexSpec { dims, metric, .. } = searcher.spec();
+        let spec = searcher.spec();
         let (mut queries, mut items) = (Vec::with_capacity(examples.len()), Vec::new());
         for example in examples {
             queries.push(match example {
-                Example::Vector(vector) => CheckedVector::new(vector, dims, metric)?.into_owned(),
+                Example::Vector(vector) => CheckedVector::new(vector, spec)?.into_owned(),
                 Example::Item(id) => {
                     items.push(*id);
                     CheckedVector::of_item(
@@ -93,7 +93,8 @@ impl Examples {
         interrupt: Interrupt<'_>,
         stats: &mut SearchStats,
     ) -> Result<Vec<Hit>> {
-        let IndexSpec { dims, metric, .. } = searcher.spec();
+        let spec = searcher.spec();
+        let metric = spec.metric;
         let (mut kept, mut late, before) = (Vec::with_capacity(hits.len()), 0, stats.reranked);
         for mut hit in hits {
             let id = hit.id;
@@ -115,7 +116,7 @@ impl Examples {
             }
             kept.push(hit);
         }
-        stats.bytes += (stats.reranked - before) * item_bytes(dims, metric) as u64;
+        stats.bytes += (stats.reranked - before) * item_bytes(spec) as u64;
         sort(&mut kept, metric);
         Ok(kept)
     }
@@ -127,9 +128,8 @@ impl Examples {
         for query in &self.queries {
             let item = query.as_item();
             let norm = if spec.metric.normalizes() { item.squared_norm.sqrt() } else { 1.0 };
-            if let Components::Floats(floats) = item.components {
-                sums.iter_mut().zip(floats).for_each(|(sum, x)| *sum += f64::from(*x) / norm);
-            }
+            let vector = item.to_vector(spec.dims);
+            sums.iter_mut().zip(vector).for_each(|(sum, x)| *sum += f64::from(x) / norm);
         }
         sums.iter_mut().for_each(|sum| *sum /= self.queries.len() as f64);
         sums

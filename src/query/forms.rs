@@ -2,7 +2,6 @@
 
 use crate::error::Result;
 use crate::format::item::ItemRef;
-use crate::lmdb::database::IndexSpec;
 use crate::query::examples::{Example, Examples, Gathered, point_of};
 use crate::query::{Hits, Neighbours, Nns, Pages};
 use crate::search::SearchStats;
@@ -87,8 +86,7 @@ impl Nns<'_> {
     /// [`Error::Incompatible`](crate::Error::Incompatible);
     /// [`Error::Callback`](crate::Error::Callback); [`Error::Corrupted`](crate::Error::Corrupted).
     pub fn by_vector(mut self, vector: &[f32]) -> Result<Hits> {
-        let IndexSpec { dims, metric, .. } = self.searcher().spec();
-        let checked = CheckedVector::new(vector, dims, metric)?;
+        let checked = CheckedVector::new(vector, self.searcher().spec())?;
         self.answer(checked.as_item(), &[])
     }
 
@@ -190,7 +188,7 @@ impl Nns<'_> {
         self.check()?;
         let spec = self.searcher().spec();
         let (point, items) = point_of(self.searcher(), positive, negative)?;
-        let checked = CheckedVector::new(&point, spec.dims, spec.metric)?;
+        let checked = CheckedVector::new(&point, spec)?;
         self.answer(checked.as_item(), &items)
     }
 }

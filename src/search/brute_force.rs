@@ -6,12 +6,13 @@ use rayon::prelude::*;
 use roaring::RoaringBitmap;
 
 use crate::error::{Error, Result};
-use crate::format::item::{Components, ItemRef, item_bytes};
+use crate::format::item::{ItemRef, item_bytes};
+use crate::index_spec::IndexSpec;
 use crate::kernel::distance;
 use crate::kernel::prefetch::prefetch;
 use crate::kernel::simd::Level;
 use crate::key::{Key, Kind};
-use crate::lmdb::database::{IndexSpec, missing_item};
+use crate::lmdb::database::missing_item;
 use crate::lmdb::items::Items;
 use crate::metric::Metric;
 use crate::search::Hit;
@@ -31,26 +32,6 @@ const ROOM: usize = 128;
 const ITEMS_PER_ROUND: usize = 1 << 16;
 const ITEMS_PER_TIMED_ROUND: usize = 1 << 14;
 const ITEMS_PER_TASK: usize = 1 << 10;
-
-/// The distance of two vectors in double precision, as [`Metric`] defines it.
-fn distance_of(simd: Level, metric: Metric, a: &ItemRef<'_>, b: &ItemRef<'_>) -> f64 {
-    match (a.components, b.components) {
-        (Components::Floats(x), Components::Floats(y)) => match metric {
-            Metric::Cosine => {
-                // sqrt(n n) is n: a vector is at distance 0 from itself.
-                let cosine = distance::dot(simd, x, y) / (a.squared_norm * b.squared_norm).sqrt();
-                (1.0 - cosine).clamp(0.0, 2.0)
-            }
-            Metric::DotProduct => distance::dot(simd, x, y),
-            Metric::Manhattan => distance::manhattan(simd, x, y),
-            _ => distance::squared_euclidean(simd, x, y).sqrt(),
-        },
-        #[expect(clippy::cast_precision_loss, reason = "at most 65,536 bits")]
-        (Components::Bits(x), Components::Bits(y)) => distance::hamming(simd, x, y) as f64,
-        // The metric fixes how all vectors of an index are stored.
-        _ => f64::INFINITY,
-    }
-}
 
 /// An item in the order of the answer: by score, then by id. The score is the distance, or its
 /// negative where the largest comes first.
@@ -115,7 +96,13 @@ impl Scorer<'_> {
     pub(crate) fn rank(&self, id: u32, item: &ItemRef<'_>) -> Result<Scored> {
         // Rounded once.
         #[expect(clippy::cast_possible_truncation, reason = "what does not fit becomes infinite")]
-        let distance = distance_of(self.simd, self.spec.metric, &self.query, item) as f32;
+        let distance = distance::between(
+            self.simd,
+            self.spec.metric,
+            self.query.components,
+            item.components,
+            self.query.squared_norm * item.squared_norm,
+        ) as f32;
         // Vectors are checked before they are stored, and their distances fit `f32`. So this one is
         // not as it was.
         if !distance.is_finite() {
@@ -130,7 +117,7 @@ impl Scorer<'_> {
 
     /// Bytes of so many items.
     pub(crate) fn bytes(&self, items: u64) -> u64 {
-        items * item_bytes(self.spec.dims, self.spec.metric) as u64
+        items * item_bytes(self.spec) as u64
     }
 
     /// Ranks items that must exist, until `stop` says so; tells whether it did. The first few come
@@ -338,9 +325,7 @@ fn compare_in_order<'t>(
             }
         }
         for (key, bytes) in batch.iter().flatten() {
-            nearest.offer(
-                measure.rank(key.id(), &ItemRef::parse(*key, bytes, spec.dims, spec.metric)?)?,
-            );
+            nearest.offer(measure.rank(key.id(), &ItemRef::parse(*key, bytes, spec)?)?);
         }
         if is_last || request.interrupt.check() {
             return Ok(!is_last);
@@ -376,7 +361,7 @@ fn compare_shared(
             let mut nearest = Nearest::new(k, bounds);
             for (number, (key, bytes)) in part.iter().enumerate() {
                 prefetch(part.get(number + PREFETCHED_ITEMS).map_or(&[], |(_, bytes)| bytes));
-                let item = ItemRef::parse(*key, bytes, spec.dims, spec.metric)?;
+                let item = ItemRef::parse(*key, bytes, spec)?;
                 nearest.offer(measure.rank(key.id(), &item)?);
             }
             Ok(nearest)

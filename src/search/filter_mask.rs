@@ -2,8 +2,8 @@
 
 use roaring::RoaringBitmap;
 
-use crate::format::BLOCK;
 use crate::format::id_set::{Containers, IdSetRef};
+use crate::kernel::layout::BLOCK;
 
 /// Ids in a row of which one bit each is kept, at most: 512 KiB. Beyond, the set is asked itself.
 const MAX_BITS: u64 = 1 << 22;

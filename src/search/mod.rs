@@ -24,6 +24,7 @@ pub(crate) const EXACT_ITEMS: u64 = 1_000;
 
 /// One answer of a search.
 #[derive(Copy, Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Hit {
     /// The item.
     pub id: u32,
@@ -33,6 +34,8 @@ pub struct Hit {
 
 /// How a search found its answer, from the least work to the most: see [`SearchStats::plan`].
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum SearchPlan {
     /// There was nothing to look for: no items, or none wanted.
@@ -50,6 +53,7 @@ pub enum SearchPlan {
 
 /// What a search did: see [`Nns::report`](crate::Nns::report).
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct SearchStats {
     /// How the answer was found; of several searches in one, as of [`by_any`](crate::Nns::by_any),

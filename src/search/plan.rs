@@ -1,10 +1,10 @@
 //! Which way to answer a request: by comparing all that it admits, or by the forest.
 
 use crate::forest::open::layout_of_leaves;
-use crate::format::BLOCK;
 use crate::format::item::item_bytes;
 use crate::format::record::Record;
-use crate::lmdb::database::IndexSpec;
+use crate::index_spec::IndexSpec;
+use crate::kernel::layout::BLOCK;
 use crate::search::EXACT_ITEMS;
 use crate::search::budget::{Budget, Goal};
 use crate::search::request::Request;
@@ -45,7 +45,7 @@ pub(crate) struct Costs {
 impl Costs {
     /// For a request that admits at most so many items.
     pub(crate) fn new(record: &Record, spec: IndexSpec, admitted: u64) -> Self {
-        let item = ITEM_NS + item_bytes(spec.dims, spec.metric) as f64 / BYTES_PER_NS;
+        let item = ITEM_NS + item_bytes(spec) as f64 / BYTES_PER_NS;
         let sketch =
             layout_of_leaves(spec, record).block_bytes() as f64 / BYTES_PER_NS / BLOCK as f64;
         Self { item, sketch, exact: admitted as f64 * item, admitted: admitted as f64 }

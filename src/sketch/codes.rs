@@ -1,9 +1,9 @@
 //! Packing codes into blocks of 32 entries, as the specification of [`format`](crate::format) says,
 //! and unpacking them.
 
-use crate::format::BLOCK;
 use crate::format::item::ItemRef;
-use crate::format::node::{Code, EncodedNode, Layout, NodeRef};
+use crate::format::node::{EncodedNode, NodeRef};
+use crate::kernel::layout::{BLOCK, Code, Layout};
 use crate::sketch::quantizer::{Factors, NO_FACTORS, Quantizer};
 use crate::sketch::transform::Transform;
 
@@ -163,17 +163,4 @@ impl Blocks {
     pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }
-}
-
-/// The nibbles of codes given one per dimension, as small whole floats.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "codes are whole numbers from 0 to 15"
-)]
-pub(crate) fn nibbles(codes: &[f32], bits: u8) -> impl Iterator<Item = u8> + '_ {
-    let per_nibble = usize::from(4 / bits);
-    codes
-        .chunks_exact(per_nibble)
-        .map(move |codes| codes.iter().rev().fold(0, |nibble, code| nibble << bits | *code as u8))
 }

@@ -1,12 +1,14 @@
 //! A query, prepared once: its point in work space and the look-up tables that serve every node.
 
-use crate::format::item::{Components, ItemRef, words};
-use crate::format::node::{Code, Layout, NodeRef};
+use crate::format::item::ItemRef;
+use crate::format::node::NodeRef;
+use crate::kernel::layout::{Code, Layout};
 use crate::kernel::lut::Rounding;
 use crate::kernel::scan::{Estimate, Scan, scan};
 use crate::kernel::simd::{self, Level};
 use crate::kernel::{gemm, lut};
 use crate::sketch::transform::Transform;
+use crate::storage::{Components, words};
 
 /// How many bits are set in each nibble.
 const COUNTS: [u8; 16] = [0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4];

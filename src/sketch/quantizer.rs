@@ -1,11 +1,11 @@
 //! From the entries of a node to their codes.
 
-use crate::format::item::{Components, ItemRef};
-use crate::format::node::{Code, Layout};
+use crate::format::item::ItemRef;
+use crate::kernel::layout::{Code, Layout};
 use crate::kernel::{gemm, quantize};
 use crate::metric::Metric;
-use crate::sketch::codes::nibbles;
 use crate::sketch::transform::Transform;
+use crate::storage::Components;
 
 /// Steps of the uniform grid that suits a normal distribution best, in standard deviations (Max
 /// 1960), for 1, 2 and 4 bits.
@@ -168,6 +168,19 @@ impl Quantizer {
             *code = (scaled + (top + 1.0) * 0.5).floor().clamp(0.0, top);
         }
     }
+}
+
+/// The nibbles of codes given one per dimension, as small whole floats.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "codes are whole numbers from 0 to 15"
+)]
+fn nibbles(codes: &[f32], bits: u8) -> impl Iterator<Item = u8> + '_ {
+    let per_nibble = usize::from(4 / bits);
+    codes
+        .chunks_exact(per_nibble)
+        .map(move |codes| codes.iter().rev().fold(0, |nibble, code| nibble << bits | *code as u8))
 }
 
 /// Whether entries lie very close to their centroid beside its distance from the origin. There the

@@ -4,14 +4,16 @@
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 
-use crate::format::item::{Components, ItemRef};
+use crate::format::item::ItemRef;
 use crate::format::node::{EncodedNode, NodeRef};
 use crate::format::width;
+use crate::index_spec::IndexSpec;
 use crate::metric::Metric;
 use crate::sketch::codes::Sketches;
 use crate::sketch::prepared::{Prepared, ScanOptions};
 use crate::sketch::quantizer::{Quantizer, bfloat16, branch_layout, leaf_layout};
 use crate::sketch::transform::{Transform, plain};
+use crate::storage::Components;
 use crate::vector::CheckedVector;
 
 fn random(rng: &mut Xoshiro256PlusPlus, dims: usize, metric: Metric, shift: f32) -> Vec<f32> {
@@ -83,8 +85,10 @@ fn correlation(
     let mut vectors: Vec<Vec<f32>> =
         (0..203).map(|_| random(&mut rng, dims, metric, shift)).collect();
     vectors[202].iter_mut().for_each(|x| *x *= length);
-    let checked: Vec<_> =
-        vectors.iter().map(|v| CheckedVector::new(v, dims, metric).unwrap()).collect();
+    let checked: Vec<_> = vectors
+        .iter()
+        .map(|v| CheckedVector::new(v, IndexSpec { index: 0, dims, metric }).unwrap())
+        .collect();
     let items: Vec<ItemRef<'_>> = checked.iter().map(CheckedVector::as_item).collect();
     let (query, entries) = items.split_last().unwrap();
 
@@ -250,7 +254,7 @@ fn an_entry_at_the_centroid_is_estimated_exactly() {
     for metric in [Metric::Euclidean, Metric::DotProduct] {
         let transform = Transform::new(metric, vec![0.125; 64], 1);
         let vector = vec![0.5f32; 64];
-        let query = CheckedVector::new(&vector, 64, metric).unwrap();
+        let query = CheckedVector::new(&vector, IndexSpec { index: 0, dims: 64, metric }).unwrap();
         let (layout, centroid) = (leaf_layout(metric, 64, 2), vec![0.25f32; 64]);
         let encoded = Sketches::of_points(&transform, layout, centroid.clone(), &centroid).pack();
         let mut prepared = Prepared::default();

@@ -1,6 +1,6 @@
 //! Work space: where clusters, centroids and sketches live.
 
-use crate::format::item::{Components, ItemRef, bits};
+use crate::format::item::ItemRef;
 use crate::format::width;
 use crate::kernel::gemm;
 use crate::kernel::simd::{self, Level};
@@ -95,18 +95,10 @@ impl Transform {
 /// after them.
 pub(crate) fn plain(metric: Metric, item: &ItemRef<'_>, out: &mut [f32]) {
     out.fill(0.0);
-    match item.components {
-        Components::Bits(words) => {
-            out.iter_mut().zip(bits(words)).for_each(|(y, bit)| *y = f32::from(u8::from(bit)))
-        }
-        Components::Floats(floats) if metric.normalizes() => {
-            let inverse = 1.0 / item.squared_norm.sqrt();
-            #[expect(
-                clippy::cast_possible_truncation,
-                reason = "components of a unit vector fit f32"
-            )]
-            out.iter_mut().zip(floats).for_each(|(y, x)| *y = (f64::from(*x) * inverse) as f32);
-        }
-        Components::Floats(floats) => out.iter_mut().zip(floats).for_each(|(y, x)| *y = *x),
+    item.components.write_to(out);
+    if metric.normalizes() {
+        let inverse = 1.0 / item.squared_norm.sqrt();
+        #[expect(clippy::cast_possible_truncation, reason = "components of a unit vector fit f32")]
+        out.iter_mut().for_each(|y| *y = (f64::from(*y) * inverse) as f32);
     }
 }

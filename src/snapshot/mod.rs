@@ -6,7 +6,8 @@ use heed::{Env, RoTxn, WithoutTls};
 use rayon::ThreadPool;
 
 use crate::error::Result;
-use crate::lmdb::database::{Database, IndexSpec};
+use crate::index_spec::IndexSpec;
+use crate::lmdb::database::Database;
 use crate::lmdb::tasks;
 use crate::metric::Metric;
 use crate::query::Nns;

@@ -1,0 +1,48 @@
+//! The ids of an index, without its vectors.
+
+use roaring::RoaringBitmap;
+
+use crate::error::{Error, Result};
+use crate::format::node::LeafRef;
+use crate::format::record::Record;
+use crate::key::{Key, Kind};
+use crate::lmdb::pending::Pending;
+use crate::lmdb::view::View;
+
+/// The first tree, in whose leaves all items of a forest are.
+const FIRST_TREE: u8 = 0;
+
+/// The ids of all items, from the leaves of one tree and the pending marks.
+///
+/// Without a forest, they are those of the keys, whose pages may hold vectors, too.
+pub(crate) fn id_set(view: View<'_>, record: &Record) -> Result<RoaringBitmap> {
+    let ids = if record.trees == 0 {
+        view.ids()?.collect::<Result<_>>()?
+    } else {
+        let mut ids = leaf_ids(view)?;
+        if record.pending > 0 {
+            let pending = Pending::read(view)?;
+            ids -= pending.ids;
+            ids |= pending.live;
+        }
+        ids
+    };
+    if ids.len() == record.items {
+        return Ok(ids);
+    }
+    let what = "leaves and pending marks name another number of items than the record";
+    Err(Error::corrupted(Key::record(view.spec.index), what))
+}
+
+/// The ids in the leaves of the first tree.
+fn leaf_ids(view: View<'_>) -> Result<RoaringBitmap> {
+    let mut ids = RoaringBitmap::new();
+    for entry in view.iter(Kind::Leaf)? {
+        let (key, bytes) = entry?;
+        if key.tree() != FIRST_TREE {
+            break;
+        }
+        ids.extend(LeafRef::parse(key, bytes, view.spec.dims)?.set.iter());
+    }
+    Ok(ids)
+}
