@@ -8,18 +8,14 @@
 //! itself. When it keeps that in the same LMDB environment, one transaction covers both: a search
 //! never meets a passage whose tags are not written yet, nor a tag of a passage that is gone.
 
-#[path = "common/mod.rs"]
-mod common;
-#[path = "common/passages.rs"]
-mod passages;
-
+use std::path::Path;
 use std::process::ExitCode;
 
-use common::datasets::Result;
-use passages::{Passages, open_env, shortened, show};
+use bench_kit::Result;
+use bench_kit::passages::{Passages, shortened, show};
 use spinney::heed::byteorder::BigEndian;
 use spinney::heed::types::{Bytes, Str, U32};
-use spinney::heed::{self, CommitOrAbort, Env, RoTxn, RwTxn, WithoutTls};
+use spinney::heed::{self, CommitOrAbort, Env, EnvOpenOptions, RoTxn, RwTxn, WithoutTls};
 use spinney::roaring::RoaringBitmap;
 use spinney::{BuildOptions, Database, IndexOptions, Metric, Reader, Writer};
 
@@ -39,20 +35,13 @@ struct Tables {
 }
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    bench_kit::exit(run())
 }
 
 fn run() -> Result<()> {
     let (passages, queries) = (Passages::load("passages")?, Passages::load("queries")?);
     let folder = tempfile::tempdir()?;
-    // Room for three named databases: one of spinney, and our two.
-    let env = open_env(folder.path(), 3)?;
+    let env = open_env(folder.path())?;
     let db = Database::open_or_create(&env)?;
     let tables = Tables::open(&env)?;
     fill(&env, db, &tables, &passages)?;
@@ -69,6 +58,15 @@ fn run() -> Result<()> {
     page_by_page(&reader, query, &passages)?;
     one_of_each_author(&reader, &rtxn, &tables, query, &passages)?;
     delete_everywhere(&env, db, &tables, query, &passages)
+}
+
+#[expect(unsafe_code, reason = "opening a memory map is the one promise that the caller makes")]
+fn open_env(folder: &Path) -> Result<Env<WithoutTls>> {
+    let mut options = EnvOpenOptions::new().read_txn_without_tls();
+    // Room for three named databases: one of spinney, and our two.
+    options.map_size(1 << 30).max_dbs(3);
+    // SAFETY: nothing but LMDB writes to the folder, which is new; it is opened once.
+    Ok(unsafe { options.open(folder)? })
 }
 
 impl Tables {

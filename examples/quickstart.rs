@@ -9,18 +9,14 @@
 //! passages of like meaning point in like directions. Any model will do, as long as the questions
 //! go through the same one.
 
-#[path = "common/mod.rs"]
-mod common;
-#[path = "common/passages.rs"]
-mod passages;
-
 use std::error::Error;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use passages::{Passages, open_env, shortened, show};
-use spinney::heed::{Env, WithoutTls};
+use bench_kit::passages::{Passages, shortened, show};
+use spinney::heed::{Env, EnvOpenOptions, WithoutTls};
 use spinney::{BuildOptions, Database, IndexOptions, Metric, Reader, Writer};
 
 /// One LMDB database holds many indexes; each has a number, and this is ours.
@@ -52,7 +48,7 @@ fn run() -> Result<(), Box<dyn Error>> {
             );
         }
     };
-    let env = open_env(&folder, 1)?;
+    let env = open_env(&folder)?;
     let db = Database::open_or_create(&env)?;
 
     insert_and_build(&env, db, &passages)?;
@@ -61,6 +57,19 @@ fn run() -> Result<(), Box<dyn Error>> {
 }
 
 /// One write transaction: everything in it appears at the commit, at once, or not at all.
+/// Opens an LMDB environment: a folder with one data file, which may hold databases of yours beside
+/// spinney's.
+#[expect(unsafe_code, reason = "opening a memory map is the one promise that the caller makes")]
+fn open_env(folder: &Path) -> Result<Env<WithoutTls>, Box<dyn Error>> {
+    fs::create_dir_all(folder)?;
+    let mut options = EnvOpenOptions::new().read_txn_without_tls();
+    // The map size is the most that the file may grow to. It costs address space, not memory.
+    options.map_size(1 << 30).max_dbs(1);
+    // SAFETY: LMDB maps the file into memory; nothing else writes to it, and it is opened once in
+    // this process.
+    Ok(unsafe { options.open(folder)? })
+}
+
 fn insert_and_build(
     env: &Env<WithoutTls>,
     db: Database,

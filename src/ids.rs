@@ -1,15 +1,13 @@
 //! The ids of an index, without its vectors.
 
-use heed::RoTxn;
 use roaring::RoaringBitmap;
 
 use crate::error::{Error, Result};
 use crate::format::node::LeafRef;
 use crate::format::record::Record;
-use crate::index_spec::IndexSpec;
 use crate::key::{Key, Kind};
-use crate::lmdb::database::Database;
 use crate::lmdb::pending::Pending;
+use crate::lmdb::view::View;
 
 /// The first tree, in whose leaves all items of a forest are.
 const FIRST_TREE: u8 = 0;
@@ -17,19 +15,13 @@ const FIRST_TREE: u8 = 0;
 /// The ids of all items, from the leaves of one tree and the pending marks.
 ///
 /// Without a forest, they are those of the keys, whose pages may hold vectors, too.
-pub(crate) fn id_set(
-    db: Database,
-    rtxn: &RoTxn<'_>,
-    spec: IndexSpec,
-    record: &Record,
-) -> Result<RoaringBitmap> {
+pub(crate) fn id_set(view: View<'_>, record: &Record) -> Result<RoaringBitmap> {
     let ids = if record.trees == 0 {
-        let entries = db.iter(rtxn, spec.index, Kind::Item)?;
-        entries.map(|entry| entry.map(|(key, _)| key.id())).collect::<Result<_>>()?
+        view.ids()?.collect::<Result<_>>()?
     } else {
-        let mut ids = leaf_ids(db, rtxn, spec)?;
+        let mut ids = leaf_ids(view)?;
         if record.pending > 0 {
-            let pending = Pending::read(db, rtxn, spec)?;
+            let pending = Pending::read(view)?;
             ids -= pending.ids;
             ids |= pending.live;
         }
@@ -39,18 +31,18 @@ pub(crate) fn id_set(
         return Ok(ids);
     }
     let what = "leaves and pending marks name another number of items than the record";
-    Err(Error::corrupted(Key::record(spec.index), what))
+    Err(Error::corrupted(Key::record(view.spec.index), what))
 }
 
 /// The ids in the leaves of the first tree.
-fn leaf_ids(db: Database, rtxn: &RoTxn<'_>, spec: IndexSpec) -> Result<RoaringBitmap> {
+fn leaf_ids(view: View<'_>) -> Result<RoaringBitmap> {
     let mut ids = RoaringBitmap::new();
-    for entry in db.iter(rtxn, spec.index, Kind::Leaf)? {
+    for entry in view.iter(Kind::Leaf)? {
         let (key, bytes) = entry?;
         if key.tree() != FIRST_TREE {
             break;
         }
-        ids.extend(LeafRef::parse(key, bytes, spec.dims)?.set.iter());
+        ids.extend(LeafRef::parse(key, bytes, view.spec.dims)?.set.iter());
     }
     Ok(ids)
 }

@@ -1,30 +1,16 @@
 //! Reading an index in one snapshot.
 
-use std::cell::OnceCell;
-
 use heed::RoTxn;
 use roaring::RoaringBitmap;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::item::ItemRef;
-use crate::format::record::Record;
-use crate::index_spec::IndexSpec;
-use crate::kernel::simd;
 use crate::key::{Key, Kind};
 use crate::lmdb::database::Database;
-use crate::lmdb::items::Items;
-use crate::lmdb::nodes::Nodes;
-use crate::lmdb::pending::Pending;
-use crate::lmdb::{items, nodes};
+use crate::lmdb::view::View;
 use crate::metric::Metric;
-use crate::query::{Asked, Nns};
-use crate::search::brute_force::Scorer;
-use crate::search::budget::DEFAULT_RECALL;
-use crate::search::knn::search;
-use crate::search::paged::Stream;
-use crate::search::request::Request;
-use crate::search::{Forest, Hit, Parts, Planted, SearchStats, Target};
-use crate::vector::is_as_added;
+use crate::query::Nns;
+use crate::search::session::Session;
 use crate::verify::Verification;
 use crate::{ids, verify};
 
@@ -67,10 +53,7 @@ use crate::{ids, verify};
 /// }
 /// ```
 pub struct Reader<'t> {
-    items: Items<'t>,
-    record: Record,
-    forest: OnceCell<Option<(Forest, Nodes<'t>)>>,
-    pending: OnceCell<Pending>,
+    session: Session<'t>,
 }
 
 impl<'t> Reader<'t> {
@@ -81,46 +64,45 @@ impl<'t> Reader<'t> {
     /// pending).
     ///
     /// # Errors
-    /// [`Error::IndexNotFound`] if there is no such index in this
-    /// snapshot; [`Error::FormatTooNew`];
-    /// [`Error::Corrupted`];
-    /// [`Error::OtherEnvironment`] if the transaction does not show
+    /// [`Error::IndexNotFound`](crate::Error::IndexNotFound) if there is no such index in this
+    /// snapshot; [`Error::FormatTooNew`](crate::Error::FormatTooNew);
+    /// [`Error::Corrupted`](crate::Error::Corrupted);
+    /// [`Error::OtherEnvironment`](crate::Error::OtherEnvironment) if the transaction does not show
     /// the database.
     pub fn open(rtxn: &'t RoTxn<'_>, db: Database, index: u16) -> Result<Self> {
         let record = db.record(rtxn, index)?;
         let spec = record.spec(index);
-        let items = Items::new(db, rtxn, spec, items::MAX_CACHED_ITEMS);
-        Ok(Self { items, record, forest: OnceCell::new(), pending: OnceCell::new() })
+        Ok(Self { session: Session::new(View::new(db, rtxn, spec), record) })
     }
 
     /// Components of each vector.
     #[must_use]
     pub fn dims(&self) -> usize {
-        self.items.spec.dims
+        self.session.spec().dims
     }
 
     /// How vectors are compared.
     #[must_use]
     pub fn metric(&self) -> Metric {
-        self.items.spec.metric
+        self.session.spec().metric
     }
 
     /// The number of this index.
     #[must_use]
     pub fn index(&self) -> u16 {
-        self.items.spec.index
+        self.session.spec().index
     }
 
     /// How many items there are. O(1).
     #[must_use]
     pub fn len(&self) -> u64 {
-        self.record.items
+        self.session.record.items
     }
 
     /// Whether there are no items. O(1).
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.record.items == 0
+        self.session.record.items == 0
     }
 
     /// How many items were added, overwritten or deleted since the last build. O(1).
@@ -129,40 +111,32 @@ impl<'t> Reader<'t> {
     /// that many of them make queries slow until the next build.
     #[must_use]
     pub fn pending_len(&self) -> u64 {
-        self.record.pending_len()
+        self.session.record.pending_len()
     }
 
     /// Whether there is an item of this id.
     ///
     /// # Errors
-    /// [`Error::Heed`].
+    /// [`Error::Heed`](crate::Error::Heed).
     pub fn contains_item(&self, id: u32) -> Result<bool> {
-        Ok(self.items.db.get(self.items.rtxn, Key::item(self.items.spec.index, id))?.is_some())
+        Ok(self.session.view().get(Key::item(self.index(), id))?.is_some())
     }
 
     /// The vector of an item as it was added, if there is such an item.
     ///
     /// # Errors
-    /// [`Error::Corrupted`] if the stored bytes are damaged.
+    /// [`Error::Corrupted`](crate::Error::Corrupted) if the stored bytes are damaged.
     pub fn item_vector(&self, id: u32) -> Result<Option<Vec<f32>>> {
-        Ok(self
-            .items
-            .db
-            .item(self.items.rtxn, self.items.spec, id)?
-            .map(|item| item.to_vector(self.items.spec.dims)))
+        Ok(self.session.view().item(id)?.map(|item| item.to_vector(self.dims())))
     }
 
     /// The ids of all items, ascending. The first error ends what can be relied on.
     /// [`Reader::id_set`] takes less.
     ///
     /// # Errors
-    /// [`Error::Heed`].
+    /// [`Error::Heed`](crate::Error::Heed).
     pub fn ids(&self) -> Result<impl Iterator<Item = Result<u32>> + use<'t>> {
-        Ok(self
-            .items
-            .db
-            .iter(self.items.rtxn, self.items.spec.index, Kind::Item)?
-            .map(|entry| entry.map(|(key, _)| key.id())))
+        self.session.view().ids()
     }
 
     /// The ids of all items as a bitmap, without touching the pages of their vectors.
@@ -188,20 +162,20 @@ impl<'t> Reader<'t> {
     /// to 2 KB lie on the pages of their keys.
     ///
     /// # Errors
-    /// [`Error::Corrupted`] if a leaf or a mark is damaged, or if they do not name as many items as
-    /// there are; [`Error::Heed`].
+    /// [`Error::Corrupted`](crate::Error::Corrupted) if a leaf or a mark is damaged, or if they do not name as many items as
+    /// there are; [`Error::Heed`](crate::Error::Heed).
     pub fn id_set(&self) -> Result<RoaringBitmap> {
-        ids::id_set(self.items.db, self.items.rtxn, self.items.spec, &self.record)
+        ids::id_set(self.session.view(), &self.session.record)
     }
 
     /// All items with their vectors, by ascending id. The first error ends what can be relied on.
     ///
     /// # Errors
-    /// [`Error::Heed`]; an item is
-    /// [`Error::Corrupted`] if its bytes are damaged.
+    /// [`Error::Heed`](crate::Error::Heed); an item is
+    /// [`Error::Corrupted`](crate::Error::Corrupted) if its bytes are damaged.
     pub fn items(&self) -> Result<impl Iterator<Item = Result<(u32, Vec<f32>)>> + use<'t>> {
-        let spec = self.items.spec;
-        let entries = self.items.db.iter(self.items.rtxn, spec.index, Kind::Item)?;
+        let spec = self.session.spec();
+        let entries = self.session.view().iter(Kind::Item)?;
         Ok(entries.map(move |entry| {
             let (key, bytes) = entry?;
             let item = ItemRef::parse(key, bytes, spec)?;
@@ -209,9 +183,13 @@ impl<'t> Reader<'t> {
         }))
     }
 
+    pub(crate) fn session(&self) -> &Session<'t> {
+        &self.session
+    }
+
     /// Asks for the `k` nearest neighbours of what the returned builder is given.
     pub fn nns(&self, k: usize) -> Nns<'_> {
-        Nns::new(self, Request::new(k, DEFAULT_RECALL))
+        Nns::new(&self.session, k)
     }
 
     /// Counts of entries and of the bytes of their values, by kind.
@@ -220,11 +198,11 @@ impl<'t> Reader<'t> {
     /// Walks the whole index: O(items).
     ///
     /// # Errors
-    /// [`Error::Heed`].
+    /// [`Error::Heed`](crate::Error::Heed).
     pub fn stats(&self) -> Result<IndexStats> {
         let count = |kind| -> Result<(u64, u64)> {
             let mut total = (0, 0);
-            for entry in self.items.db.iter(self.items.rtxn, self.items.spec.index, kind)? {
+            for entry in self.session.view().iter(kind)? {
                 total = (total.0 + 1, total.1 + entry?.1.len() as u64);
             }
             Ok(total)
@@ -236,11 +214,11 @@ impl<'t> Reader<'t> {
         Ok(IndexStats {
             items,
             pending: self.pending_len(),
-            trees: usize::from(self.record.trees),
-            spill: self.record.spill == 1,
-            leaf_size: self.record.leaf_size as usize,
-            sketch_bits: self.record.sketch_bits,
-            branch_bits: self.record.branch_bits,
+            trees: usize::from(self.session.record.trees),
+            spill: self.session.record.spill == 1,
+            leaf_size: self.session.record.leaf_size as usize,
+            sketch_bits: self.session.record.sketch_bits,
+            branch_bits: self.session.record.branch_bits,
             leaves,
             branches,
             item_bytes,
@@ -263,79 +241,15 @@ impl<'t> Reader<'t> {
     /// Encodes every entry of the forest again: some microseconds for each item.
     ///
     /// # Errors
-    /// [`Error::Heed`]. Damage is no error but a violation, unless it is the
+    /// [`Error::Heed`](crate::Error::Heed). Damage is no error but a violation, unless it is the
     /// record that is damaged: then [`Reader::open`] says so.
     pub fn verify(&self) -> Result<Verification> {
-        verify::verify(self.items.db, self.items.rtxn, self.items.spec, &self.record)
-    }
-
-    fn target(&self) -> Target<'_, 't> {
-        Target { items: &self.items, record: &self.record, simd: simd::detect() }
-    }
-
-    fn read_forest(&self) -> Result<Option<(Forest, Nodes<'t>)>> {
-        if self.record.trees == 0 {
-            return Ok(None);
-        }
-        let spec = (self.items.db, self.items.rtxn, self.items.spec);
-        let forest = Forest::read(spec.0, spec.1, spec.2, &self.record)?;
-        let nodes = forest.nodes(spec, nodes::MAX_CACHED_NODES);
-        Ok(Some((forest, nodes)))
-    }
-}
-
-impl<'t> Parts<'t> for Reader<'t> {
-    fn planted(&self) -> Result<Option<Planted<'_, 't>>> {
-        let planted = get_or_try(&self.forest, || self.read_forest())?;
-        Ok(planted.as_ref().map(|(forest, nodes)| Planted { forest, nodes }))
-    }
-
-    fn pending(&self) -> Result<&Pending> {
-        get_or_try(&self.pending, || match self.record.pending {
-            0 => Ok(Pending::default()),
-            _ => Pending::read(self.items.db, self.items.rtxn, self.items.spec),
-        })
-    }
-}
-
-impl Asked for Reader<'_> {
-    fn spec(&self) -> IndexSpec {
-        self.items.spec
-    }
-
-    fn item(&self, id: u32) -> Result<Option<ItemRef<'_>>> {
-        let (item, spec) = (self.items.find(id)?, self.items.spec);
-        // It becomes a query. What is wrong with it would be said of the items it is compared with.
-        match item.is_none_or(|item| is_as_added(&item, spec.metric)) {
-            true => Ok(item),
-            false => Err(Error::corrupted(
-                Key::item(spec.index, id),
-                "the norm of the item is not that of its components",
-            )),
-        }
-    }
-
-    fn compare(&self, query: ItemRef<'_>, id: u32) -> Result<Hit> {
-        let measure = Scorer { spec: self.items.spec, simd: simd::detect(), query };
-        Ok(measure.rank(id, &self.items.get(id)?)?.into_hit(self.items.spec.metric))
-    }
-
-    fn search(&self, query: ItemRef<'_>, request: &Request<'_>) -> Result<(Vec<Hit>, SearchStats)> {
-        search(self.target(), self, query, request)
-    }
-
-    fn next(&self, stream: &mut Stream, request: &Request<'_>, count: usize) -> Result<Vec<Hit>> {
-        stream.next(self.target(), self, request, count)
-    }
-}
-
-fn get_or_try<T>(cell: &OnceCell<T>, read: impl FnOnce() -> Result<T>) -> Result<&T> {
-    match cell.get() {
-        Some(value) => Ok(value),
-        None => {
-            let value = read()?;
-            Ok(cell.get_or_init(|| value))
-        }
+        verify::verify(
+            self.session.view().db,
+            self.session.view().rtxn,
+            self.session.spec(),
+            &self.session.record,
+        )
     }
 }
 

@@ -1,4 +1,4 @@
-//! Mending a damaged index: the items are the truth, everything else follows from them.
+//! Repairing a damaged index: everything else follows from the items.
 
 use heed::RwTxn;
 
@@ -52,7 +52,7 @@ pub(crate) fn repair(
     }
     let mut record = Record::new(spec);
     db.delete_foreign(wtxn, index)?;
-    mend_items(db, wtxn, spec, &mut record, &mut repair)?;
+    repair_items(db, wtxn, spec, &mut record, &mut repair)?;
     delete_all_but_items(db, wtxn, index)?;
     if let Some(old) = old {
         // With the shape of the old forest and no trees, the next build makes the same shape again.
@@ -80,7 +80,7 @@ fn refuse_strangers(db: Database, wtxn: &RwTxn<'_>, spec: IndexSpec) -> Result<(
 
 /// Deletes items that are no vectors of this index, writes norms anew that are not those of their
 /// components, and counts the rest.
-fn mend_items(
+fn repair_items(
     db: Database,
     wtxn: &mut RwTxn<'_>,
     spec: IndexSpec,
@@ -114,7 +114,7 @@ fn mend_items(
         db.delete(wtxn, key)?;
         repair.lost.push(key.id());
     }
-    // Items are of no tree. Such a key may be that of one that is where it should be, too.
+    // The key of an item names no tree. The same item may be under its right key, too.
     for key in foreign {
         db.delete(wtxn, key)?;
         if db.get(wtxn, Key::item(spec.index, key.id()))?.is_none() {

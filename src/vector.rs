@@ -97,6 +97,27 @@ fn squared_norm(components: Components<'_>) -> f64 {
     distance::squared_norm(simd::detect(), components)
 }
 
+/// The rows of a matrix, each of which suits the index.
+pub(crate) fn check_rows(vectors: &[f32], spec: IndexSpec) -> Result<Vec<CheckedVector<'_>>> {
+    if !vectors.len().is_multiple_of(spec.dims) {
+        return Err(Error::QueriesShape { dims: spec.dims, got: vectors.len() });
+    }
+    let rows = vectors.chunks_exact(spec.dims).enumerate();
+    rows.map(|(row, vector)| {
+        let offset = row * spec.dims;
+        CheckedVector::new(vector, spec).map_err(|error| match error {
+            Error::NonFinite { position, value } => {
+                Error::NonFinite { position: offset + position, value }
+            }
+            Error::NotABit { position, value } => {
+                Error::NotABit { position: offset + position, value }
+            }
+            error => error,
+        })
+    })
+    .collect()
+}
+
 fn pack(vector: &[f32]) -> Result<Vec<u64>> {
     let mut bits = vec![0u64; words(vector.len())];
     for (position, value) in vector.iter().copied().enumerate() {

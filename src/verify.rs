@@ -5,16 +5,19 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use heed::RoTxn;
 
 use crate::error::{Error, Result};
+use crate::forest::context::ForestContext;
+use crate::forest::open::Forest;
+use crate::format::free_ids::parse_free_ids;
 use crate::format::item::{ItemRef, PendingRef};
 use crate::format::node::{BranchRef, LeafRef, NodeRef, check_seal, is_near_weight};
 use crate::format::record::{Record, TreeRecord};
 use crate::index_spec::IndexSpec;
-use crate::indexer::leaf_edit::{ForestContext, LeafEdit, UNORDERED};
 use crate::kernel::{distance, simd};
 use crate::key::{Key, Kind};
 use crate::lmdb::database::Database;
-use crate::search::Forest;
+use crate::lmdb::view::View;
 use crate::sketch::codes::Sketches;
+use crate::sketch::transform::Transform;
 
 /// One broken invariant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -221,96 +224,80 @@ impl<'a> Check<'a> {
     }
 
     fn forest(&mut self) -> Result<()> {
-        let read = Forest::read(self.db, self.rtxn, self.spec, self.record);
+        let read = Forest::read(View::new(self.db, self.rtxn, self.spec), self.record);
         let Some(forest) = self.accept(read)? else { return Ok(()) };
         let context =
             ForestContext::new(self.db, self.spec, &forest, self.record.leaf_size as usize);
         for (tree, stored) in self.record.trees() {
-            let mut walk = NodeWalk {
+            let mut nodes = TreeNodes {
                 context,
                 tree,
                 stored: *stored,
                 leaves: BTreeMap::new(),
                 branches: BTreeMap::new(),
             };
-            self.read_nodes(&mut walk)?;
-            self.reachable(&walk);
-            self.membership(&walk);
-            self.free_ids(&walk)?;
+            self.read_nodes(&mut nodes)?;
+            self.reachable(&nodes);
+            self.membership(&nodes);
+            self.free_ids(&nodes)?;
         }
         Ok(())
     }
 
-    /// Reads the nodes of a tree, each on its own.
-    fn read_nodes(&mut self, walk: &mut NodeWalk<'a, '_>) -> Result<()> {
+    /// Reads the nodes of a tree, and checks each on its own.
+    fn read_nodes(&mut self, nodes: &mut TreeNodes<'a, '_>) -> Result<()> {
         let spec = self.spec;
         for entry in self.db.iter(self.rtxn, spec.index, Kind::Leaf)? {
             let Some((key, bytes)) = self.accept(entry)? else { continue };
-            if key.tree() == walk.tree {
+            if key.tree() == nodes.tree {
                 self.found.nodes += 1;
                 if let Some(leaf) = self.accept(LeafRef::parse(key, bytes, spec.dims))? {
                     self.accept(check_seal(key, bytes))?;
-                    self.leaf(walk, key, &leaf)?;
-                    walk.leaves.insert(key.id(), leaf);
+                    self.leaf(nodes, key, &leaf)?;
+                    nodes.leaves.insert(key.id(), leaf);
                 }
             }
         }
         for entry in self.db.iter(self.rtxn, spec.index, Kind::Branch)? {
             let Some((key, bytes)) = self.accept(entry)? else { continue };
-            if key.tree() == walk.tree {
+            if key.tree() == nodes.tree {
                 self.found.nodes += 1;
                 if let Some(branch) =
                     self.accept(BranchRef::parse(key, bytes, spec.dims, spec.metric))?
                 {
                     self.accept(check_seal(key, bytes))?;
-                    walk.branches.insert(key.id(), branch);
+                    nodes.branches.insert(key.id(), branch);
                 }
             }
         }
         let branches: Vec<(u32, BranchRef<'_>)> =
-            walk.branches.iter().map(|(id, branch)| (*id, *branch)).collect();
-        branches.into_iter().try_for_each(|(id, branch)| self.branch(walk, id, &branch))
+            nodes.branches.iter().map(|(id, branch)| (*id, *branch)).collect();
+        branches.into_iter().try_for_each(|(id, branch)| self.branch(nodes, id, &branch))
     }
 
-    /// A leaf's layout, size, order of ids, and sketches: each must be what encoding the stored
-    /// vector gives.
-    fn leaf(&mut self, walk: &NodeWalk<'_, '_>, key: Key, leaf: &LeafRef<'_>) -> Result<()> {
-        if leaf.node.layout != walk.context.leaf {
+    /// A leaf's layout, size, order of ids, and sketches. Each must be what encoding the vector
+    /// gives that the forest was built with.
+    fn leaf(&mut self, nodes: &TreeNodes<'_, '_>, key: Key, leaf: &LeafRef<'_>) -> Result<()> {
+        if leaf.node.layout != nodes.context.leaf {
             self.report(key, "a leaf of another layout than its forest");
             return Ok(());
         }
-        if leaf.node.len > walk.context.leaf_size {
-            self.report(
-                key,
-                format!(
-                    "a leaf of {} entries, where {} are the most",
-                    leaf.node.len, walk.context.leaf_size
-                ),
-            );
+        let (len, max) = (leaf.node.len, nodes.context.leaf_size);
+        if len > max {
+            self.report(key, format!("a leaf of {len} entries, where {max} are the most"));
         }
-        let edit = LeafEdit::load(leaf);
-        if !edit.ids.is_sorted_by(|a, b| a < b) {
-            self.report(key, UNORDERED);
-            return Ok(());
-        }
+        let transform = nodes.context.transform;
+        let Some(ids) = self.accept(leaf.ascending_ids(key))? else { return Ok(()) };
+        let sketches = Sketches::unpack(&leaf.node);
         self.finite(key, &leaf.node);
-        for (position, id) in edit.ids.iter().enumerate() {
+        for (position, id) in ids.iter().enumerate() {
             let Some(bytes) = self.indexed_item(*id)? else { continue };
             let Ok(item) = ItemRef::parse(key, bytes, self.spec) else {
                 continue;
             };
-            let mut point = vec![0.0; walk.context.transform.width];
-            walk.context.transform.map(&item, &mut point);
-            let mut nibbles = Vec::new();
-            let factors = edit.sketches.quantizer.encode(
-                walk.context.transform,
-                &point,
-                Some(&item),
-                &mut nibbles,
-            );
-            let (stored, stored_factors) = edit.sketches.entry(position);
-            nibbles.resize(stored.len(), 0);
-            if nibbles != stored || factors != stored_factors {
+            let mut point = vec![0.0; transform.width];
+            transform.map(&item, &mut point);
+            if !is_sketch_of(transform, &sketches, position, &point, Some(&item)) {
                 self.report(key, format!("the sketch of item {id} is not that of its vector"));
             }
         }
@@ -335,9 +322,9 @@ impl<'a> Check<'a> {
     }
 
     /// A branch's weights, norms and sketches: each must be what its children give.
-    fn branch(&mut self, walk: &NodeWalk<'_, '_>, id: u32, branch: &BranchRef<'_>) -> Result<()> {
-        let key = Key::branch(self.spec.index, walk.tree, id);
-        if branch.node.layout != walk.context.branch {
+    fn branch(&mut self, nodes: &TreeNodes<'_, '_>, id: u32, branch: &BranchRef<'_>) -> Result<()> {
+        let key = Key::branch(self.spec.index, nodes.tree, id);
+        if branch.node.layout != nodes.context.branch {
             self.report(key, "a branch of another layout than its forest");
             return Ok(());
         }
@@ -345,65 +332,52 @@ impl<'a> Check<'a> {
             self.report(key, "a branch without children");
         }
         self.finite(key, &branch.node);
-        let sketches = Sketches::unpack(&branch.node);
+        let (transform, sketches) = (nodes.context.transform, Sketches::unpack(&branch.node));
         for (position, (child, weight)) in branch.children.iter().zip(branch.weights).enumerate() {
-            let Some(node) = walk.node(branch.node.height - 1, *child) else { continue };
+            let Some(node) = nodes.node(branch.node.height - 1, *child) else { continue };
             if !is_near_weight(u64::from(*weight), node.weight.min(u64::from(u32::MAX))) {
-                self.report(
-                    key,
-                    format!(
-                        "child {child} is said to hold {weight} entries, and holds {}",
-                        node.weight
-                    ),
-                );
+                let held = node.weight;
+                let what =
+                    format!("child {child} is said to hold {weight} entries, and holds {held}");
+                self.report(key, what);
             }
-            let mut nibbles = Vec::new();
-            let factors = sketches.quantizer.encode(
-                walk.context.transform,
-                node.centroid,
-                None,
-                &mut nibbles,
-            );
-            if (&nibbles[..], factors) != sketches.entry(position) {
+            if !is_sketch_of(transform, &sketches, position, node.centroid, None) {
                 self.report(
                     key,
                     format!("the sketch of child {child} is not that of its centroid"),
                 );
             }
-            if branch
-                .norms
-                .get(position)
-                .is_some_and(|norm| *norm != walk.context.transform.norm(node.centroid))
-            {
+            let norm = branch.norms.get(position);
+            if norm.is_some_and(|norm| *norm != transform.norm(node.centroid)) {
                 self.report(key, format!("the norm of child {child} is not that of its centroid"));
             }
         }
         Ok(())
     }
 
-    /// Every node is reached exactly once from the root, at the height that its level says.
-    fn reachable(&mut self, walk: &NodeWalk<'_, '_>) {
+    /// Every node is reached exactly once from the root, at the height that it says.
+    fn reachable(&mut self, nodes: &TreeNodes<'_, '_>) {
         let index = self.spec.index;
         let mut reached = HashMap::new();
-        let mut todo = vec![(walk.stored.height, walk.stored.root)];
+        let mut todo = vec![(nodes.stored.height, nodes.stored.root)];
         while let Some((height, id)) = todo.pop() {
             let is_leaf = height == 0;
             let key = if is_leaf {
-                Key::leaf(index, walk.tree, id)
+                Key::leaf(index, nodes.tree, id)
             } else {
-                Key::branch(index, walk.tree, id)
+                Key::branch(index, nodes.tree, id)
             };
             if *reached.entry((is_leaf, id)).and_modify(|times| *times += 1).or_insert(1) > 1 {
                 self.report(key, "a node that has two parents");
                 continue;
             }
             if is_leaf {
-                if !walk.leaves.contains_key(&id) {
+                if !nodes.leaves.contains_key(&id) {
                     self.report(key, "a leaf that its parent names is missing");
                 }
                 continue;
             }
-            match walk.branches.get(&id) {
+            match nodes.branches.get(&id) {
                 None => self.report(key, "a branch that its parent names is missing"),
                 Some(branch) if u32::from(branch.node.height) != height => {
                     self.report(key, "a branch at another height than its parent says");
@@ -413,17 +387,17 @@ impl<'a> Check<'a> {
                 }
             }
         }
-        for id in walk.leaves.keys().filter(|id| !reached.contains_key(&(true, **id))) {
-            self.report(Key::leaf(index, walk.tree, *id), "a leaf that no branch names");
+        for id in nodes.leaves.keys().filter(|id| !reached.contains_key(&(true, **id))) {
+            self.report(Key::leaf(index, nodes.tree, *id), "a leaf that no branch names");
         }
-        for id in walk.branches.keys().filter(|id| !reached.contains_key(&(false, **id))) {
-            self.report(Key::branch(index, walk.tree, *id), "a branch that no branch names");
+        for id in nodes.branches.keys().filter(|id| !reached.contains_key(&(false, **id))) {
+            self.report(Key::branch(index, nodes.tree, *id), "a branch that no branch names");
         }
-        let (leaves, branches) = (walk.leaves.len(), walk.branches.len());
-        if (walk.stored.leaves as usize, walk.stored.branches as usize) != (leaves, branches) {
+        let (leaves, branches) = (nodes.leaves.len(), nodes.branches.len());
+        if (nodes.stored.leaves as usize, nodes.stored.branches as usize) != (leaves, branches) {
             let what = format!(
                 "the record counts {} leaves and {} branches in tree {}, and there are {leaves} and {branches}",
-                walk.stored.leaves, walk.stored.branches, walk.tree
+                nodes.stored.leaves, nodes.stored.branches, nodes.tree
             );
             self.report(Key::record(index), what);
         }
@@ -431,11 +405,11 @@ impl<'a> Check<'a> {
 
     /// Every item of the forest is in one leaf of each tree, or in two with spill (but where there
     /// is one leaf only); no other item is in any.
-    fn membership(&mut self, walk: &NodeWalk<'_, '_>) {
-        let copies = if self.record.spill == 1 && walk.leaves.len() > 1 { 2 } else { 1 };
+    fn membership(&mut self, nodes: &TreeNodes<'_, '_>) {
+        let copies = if self.record.spill == 1 && nodes.leaves.len() > 1 { 2 } else { 1 };
         let mut counts: HashMap<u32, u32> = HashMap::new();
         let mut strangers = Vec::new();
-        for (leaf, view) in &walk.leaves {
+        for (leaf, view) in &nodes.leaves {
             for id in view.set.iter() {
                 *counts.entry(id).or_default() += 1;
                 if !self.expected.contains(&id) {
@@ -444,7 +418,7 @@ impl<'a> Check<'a> {
             }
         }
         for (leaf, id) in strangers {
-            let key = Key::leaf(self.spec.index, walk.tree, leaf);
+            let key = Key::leaf(self.spec.index, nodes.tree, leaf);
             self.report(key, format!("item {id} is in this leaf, and not in the index"));
         }
         let wrong: Vec<(u32, u32)> = self
@@ -456,27 +430,27 @@ impl<'a> Check<'a> {
         for (id, count) in wrong {
             let what = format!(
                 "this item is in {count} leaves of tree {}, and should be in {copies}",
-                walk.tree
+                nodes.tree
             );
             self.report(Key::item(self.spec.index, id), what);
         }
     }
 
     /// Free ids are below the next one, and no node has them.
-    fn free_ids(&mut self, walk: &NodeWalk<'_, '_>) -> Result<()> {
+    fn free_ids(&mut self, nodes: &TreeNodes<'_, '_>) -> Result<()> {
         let lists = [
-            (0, walk.stored.next_leaf, walk.leaves.keys().copied().collect::<BTreeSet<u32>>()),
-            (1, walk.stored.next_branch, walk.branches.keys().copied().collect()),
+            (0, nodes.stored.next_leaf, nodes.leaves.keys().copied().collect::<BTreeSet<u32>>()),
+            (1, nodes.stored.next_branch, nodes.branches.keys().copied().collect()),
         ];
         for (which, next, used) in lists {
-            let key = Key::free(self.spec.index, walk.tree, which);
-            let read =
-                crate::indexer::tree_edit::FreeIds::load(&walk.context, self.rtxn, key, next);
-            let Some(ids) = self.accept(read)? else { continue };
+            let key = Key::free(self.spec.index, nodes.tree, which);
+            let bytes = self.db.get(self.rtxn, key)?;
+            let read = bytes.map(|bytes| parse_free_ids(key, bytes, next)).transpose();
+            let Some(free) = self.accept(read)? else { continue };
             if used.iter().any(|id| *id >= next) {
                 self.report(key, "a node has an id that was never given out");
             }
-            if ids.free().iter().any(|id| used.contains(id)) {
+            if free.iter().flatten().any(|id| used.contains(id)) {
                 self.report(key, "a node has an id that is free");
             }
         }
@@ -484,8 +458,23 @@ impl<'a> Check<'a> {
     }
 }
 
+/// Whether a stored sketch is what encoding its point gives.
+fn is_sketch_of(
+    transform: &Transform,
+    sketches: &Sketches,
+    position: usize,
+    point: &[f32],
+    item: Option<&ItemRef<'_>>,
+) -> bool {
+    let mut nibbles = Vec::new();
+    let factors = sketches.quantizer.encode(transform, point, item, &mut nibbles);
+    let (stored, stored_factors) = sketches.entry(position);
+    nibbles.resize(stored.len(), 0);
+    nibbles == stored && factors == stored_factors
+}
+
 /// The nodes of one tree that could be read.
-struct NodeWalk<'t, 's> {
+struct TreeNodes<'t, 's> {
     context: ForestContext<'s>,
     tree: u8,
     stored: TreeRecord,
@@ -493,7 +482,7 @@ struct NodeWalk<'t, 's> {
     branches: BTreeMap<u32, BranchRef<'t>>,
 }
 
-impl<'t> NodeWalk<'t, '_> {
+impl<'t> TreeNodes<'t, '_> {
     fn node(&self, height: u8, id: u32) -> Option<NodeRef<'t>> {
         if height == 0 {
             self.leaves.get(&id).map(|leaf| leaf.node)

@@ -2,7 +2,6 @@
 
 use heed::{RoTxn, RwTxn};
 
-use crate::calibrate;
 use crate::error::{Error, Result};
 use crate::format::item::{ItemRef, PendingRef, write_item, write_pending};
 use crate::format::record::{ALL_IDS, Record};
@@ -11,10 +10,9 @@ use crate::key::{Key, Kind};
 use crate::lmdb::database::Database;
 use crate::metric::Metric;
 use crate::options::{BuildOptions, BuildStats, IndexOptions};
-use crate::query::check_rows;
 use crate::repair::Repair;
-use crate::vector::CheckedVector;
-use crate::{indexer, repair};
+use crate::vector::{CheckedVector, check_rows};
+use crate::{calibrate, indexer, repair};
 
 /// Queries that a calibration takes, at most: what it holds in memory is in proportion to them.
 const MAX_QUERIES: usize = 2_000;

@@ -16,9 +16,9 @@ use std::cell::Cell;
 
 use spinney::roaring::RoaringBitmap;
 use spinney::{
-    BuildOptions, Hit, IndexOptions, Metric, Nns, Reader, Result, SearchPlan, SearchStats, Writer,
+    BuildOptions, Hits, IndexOptions, Metric, Nns, Reader, Result, SearchPlan, SearchStats, Writer,
 };
-use support::Opened;
+use support::*;
 
 const DIMS: usize = 32;
 /// More than the size up to which indexes are scanned exactly.
@@ -74,7 +74,7 @@ fn check(
     what: &str,
     reader: &Reader<'_>,
     queries: &[Vec<f32>],
-    ask: impl Fn(Nns<'_>, &[f32]) -> Result<Vec<Hit>>,
+    ask: impl Fn(Nns<'_>, &[f32]) -> Result<Hits>,
 ) {
     let mut counted = 0;
     for turn in 0..3 {
@@ -99,37 +99,36 @@ fn check(
 
 #[test]
 fn a_warmed_reader_allocates_its_answer_alone() {
-    let seed = support::seed("a_warmed_reader_allocates_its_answer_alone", 301);
-    let dir = tempfile::tempdir().unwrap();
-    let opened = Opened::new(dir.path(), 1 << 30);
+    let seed = Seed::new(301);
+    let store = Store::with_map_size(1 << 30);
     for metric in [Metric::Euclidean, Metric::Cosine, Metric::DotProduct, Metric::Manhattan] {
-        let rng = &mut support::rng(seed);
-        let mut wtxn = opened.env.write_txn().unwrap();
+        let rng = &mut seed.rng(0);
+        let mut wtxn = store.env.write_txn().unwrap();
         let index = metric as u16;
         let options = IndexOptions::new(DIMS, metric);
-        let writer = Writer::open_or_create(&mut wtxn, opened.db, index, &options).unwrap();
+        let writer = Writer::open_or_create(&mut wtxn, store.db, index, &options).unwrap();
         let ids: Vec<u32> = (0..ITEMS).collect();
         writer
-            .add_items(&mut wtxn, &ids, &support::vectors(metric, DIMS, ITEMS as usize, rng))
+            .add_items(&mut wtxn, &ids, &clustered_rows(metric, DIMS, ITEMS as usize, rng))
             .unwrap();
         writer.build(&mut wtxn, &BuildOptions::default()).unwrap();
         wtxn.commit().unwrap();
 
-        let queries: Vec<Vec<f32>> = (0..50).map(|_| support::vector(metric, DIMS, rng)).collect();
+        let queries: Vec<Vec<f32>> = (0..50).map(|_| clustered_row(metric, DIMS, rng)).collect();
         let filter: RoaringBitmap = (0..ITEMS).filter(|id| id % 3 > 0).collect();
         let check_all = |what: &str| {
-            let rtxn = opened.env.read_txn().unwrap();
-            let reader = Reader::open(&rtxn, opened.db, index).unwrap();
+            let rtxn = store.env.read_txn().unwrap();
+            let reader = Reader::open(&rtxn, store.db, index).unwrap();
             check(what, &reader, &queries, |nns, query| nns.by_vector(query));
             check(what, &reader, &queries, |nns, query| nns.search_k(100).by_vector(query));
             check(what, &reader, &queries, |nns, query| nns.filter(&filter).by_vector(query));
         };
         check_all("built");
 
-        let mut wtxn = opened.env.write_txn().unwrap();
+        let mut wtxn = store.env.write_txn().unwrap();
         (0..20).for_each(|id| assert!(writer.del_item(&mut wtxn, id).unwrap()));
         for id in ITEMS - 10..ITEMS + 10 {
-            writer.add_item(&mut wtxn, id, &support::vector(metric, DIMS, rng)).unwrap();
+            writer.add_item(&mut wtxn, id, &clustered_row(metric, DIMS, rng)).unwrap();
         }
         wtxn.commit().unwrap();
         check_all("with pending items");

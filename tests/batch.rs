@@ -17,9 +17,9 @@ use std::time::Duration;
 use rand::RngExt;
 use spinney::roaring::RoaringBitmap;
 use spinney::{
-    BuildOptions, Error, Hit, IndexOptions, Metric, Reader, SearchStats, Snapshot, Writer,
+    BuildOptions, Error, Hits, IndexOptions, Metric, Reader, SearchStats, Snapshot, Writer,
 };
-use support::{METRICS, Opened, Rng, pool, rng, world};
+use support::*;
 
 const MAP_BYTES: usize = 1 << 30;
 const DIMS: usize = 24;
@@ -31,18 +31,16 @@ const THREADS: [usize; 3] = [1, 2, 8];
 const VERSIONS: usize = 20;
 
 /// An index that is built, and then changed: items are added, overwritten and deleted.
-fn fill(opened: &Opened, metric: Metric, rng: &mut Rng) -> Writer {
-    let mut wtxn = opened.env.write_txn().unwrap();
+fn fill(store: &Store, metric: Metric, rng: &mut Rng) -> Writer {
+    let mut wtxn = store.env.write_txn().unwrap();
     let writer =
-        Writer::open_or_create(&mut wtxn, opened.db, 0, &IndexOptions::new(DIMS, metric)).unwrap();
+        Writer::open_or_create(&mut wtxn, store.db, 0, &IndexOptions::new(DIMS, metric)).unwrap();
     let ids: Vec<u32> = (0..ITEMS).collect();
-    writer
-        .add_items(&mut wtxn, &ids, &support::vectors(metric, DIMS, ITEMS as usize, rng))
-        .unwrap();
+    writer.add_items(&mut wtxn, &ids, &clustered_rows(metric, DIMS, ITEMS as usize, rng)).unwrap();
     writer.build(&mut wtxn, &BuildOptions::default()).unwrap();
     for id in (0..30).map(|i| i * 70) {
-        writer.add_item(&mut wtxn, id, &support::vector(metric, DIMS, rng)).unwrap();
-        writer.add_item(&mut wtxn, 5_000 + id, &support::vector(metric, DIMS, rng)).unwrap();
+        writer.add_item(&mut wtxn, id, &clustered_row(metric, DIMS, rng)).unwrap();
+        writer.add_item(&mut wtxn, 5_000 + id, &clustered_row(metric, DIMS, rng)).unwrap();
         assert!(writer.del_item(&mut wtxn, id + 1).unwrap());
     }
     wtxn.commit().unwrap();
@@ -55,11 +53,11 @@ macro_rules! assert_same {
     ($reader:expr, $snapshot:expr, $k:expr, $queries:expr, $ids:expr $(, $option:ident($($value:expr),*))*) => {{
         let (reader, queries, ids): (&Reader<'_>, &[f32], &[u32]) = ($reader, $queries, $ids);
         let rows = queries.chunks_exact(DIMS);
-        let one_by_one: Vec<Vec<Hit>> =
+        let one_by_one: Vec<Hits> =
             rows.map(|row| reader.nns($k)$(.$option($($value),*))*.by_vector(row).unwrap()).collect();
         assert_eq!(reader.nns($k)$(.$option($($value),*))*.by_vectors(queries).unwrap(), one_by_one);
         assert_eq!($snapshot.nns($k)$(.$option($($value),*))*.by_vectors(queries).unwrap(), one_by_one);
-        let one_by_one: Vec<Option<Vec<Hit>>> =
+        let one_by_one: Vec<Option<Hits>> =
             ids.iter().map(|id| reader.nns($k)$(.$option($($value),*))*.by_item(*id).unwrap()).collect();
         assert_eq!(reader.nns($k)$(.$option($($value),*))*.by_items(ids).unwrap(), one_by_one);
         assert_eq!($snapshot.nns($k)$(.$option($($value),*))*.by_items(ids).unwrap(), one_by_one);
@@ -68,23 +66,22 @@ macro_rules! assert_same {
 
 #[test]
 fn batches_answer_as_single_queries_do() {
-    let seed = support::seed("batches_answer_as_single_queries_do", 401);
+    let seed = Seed::new(401);
     for metric in METRICS {
-        let rng = &mut rng(seed);
-        let dir = tempfile::tempdir().unwrap();
-        let opened = Opened::new(dir.path(), MAP_BYTES);
-        fill(&opened, metric, rng);
-        let queries = &support::vectors(metric, DIMS, QUERIES, rng);
+        let rng = &mut seed.rng(0);
+        let store = Store::with_map_size(MAP_BYTES);
+        fill(&store, metric, rng);
+        let queries = &clustered_rows(metric, DIMS, QUERIES, rng);
         // Items that are built, pending, deleted, and never were; some come twice.
         let ids = &[0, 1, 70, 72, 5_000, 5_140, 9_999, u32::MAX, 2_499, 70];
-        let rtxn = opened.env.read_txn().unwrap();
-        let reader = &Reader::open(&rtxn, opened.db, 0).unwrap();
+        let rtxn = store.env.read_txn().unwrap();
+        let reader = &Reader::open(&rtxn, store.db, 0).unwrap();
         let third: &RoaringBitmap = &(0..9_000).filter(|id| id % 3 == 0).collect();
         let few: &RoaringBitmap = &[3, 70, 5_070, 9_000].into_iter().collect();
         let far = reader.nns(30).by_vector(&queries[..DIMS]).unwrap()[29].distance;
         for threads in THREADS {
             let pool = pool(threads);
-            let snapshot = &mut Snapshot::open_in(&opened.env, opened.db, 0, &pool).unwrap();
+            let snapshot = &mut Snapshot::open_in(&store.env, store.db, 0, &pool).unwrap();
             assert_eq!((snapshot.workers(), snapshot.txn_id()), (threads, rtxn.id()));
             assert_eq!((snapshot.len(), snapshot.dims()), (reader.len(), reader.dims()));
             assert_eq!(
@@ -114,10 +111,9 @@ fn batches_answer_as_single_queries_do() {
 
 #[test]
 fn nothing_is_asked_and_nothing_is_answered() {
-    let dir = tempfile::tempdir().unwrap();
-    let opened = Opened::new(dir.path(), MAP_BYTES);
-    let writer = fill(&opened, Metric::Cosine, &mut rng(1));
-    let mut snapshot = Snapshot::open(&opened.env, opened.db, 0).unwrap();
+    let store = Store::with_map_size(MAP_BYTES);
+    let writer = fill(&store, Metric::Cosine, &mut rng(1));
+    let mut snapshot = Snapshot::open(&store.env, store.db, 0).unwrap();
     assert_eq!(snapshot.workers(), rayon::current_num_threads());
     assert!(snapshot.nns(10).by_vectors(&[]).unwrap().is_empty());
     assert!(snapshot.nns(10).by_items(&[]).unwrap().is_empty());
@@ -131,10 +127,10 @@ fn nothing_is_asked_and_nothing_is_answered() {
     assert_eq!(report, SearchStats::default());
 
     // An index without items answers, and finds nothing.
-    let mut wtxn = opened.env.write_txn().unwrap();
+    let mut wtxn = store.env.write_txn().unwrap();
     writer.clear(&mut wtxn).unwrap();
     wtxn.commit().unwrap();
-    let mut snapshot = Snapshot::open(&opened.env, opened.db, 0).unwrap();
+    let mut snapshot = Snapshot::open(&store.env, store.db, 0).unwrap();
     assert!(snapshot.is_empty());
     assert_eq!(snapshot.nns(10).by_vectors(&[1.0; 2 * DIMS]).unwrap(), vec![vec![]; 2]);
     assert_eq!(snapshot.nns(10).by_items(&[0]).unwrap(), [None]);
@@ -148,13 +144,12 @@ fn snapshot_report(snapshot: &mut Snapshot<'_>, queries: &[f32]) -> SearchStats 
 
 #[test]
 fn a_report_tells_of_all_queries() {
-    let dir = tempfile::tempdir().unwrap();
-    let opened = Opened::new(dir.path(), MAP_BYTES);
+    let store = Store::with_map_size(MAP_BYTES);
     let rng = &mut rng(2);
-    fill(&opened, Metric::Euclidean, rng);
-    let queries = support::vectors(Metric::Euclidean, DIMS, QUERIES, rng);
-    let rtxn = opened.env.read_txn().unwrap();
-    let reader = Reader::open(&rtxn, opened.db, 0).unwrap();
+    fill(&store, Metric::Euclidean, rng);
+    let queries = clustered_rows(Metric::Euclidean, DIMS, QUERIES, rng);
+    let rtxn = store.env.read_txn().unwrap();
+    let reader = Reader::open(&rtxn, store.db, 0).unwrap();
     let counts = |did: &SearchStats| {
         [
             did.branches,
@@ -178,7 +173,7 @@ fn a_report_tells_of_all_queries() {
     assert_eq!(counts(&report), sums);
     for threads in THREADS {
         let pool = pool(threads);
-        let mut snapshot = Snapshot::open_in(&opened.env, opened.db, 0, &pool).unwrap();
+        let mut snapshot = Snapshot::open_in(&store.env, store.db, 0, &pool).unwrap();
         let report = snapshot_report(&mut snapshot, &queries);
         assert_eq!(counts(&report), sums);
         assert!(report.scanning > Duration::ZERO);
@@ -187,16 +182,15 @@ fn a_report_tells_of_all_queries() {
 
 #[test]
 fn what_does_not_fit_is_refused_before_anything_is_searched() {
-    let dir = tempfile::tempdir().unwrap();
-    let opened = Opened::new(dir.path(), MAP_BYTES);
-    fill(&opened, Metric::Cosine, &mut rng(3));
+    let store = Store::with_map_size(MAP_BYTES);
+    fill(&store, Metric::Cosine, &mut rng(3));
     assert!(matches!(
-        Snapshot::open(&opened.env, opened.db, 7),
+        Snapshot::open(&store.env, store.db, 7),
         Err(Error::IndexNotFound { index: 7 })
     ));
-    let rtxn = opened.env.read_txn().unwrap();
-    let reader = Reader::open(&rtxn, opened.db, 0).unwrap();
-    let mut snapshot = Snapshot::open(&opened.env, opened.db, 0).unwrap();
+    let rtxn = store.env.read_txn().unwrap();
+    let reader = Reader::open(&rtxn, store.db, 0).unwrap();
+    let mut snapshot = Snapshot::open(&store.env, store.db, 0).unwrap();
     let searched = AtomicU32::new(0);
     let mut ask = |queries: &[f32]| {
         let count = |_| searched.fetch_add(1, Ordering::SeqCst) < u32::MAX;
@@ -243,12 +237,11 @@ fn what_does_not_fit_is_refused_before_anything_is_searched() {
 
 #[test]
 fn the_first_task_that_fails_says_why() {
-    let dir = tempfile::tempdir().unwrap();
-    let opened = Opened::new(dir.path(), MAP_BYTES);
-    fill(&opened, Metric::Euclidean, &mut rng(4));
+    let store = Store::with_map_size(MAP_BYTES);
+    fill(&store, Metric::Euclidean, &mut rng(4));
     for threads in THREADS {
         let pool = pool(threads);
-        let mut snapshot = Snapshot::open_in(&opened.env, opened.db, 0, &pool).unwrap();
+        let mut snapshot = Snapshot::open_in(&store.env, store.db, 0, &pool).unwrap();
         for _ in 0..20 {
             let failed = snapshot.each(200, |reader, i| match i {
                 37.. => reader.nns(1).by_vector(&vec![0.0; i]).map(|_| ()),
@@ -269,18 +262,17 @@ fn the_first_task_that_fails_says_why() {
 /// for as long as it lives.
 #[test]
 fn all_workers_see_one_snapshot() {
-    let seed = support::seed("all_workers_see_one_snapshot", 411);
-    let dir = tempfile::tempdir().unwrap();
-    let opened = Opened::new(dir.path(), MAP_BYTES);
-    let writer = world::create(&opened.env, opened.db);
+    let seed = Seed::new(411);
+    let store = Store::with_map_size(MAP_BYTES);
+    let writer = world::create(&store.env, store.db);
     let (committed, is_over) = (AtomicU32::new(0), AtomicBool::new(false));
     let mut versions = Vec::new();
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let _over = Over(&is_over);
-            let mut rng = rng(seed);
+            let mut rng = seed.rng(0);
             while !is_over.load(Ordering::SeqCst) {
-                let mut wtxn = opened.env.write_txn().unwrap();
+                let mut wtxn = store.env.write_txn().unwrap();
                 let version = world::advance(&writer, &mut wtxn, &mut rng);
                 if rng.random_bool(0.3) {
                     world::build(&writer, &mut wtxn);
@@ -294,9 +286,9 @@ fn all_workers_see_one_snapshot() {
         let (pool, mut different) = (pool(4), 0);
         while different < VERSIONS && !is_over.load(Ordering::SeqCst) {
             let before = committed.load(Ordering::SeqCst);
-            let mut snapshot = Snapshot::open_in(&opened.env, opened.db, 0, &pool).unwrap();
-            let rng = &mut rng(seed + versions.len() as u64);
-            let queries = support::vectors(Metric::Euclidean, world::DIMS, 20, rng);
+            let mut snapshot = Snapshot::open_in(&store.env, store.db, 0, &pool).unwrap();
+            let rng = &mut rng(seed.number() + versions.len() as u64);
+            let queries = clustered_rows(Metric::Euclidean, world::DIMS, 20, rng);
             let answers = snapshot.nns(10).by_vectors(&queries).unwrap();
             let seeds: Vec<u64> = (0..8).map(|_| rng.random()).collect();
             let seen = snapshot

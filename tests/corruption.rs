@@ -2,22 +2,20 @@
 //! error or an answer. No panic, no endless loop.
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod common;
 #[path = "corruption/forged.rs"]
 mod forged;
 #[path = "corruption/lengths.rs"]
 mod lengths;
-#[path = "verify/patient.rs"]
-mod patient;
+mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use common::confined::confined;
-use common::raw::*;
-use common::*;
 use rand::seq::IndexedRandom;
 use spinney::heed::RwTxn;
-use spinney::{Error, Hit, Metric, Reader};
+use spinney::{Error, Hits, Metric, Reader};
+use support::confined::confined;
+use support::raw::*;
+use support::*;
 
 const DIMS: usize = 6;
 /// Kinds of which a store that was built in bulk has entries: all but free node ids.
@@ -31,14 +29,14 @@ struct Trials {
     /// All entries by kind, as they are.
     kinds: [Entries; 7],
     /// What the sound store answers.
-    answers: Vec<Vec<Hit>>,
+    answers: Vec<Hits>,
     failures: Vec<String>,
 }
 
 impl Trials {
     fn new(metric: Metric) -> Self {
         let store = planted(metric, DIMS);
-        let raw = Raw::open(&store);
+        let raw = store.raw;
         let mut kinds = <[Entries; 7]>::default();
         let rtxn = store.env.read_txn().unwrap();
         for (key, value) in raw.all(&rtxn) {
@@ -185,43 +183,61 @@ fn values_that_are_too_short_or_too_long_are_named() {
     });
 }
 
+/// Bytes of the record, their offset, and whether they can never be right.
+const OF_RECORD: [(usize, &[u8], bool); 20] = [
+    (0, b"x", true),
+    (7, b"1", true),
+    (8, &[0, 0], true),
+    (10, &[0], true),
+    (10, &[6], true),
+    (10, &[5], true),
+    (11, &[1], true),
+    (12, &[0; 4], true),
+    (12, &[0, 0, 0, 0x80], true),
+    (16, &[0xFF; 8], true),
+    (24, &[0xFF; 8], true),
+    (16, &[7, 0, 0, 0, 0, 0, 0, 0], false),
+    (24, &[0; 8], false),
+    (48, &[17], true),
+    (48, &[16], false),
+    (50, &[3], true),
+    (52, &[0; 4], true),
+    (52, &[1, 0, 0, 0], false),
+    (52, &[0xFF; 4], false),
+    (68, &[0xFF; 4], true),
+];
+
+/// Where the set of ids starts in a leaf.
+const SET: usize = 64 + 4 * 64;
+
+/// The same of a leaf. Ids are met only if they are among the best candidates.
+const OF_LEAF: [(usize, &[u8], bool); 9] = [
+    (SET, &[0], true),
+    (SET, &[0x3B, 0x30], true),
+    (SET + 4, &[0xFF; 4], true),
+    (SET + 4, &[0, 0, 1, 0], true),
+    (SET + 8, &[0xFF; 2], false),
+    (SET + 10, &[0xFF; 2], true),
+    (SET + 12, &[0xFF; 4], true),
+    (SET + 16, &[0xFF; 2], false),
+    (SET + 16, &[0; 8], false),
+];
+
 #[test]
-fn records_of_impossible_indexes_are_named() {
-    confined("records_of_impossible_indexes_are_named", 120, || {
+fn fields_that_cannot_be_right_are_named() {
+    confined("fields_that_cannot_be_right_are_named", 120, || {
         let mut trials = Trials::new(Metric::Euclidean);
-        let (key, record) = trials.kinds[usize::from(RECORD)][0].clone();
-        // Offset and bytes, and whether they can never be right.
-        let cases: [(usize, &[u8], bool); 20] = [
-            (0, b"x", true),
-            (7, b"1", true),
-            (8, &[0, 0], true),
-            (10, &[0], true),
-            (10, &[6], true),
-            (10, &[5], true),
-            (11, &[1], true),
-            (12, &[0; 4], true),
-            (12, &[0, 0, 0, 0x80], true),
-            (16, &[0xFF; 8], true),
-            (24, &[0xFF; 8], true),
-            (16, &[7, 0, 0, 0, 0, 0, 0, 0], false),
-            (24, &[0; 8], false),
-            (48, &[17], true),
-            (48, &[16], false),
-            (50, &[3], true),
-            (52, &[0; 4], true),
-            (52, &[1, 0, 0, 0], false),
-            (52, &[0xFF; 4], false),
-            (68, &[0xFF; 4], true),
-        ];
-        for (at, bytes, is_impossible) in cases {
-            let mut damaged = record.clone();
-            damaged[at..at + bytes.len()].copy_from_slice(bytes);
-            let what = format!("record with {bytes:?} at {at}");
-            let errors = trials.replace(&what, key, &damaged);
-            assert!(
-                !is_impossible || errors.iter().any(|e| is_about(e, key)),
-                "{what}: {errors:?}"
-            );
+        let record = trials.kinds[usize::from(RECORD)][0].clone();
+        let leaf = trials.kinds[usize::from(LEAF)][3].clone();
+        for ((key, value), cases) in [(record, &OF_RECORD[..]), (leaf, &OF_LEAF[..])] {
+            for (at, bytes, is_impossible) in cases {
+                let mut damaged = value.clone();
+                damaged[*at..at + bytes.len()].copy_from_slice(bytes);
+                let what = format!("{key:?} with {bytes:?} at {at}");
+                let errors = trials.replace(&what, key, &damaged);
+                let is_named = errors.iter().any(|error| is_about(error, key));
+                assert!(!is_impossible || is_named, "{what}: {errors:?}");
+            }
         }
         trials.finish();
     });
@@ -232,6 +248,13 @@ fn records_of_impossible_indexes_are_named() {
 fn children_at(metric: Metric) -> usize {
     64 + 4 * 64 * if metric == Metric::Manhattan { 2 } else { 1 }
 }
+
+/// Bytes of a root, and their places.
+const OF_ROOT: [(usize, u8); 10] =
+    [(0, 1), (0, 3), (0, 255), (1, 1), (2, 3), (4, 255), (8, 65), (12, 255), (16, 255), (23, 255)];
+/// Roots that a record names, and heights.
+const ROOTS: [(u32, u32); 9] =
+    [(0, 0), (0, 1), (0, 3), (0, 32), (1, 2), (1, 1), (7, 0), (u32::MAX, 2), (u32::MAX, 0)];
 
 #[test]
 fn trees_that_lead_in_circles_end() {
@@ -265,18 +288,7 @@ fn trees_that_lead_in_circles_end() {
                 );
                 assert!(!errors.is_empty(), "{metric}: a missing child of {own}");
             }
-            for (at, bytes) in [
-                (0, 1),
-                (0, 3),
-                (0, 255),
-                (1, 1),
-                (2, 3),
-                (4, 255),
-                (8, 65),
-                (12, 255),
-                (16, 255),
-                (23, 255),
-            ] {
+            for (at, bytes) in OF_ROOT {
                 let mut damaged = root.1.clone();
                 damaged[at] = bytes;
                 trials.replace(
@@ -296,17 +308,7 @@ fn trees_that_lead_in_circles_end() {
                 all_same,
             );
             let (key, record) = trials.kinds[usize::from(RECORD)][0].clone();
-            for (root, height) in [
-                (0, 0),
-                (0, 1),
-                (0, 3),
-                (0, 32),
-                (1, 2),
-                (1, 1),
-                (7, 0),
-                (u32::MAX, 2),
-                (u32::MAX, 0),
-            ] {
+            for (root, height) in ROOTS {
                 let mut damaged = record.clone();
                 put_u32(&mut damaged, 64, root);
                 put_u32(&mut damaged, 68, height);
@@ -314,35 +316,6 @@ fn trees_that_lead_in_circles_end() {
             }
             trials.finish();
         }
-    });
-}
-
-#[test]
-fn leaves_with_impossible_ids_give_an_error() {
-    confined("leaves_with_impossible_ids_give_an_error", 120, || {
-        let mut trials = Trials::new(Metric::Euclidean);
-        let (key, leaf) = trials.kinds[usize::from(LEAF)][3].clone();
-        let set = 64 + 4 * 64;
-        let changes: [(usize, &[u8]); 9] = [
-            (set, &[0]),
-            (set, &[0x3B, 0x30]),
-            (set + 4, &[0xFF; 4]),
-            (set + 4, &[0, 0, 1, 0]),
-            (set + 8, &[0xFF; 2]),
-            (set + 10, &[0xFF; 2]),
-            (set + 12, &[0xFF; 4]),
-            (set + 16, &[0xFF; 2]),
-            (set + 16, &[0; 8]),
-        ];
-        for (at, bytes) in changes {
-            let mut damaged = leaf.clone();
-            damaged[at..at + bytes.len()].copy_from_slice(bytes);
-            let errors = trials.replace(&format!("leaf with {bytes:?} at {at}"), key, &damaged);
-            // Other ids are met only if they are among the best candidates.
-            let is_structure = ![set + 8, set + 16].contains(&at);
-            assert!(!is_structure || !errors.is_empty(), "leaf with {bytes:?} at {at}");
-        }
-        trials.finish();
     });
 }
 

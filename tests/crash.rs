@@ -5,22 +5,20 @@
 //! changes items, builds, or commits. 60 kills; 1,000 with `SPINNEY_LONG`.
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "common/child.rs"]
-mod child;
-mod common;
+mod support;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use child::{Child, say, told};
-use common::*;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use spinney::heed::{Env, EnvFlags, EnvOpenOptions, WithoutTls};
 use spinney::{
     BuildMethod, BuildOptions, Database, IndexOptions, Metric, Progress, Reader, Writer,
 };
+use support::process::{Child, say, told};
+use support::*;
 
 const MAP_SIZE: usize = 512 << 20;
 const DIMS: usize = 12;
@@ -93,15 +91,16 @@ fn open_in_some_way(dir: &Path, rng: &mut Rng) -> Env<WithoutTls> {
 /// Says at each moment how many batches there are.
 fn write_for_ever(dir: &Path) {
     let mut rng = Seed::new(1).rng(1);
-    say("opening", 0);
+    say("opening 0");
     let env = open_in_some_way(dir, &mut rng);
     let db = Database::open(&env).unwrap().expect("the first process has created it");
     env.clear_stale_readers().unwrap();
     let mut batch = batches(&env, db);
     loop {
-        let method = write_batch(&env, db, batch, &mut rng, &|moment| say(moment, batch));
+        let method =
+            write_batch(&env, db, batch, &mut rng, &|moment| say(format_args!("{moment} {batch}")));
         batch += 1;
-        say(&format!("{method:?}"), batch);
+        say(format_args!("{method:?} {batch}"));
     }
 }
 

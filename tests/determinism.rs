@@ -16,7 +16,8 @@ use rand::RngExt;
 use rayon::ThreadPool;
 use spinney::heed::RwTxn;
 use spinney::{BuildMethod, BuildOptions, BuildStats, IndexOptions, Metric, Reader, Writer};
-use support::{BRANCH, Content, LEAF, METRICS, Opened, PENDING, Rng, pool, rng, vector, vectors};
+use support::raw::{BRANCH, Content, LEAF, PENDING};
+use support::*;
 
 /// Not a multiple of 64, to which the crate rounds up.
 const DIMS: usize = 20;
@@ -46,8 +47,8 @@ impl Case {
             .seed(self.seed)
     }
 
-    fn writer(self, opened: &Opened, wtxn: &mut RwTxn<'_>) -> Writer {
-        Writer::open_or_create(wtxn, opened.db, 3, &IndexOptions::new(DIMS, self.metric)).unwrap()
+    fn writer(self, store: &Store, wtxn: &mut RwTxn<'_>) -> Writer {
+        Writer::open_or_create(wtxn, store.db, 3, &IndexOptions::new(DIMS, self.metric)).unwrap()
     }
 }
 
@@ -79,34 +80,34 @@ fn change(writer: &Writer, wtxn: &mut RwTxn<'_>, count: usize, rng: &mut Rng) {
         if rng.random_range(0..3) == 0 {
             writer.del_item(wtxn, id).unwrap();
         } else {
-            writer.add_item(wtxn, id, &vector(writer.metric(), DIMS, rng)).unwrap();
+            writer.add_item(wtxn, id, &clustered_row(writer.metric(), DIMS, rng)).unwrap();
         }
     }
 }
 
 /// The content after each of three stages: a first build, a build after changes, changes without a
 /// build. Nothing is committed.
-fn run(opened: &Opened, case: Case, threads: Threads<'_>) -> [Content; 3] {
+fn run(store: &Store, case: Case, threads: Threads<'_>) -> [Content; 3] {
     let mut rng = rng(case.data);
-    let mut wtxn = opened.env.write_txn().unwrap();
-    let writer = case.writer(opened, &mut wtxn);
+    let mut wtxn = store.env.write_txn().unwrap();
+    let writer = case.writer(store, &mut wtxn);
     let ids: Vec<u32> = (0..ITEMS as u32).collect();
-    writer.add_items(&mut wtxn, &ids, &vectors(case.metric, DIMS, ITEMS, &mut rng)).unwrap();
+    writer.add_items(&mut wtxn, &ids, &clustered_rows(case.metric, DIMS, ITEMS, &mut rng)).unwrap();
     threads.build(&writer, &mut wtxn, case.options());
-    let first = opened.raw.content(&wtxn);
+    let first = store.raw.content(&wtxn);
     change(&writer, &mut wtxn, 500, &mut rng);
     threads.build(&writer, &mut wtxn, BuildOptions::default());
-    let second = opened.raw.content(&wtxn);
+    let second = store.raw.content(&wtxn);
     change(&writer, &mut wtxn, 100, &mut rng);
-    [first, second, opened.raw.content(&wtxn)]
+    [first, second, store.raw.content(&wtxn)]
 }
 
 /// Few changes, near one another: a region goes and another is filled, so that leaves dissolve and
 /// split.
-fn change_in_places(opened: &Opened, writer: &Writer, wtxn: &mut RwTxn<'_>, rng: &mut Rng) {
+fn change_in_places(store: &Store, writer: &Writer, wtxn: &mut RwTxn<'_>, rng: &mut Rng) {
     let metric = writer.metric();
-    let (gone, filled) = (vector(metric, DIMS, rng), vector(metric, DIMS, rng));
-    let near = Reader::open(wtxn, opened.db, 3).unwrap().nns(60).exact().by_vector(&gone).unwrap();
+    let (gone, filled) = (clustered_row(metric, DIMS, rng), clustered_row(metric, DIMS, rng));
+    let near = Reader::open(wtxn, store.db, 3).unwrap().nns(60).exact().by_vector(&gone).unwrap();
     near.iter().for_each(|hit| assert!(writer.del_item(wtxn, hit.id).unwrap()));
     for (i, hit) in near.iter().enumerate() {
         let mut vector = filled.clone();
@@ -126,24 +127,24 @@ fn change_in_places(opened: &Opened, writer: &Writer, wtxn: &mut RwTxn<'_>, rng:
 /// is committed, and the environment is opened anew for the next.
 fn run_rounds(dir: &Path, case: Case, threads: Threads<'_>, commits: bool) -> Vec<Content> {
     let mut rng = rng(case.data);
-    let mut opened = Opened::new(dir, MAP_BYTES);
+    let mut store = Store::at(dir, MAP_BYTES);
     let (mut contents, mut tally) = (Vec::new(), [0; 3]);
-    let mut wtxn = opened.env.write_txn().unwrap();
-    let mut writer = case.writer(&opened, &mut wtxn);
+    let mut wtxn = store.env.write_txn().unwrap();
+    let mut writer = case.writer(&store, &mut wtxn);
     let ids: Vec<u32> = (0..ITEMS as u32).collect();
-    writer.add_items(&mut wtxn, &ids, &vectors(case.metric, DIMS, ITEMS, &mut rng)).unwrap();
+    writer.add_items(&mut wtxn, &ids, &clustered_rows(case.metric, DIMS, ITEMS, &mut rng)).unwrap();
     threads.build(&writer, &mut wtxn, case.options());
     for _ in 0..5 {
-        contents.push(opened.raw.content(&wtxn));
+        contents.push(store.raw.content(&wtxn));
         if commits {
             wtxn.commit().unwrap();
-            opened.close();
-            opened = Opened::new(dir, MAP_BYTES);
-            wtxn = opened.env.write_txn().unwrap();
+            store.close();
+            store = Store::at(dir, MAP_BYTES);
+            wtxn = store.env.write_txn().unwrap();
             // A writer belongs to the environment it was opened in.
-            writer = case.writer(&opened, &mut wtxn);
+            writer = case.writer(&store, &mut wtxn);
         }
-        change_in_places(&opened, &writer, &mut wtxn, &mut rng);
+        change_in_places(&store, &writer, &mut wtxn, &mut rng);
         let stats = threads.build(&writer, &mut wtxn, BuildOptions::default());
         assert_eq!(stats.method, BuildMethod::Incremental);
         tally = [
@@ -156,18 +157,18 @@ fn run_rounds(dir: &Path, case: Case, threads: Threads<'_>, commits: bool) -> Ve
         tally.iter().all(|count| *count > 0),
         "{case:?}: {tally:?} leaves split, merged, items re-homed"
     );
-    contents.push(opened.raw.content(&wtxn));
-    let found = Reader::open(&wtxn, opened.db, 3).unwrap().verify().unwrap();
+    contents.push(store.raw.content(&wtxn));
+    let found = Reader::open(&wtxn, store.db, 3).unwrap().verify().unwrap();
     assert!(found.is_sound(), "{case:?}: {:?}", found.violations);
     wtxn.abort();
-    opened.close();
+    store.close();
     contents
 }
 
 /// Incremental builds, round upon round, with ten seeds: neither threads nor commits show.
 #[test]
 fn threads_do_not_show_in_incremental_builds() {
-    let data = support::seed("threads_do_not_show_in_incremental_builds", 15);
+    let data = Seed::new(15);
     let (one, two, three, eight) = (pool(1), pool(2), pool(3), pool(8));
     for number in 0..2 * METRICS.len() {
         let (trees, spill, bits) = [
@@ -179,7 +180,7 @@ fn threads_do_not_show_in_incremental_builds() {
             (1, true, 2),
             (1, true, 4),
         ][number % 7];
-        let own = data + number as u64;
+        let own = data.number() + number as u64;
         let case = Case {
             metric: METRICS[number % METRICS.len()],
             trees,
@@ -207,20 +208,19 @@ fn threads_do_not_show_in_incremental_builds() {
     }
 }
 
-fn without_records(content: &Content) -> Vec<&(Vec<u8>, Vec<u8>)> {
+fn without_records(content: &Content) -> Vec<&([u8; 8], Vec<u8>)> {
     content.0.iter().filter(|(key, _)| key[2] != 0).collect()
 }
 
 fn threads_do_not_show(metric: Metric) {
-    let data = support::seed("threads_do_not_show", 11);
-    let dir = tempfile::tempdir().unwrap();
-    let opened = Opened::new(dir.path(), MAP_BYTES);
+    let data = Seed::new(11);
+    let store = Store::with_map_size(MAP_BYTES);
     let (one, two, eight) = (pool(1), pool(2), pool(8));
     for (trees, spill, bits) in [(1, false, 4), (1, true, 2), (3, false, 1), (3, true, 1)] {
         let mut other_seed: Option<[Content; 3]> = None;
         for seed in [0, u64::MAX] {
-            let case = Case { metric, trees, spill, bits, seed, data };
-            let expected = run(&opened, case, Threads::Given(&one));
+            let case = Case { metric, trees, spill, bits, seed, data: data.number() };
+            let expected = run(&store, case, Threads::Given(&one));
             // The second seed runs in the pool of the calling thread.
             let others = match seed {
                 0 => [Threads::Given(&two), Threads::Given(&eight)],
@@ -228,7 +228,7 @@ fn threads_do_not_show(metric: Metric) {
             };
             for (threads, name) in others.into_iter().zip(["2 threads", "8 threads"]) {
                 for (stage, (got, expected)) in
-                    run(&opened, case, threads).iter().zip(&expected).enumerate()
+                    run(&store, case, threads).iter().zip(&expected).enumerate()
                 {
                     got.assert_same(expected, &format!("{case:?}, {name}, stage {stage}"));
                 }
@@ -285,9 +285,8 @@ fn threads_do_not_show_under_hamming() {
 /// added again.
 #[test]
 fn the_order_of_insertion_does_not_show() {
-    let seed = support::seed("the_order_of_insertion_does_not_show", 21);
-    let dir = tempfile::tempdir().unwrap();
-    let opened = Opened::new(dir.path(), MAP_BYTES);
+    let seed = Seed::new(21);
+    let store = Store::with_map_size(MAP_BYTES);
     let pool = pool(2);
     for (number, metric) in (0u64..).zip(METRICS) {
         let case = Case {
@@ -295,31 +294,33 @@ fn the_order_of_insertion_does_not_show() {
             trees: 2,
             spill: number % 2 == 0,
             bits: [1, 2, 4][number as usize % 3],
-            seed,
-            data: seed + number,
+            seed: seed.number(),
+            data: seed.number() + number,
         };
         let mut rng = rng(case.data);
         let ids: Vec<u32> = (0..ITEMS as u32).map(|i| i * 7 + i % 3).collect();
-        let rows = vectors(metric, DIMS, ITEMS, &mut rng);
+        let rows = clustered_rows(metric, DIMS, ITEMS, &mut rng);
 
-        let mut wtxn = opened.env.write_txn().unwrap();
-        let writer = case.writer(&opened, &mut wtxn);
+        let mut wtxn = store.env.write_txn().unwrap();
+        let writer = case.writer(&store, &mut wtxn);
         writer.add_items(&mut wtxn, &ids, &rows).unwrap();
-        let unbuilt = opened.raw.content(&wtxn);
+        let unbuilt = store.raw.content(&wtxn);
         Threads::Given(&pool).build(&writer, &mut wtxn, case.options());
-        let built = opened.raw.content(&wtxn);
+        let built = store.raw.content(&wtxn);
         wtxn.abort();
 
         let mut order: Vec<usize> = (0..ITEMS).collect();
         for i in (1..ITEMS).rev() {
             order.swap(i, rng.random_range(0..=i));
         }
-        let mut wtxn = opened.env.write_txn().unwrap();
-        let writer = case.writer(&opened, &mut wtxn);
+        let mut wtxn = store.env.write_txn().unwrap();
+        let writer = case.writer(&store, &mut wtxn);
         for i in &order {
             let row = &rows[i * DIMS..(i + 1) * DIMS];
             match rng.random_range(0..5) {
-                0 => writer.add_item(&mut wtxn, ids[*i], &vector(metric, DIMS, &mut rng)).unwrap(),
+                0 => writer
+                    .add_item(&mut wtxn, ids[*i], &clustered_row(metric, DIMS, &mut rng))
+                    .unwrap(),
                 1 => writer.add_item(&mut wtxn, 1_000_000 + ids[*i], row).unwrap(),
                 2 => {
                     writer.add_item(&mut wtxn, ids[*i], row).unwrap();
@@ -332,35 +333,42 @@ fn the_order_of_insertion_does_not_show() {
         for id in ids.iter().rev() {
             writer.del_item(&mut wtxn, 1_000_000 + id).unwrap();
         }
-        opened.raw.content(&wtxn).assert_same(&unbuilt, &format!("{case:?}, before the build"));
+        store.raw.content(&wtxn).assert_same(&unbuilt, &format!("{case:?}, before the build"));
         Threads::Given(&pool).build(&writer, &mut wtxn, case.options());
-        opened.raw.content(&wtxn).assert_same(&built, &format!("{case:?}, after the build"));
+        store.raw.content(&wtxn).assert_same(&built, &format!("{case:?}, after the build"));
     }
 }
 
 /// A build with another seed replaces everything: what was built before does not show.
 #[test]
 fn an_earlier_forest_of_another_seed_does_not_show() {
-    let seed = support::seed("an_earlier_forest_of_another_seed_does_not_show", 31);
-    let dir = tempfile::tempdir().unwrap();
-    let opened = Opened::new(dir.path(), MAP_BYTES);
+    let seed = Seed::new(31);
+    let store = Store::with_map_size(MAP_BYTES);
     let pool = pool(2);
     for metric in METRICS {
-        let case = Case { metric, trees: 2, spill: true, bits: 2, seed, data: seed };
+        let case = Case {
+            metric,
+            trees: 2,
+            spill: true,
+            bits: 2,
+            seed: seed.number(),
+            data: seed.number(),
+        };
         let ids: Vec<u32> = (0..ITEMS as u32).collect();
-        let rows = vectors(metric, DIMS, ITEMS, &mut rng(seed));
+        let rows = clustered_rows(metric, DIMS, ITEMS, &mut seed.rng(0));
         let built = |earlier: &[BuildOptions<'_>]| {
-            let mut wtxn = opened.env.write_txn().unwrap();
-            let writer = case.writer(&opened, &mut wtxn);
+            let mut wtxn = store.env.write_txn().unwrap();
+            let writer = case.writer(&store, &mut wtxn);
             writer.add_items(&mut wtxn, &ids, &rows).unwrap();
             for options in earlier.iter().copied().chain([case.options()]) {
                 Threads::Given(&pool).build(&writer, &mut wtxn, options);
             }
-            opened.raw.content(&wtxn)
+            store.raw.content(&wtxn)
         };
         let fresh = built(&[]);
-        let earlier = BuildOptions::default().trees(3).spill(false).leaf_size(200).seed(seed + 1);
-        let other_seed = BuildOptions::default().seed(seed + 2);
+        let earlier =
+            BuildOptions::default().trees(3).spill(false).leaf_size(200).seed(seed.number() + 1);
+        let other_seed = BuildOptions::default().seed(seed.number() + 2);
         built(&[other_seed]).assert_same(&fresh, &format!("{metric}, another seed before"));
         let rebuilt = built(&[earlier, other_seed]);
         rebuilt.assert_same(&fresh, &format!("{metric}, another shape before"));
@@ -371,27 +379,34 @@ fn an_earlier_forest_of_another_seed_does_not_show() {
 /// empty build.
 #[test]
 fn commits_do_not_show() {
-    let data = support::seed("commits_do_not_show", 41);
+    let data = Seed::new(41);
     let (one, two) = (pool(1), pool(2));
     for metric in METRICS {
-        let case = Case { metric, trees: 2, spill: true, bits: 2, seed: data, data };
+        let case = Case {
+            metric,
+            trees: 2,
+            spill: true,
+            bits: 2,
+            seed: data.number(),
+            data: data.number(),
+        };
         let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let opened = Opened::new(other.path(), MAP_BYTES);
-        let expected = run(&opened, case, Threads::Given(&two));
+        let store = Store::at(other.path(), MAP_BYTES);
+        let expected = run(&store, case, Threads::Given(&two));
 
-        let mut rng = rng(data);
+        let mut rng = data.rng(0);
         let in_own_commit = |work: &mut dyn FnMut(&Writer, &mut RwTxn<'_>)| {
-            let opened = Opened::new(dir.path(), MAP_BYTES);
-            let mut wtxn = opened.env.write_txn().unwrap();
-            let writer = case.writer(&opened, &mut wtxn);
+            let store = Store::at(dir.path(), MAP_BYTES);
+            let mut wtxn = store.env.write_txn().unwrap();
+            let writer = case.writer(&store, &mut wtxn);
             work(&writer, &mut wtxn);
             wtxn.commit().unwrap();
-            let content = opened.content();
-            opened.close();
+            let content = store.content();
+            store.close();
             content
         };
         let ids: Vec<u32> = (0..ITEMS as u32).collect();
-        let rows = vectors(metric, DIMS, ITEMS, &mut rng);
+        let rows = clustered_rows(metric, DIMS, ITEMS, &mut rng);
         in_own_commit(&mut |writer, wtxn| writer.add_items(wtxn, &ids, &rows).unwrap());
         let first = in_own_commit(&mut |writer, wtxn| {
             Threads::Given(&one).build(writer, wtxn, case.options());

@@ -2,15 +2,16 @@
 //! do. The last commit stands, and what failed works once there is room.
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod common;
+mod support;
 
 use std::path::Path;
 use std::process::Command;
 
-use common::raw::*;
-use common::*;
 use spinney::heed::{self, EnvFlags, RwTxn};
 use spinney::{BuildOptions, Database, Error, IndexOptions, Metric, Reader, Snapshot, Writer};
+use support::process::{command, run, say, told};
+use support::raw::*;
+use support::*;
 
 const DIMS: usize = 6;
 
@@ -46,7 +47,7 @@ fn no_transaction_in_which_the_map_was_full_can_be_committed() {
             })
         }),
         ("repair", &|store, wtxn, _| {
-            Raw::open(store).0.delete(wtxn, &key(0, RECORD, 0, 0))?;
+            store.raw.0.delete(wtxn, &key(0, RECORD, 0, 0))?;
             Writer::repair(wtxn, store.db, 0, &options(), &BuildOptions::default()).map(|_| ())
         }),
     ];
@@ -54,7 +55,7 @@ fn no_transaction_in_which_the_map_was_full_can_be_committed() {
         let mut failures = 0;
         for pages in [0, 1, 2, 3, 5, 8, 12, 20] {
             let store = planted(Metric::Euclidean, DIMS);
-            let before = Raw::open(&store).all(&store.env.read_txn().unwrap());
+            let before = store.raw.all(&store.env.read_txn().unwrap());
             let used = store.env.info().last_page_number + 1;
             let store = store.reopen(4096 * (used + pages));
             let mut wtxn = store.env.write_txn().unwrap();
@@ -66,7 +67,7 @@ fn no_transaction_in_which_the_map_was_full_can_be_committed() {
             assert!(writer.add_item(&mut wtxn, 1, &[1.0; DIMS]).is_err());
             assert!(wtxn.commit().is_err(), "{name}, {pages} pages: committed");
             assert!(
-                Raw::open(&store).all(&store.env.read_txn().unwrap()) == before,
+                store.raw.all(&store.env.read_txn().unwrap()) == before,
                 "{name}, {pages} pages"
             );
             let store = store.reopen(64 << 20);
@@ -182,7 +183,7 @@ fn fill_disk(path: &Path) {
         }
     };
     assert!(matches!(error, Error::DiskFull(_)), "{error}: {error:?}");
-    say(&committed.to_string());
+    say(committed);
 }
 
 /// The greatest size of a file stands for that of the disk: it needs no rights, and fails in the

@@ -33,16 +33,17 @@ mod truth;
 mod world;
 
 use spinney::Metric;
+use support::Seed;
 
 /// Measures a group of families, and panics with all that does not hold.
 fn law(group: &str) {
-    let seed = support::seed(group, 17);
+    let seed = Seed::new(17);
     let (_, make) = generators::GROUPS.iter().find(|(name, _)| *name == group).unwrap();
     let mut failures = Vec::new();
     for family in make() {
-        measure::measure(&family, seed, &|_| true, &mut |measured| {
+        measure::measure(&family, seed.number(), &|_| true, &mut |measured| {
             if !limits::is_known(measured.name, measured.metric, measured.mode) {
-                failures.extend(measured.failures(seed));
+                failures.extend(measured.failures(seed.number()));
             }
         });
     }
@@ -51,11 +52,12 @@ fn law(group: &str) {
 
 /// Asks what a case asks, and panics with all that does not hold.
 fn case(name: &str) {
-    let seed = support::seed(name, 17);
+    let seed = Seed::new(17);
     let (_, ask) = rows::CASES.iter().find(|(other, _)| *other == name).unwrap();
-    let findings = ask(&mut dice::Dice::new(seed));
+    let findings = ask(&mut dice::Dice::new(seed.number()));
     let failed = findings.iter().filter(|finding| !finding.holds());
-    let failures: Vec<String> = failed.map(|finding| format!("seed {seed}: {finding}")).collect();
+    let failures: Vec<String> =
+        failed.map(|finding| format!("seed {}: {finding}", seed.number())).collect();
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
 }
 
@@ -110,11 +112,11 @@ tests! { case of rows::CASES as every_case:
 /// What recall is measured by.
 #[test]
 fn exact_searches_agree_with_brute_force() {
-    let seed = support::seed("exact_searches_agree_with_brute_force", 17);
+    let seed = Seed::new(17);
     generators::GROUPS
         .iter()
         .flat_map(|(_, make)| make())
-        .for_each(|family| measure::check_truth(&family, seed));
+        .for_each(|family| measure::check_truth(&family, seed.number()));
 }
 
 /// Whether a name contains one of the words of a variable, if it is set.
@@ -126,7 +128,7 @@ fn is_chosen(variable: &str, name: &str) -> bool {
 #[test]
 #[ignore = "a table to look at"]
 fn table() {
-    let seed = support::seed("table", 17);
+    let seed = Seed::new(17);
     println!("{}", measure::header());
     for (group, make) in generators::GROUPS {
         for family in make()
@@ -134,11 +136,13 @@ fn table() {
             .filter(|family| is_chosen("FAMILIES", &format!("{group}: {}", family.name)))
         {
             let metrics = |metric: Metric| is_chosen("METRICS", &metric.to_string());
-            measure::measure(&family, seed, &metrics, &mut |measured| println!("{measured}"));
+            measure::measure(&family, seed.number(), &metrics, &mut |measured| {
+                println!("{measured}")
+            });
         }
     }
     for (name, ask) in rows::CASES.iter().filter(|(name, _)| is_chosen("FAMILIES", name)) {
         println!("{name}");
-        ask(&mut dice::Dice::new(seed)).iter().for_each(|finding| println!("{finding}"));
+        ask(&mut dice::Dice::new(seed.number())).iter().for_each(|finding| println!("{finding}"));
     }
 }

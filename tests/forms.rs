@@ -2,7 +2,6 @@
 //! brute-force oracle.
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod common;
 #[path = "forms/examples.rs"]
 mod examples;
 #[path = "forms/failures.rs"]
@@ -21,13 +20,14 @@ mod refusals;
 mod stops;
 #[path = "forms/subject.rs"]
 mod subject;
+mod support;
 
-use common::*;
 use question::*;
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 use spinney::Metric;
 use subject::*;
+use support::*;
 
 const EFFORTS: [Effort; 6] = [
     Effort::Usual,

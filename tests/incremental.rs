@@ -4,13 +4,13 @@
 
 #[path = "incremental/case.rs"]
 mod case;
-mod common;
+mod support;
 
 use case::{Case, DIMS};
-use common::raw::{FREE, Raw};
-use common::*;
 use rand::RngExt;
 use spinney::{BuildMethod, BuildOptions, IndexOptions, Metric, Reader, Writer};
+use support::raw::FREE;
+use support::*;
 
 fn small() -> BuildOptions<'static> {
     BuildOptions::default().leaf_size(32)
@@ -175,9 +175,8 @@ fn trees_grow_higher_and_shrink() {
     let seed = Seed::new(9);
     for (part, metric) in (0..).zip([Metric::Euclidean, Metric::DotProduct, Metric::Manhattan]) {
         let store = Store::new();
-        let raw = Raw::open(&store);
         let mut case = Case::built(&store, metric, seed.rng(part), 600, &small().spill(part == 0));
-        let (mut heights, mut next) = (vec![case.tree(&raw, 0)[1]], 600);
+        let (mut heights, mut next) = (vec![case.tree(0)[1]], 600);
         let mut most_branches = 0;
         let (mut split, mut merged) = (0, 0);
         while case.items.len() < 6000 {
@@ -196,8 +195,8 @@ fn trees_grow_higher_and_shrink() {
                 if is_measured { BuildMethod::Bulk } else { BuildMethod::Incremental }
             );
             split += stats.leaves_split;
-            heights.push(case.tree(&raw, 0)[1]);
-            most_branches = most_branches.max(case.tree(&raw, 0)[5]);
+            heights.push(case.tree(0)[1]);
+            most_branches = most_branches.max(case.tree(0)[5]);
         }
         case.check("grown");
         while case.items.len() > 400 {
@@ -209,12 +208,12 @@ fn trees_grow_higher_and_shrink() {
             let stats = case.build();
             assert_eq!(stats.method, BuildMethod::Incremental);
             merged += stats.leaves_merged;
-            heights.push(case.tree(&raw, 0)[1]);
+            heights.push(case.tree(0)[1]);
         }
         case.check("shrunk");
         // Every build reads the list of free leaf ids: it is no longer for what the forest once
         // was.
-        let free = raw.all(&case.wtxn).into_iter().filter(|(key, _)| key[2] == FREE);
+        let free = store.raw.all(&case.wtxn).into_iter().filter(|(key, _)| key[2] == FREE);
         assert!(
             merged > 256 && free.fold(0, |most, (_, ids)| ids.len().max(most)) == 16 + 4 * 256,
             "{merged} merged"
@@ -222,7 +221,7 @@ fn trees_grow_higher_and_shrink() {
         println!("{metric}: heights {heights:?}, {split} leaves split, {merged} merged");
         assert!(split > 50 && merged > 20, "{metric}: {split} leaves split, {merged} merged");
         assert!(heights.iter().any(|height| *height > heights[0]), "{metric}: {heights:?}");
-        let [.., branches] = case.tree(&raw, 0);
+        let [.., branches] = case.tree(0);
         assert!(
             branches < most_branches,
             "{metric}: {branches} branches are left of {most_branches}"
@@ -327,9 +326,8 @@ fn everything_deleted_and_inserted_again() {
 fn node_ids_are_bounded_under_churn() {
     let seed = Seed::new(13);
     let store = Store::new();
-    let raw = Raw::open(&store);
     let mut case = Case::built(&store, Metric::Euclidean, seed.rng(0), 2500, &small().trees(2));
-    let first = [0, 1].map(|tree| case.tree(&raw, tree));
+    let first = [0, 1].map(|tree| case.tree(tree));
     let (mut most, mut gone) = (0, 0);
     for round in 0..80 {
         // What is added lies together, and what is deleted lies together elsewhere.
@@ -343,11 +341,11 @@ fn node_ids_are_bounded_under_churn() {
         let stats = case.build();
         assert_eq!(stats.method, BuildMethod::Incremental);
         gone += stats.leaves_merged;
-        most = most.max(case.tree(&raw, 0)[4]).max(case.tree(&raw, 1)[4]);
+        most = most.max(case.tree(0)[4]).max(case.tree(1)[4]);
     }
     case.check("after churn");
     for (tree, first) in first.into_iter().enumerate() {
-        let [.., next_leaf, next_branch, leaves, branches] = case.tree(&raw, tree);
+        let [.., next_leaf, next_branch, leaves, branches] = case.tree(tree);
         println!(
             "tree {tree}: {first:?}, next ids {next_leaf} and {next_branch} for {leaves} and {branches} nodes"
         );
@@ -426,7 +424,6 @@ fn builds_tell_what_they_did() {
 fn other_options_build_in_bulk() {
     let seed = Seed::new(15);
     let store = Store::new();
-    let raw = Raw::open(&store);
     let start = small().trees(2).spill(false).sketch_bits(2).seed(3);
     let mut case = Case::built(&store, Metric::Euclidean, seed.rng(0), 1000, &start);
     let change = |case: &mut Case<'_>| {
@@ -459,9 +456,12 @@ fn other_options_build_in_bulk() {
         "without changes"
     );
     assert_eq!(case.build_with(&BuildOptions::default()).method, BuildMethod::Nothing);
-    let before = raw.all(&case.wtxn);
+    let before = store.raw.all(&case.wtxn);
     assert_eq!(case.build_with(&BuildOptions::default().rebuild(true)).method, BuildMethod::Bulk);
-    assert!(raw.all(&case.wtxn) == before, "a rebuild of the same items gives the same bytes");
+    assert!(
+        store.raw.all(&case.wtxn) == before,
+        "a rebuild of the same items gives the same bytes"
+    );
 }
 
 /// Deleting most of the index around one point dissolves all the leaves there at once.

@@ -2,18 +2,18 @@
 //! is sound, holds what a map holds, and answers what the oracle answers.
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod common;
+mod support;
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use common::*;
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 use spinney::heed::{RoTxn, RwTxn, WithoutTls};
 use spinney::roaring::RoaringBitmap;
-use spinney::{BuildMethod, BuildOptions, Error, Hit, IndexOptions, Metric, Reader, Writer};
+use spinney::{BuildMethod, BuildOptions, Error, Hits, IndexOptions, Metric, Reader, Writer};
+use support::*;
 
 const MAP_SIZE: usize = 512 << 20;
 const INDEX: u16 = 5;
@@ -33,7 +33,7 @@ struct Held {
     rtxn: RoTxn<'static, WithoutTls>,
     items: Items,
     query: Vec<f32>,
-    answers: [Vec<Hit>; 2],
+    answers: [Hits; 2],
 }
 
 /// Builds by method, over all worlds.
@@ -251,7 +251,7 @@ impl<'a> World<'a> {
         assert_eq!(like.is_some(), items.contains_key(&id));
         if let Some(hits) = like {
             let ask = Ask { exclude: Some(id), ..Ask::new(5) };
-            ask.check(self.metric, &common::ranked(self.metric, items, &items[&id]), &hits);
+            ask.check(self.metric, &support::ranked(self.metric, items, &items[&id]), &hits);
         }
     }
 
@@ -298,7 +298,7 @@ impl Model {
     }
 }
 
-fn answers(reader: &Reader<'_>, query: &[f32]) -> [Vec<Hit>; 2] {
+fn answers(reader: &Reader<'_>, query: &[f32]) -> [Hits; 2] {
     [reader.nns(10), reader.nns(100).search_k(1)].map(|nns| nns.by_vector(query).unwrap())
 }
 

@@ -2,20 +2,20 @@
 //! plain map would.
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod common;
+mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use common::*;
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 use spinney::heed::{RoTxn, RwTxn, WithoutTls};
 use spinney::roaring::RoaringBitmap;
 use spinney::{
-    BuildMethod, BuildOptions, Database, Error, Hit, IndexOptions, Metric, Reader, Writer,
+    BuildMethod, BuildOptions, Database, Error, Hits, IndexOptions, Metric, Reader, Writer,
 };
+use support::*;
 
 const MAP_SIZE: usize = 256 << 20;
 const INDEXES: [u16; 4] = [0, 1, 258, u16::MAX];
@@ -36,7 +36,7 @@ type Models = BTreeMap<u16, Model>;
 struct Held {
     rtxn: RoTxn<'static, WithoutTls>,
     models: Models,
-    answers: Vec<(u16, Vec<f32>, Vec<Hit>)>,
+    answers: Vec<(u16, Vec<f32>, Hits)>,
 }
 
 /// A database under random operations.
@@ -274,13 +274,7 @@ impl Model {
         assert_eq!(writer.pending_len(rtxn).unwrap(), pending);
         assert_eq!(reader.stats().unwrap().items, n as u64);
         assert!(reader.ids().unwrap().map(Result::unwrap).eq(self.items.keys().copied()));
-        assert!(
-            reader
-                .items()
-                .unwrap()
-                .map(Result::unwrap)
-                .eq(self.items.iter().map(|(id, row)| (*id, row.clone())))
-        );
+        assert_items(&reader, &self.items);
         for id in [self.id(rng, 100), self.id(rng, 1000), u32::MAX] {
             let expected = self.items.get(&id).cloned();
             assert_eq!(reader.contains_item(id).unwrap(), expected.is_some());
@@ -310,7 +304,7 @@ impl Model {
             let ask = Ask { exclude: Some(id), ..Ask::new(3) };
             ask.check(
                 self.metric,
-                &common::ranked(self.metric, &self.items, &self.items[&id]),
+                &support::ranked(self.metric, &self.items, &self.items[&id]),
                 &hits,
             );
         }

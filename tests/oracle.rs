@@ -2,14 +2,14 @@
 //! oracle.
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod common;
+mod support;
 
-use common::*;
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 use spinney::heed::RwTxn;
 use spinney::roaring::RoaringBitmap;
 use spinney::{BuildMethod, BuildOptions, IndexOptions, Metric, Reader, Writer};
+use support::*;
 
 const DIMS: [usize; 15] = [1, 2, 3, 7, 31, 63, 64, 65, 100, 127, 129, 384, 513, 1000, 1600];
 const SIZES: [usize; 9] = [0, 1, 2, 5, 100, 999, 1001, 3000, 5000];
@@ -107,31 +107,11 @@ impl<'e> Subject<'e> {
     }
 }
 
-fn ks(n: usize) -> [usize; 8] {
-    [0, 1, 10, n.saturating_sub(1), n, n + 1, 1 << 32, usize::MAX]
-}
-
 const FILTERS: usize = 8;
 
-/// None, empty, unknown ids only, 1%, 50%, the farthest 55%, all, all and unknown ids.
+/// None, and the first of the sets.
 fn filters(rng: &mut Rng, ranked: &[Ranked]) -> Vec<Option<RoaringBitmap>> {
-    let known: RoaringBitmap = ranked.iter().map(|r| r.id).collect();
-    let unknown: RoaringBitmap =
-        (0..500).map(|_| rng.random::<u32>()).filter(|id| !known.contains(*id)).collect();
-    let mut share = |p: f64| known.iter().filter(|_| rng.random_bool(p)).collect::<RoaringBitmap>();
-    let (few, half) = (share(0.01), share(0.5));
-    let far = ranked.iter().skip(ranked.len() * 45 / 100).map(|r| r.id).collect();
-    let more = &known | &unknown;
-    vec![
-        None,
-        Some(RoaringBitmap::new()),
-        Some(unknown),
-        Some(few),
-        Some(half),
-        Some(far),
-        Some(known),
-        Some(more),
-    ]
+    [None].into_iter().chain(sets(rng, ranked).into_iter().map(Some)).take(FILTERS).collect()
 }
 
 fn any_build(rng: &mut Rng) -> BuildOptions<'static> {

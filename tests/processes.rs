@@ -11,26 +11,25 @@
     clippy::cast_sign_loss
 )]
 
-#[path = "common/child.rs"]
-mod child;
 mod support;
 
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use child::{Child, say, told};
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 use spinney::{BuildMethod, BuildOptions, Database, Progress, Reader, Writer};
+use support::process::{Child, say, told};
 use support::world::{self, Kept};
-use support::{Opened, rng};
+use support::*;
 
 const MAP_BYTES: usize = 1 << 30;
 
 /// Reads snapshots until the file `stop` is there; keeps one over many versions.
 fn read_until_stopped(dir: &Path) {
-    let mut rng = rng(support::seed("read_until_stopped", 1));
-    let env = support::open(dir, MAP_BYTES);
+    let seed = Seed::new(1);
+    let mut rng = seed.rng(0);
+    let env = open_env(dir, MAP_BYTES);
     let db = Database::open(&env).unwrap().expect("the first process has created it");
     let mut last = 0;
     loop {
@@ -42,7 +41,7 @@ fn read_until_stopped(dir: &Path) {
             let version = world::check(&Reader::open(&rtxn, db, 0).unwrap(), &mut rng);
             assert!(version >= last, "version {version} was seen after {last}");
             last = version;
-            say("saw", version);
+            say(format_args!("saw {version}"));
         }
         kept.check(&kept_txn, db);
         if is_over {
@@ -56,23 +55,22 @@ fn snapshots_are_whole_in_another_process() {
     if let Some(dir) = told() {
         return read_until_stopped(&dir);
     }
-    let seed = support::seed("snapshots_are_whole_in_another_process", 121);
-    let dir = tempfile::tempdir().unwrap();
-    let opened = Opened::new(dir.path(), MAP_BYTES);
-    let writer = world::create(&opened.env, opened.db);
-    let mut rng = rng(seed);
+    let seed = Seed::new(121);
+    let store = Store::with_map_size(MAP_BYTES);
+    let writer = world::create(&store.env, store.db);
+    let mut rng = seed.rng(0);
     let mut others = [1, 2].map(|number| {
         Child::start(
             "snapshots_are_whole_in_another_process",
-            dir.path(),
-            seed.wrapping_add(number),
+            store.env.path(),
+            seed.number().wrapping_add(number),
         )
     });
     let (mut seen, mut builds, mut incremental) = (Vec::new(), 0, 0);
     for round in 0..40u32 {
-        let before = world::version(&writer, &opened.env.read_txn().unwrap());
+        let before = world::version(&writer, &store.env.read_txn().unwrap());
         for _ in 0..3 {
-            let mut wtxn = opened.env.write_txn().unwrap();
+            let mut wtxn = store.env.write_txn().unwrap();
             world::advance(&writer, &mut wtxn, &mut rng);
             if rng.random_range(0..3) > 0 {
                 builds += 1;
@@ -84,7 +82,7 @@ fn snapshots_are_whole_in_another_process() {
             }
         }
         // What it says may be old, but never newer than what is committed.
-        let committed = world::version(&writer, &opened.env.read_txn().unwrap());
+        let committed = world::version(&writer, &store.env.read_txn().unwrap());
         // Each round goes on when what the last one wrote has been seen.
         let version = others[round as usize % 2].wait_for("saw", |version| {
             assert!(
@@ -95,8 +93,8 @@ fn snapshots_are_whole_in_another_process() {
         });
         seen.push(version);
     }
-    let committed = world::version(&writer, &opened.env.read_txn().unwrap());
-    std::fs::write(dir.path().join("stop"), "").unwrap();
+    let committed = world::version(&writer, &store.env.read_txn().unwrap());
+    std::fs::write(store.env.path().join("stop"), "").unwrap();
     for other in others {
         // It opens at least one more snapshot after it has seen the file.
         assert_eq!(other.join(), Some(committed), "the last snapshot is of the last version");
@@ -113,35 +111,36 @@ fn snapshots_are_whole_in_another_process() {
 /// Moves the world on for ever. Says what it is about to do, with the last version that is
 /// committed.
 fn write_for_ever(dir: &Path) {
-    let seed = support::seed("write_for_ever", 1);
-    let mut rng = rng(seed);
-    let opened = Opened::new(dir, MAP_BYTES);
-    let writer = Writer::open(&opened.env.read_txn().unwrap(), opened.db, 0).unwrap();
+    let seed = Seed::new(1);
+    let mut rng = seed.rng(0);
+    let store = Store::at(dir, MAP_BYTES);
+    let writer = Writer::open(&store.env.read_txn().unwrap(), store.db, 0).unwrap();
     // Some are killed with a reader open: its slot must not outlive them.
-    let rtxn = opened.env.read_txn().unwrap();
+    let rtxn = store.env.read_txn().unwrap();
     let reader = seed
+        .number()
         .is_multiple_of(2)
-        .then(|| Kept::new(Reader::open(&rtxn, opened.db, 0).unwrap(), &mut rng));
+        .then(|| Kept::new(Reader::open(&rtxn, store.db, 0).unwrap(), &mut rng));
     let mut version = world::version(&writer, &rtxn);
-    say("ready", version);
+    say(format_args!("ready {version}"));
     loop {
-        let mut wtxn = opened.env.write_txn().unwrap();
+        let mut wtxn = store.env.write_txn().unwrap();
         let next = world::advance(&writer, &mut wtxn, &mut rng);
         if rng.random_range(0..2) == 0 {
             let progress = |_: &Progress| {
-                say("building", version);
+                say(format_args!("building {version}"));
                 ControlFlow::Continue(())
             };
             writer
                 .build(&mut wtxn, &BuildOptions::default().leaf_size(64).progress(&progress))
                 .unwrap();
         }
-        say("committing", version);
+        say(format_args!("committing {version}"));
         wtxn.commit().unwrap();
         version = next;
-        say("committed", version);
+        say(format_args!("committed {version}"));
         if let Some(reader) = &reader {
-            reader.check(&rtxn, opened.db);
+            reader.check(&rtxn, store.db);
         }
     }
 }
@@ -151,12 +150,12 @@ fn a_killed_writer_leaves_what_it_had_committed() {
     if let Some(dir) = told() {
         return write_for_ever(&dir);
     }
-    let seed = support::seed("a_killed_writer_leaves_what_it_had_committed", 131);
-    let mut rng = rng(seed);
+    let seed = Seed::new(131);
+    let mut rng = seed.rng(0);
     let dir = tempfile::tempdir().unwrap();
-    let opened = Opened::new(dir.path(), MAP_BYTES);
-    world::create(&opened.env, opened.db);
-    opened.close();
+    let store = Store::at(dir.path(), MAP_BYTES);
+    world::create(&store.env, store.db);
+    store.close();
     let (mut before, mut moments) = (0, Vec::new());
     for round in 0..16 {
         let mut other =
@@ -173,9 +172,9 @@ fn a_killed_writer_leaves_what_it_had_committed() {
         };
         let acknowledged = other.kill().last().map_or(heard, |(_, version)| *version);
 
-        let opened = Opened::new(dir.path(), MAP_BYTES);
-        let rtxn = opened.env.read_txn().unwrap();
-        let reader = Reader::open(&rtxn, opened.db, 0).unwrap();
+        let store = Store::at(dir.path(), MAP_BYTES);
+        let rtxn = store.env.read_txn().unwrap();
+        let reader = Reader::open(&rtxn, store.db, 0).unwrap();
         // A view of one version: each commit is there whole or not at all.
         before = world::check(&reader, &mut rng);
         let is_prefix = (acknowledged..=acknowledged + 1).contains(&before);
@@ -186,18 +185,18 @@ fn a_killed_writer_leaves_what_it_had_committed() {
         moments.push(before - start);
         drop(reader);
         drop(rtxn);
-        opened.env.clear_stale_readers().unwrap();
+        store.env.clear_stale_readers().unwrap();
         // The lock of the dead writer is free, and the world goes on.
         if round % 2 == 0 {
-            let mut wtxn = opened.env.write_txn().unwrap();
-            let writer = Writer::open(&wtxn, opened.db, 0).unwrap();
+            let mut wtxn = store.env.write_txn().unwrap();
+            let writer = Writer::open(&wtxn, store.db, 0).unwrap();
             before = world::advance(&writer, &mut wtxn, &mut rng);
             world::build(&writer, &mut wtxn);
             wtxn.commit().unwrap();
-            let rtxn = opened.env.read_txn().unwrap();
-            assert_eq!(world::check(&Reader::open(&rtxn, opened.db, 0).unwrap(), &mut rng), before);
+            let rtxn = store.env.read_txn().unwrap();
+            assert_eq!(world::check(&Reader::open(&rtxn, store.db, 0).unwrap(), &mut rng), before);
         }
-        opened.close();
+        store.close();
     }
     println!("versions written in each life: {moments:?}");
     assert!(before > 16, "the writers got somewhere before they were killed");

@@ -20,9 +20,8 @@ use std::fs;
 use rand::RngExt;
 use rand::seq::SliceRandom;
 use spinney::heed::CompactionOption;
-use spinney::{BuildMethod, BuildOptions, IndexOptions, Metric, Reader, SearchStats, Writer};
-use support::{Opened, Rng, rng};
-use tempfile::TempDir;
+use spinney::{BuildMethod, BuildOptions, Metric, Reader, SearchStats, Writer};
+use support::*;
 
 const ITEMS: usize = 8_000;
 /// Where 90 percent go: what is left must be more than what is scanned exactly.
@@ -99,8 +98,7 @@ fn normal(count: usize, rng: &mut Rng) -> Vec<f32> {
 
 /// An index under change, with its items in memory.
 struct World {
-    dir: TempDir,
-    opened: Opened,
+    store: Store,
     writer: Writer,
     metric: Metric,
     live: BTreeMap<u32, Vec<f32>>,
@@ -110,14 +108,9 @@ struct World {
 
 impl World {
     fn new(dims: usize, metric: Metric) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let opened = Opened::new(dir.path(), MAP_BYTES);
-        let mut wtxn = opened.env.write_txn().unwrap();
-        let writer =
-            Writer::open_or_create(&mut wtxn, opened.db, 0, &IndexOptions::new(dims, metric))
-                .unwrap();
-        wtxn.commit().unwrap();
-        Self { dir, opened, writer, metric, live: BTreeMap::new(), next: 0, incremental: 0 }
+        let store = Store::with_map_size(MAP_BYTES);
+        let writer = store.create_index(dims, metric);
+        Self { store, writer, metric, live: BTreeMap::new(), next: 0, incremental: 0 }
     }
 
     /// A world of these rows, built in bulk.
@@ -135,7 +128,7 @@ impl World {
     }
 
     fn put(&mut self, deleted: &[u32], added: Vec<(u32, Vec<f32>)>) {
-        let mut wtxn = self.opened.env.write_txn().unwrap();
+        let mut wtxn = self.store.env.write_txn().unwrap();
         for id in deleted {
             assert!(self.writer.del_item(&mut wtxn, *id).unwrap());
             self.live.remove(id);
@@ -168,8 +161,8 @@ impl World {
     /// Mean sketches that a recall of [`TARGET`] takes: on the straight line between the efforts
     /// below and above it.
     fn sketches_at_target(&self, queries: &[Vec<f32>]) -> f64 {
-        let rtxn = self.opened.env.read_txn().unwrap();
-        let reader = Reader::open(&rtxn, self.opened.db, 0).unwrap();
+        let rtxn = self.store.env.read_txn().unwrap();
+        let reader = Reader::open(&rtxn, self.store.db, 0).unwrap();
         let kth =
             |query: &Vec<f32>| reader.nns(K).exact().by_vector(query).unwrap()[K - 1].distance;
         let kth: Vec<f32> = queries.iter().map(kth).collect();
@@ -199,8 +192,8 @@ impl World {
 
     /// Recall at the default effort.
     fn recall(&self, queries: &[Vec<f32>]) -> f64 {
-        let rtxn = self.opened.env.read_txn().unwrap();
-        let reader = Reader::open(&rtxn, self.opened.db, 0).unwrap();
+        let rtxn = self.store.env.read_txn().unwrap();
+        let reader = Reader::open(&rtxn, self.store.db, 0).unwrap();
         let right = |query: &Vec<f32>| {
             let kth = reader.nns(K).exact().by_vector(query).unwrap()[K - 1].distance;
             reader.nns(K).by_vector(query).unwrap().iter().filter(|hit| hit.distance <= kth).count()
@@ -211,8 +204,8 @@ impl World {
     /// How many items that are asked for themselves are not found first, when a recall of
     /// [`SELF_RECALL`] is aimed at.
     fn missed(&self) -> usize {
-        let rtxn = self.opened.env.read_txn().unwrap();
-        let reader = Reader::open(&rtxn, self.opened.db, 0).unwrap();
+        let rtxn = self.store.env.read_txn().unwrap();
+        let reader = Reader::open(&rtxn, self.store.db, 0).unwrap();
         let asked = self.live.iter().step_by(self.live.len().div_ceil(SELF_QUERIES));
         let found = asked
             .filter(|(id, row)| {
@@ -249,23 +242,23 @@ impl World {
             missed * 1_000 <= MISSED * count.min(SELF_QUERIES),
             "{name}: {missed} items do not find themselves"
         );
-        let rtxn = self.opened.env.read_txn().unwrap();
-        let found = Reader::open(&rtxn, self.opened.db, 0).unwrap().verify().unwrap();
+        let rtxn = self.store.env.read_txn().unwrap();
+        let found = Reader::open(&rtxn, self.store.db, 0).unwrap().verify().unwrap();
         assert!(found.is_sound(), "{name}: {:?}", found.violations.first());
     }
 }
 
 /// Runs a scenario on both kinds of data.
-fn on_both(name: &str, default: u64, scenario: impl Fn(&mut Source, Metric)) {
-    let seed = support::seed(name, default);
+fn on_both(default: u64, scenario: impl Fn(&mut Source, Metric)) {
+    let seed = Seed::new(default);
     for (dims, metric) in [(32, Metric::Euclidean), (96, Metric::Cosine)] {
-        scenario(&mut Source::new(dims, seed), metric);
+        scenario(&mut Source::new(dims, seed.number()), metric);
     }
 }
 
 #[test]
 fn growth_keeps_the_quality() {
-    on_both("growth_keeps_the_quality", 1, |source, metric| {
+    on_both(1, |source, metric| {
         let queries = source.rows(QUERIES);
         let mut world = World::of(source.rows(1_000), metric);
         while world.live.len() < ITEMS {
@@ -279,7 +272,7 @@ fn growth_keeps_the_quality() {
 
 #[test]
 fn churn_keeps_the_quality() {
-    on_both("churn_keeps_the_quality", 2, |source, metric| {
+    on_both(2, |source, metric| {
         let queries = source.rows(QUERIES);
         let mut world = World::of(source.rows(ITEMS), metric);
         (0..20).for_each(|_| world.churn(ITEMS / 20, source));
@@ -290,7 +283,7 @@ fn churn_keeps_the_quality() {
 
 #[test]
 fn drift_keeps_the_quality() {
-    on_both("drift_keeps_the_quality", 3, |source, metric| {
+    on_both(3, |source, metric| {
         let mut queries = source.rows(QUERIES / 3);
         let step: Vec<f32> =
             normal(source.dims, &mut source.rng).into_iter().map(|x| 0.05 * x).collect();
@@ -309,7 +302,7 @@ fn drift_keeps_the_quality() {
 
 #[test]
 fn deletion_and_reinsertion_keep_the_quality() {
-    on_both("deletion_and_reinsertion_keep_the_quality", 4, |source, metric| {
+    on_both(4, |source, metric| {
         let queries = source.rows(QUERIES);
         let mut world = World::of(source.rows(MANY_ITEMS), metric);
         let rows = world.live.clone();
@@ -343,14 +336,14 @@ fn deletion_and_reinsertion_keep_the_quality() {
 
 #[test]
 fn fifty_commits_keep_the_file_small() {
-    let seed = support::seed("fifty_commits_keep_the_file_small", 5);
-    let mut source = Source::new(96, seed);
+    let seed = Seed::new(5);
+    let mut source = Source::new(96, seed.number());
     let mut world = World::of(source.rows(ITEMS), Metric::Cosine);
     (0..50).for_each(|_| world.churn(ITEMS / 50, &mut source));
-    let copy = world.dir.path().join("copy.mdb");
-    drop(world.opened.env.copy_to_path(&copy, CompactionOption::Enabled).unwrap());
+    let copy = world.store.env.path().join("copy.mdb");
+    drop(world.store.env.copy_to_path(&copy, CompactionOption::Enabled).unwrap());
     let bytes = |path| fs::metadata(path).unwrap().len();
-    let (file, compacted) = (bytes(world.dir.path().join("data.mdb")), bytes(copy));
+    let (file, compacted) = (bytes(world.store.env.path().join("data.mdb")), bytes(copy));
     println!(
         "50 commits of 2 percent: file {file}, compacted {compacted}: {:.2}",
         file as f64 / compacted as f64

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use rand::RngExt;
 use spinney::{BuildMethod, BuildOptions, Error, Progress, Reader, Writer};
 use support::world::{self, Kept};
-use support::{Opened, Rng, rng};
+use support::*;
 
 const MAP_BYTES: usize = 1 << 30;
 /// Versions that the writer writes, at least.
@@ -53,8 +53,8 @@ impl Drop for Over<'_> {
 }
 
 /// One transaction: the next version, built or not, or one of the ways not to commit it.
-fn step(opened: &Opened, writer: &Writer, shared: &Shared, rng: &mut Rng) {
-    let mut wtxn = opened.env.write_txn().unwrap();
+fn step(store: &Store, writer: &Writer, shared: &Shared, rng: &mut Rng) {
+    let mut wtxn = store.env.write_txn().unwrap();
     let version = world::advance(writer, &mut wtxn, rng);
     match rng.random_range(0..8) {
         0 => return wtxn.abort(),
@@ -74,7 +74,7 @@ fn step(opened: &Opened, writer: &Writer, shared: &Shared, rng: &mut Rng) {
     }
     // A transaction sees itself as readers will see it.
     if rng.random_range(0..8) == 0 {
-        assert_eq!(world::check(&Reader::open(&wtxn, opened.db, 0).unwrap(), rng), version);
+        assert_eq!(world::check(&Reader::open(&wtxn, store.db, 0).unwrap(), rng), version);
     }
     wtxn.commit().unwrap();
     shared.committed.store(version, Ordering::SeqCst);
@@ -84,17 +84,17 @@ fn step(opened: &Opened, writer: &Writer, shared: &Shared, rng: &mut Rng) {
 /// and again.
 ///
 /// Returns how many snapshots it has seen.
-fn read(opened: &Opened, shared: &Shared, kept_to_the_end: &AtomicU32, mut rng: Rng) -> u32 {
+fn read(store: &Store, shared: &Shared, kept_to_the_end: &AtomicU32, mut rng: Rng) -> u32 {
     let _over = Over(&shared.is_over);
     let (mut seen, mut last) = (0, 0);
     loop {
         let is_over = shared.is_over.load(Ordering::SeqCst);
-        let kept_txn = opened.env.read_txn().unwrap();
-        let kept = Kept::new(Reader::open(&kept_txn, opened.db, 0).unwrap(), &mut rng);
+        let kept_txn = store.env.read_txn().unwrap();
+        let kept = Kept::new(Reader::open(&kept_txn, store.db, 0).unwrap(), &mut rng);
         loop {
             let committed = shared.committed.load(Ordering::SeqCst);
-            let rtxn = opened.env.read_txn().unwrap();
-            let version = world::check(&Reader::open(&rtxn, opened.db, 0).unwrap(), &mut rng);
+            let rtxn = store.env.read_txn().unwrap();
+            let version = world::check(&Reader::open(&rtxn, store.db, 0).unwrap(), &mut rng);
             assert!(
                 version >= committed,
                 "a snapshot of version {version} was opened after the commit of {committed}"
@@ -104,7 +104,7 @@ fn read(opened: &Opened, shared: &Shared, kept_to_the_end: &AtomicU32, mut rng: 
                 "version {version} was seen after {last}"
             );
             (last, seen) = (version, seen + 1);
-            kept.check(&kept_txn, opened.db);
+            kept.check(&kept_txn, store.db);
             if version >= kept.version + KEPT_FOR {
                 kept_to_the_end.fetch_add(1, Ordering::SeqCst);
                 break;
@@ -121,25 +121,24 @@ fn read(opened: &Opened, shared: &Shared, kept_to_the_end: &AtomicU32, mut rng: 
 
 #[test]
 fn snapshots_are_whole_and_stay_as_they_are() {
-    let seed = support::seed("snapshots_are_whole_and_stay_as_they_are", 101);
-    let dir = tempfile::tempdir().unwrap();
-    let opened = Opened::new(dir.path(), MAP_BYTES);
-    let writer = world::create(&opened.env, opened.db);
+    let seed = Seed::new(101);
+    let store = Store::with_map_size(MAP_BYTES);
+    let writer = world::create(&store.env, store.db);
     let shared = Shared::default();
     std::thread::scope(|scope| {
-        let (opened, shared) = (&opened, &shared);
+        let (store, shared) = (&store, &shared);
         let readers = [0, 1].map(|number| {
-            let rng = rng(seed + 1 + number as u64);
-            scope.spawn(move || read(opened, shared, &shared.kept[number], rng))
+            let rng = rng(seed.number() + 1 + number as u64);
+            scope.spawn(move || read(store, shared, &shared.kept[number], rng))
         });
         let over = Over(&shared.is_over);
-        let mut rng = rng(seed);
+        let mut rng = seed.rng(0);
         let is_enough = || {
             let is_kept = shared.kept.iter().all(|kept| kept.load(Ordering::SeqCst) >= KEPT);
             is_kept && shared.committed.load(Ordering::SeqCst) >= VERSIONS
         };
         while !is_enough() && !shared.is_over.load(Ordering::SeqCst) {
-            step(opened, &writer, shared, &mut rng);
+            step(store, &writer, shared, &mut rng);
         }
         drop(over);
         let committed = shared.committed.load(Ordering::SeqCst);
@@ -152,8 +151,8 @@ fn snapshots_are_whole_and_stay_as_they_are() {
     });
     assert!(shared.committed.load(Ordering::SeqCst) >= VERSIONS, "all ended before their time");
     // When nobody reads or writes any more, the last version is there.
-    let rtxn = opened.env.read_txn().unwrap();
-    let last = world::check(&Reader::open(&rtxn, opened.db, 0).unwrap(), &mut rng(seed));
+    let rtxn = store.env.read_txn().unwrap();
+    let last = world::check(&Reader::open(&rtxn, store.db, 0).unwrap(), &mut seed.rng(0));
     assert_eq!(last, shared.committed.into_inner());
     let (builds, incremental) = (shared.builds.into_inner(), shared.incremental.into_inner());
     println!("{incremental} of {builds} builds were incremental");
@@ -164,37 +163,36 @@ fn snapshots_are_whole_and_stay_as_they_are() {
 /// clear and the end of its index.
 #[test]
 fn a_kept_reader_outlives_everything() {
-    let seed = support::seed("a_kept_reader_outlives_everything", 111);
-    let dir = tempfile::tempdir().unwrap();
-    let opened = Opened::new(dir.path(), MAP_BYTES);
-    let writer = world::create(&opened.env, opened.db);
-    let (mut rng, shared) = (rng(seed), Shared::default());
+    let seed = Seed::new(111);
+    let store = Store::with_map_size(MAP_BYTES);
+    let writer = world::create(&store.env, store.db);
+    let (mut rng, shared) = (seed.rng(0), Shared::default());
     let txns: Vec<_> = (0..4)
         .map(|_| {
-            (0..5).for_each(|_| step(&opened, &writer, &shared, &mut rng));
-            opened.env.read_txn().unwrap()
+            (0..5).for_each(|_| step(&store, &writer, &shared, &mut rng));
+            store.env.read_txn().unwrap()
         })
         .collect();
     let kept: Vec<_> = txns
         .iter()
-        .map(|txn| Kept::new(Reader::open(txn, opened.db, 0).unwrap(), &mut rng))
+        .map(|txn| Kept::new(Reader::open(txn, store.db, 0).unwrap(), &mut rng))
         .collect();
     assert!(kept.is_sorted_by_key(|kept| kept.version));
-    let check = || kept.iter().zip(&txns).for_each(|(kept, txn)| kept.check(txn, opened.db));
-    (0..10).for_each(|_| step(&opened, &writer, &shared, &mut rng));
+    let check = || kept.iter().zip(&txns).for_each(|(kept, txn)| kept.check(txn, store.db));
+    (0..10).for_each(|_| step(&store, &writer, &shared, &mut rng));
     check();
 
-    let mut wtxn = opened.env.write_txn().unwrap();
+    let mut wtxn = store.env.write_txn().unwrap();
     writer.clear(&mut wtxn).unwrap();
     wtxn.commit().unwrap();
-    let rtxn = opened.env.read_txn().unwrap();
-    assert!(Reader::open(&rtxn, opened.db, 0).unwrap().is_empty());
+    let rtxn = store.env.read_txn().unwrap();
+    assert!(Reader::open(&rtxn, store.db, 0).unwrap().is_empty());
     check();
 
-    let mut wtxn = opened.env.write_txn().unwrap();
-    assert!(opened.db.delete_index(&mut wtxn, 0).unwrap());
+    let mut wtxn = store.env.write_txn().unwrap();
+    assert!(store.db.delete_index(&mut wtxn, 0).unwrap());
     wtxn.commit().unwrap();
-    let rtxn = opened.env.read_txn().unwrap();
-    assert!(matches!(Reader::open(&rtxn, opened.db, 0), Err(Error::IndexNotFound { index: 0 })));
+    let rtxn = store.env.read_txn().unwrap();
+    assert!(matches!(Reader::open(&rtxn, store.db, 0), Err(Error::IndexNotFound { index: 0 })));
     check();
 }

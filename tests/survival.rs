@@ -3,20 +3,18 @@
 //! that succeeds leaves a sound store.
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod common;
-#[path = "verify/patient.rs"]
-mod patient;
+mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use common::confined::confined;
-use common::raw::*;
-use common::*;
-use patient::{DIMS, Patient, Subject, build_options};
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 use spinney::heed::RwTxn;
 use spinney::{BuildMethod, BuildOptions, Error, Metric, Reader, Writer};
+use support::confined::confined;
+use support::patient::{DIMS, Patient, Subject, build_options};
+use support::raw::*;
+use support::*;
 
 /// What became of the trials.
 #[derive(Debug, Default)]
@@ -73,7 +71,7 @@ fn suffer(
     for (what, plants) in trials {
         let Patient { mut wtxn, .. } = subject.patient();
         for (key, value) in plants {
-            subject.raw.put(&mut wtxn, key, &value);
+            subject.store.raw.put(&mut wtxn, key, &value);
         }
         match catch_unwind(AssertUnwindSafe(|| live_on(subject, &mut wtxn, rng))) {
             Ok((built, is_unsound, is_repaired)) => {
@@ -110,7 +108,7 @@ fn flip(metric: Metric, part: u64) {
     let seed = Seed::new(600);
     let mut rng = seed.rng(part);
     let subject = Subject::new(metric);
-    let all = subject.raw.all(&subject.store.env.read_txn().unwrap());
+    let all = subject.store.raw.all(&subject.store.env.read_txn().unwrap());
     let kinds: Vec<Entries> = (0..7)
         .map(|kind| all.iter().filter(|(key, _)| key[2] == kind).cloned().collect())
         .collect();

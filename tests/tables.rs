@@ -12,17 +12,17 @@
     reason = "flags that heed sets by comparators; tables of other programs have them"
 )]
 
-mod common;
+mod support;
 
 use std::path::Path;
 
-use common::*;
 use rand::RngExt;
 use spinney::heed::types::Bytes;
 use spinney::heed::{
     self, CommitOrAbort, DatabaseFlags, EnvFlags, EnvOpenOptions, RoTxn, RwTxn, WithTls,
 };
 use spinney::{BuildOptions, Database, Error, IndexOptions, Metric, Reader, Writer};
+use support::*;
 
 const MAP_SIZE: usize = 16 << 20;
 /// The key of the mark.

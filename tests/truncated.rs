@@ -7,17 +7,18 @@
 )]
 #![allow(clippy::expect_used)]
 
-mod common;
+mod support;
 
 use std::fs::{self, File};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::*;
 use rand::RngExt;
 use rand::seq::SliceRandom;
 use spinney::heed::{Env, EnvFlags, WithoutTls};
 use spinney::{BuildOptions, Database, Error, IndexOptions, Metric, Reader, Writer};
+use support::process::{command, run, say, told};
+use support::*;
 
 const MAP_SIZE: usize = 256 << 20;
 const DIMS: usize = 40;

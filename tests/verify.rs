@@ -2,22 +2,32 @@
 //! names is repaired.
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod common;
 #[path = "verify/damage.rs"]
 mod damage;
-#[path = "verify/patient.rs"]
-mod patient;
+#[path = "verify/item_damage.rs"]
+mod item_damage;
+#[path = "verify/keys.rs"]
+mod keys;
+#[path = "verify/node_damage.rs"]
+mod node_damage;
+#[path = "verify/repair.rs"]
+mod repair;
+#[path = "verify/sound.rs"]
+mod sound;
+mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use common::raw::*;
-use common::*;
-use damage::{Damage, OF_ITEMS, OF_NODES, RECORD_KEY};
-use patient::{DIMS, Subject, TREES, build_options, id};
+use damage::{Damage, RECORD_KEY};
+use item_damage::OF_ITEMS;
+use node_damage::OF_NODES;
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 use spinney::heed::{RoTxn, RwTxn};
 use spinney::{BuildMethod, BuildOptions, Error, IndexOptions, Metric, Reader, Writer};
+use support::patient::{DIMS, Subject, build_options, id};
+use support::raw::*;
+use support::*;
 
 /// What a verification says: keys and words. An index that cannot be opened is told by the error.
 fn verify(store: &Store, rtxn: &RoTxn<'_>) -> Vec<([u8; 8], String)> {
@@ -50,7 +60,7 @@ fn survivors(subject: &Subject, wtxn: &RoTxn<'_>) -> (Items, Vec<u32>) {
     let (mut items, mut lost) = (Items::new(), Vec::new());
     let bytes = if subject.metric == Metric::Hamming { 32 } else { 48 };
     for (key, value) in
-        subject.raw.all(wtxn).into_iter().filter(|(key, _)| key[..3] == [0, 0, ITEM])
+        subject.store.raw.all(wtxn).into_iter().filter(|(key, _)| key[..3] == [0, 0, ITEM])
     {
         let row: Vec<f32> = match subject.metric {
             _ if value.len() != bytes => vec![f32::NAN],
@@ -84,13 +94,7 @@ fn survivors(subject: &Subject, wtxn: &RoTxn<'_>) -> (Items, Vec<u32>) {
 fn check(subject: &Subject, rtxn: &RoTxn<'_>, items: &Items) {
     assert_sound(&subject.store, rtxn, "after the repair");
     let reader = Reader::open(rtxn, subject.store.db, 0).unwrap();
-    assert!(
-        reader
-            .items()
-            .unwrap()
-            .map(Result::unwrap)
-            .eq(items.iter().map(|(id, row)| (*id, row.clone())))
-    );
+    assert_items(&reader, items);
     let query = items.values().nth(items.len() / 2).unwrap();
     let ranked = ranked(subject.metric, items, query);
     for k in [10, items.len()] {
@@ -165,13 +169,13 @@ fn plant(metric: Metric, kinds: &[&[(&str, Damage)]]) -> usize {
 #[test]
 fn a_bit_that_flips_in_the_record_is_named_and_mended() {
     let subject = Subject::new(Metric::Euclidean);
-    let record = subject.raw.get(&subject.store.env.read_txn().unwrap(), RECORD_KEY);
+    let record = subject.store.raw.get(&subject.store.env.read_txn().unwrap(), RECORD_KEY);
     let bits = (0..8 * record.len()).filter(|bit| !(8..10).contains(&(bit / 8)));
     for bit in bits {
         let mut patient = subject.patient();
         let mut damaged = record.clone();
         damaged[bit / 8] ^= 1 << (bit % 8);
-        subject.raw.0.put(&mut patient.wtxn, &RECORD_KEY, &damaged).unwrap();
+        subject.store.raw.0.put(&mut patient.wtxn, &RECORD_KEY, &damaged).unwrap();
         let found = verify(&subject.store, &patient.wtxn);
         assert!(found.len() == 1 && found[0].0 == RECORD_KEY, "bit {bit}: {found:?}");
         if bit % 97 == 1 || bit / 8 == 12 {
@@ -192,12 +196,12 @@ fn a_bit_that_flips_in_the_record_is_named_and_mended() {
         } else if bit == 0 {
             // By somebody who has forgotten how many dimensions there are.
             let options = IndexOptions::new(DIMS + 4, subject.metric);
-            let before = subject.raw.all(&patient.wtxn);
+            let before = subject.store.raw.all(&patient.wtxn);
             let error =
                 Writer::repair(&mut patient.wtxn, subject.store.db, 0, &options, &build_options())
                     .unwrap_err();
             assert!(matches!(error, Error::Corrupted { .. }), "{error}");
-            assert!(subject.raw.all(&patient.wtxn) == before);
+            assert!(subject.store.raw.all(&patient.wtxn) == before);
         }
     }
 }
@@ -215,7 +219,7 @@ fn a_bit_that_flips_in_a_node_or_in_the_origin_is_named() {
             [key(0, ORIGIN, 0, 0), patient.any(LEAF), patient.any(BRANCH), patient.root(1).0];
         drop(patient);
         for key in keys {
-            let value = subject.raw.get(&subject.store.env.read_txn().unwrap(), key);
+            let value = subject.store.raw.get(&subject.store.env.read_txn().unwrap(), key);
             // Of an origin, all but what is zero and unused.
             let bytes: Vec<usize> = if key[2] == ORIGIN {
                 (0..value.len() - 8).collect()
@@ -226,7 +230,7 @@ fn a_bit_that_flips_in_a_node_or_in_the_origin_is_named() {
                 let mut patient = subject.patient();
                 let mut damaged = value.clone();
                 damaged[*at] ^= 1 << rng.random_range(0..8);
-                subject.raw.0.put(&mut patient.wtxn, &key, &damaged).unwrap();
+                subject.store.raw.0.put(&mut patient.wtxn, &key, &damaged).unwrap();
                 let found = verify(&subject.store, &patient.wtxn);
                 assert!(
                     found.iter().any(|(named, _)| *named == key),
@@ -262,69 +266,6 @@ fn planted_damage_is_named_and_mended_under_hamming() {
     assert!(plant(Metric::Hamming, &[OF_ITEMS, OF_NODES]) > 65);
 }
 
-/// Keys of other lengths, which no index has, are damage like any other.
-#[test]
-fn keys_of_other_lengths_are_named_and_removed() {
-    let subject = Subject::new(Metric::Euclidean);
-    let mut failures = Vec::new();
-    for foreign in
-        [&[0u8, 0, 4][..], &[0, 0, 4, 0, 0, 0, 0, 1, 7], &[0, 0, 99], &[0, 0, 6, 0, 0, 0, 9]]
-    {
-        let mut wtxn = subject.store.env.write_txn().unwrap();
-        subject.raw.0.put(&mut wtxn, foreign, &[1; 16]).unwrap();
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
-            assert!(!verify(&subject.store, &wtxn).is_empty(), "it is not named");
-            mend_foreign(&subject, &mut wtxn);
-        }));
-        if let Err(panic) = outcome {
-            failures.push(format!(
-                "{foreign:?}: {}",
-                panic.downcast_ref::<String>().cloned().unwrap_or_default()
-            ));
-        }
-    }
-    // Behind the last key of index 0, and of no index.
-    let mut wtxn = subject.store.env.write_txn().unwrap();
-    subject.raw.0.put(&mut wtxn, &[0, 1], &[1; 16]).unwrap();
-    if catch_unwind(AssertUnwindSafe(|| {
-        assert_sound(&subject.store, &wtxn, "a foreign key elsewhere")
-    }))
-    .is_err()
-    {
-        failures.push("a foreign key behind the index disturbs its verification".to_owned());
-    }
-    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
-}
-
-fn mend_foreign(subject: &Subject, wtxn: &mut RwTxn<'_>) {
-    let repair =
-        Writer::repair(wtxn, subject.store.db, 0, &subject.options(), &build_options()).unwrap();
-    assert!(repair.violations > 0 && repair.lost.is_empty());
-    assert_sound(&subject.store, wtxn, "after the repair");
-}
-
-/// A key that somebody else wrote does not hide the indexes after it.
-#[test]
-fn keys_of_other_lengths_hide_no_index() {
-    let store = Store::with_map_size(1 << 20);
-    let raw = Raw::open(&store);
-    let mut wtxn = store.env.write_txn().unwrap();
-    for index in [0, 3, u16::MAX] {
-        Writer::open_or_create(
-            &mut wtxn,
-            store.db,
-            index,
-            &IndexOptions::new(2, Metric::Euclidean),
-        )
-        .unwrap();
-    }
-    for foreign in [&[0u8][..], &[0, 0, 99], &[0, 1], &[0, 3, 0, 0, 0, 0, 0, 0, 0], &[255, 255, 1]]
-    {
-        raw.0.put(&mut wtxn, foreign, &[1; 16]).unwrap();
-        assert_eq!(store.db.indexes(&wtxn).unwrap(), [0, 3, u16::MAX], "with {foreign:?}");
-    }
-}
-
 /// Several kinds of damage at once, and all of it in the record's absence.
 #[test]
 fn damage_upon_damage_is_mended() {
@@ -344,203 +285,6 @@ fn damage_upon_damage_is_mended() {
             if !verify(&subject.store, &wtxn).is_empty() {
                 mend(&subject, &mut wtxn);
             }
-        }
-    }
-}
-
-/// The shape of the old forest is kept if the record can be read, whatever the defaults.
-#[test]
-fn repair_keeps_the_shape() {
-    let subject = Subject::new(Metric::Euclidean);
-    let mut patient = subject.patient();
-    let leaf = patient.any(LEAF);
-    patient.delete(leaf);
-    let mut wtxn = patient.wtxn;
-    let before = Reader::open(&wtxn, subject.store.db, 0).unwrap().stats().unwrap();
-    Writer::repair(&mut wtxn, subject.store.db, 0, &subject.options(), &BuildOptions::default())
-        .unwrap();
-    let after = Reader::open(&wtxn, subject.store.db, 0).unwrap().stats().unwrap();
-    assert_eq!((after.trees, after.spill, after.leaf_size), (usize::from(TREES), true, 32));
-    assert_eq!((after.sketch_bits, after.branch_bits), (before.sketch_bits, before.branch_bits));
-    assert_eq!((after.items, after.pending), (before.items, 0));
-}
-
-/// A repair whose build is cancelled leaves a sound index without a forest, in the shape it had; a
-/// build completes it.
-#[test]
-fn a_cancelled_repair_leaves_the_rest_to_a_build() {
-    let subject = Subject::new(Metric::Euclidean);
-    let mut patient = subject.patient();
-    let (item, leaf) = (patient.any(ITEM), patient.any(LEAF));
-    patient.delete(leaf);
-    subject.raw.put(&mut patient.wtxn, item, &[7; 5]);
-    let mut wtxn = patient.wtxn;
-    let (items, lost) = survivors(&subject, &wtxn);
-    assert_eq!(lost, [id(item)]);
-    let stop = |_: &spinney::Progress| std::ops::ControlFlow::Break(());
-    let repair = Writer::repair(
-        &mut wtxn,
-        subject.store.db,
-        0,
-        &subject.options(),
-        &BuildOptions::default().progress(&stop),
-    );
-    assert!(matches!(repair, Err(Error::Cancelled)), "{repair:?}");
-    check(&subject, &wtxn, &items);
-    let writer = subject.writer(&wtxn);
-    assert_eq!(writer.pending_len(&wtxn).unwrap(), items.len() as u64);
-    writer.build(&mut wtxn, &BuildOptions::default()).unwrap();
-    check(&subject, &wtxn, &items);
-    let after = Reader::open(&wtxn, subject.store.db, 0).unwrap().stats().unwrap();
-    assert_eq!(
-        (after.trees, after.spill, after.leaf_size, after.pending),
-        (usize::from(TREES), true, 32, 0)
-    );
-}
-
-/// A repair that is told another metric or other dimensions than the record says, changes nothing.
-#[test]
-fn repair_refuses_another_index() {
-    let subject = Subject::new(Metric::Euclidean);
-    let mut patient = subject.patient();
-    let leaf = patient.any(LEAF);
-    patient.delete(leaf);
-    let mut wtxn = patient.wtxn;
-    let before = subject.raw.all(&wtxn);
-    for (options, is_metric) in [
-        (IndexOptions::new(DIMS, Metric::Cosine), true),
-        (IndexOptions::new(DIMS + 1, Metric::Euclidean), false),
-    ] {
-        match Writer::repair(&mut wtxn, subject.store.db, 0, &options, &build_options()) {
-            Err(Error::MetricMismatch { .. }) if is_metric => {}
-            Err(Error::DimensionsMismatch { .. }) if !is_metric => {}
-            other => panic!("{other:?}"),
-        }
-        assert!(subject.raw.all(&wtxn) == before);
-    }
-}
-
-/// A state of a store: what was done to get there.
-fn states(
-    store: &Store,
-    metric: Metric,
-    trees: usize,
-    spill: bool,
-    mut rng: Rng,
-    check: &mut dyn FnMut(&mut RwTxn<'_>),
-) {
-    let options =
-        BuildOptions::default().trees(trees).spill(spill).leaf_size(32).seed(rng.random());
-    let mut wtxn = store.env.write_txn().unwrap();
-    let writer = create(store, &mut wtxn, DIMS, metric);
-    check(&mut wtxn);
-    writer.build(&mut wtxn, &options).unwrap();
-    check(&mut wtxn);
-    writer.add_item(&mut wtxn, 7, &uniform(&mut rng, metric, DIMS)).unwrap();
-    check(&mut wtxn);
-    writer.build(&mut wtxn, &options).unwrap();
-    check(&mut wtxn);
-    let spread = SPREADS[rng.random_range(0..SPREADS.len())];
-    let rows = vectors(&mut rng, metric, DIMS, 700, spread);
-    let items: Items =
-        ids(&mut rng, 700, spread == Spread::Uniform).into_iter().zip(rows).collect();
-    add_all(&writer, &mut wtxn, &items);
-    check(&mut wtxn);
-    writer.build(&mut wtxn, &options).unwrap();
-    check(&mut wtxn);
-    for round in 0..3 {
-        let keys: Vec<u32> = items.keys().copied().collect();
-        for _ in 0..35 {
-            let id = keys[rng.random_range(0..keys.len())];
-            writer.del_item(&mut wtxn, id).unwrap();
-            writer
-                .add_item(&mut wtxn, rng.random_range(0..2000), &uniform(&mut rng, metric, DIMS))
-                .unwrap();
-        }
-        check(&mut wtxn);
-        if round == 2 {
-            break;
-        }
-        writer.build(&mut wtxn, &BuildOptions::default()).unwrap();
-        check(&mut wtxn);
-    }
-    let live: Vec<u32> =
-        Reader::open(&wtxn, store.db, 0).unwrap().ids().unwrap().map(Result::unwrap).collect();
-    for id in live {
-        writer.del_item(&mut wtxn, id).unwrap();
-    }
-    check(&mut wtxn);
-    writer.build(&mut wtxn, &BuildOptions::default()).unwrap();
-    check(&mut wtxn);
-    writer.clear(&mut wtxn).unwrap();
-    check(&mut wtxn);
-}
-
-/// No alarm on any sound state, and a repair of it does nothing.
-#[test]
-fn sound_states_raise_no_alarm_and_are_not_repaired() {
-    let seed = Seed::new(404);
-    let mut part = 0;
-    let mut count = 0;
-    for metric in METRICS {
-        for trees in 1..=3 {
-            for spill in [false, true] {
-                part += 1;
-                let store = Store::with_map_size(64 << 20);
-                let raw = Raw::open(&store);
-                states(&store, metric, trees, spill, seed.rng(part), &mut |wtxn| {
-                    count += 1;
-                    let what = format!("{metric}, {trees} trees, spill {spill}, state {count}");
-                    assert_sound(&store, wtxn, &what);
-                    let before = raw.all(wtxn);
-                    let options = IndexOptions::new(DIMS, metric);
-                    let repair =
-                        Writer::repair(wtxn, store.db, 0, &options, &build_options()).unwrap();
-                    assert_eq!(
-                        (repair.violations, repair.lost.len(), repair.build),
-                        (0, 0, None),
-                        "{what}"
-                    );
-                    assert!(
-                        raw.all(wtxn) == before,
-                        "{what}: a repair of nothing changed something"
-                    );
-                });
-            }
-        }
-    }
-    assert!(count >= 400, "{count} states");
-}
-
-/// Vectors of extreme lengths are sound too: no factor of a sketch is so large that it is not
-/// itself.
-#[test]
-fn extreme_vectors_raise_no_alarm() {
-    let seed = Seed::new(405);
-    for (part, metric) in
-        (0u64..).zip([Metric::Euclidean, Metric::Cosine, Metric::DotProduct, Metric::Manhattan])
-    {
-        for scale in [1e-30f32, 1e-18, 1e9, 1e17] {
-            let mut rng = seed.rng(part);
-            let store = Store::with_map_size(64 << 20);
-            let mut wtxn = store.env.write_txn().unwrap();
-            let writer = create(&store, &mut wtxn, DIMS, metric);
-            for id in 0..600 {
-                let row: Vec<f32> =
-                    uniform(&mut rng, metric, DIMS).iter().map(|x| x * scale).collect();
-                writer.add_item(&mut wtxn, id, &row).unwrap();
-            }
-            writer.build(&mut wtxn, &build_options()).unwrap();
-            assert_sound(&store, &wtxn, &format!("{metric}, scaled by {scale:e}"));
-            for id in 0..30 {
-                let row: Vec<f32> =
-                    uniform(&mut rng, metric, DIMS).iter().map(|x| x * scale).collect();
-                writer.add_item(&mut wtxn, 580 + id, &row).unwrap();
-                writer.del_item(&mut wtxn, id).unwrap();
-            }
-            let stats = writer.build(&mut wtxn, &BuildOptions::default()).unwrap();
-            assert_eq!(stats.method, BuildMethod::Incremental);
-            assert_sound(&store, &wtxn, &format!("{metric}, scaled by {scale:e}, after changes"));
         }
     }
 }

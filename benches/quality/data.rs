@@ -2,12 +2,11 @@
 
 use std::path::Path;
 
+use bench_kit::Result;
+use bench_kit::sets::SetName;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 use spinney::Metric;
-
-use crate::Result;
-use crate::common::datasets::VectorFile;
 
 pub type Rng = Xoshiro256PlusPlus;
 
@@ -27,22 +26,11 @@ pub struct Set {
 }
 
 impl Set {
-    /// Reads `name` from the folder of sets.
-    pub fn read(folder: &Path, name: &'static str) -> Result<Self> {
-        let (metric, ending) = match name {
-            "sift" => (Metric::Euclidean, "u8bin"),
-            "minilm" => (Metric::Cosine, "npy"),
-            _ => {
-                return Err(format!(
-                    "expected one of the sets sift, minilm, synthetic, got {name}"
-                )
-                .into());
-            }
-        };
-        let file = |part| VectorFile::open(&folder.join(name).join(part).with_extension(ending));
-        let (mut train, mut test) = (file("train")?, file("test")?);
+    /// Reads a set from the folder of sets.
+    pub fn read(folder: &Path, set: SetName) -> Result<Self> {
+        let (mut train, mut test) = (set.open(folder, "train")?, set.open(folder, "test")?);
         let (rows, queries) = (train.read(train.rows())?, test.read(test.rows())?);
-        Ok(Self { name, metric, dims: train.dims(), rows, queries })
+        Ok(Self { name: set.name(), metric: set.metric(), dims: train.dims(), rows, queries })
     }
 
     /// Clusters of unequal size, each spread along few directions.

@@ -12,38 +12,67 @@
 //! clusters are drawn. `--items` is the size (20,000); `--full` takes 100,000, and 200,000 for
 //! growth. `--set` and `--only` pick a set, and scenarios by a part of their names.
 
-// Without a test harness, its tests are compiled here and not run.
-#[cfg_attr(test, allow(dead_code, unused_imports, clippy::cast_possible_truncation))]
-#[path = "../../examples/common/mod.rs"]
-mod common;
 mod data;
 mod measure;
 mod scenarios;
 mod world;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
+use bench_kit::Result;
+use bench_kit::args::count;
+use bench_kit::clap::{self, Parser};
+use bench_kit::sets::SetName;
 use data::Set;
 use measure::{Quality, Truth};
 use scenarios::Outcome;
-
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// Sketches that a maintained index may scan for each one of a fresh index.
 const BOUND: f64 = 1.15;
 /// Size of the file that is allowed, against a compacted copy.
 const FILE_BOUND: f64 = 3.0;
 
+/// Whether an index that is changed and built again and again stays as good as a fresh one
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo bench --bench quality --")]
 struct Args {
+    /// Folder with the data sets; without it, clusters are drawn
+    #[arg(long, value_name = "DIR", env = "SPINNEY_DATA")]
     data: Option<PathBuf>,
-    set: Option<String>,
+    /// The only set to take
+    #[arg(long, value_name = "NAME")]
+    set: Option<SetName>,
+    /// Scenarios with this in their names
+    #[arg(long, value_name = "NAME")]
     only: Option<String>,
+    /// Size of the index, and of growth
+    #[arg(long, value_name = "N", value_parser = count::<usize>, default_value_t = 20_000)]
     items: usize,
-    growth: usize,
+    /// 100000 items, and 200000 for growth
+    #[arg(long)]
+    full: bool,
+    /// Cargo adds this.
+    #[arg(long, hide = true)]
+    bench: bool,
 }
 
-fn main() -> Result<()> {
-    let args = args()?;
+impl Args {
+    fn items(&self) -> usize {
+        if self.full { 100_000 } else { self.items }
+    }
+
+    fn growth(&self) -> usize {
+        if self.full { 200_000 } else { self.items }
+    }
+}
+
+fn main() -> ExitCode {
+    bench_kit::exit(run())
+}
+
+fn run() -> Result<()> {
+    let args = Args::parse();
     println!(
         "sketches scanned at recall@10 {:.2}, maintained against fresh; bound {BOUND}",
         measure::TARGET
@@ -65,57 +94,32 @@ fn main() -> Result<()> {
     );
     let mut failed = 0;
     for set in sets(&args)? {
-        failed += run(&set, &args)?;
+        failed += run_set(&set, &args)?;
     }
     println!("{failed} beyond the bounds");
     Ok(())
 }
 
-fn args() -> Result<Args> {
-    let data = std::env::var_os("SPINNEY_DATA").map(PathBuf::from);
-    let mut args = Args { data, set: None, only: None, items: 20_000, growth: 20_000 };
-    let mut given = std::env::args().skip(1);
-    while let Some(name) = given.next() {
-        let mut value = || given.next().ok_or_else(|| format!("{name}: expected a value"));
-        match name.as_str() {
-            "--data" => args.data = Some(value()?.into()),
-            "--set" => args.set = Some(value()?),
-            "--only" => args.only = Some(value()?),
-            "--items" => {
-                args.items = value()?.parse()?;
-                args.growth = args.items;
-            }
-            "--full" => (args.items, args.growth) = (100_000, 200_000),
-            // What cargo adds.
-            "--bench" => {}
-            _ => return Err(format!("unknown argument {name}; see the top of the source").into()),
-        }
-    }
-    Ok(args)
-}
-
 fn sets(args: &Args) -> Result<Vec<Set>> {
-    let is_chosen = |name: &&'static str| args.set.as_ref().is_none_or(|set| set == name);
+    let is_chosen = |set: &SetName| args.set.is_none_or(|chosen| chosen == *set);
     match &args.data {
-        Some(folder) => ["sift", "minilm"]
-            .into_iter()
-            .filter(is_chosen)
-            .map(|name| Set::read(folder, name))
-            .collect(),
-        None => Ok(vec![Set::synthetic(96, args.items, 1_000)]),
+        Some(folder) => {
+            SetName::ALL.into_iter().filter(is_chosen).map(|set| Set::read(folder, set)).collect()
+        }
+        None => Ok(vec![Set::synthetic(96, args.items(), 1_000)]),
     }
 }
 
 /// Runs all scenarios on a set; tells how many are beyond the bounds.
-fn run(set: &Set, args: &Args) -> Result<usize> {
+fn run_set(set: &Set, args: &Args) -> Result<usize> {
     type Scenario<'a> = (String, Box<dyn Fn() -> Result<Outcome> + 'a>);
-    let n = args.items;
+    let n = args.items();
     let mut scenarios: Vec<Scenario<'_>> = Vec::new();
-    let large = if args.growth >= 200_000 { 10_000 } else { args.growth / 20 };
+    let large = if args.growth() >= 200_000 { 10_000 } else { args.growth() / 20 };
     for step in [1, 100, large] {
         scenarios.push((
             format!("growth by {step}"),
-            Box::new(move || scenarios::growth(set, args.growth, step)),
+            Box::new(move || scenarios::growth(set, args.growth(), step)),
         ));
     }
     scenarios.push(("churn".into(), Box::new(|| scenarios::churn(set, n, false))));

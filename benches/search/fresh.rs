@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
+use bench_kit::Result;
+use bench_kit::store::{INDEX, Store};
 use spinney::Reader;
 
-use crate::Result;
 use crate::args::Args;
 use crate::measure::{Queries, median, usual};
-use crate::shared::store::{INDEX, Store};
 
 /// Searches of each new reader.
 const SEARCHES: usize = 10;

@@ -1,11 +1,11 @@
 //! How the time of a search of fixed recall grows with the index.
 
+use bench_kit::Result;
+use bench_kit::store::{INDEX, Store};
 use spinney::Reader;
 
-use crate::Result;
 use crate::args::Args;
 use crate::measure::{Measured, Queries, Setting, measure as measure_one, recall};
-use crate::shared::store::{INDEX, Store};
 use crate::targets::calibrate_with_half;
 
 const K: usize = 10;

@@ -22,21 +22,6 @@
 //! answered many searches for other vectors (`threads` asks the same batch again and again); by one
 //! thread unless it says otherwise. Only ratios within one run mean much.
 
-#[cfg_attr(
-    test,
-    allow(
-        dead_code,
-        unused_imports,
-        clippy::cast_possible_truncation,
-        reason = "its unit tests run with the examples"
-    )
-)]
-#[path = "../../examples/common/mod.rs"]
-mod common;
-#[allow(dead_code, reason = "every bench uses a part of it")]
-#[path = "../shared/mod.rs"]
-mod shared;
-
 mod args;
 mod fresh;
 mod growth;
@@ -45,45 +30,31 @@ mod memory;
 mod targets;
 mod threads;
 
-use std::error::Error;
-use std::fmt;
+use std::process::ExitCode;
 use std::time::Instant;
 
+use bench_kit::Result;
+use bench_kit::clap::Parser;
+use bench_kit::rows::Rows;
+use bench_kit::sets::SetName;
+use bench_kit::store::{INDEX, Store};
 use spinney::Reader;
 
 use crate::args::{Args, Section};
 use crate::growth::Growth;
 use crate::measure::Queries;
-use crate::shared::data::Rows;
-use crate::shared::store::{INDEX, Store};
-
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
-
-/// An error for a person: `main` prints errors by `Debug`, which would quote and escape the
-/// message.
-struct Message(String);
-
-impl fmt::Debug for Message {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-fn main() -> std::result::Result<(), Message> {
-    run().map_err(|error| Message(error.to_string()))
+fn main() -> ExitCode {
+    bench_kit::exit(run())
 }
 
 fn run() -> Result<()> {
-    let Some(args) = args::parse(std::env::args().skip(1))? else {
-        println!("{}", args::USAGE);
-        return Ok(());
-    };
+    let args = Args::parse();
     let mut grown = Vec::new();
-    for set in &args.sets {
-        let (rows, held_out) = Rows::open_for_queries(args.data.as_deref(), set)?;
+    for set in args.data.sets.iter().copied() {
+        let (rows, held_out) = Rows::open_for_queries(args.data.data.as_deref(), set)?;
         println!("{set}: {}", rows.origin());
-        for items in &args.items {
-            grown.extend(measure(&args, set, &rows, &held_out, *items)?);
+        for items in args.items() {
+            grown.extend(measure(&args, set, &rows, &held_out, items)?);
         }
     }
     growth::factors(&grown);
@@ -93,15 +64,12 @@ fn run() -> Result<()> {
 /// All sections of one set and size.
 fn measure(
     args: &Args,
-    set: &str,
+    set: SetName,
     rows: &Rows,
     held_out: &[f32],
     items: u32,
 ) -> Result<Option<Growth>> {
-    let folder = match &args.temp {
-        Some(temp) => tempfile::tempdir_in(temp)?,
-        None => tempfile::tempdir()?,
-    };
+    let folder = args.data.temp.folder()?;
     let start = Instant::now();
     let store = Store::fill(folder.path(), rows, items)?;
     println!(
@@ -113,7 +81,7 @@ fn measure(
     {
         let rtxn = store.env.read_txn()?;
         let reader = Reader::open(&rtxn, store.db, INDEX)?;
-        for section in &args.sections {
+        for section in args.sections() {
             match section {
                 Section::Memory => memory::measure(args, &store, &queries)?,
                 Section::Threads => threads::measure(args, &store, &queries)?,
@@ -123,7 +91,7 @@ fn measure(
         }
     }
     // Last, since they leave the index calibrated otherwise.
-    if args.sections.contains(&Section::Targets) {
+    if args.sections().contains(&Section::Targets) {
         let beyond = items
             ..u32::try_from(rows.len())?.min(items.saturating_add(u32::try_from(queries.len())?));
         let alike: Vec<f32> = beyond.flat_map(|id| rows.row(id)).collect();
@@ -134,6 +102,6 @@ fn measure(
         };
         targets::measure(args, &store, alike.as_ref(), &queries)?;
     }
-    let has_growth = args.sections.contains(&Section::Growth);
-    has_growth.then(|| growth::measure(args, (set, items), &store, &queries)).transpose()
+    let has_growth = args.sections().contains(&Section::Growth);
+    has_growth.then(|| growth::measure(args, (set.name(), items), &store, &queries)).transpose()
 }

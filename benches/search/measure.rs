@@ -3,11 +3,10 @@
 use std::rc::Rc;
 use std::time::Instant;
 
+use bench_kit::Result;
+use bench_kit::store::{INDEX, Store};
 use spinney::heed::RoTxn;
 use spinney::{Hit, Metric, Nns, Reader, SearchStats, Snapshot};
-
-use crate::Result;
-use crate::shared::store::{INDEX, Store};
 
 /// True neighbours of each query.
 const NEIGHBOURS: usize = 100;

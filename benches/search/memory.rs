@@ -3,10 +3,11 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use crate::Result;
+use bench_kit::Result;
+use bench_kit::store::Store;
+
 use crate::args::Args;
 use crate::measure::{Queries, Setting, measure as measure_one, median};
-use crate::shared::store::Store;
 
 /// A search may take this many times as long.
 const MOST: f64 = 2.0;

@@ -1,9 +1,10 @@
 //! Whether searches find what they aim at, and at what cost.
 
-use crate::Result;
+use bench_kit::Result;
+use bench_kit::store::Store;
+
 use crate::args::Args;
 use crate::measure::{Measured, Queries, Setting, measure as measure_one};
-use crate::shared::store::Store;
 
 /// How far the recall may be from the target.
 const NEAR: f64 = 0.02;

@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
-use spinney::{Hit, Reader, Snapshot};
+use bench_kit::Result;
+use bench_kit::store::{INDEX, Store};
+use spinney::{Hits, Reader, Snapshot};
 
-use crate::Result;
 use crate::args::Args;
 use crate::measure::{Queries, median, usual};
-use crate::shared::store::{INDEX, Store};
 
 /// Two threads have to do so many times the work of one.
 const LEAST: f64 = 1.8;
@@ -29,7 +29,7 @@ pub fn measure(args: &Args, store: &Store, queries: &Queries) -> Result<()> {
     // Once more than is counted, so that all is warm.
     for pass in 0..=args.passes() {
         let mut time =
-            |slot: usize, work: &mut dyn FnMut() -> spinney::Result<Vec<Vec<Hit>>>| -> Result<()> {
+            |slot: usize, work: &mut dyn FnMut() -> spinney::Result<Vec<Hits>>| -> Result<()> {
                 let start = Instant::now();
                 std::hint::black_box(work()?);
                 if pass > 0 {

@@ -1,8 +1,8 @@
 //! The table, and the criteria.
 
+use bench_kit::changes::Kind;
 use spinney::{BuildMethod, BuildStats};
 
-use crate::changes::Kind;
 use crate::store::Sample;
 
 /// One insert into the largest index may take this many times what it takes into the smallest one.

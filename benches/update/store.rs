@@ -1,11 +1,10 @@
 //! The changes to the index that is measured.
 
+use bench_kit::Result;
+use bench_kit::changes::Change;
+use bench_kit::meter::{Span, timed, written_bytes};
+use bench_kit::store::Store;
 use spinney::{BuildOptions, BuildStats};
-
-use crate::Result;
-use crate::changes::Change;
-use crate::meter::{Span, timed, written_bytes};
-use crate::shared::store::Store;
 
 /// What one transaction took.
 pub struct Sample {
@@ -17,26 +16,23 @@ pub struct Sample {
     pub built: BuildStats,
 }
 
-impl Store {
-    /// Makes these changes in one transaction, builds and commits.
-    pub fn apply(&self, changes: &[Change]) -> Result<Sample> {
-        let before = written_bytes();
-        let mut wtxn = self.env.write_txn()?;
-        let (built, call) = timed(|| {
-            for change in changes {
-                match change {
-                    Change::Put(id, vector) => self.writer.add_item(&mut wtxn, *id, vector)?,
-                    Change::Delete(id) => {
-                        self.writer.del_item(&mut wtxn, *id)?;
-                    }
+/// Makes these changes in one transaction, builds and commits.
+pub fn apply(store: &Store, changes: &[Change]) -> Result<Sample> {
+    let before = written_bytes();
+    let mut wtxn = store.env.write_txn()?;
+    let (built, call) = timed(|| {
+        for change in changes {
+            match change {
+                Change::Put(id, vector) => store.writer.add_item(&mut wtxn, *id, vector)?,
+                Change::Delete(id) => {
+                    store.writer.del_item(&mut wtxn, *id)?;
                 }
             }
-            self.writer.build(&mut wtxn, &BuildOptions::default())
-        });
-        let (committed, commit) = timed(|| wtxn.commit());
-        committed?;
-        let written =
-            written_bytes().zip(before).map(|(after, before)| after.saturating_sub(before));
-        Ok(Sample { call, commit, written, built: built? })
-    }
+        }
+        store.writer.build(&mut wtxn, &BuildOptions::default())
+    });
+    let (committed, commit) = timed(|| wtxn.commit());
+    committed?;
+    let written = written_bytes().zip(before).map(|(after, before)| after.saturating_sub(before));
+    Ok(Sample { call, commit, written, built: built? })
 }

@@ -1,66 +1,72 @@
 //! The options of the command line.
 
-use std::error::Error;
-use std::ffi::OsString;
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+use bench_kit::args::{count, within};
+use bench_kit::clap::builder::{BoolishValueParser, PossibleValuesParser, TypedValueParser};
+use bench_kit::clap::{self, Parser};
 use spinney::{BuildOptions, Metric};
 
-pub const USAGE: &str = "\
-usage: evaluate --train FILE --test FILE --metric METRIC [OPTIONS]
-
-  --train FILE        vectors to insert: .fbin, .u8bin, .i8bin or .npy
-  --test FILE         vectors to search with, in any of these formats
-  --metric METRIC     euclidean, cosine, dot, manhattan or hamming (components 0 or 1)
-  --truth FILE        exact answers: .ibin (u32 n, u32 k, n x k u32 rows of the train file, n x k f32 distances);
-                      without it, or with a --limit, they are computed by exact search
-
-  --limit N           insert the first N train vectors only
-  --queries N         search with the first N test vectors only
-  --k K               neighbours per query (10)
-  --oversampling X    rerank X x K candidates (the library's choice)
-
-  --trees T           1 to 16                      unset, these are the library's defaults
-  --spill on|off      a second copy of items in another leaf
-  --leaf-size N       32 to 4096 items
-  --sketch-bits B     1, 2 or 4 per dimension
-  --seed S            a whole number
-
-  --threads P         threads of the build and of the exact answers (all); the sweep runs on one
-  --store DIR         keep the store in DIR, which must not hold items yet (a temporary folder)
-  --json              one JSON object a line instead of tables
-  --help              this text";
-
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
-
-#[derive(Debug)]
+/// Recall, time and memory on a data set of your own
+///
+/// Options that are unset are the library's choice.
+#[derive(Debug, Parser)]
 pub struct Args {
+    /// Vectors to insert: .fbin, .u8bin, .i8bin or .npy
+    #[arg(long, value_name = "FILE")]
     pub train: PathBuf,
+    /// Vectors to search with, in any of these formats
+    #[arg(long, value_name = "FILE")]
     pub test: PathBuf,
+    /// euclidean, cosine, dot, manhattan or hamming (components 0 or 1)
+    #[arg(long)]
     pub metric: Metric,
-    pub options: Options,
-}
-
-/// What may be left out.
-#[derive(Debug, Default)]
-pub struct Options {
+    /// Exact answers: .ibin (u32 n, u32 k, n x k u32 rows of the train file, n x k f32 distances);
+    /// without it, or with a --limit, they are computed by exact search
+    #[arg(long, value_name = "FILE")]
     pub truth: Option<PathBuf>,
+
+    /// Insert the first N train vectors only
+    #[arg(long, value_name = "N", value_parser = count::<usize>)]
     pub limit: Option<usize>,
+    /// Search with the first N test vectors only
+    #[arg(long, value_name = "N", value_parser = count::<usize>)]
     pub queries: Option<usize>,
-    pub k: Option<usize>,
+    /// Neighbours per query
+    #[arg(long, value_parser = count::<usize>, default_value_t = 10)]
+    pub k: usize,
+    /// Rerank X x K candidates
+    #[arg(long, value_name = "X", value_parser = factor)]
     pub oversampling: Option<f32>,
+
+    /// 1 to 16
+    #[arg(long, value_name = "T", value_parser = within(1..=16))]
     pub trees: Option<usize>,
+    /// A second copy of items in another leaf
+    #[arg(long, value_name = "on|off", value_parser = BoolishValueParser::new())]
     pub spill: Option<bool>,
+    /// 32 to 4096 items
+    #[arg(long, value_name = "N", value_parser = within(32..=4096))]
     pub leaf_size: Option<usize>,
+    /// Bits per dimension
+    #[arg(long, value_name = "B", value_parser = bits())]
     pub sketch_bits: Option<u8>,
+    /// A whole number
+    #[arg(long, value_name = "S")]
     pub seed: Option<u64>,
+
+    /// Threads of the build and of the exact answers (all); the sweep runs on one
+    #[arg(long, value_name = "P", value_parser = within(1..=1024))]
     pub threads: Option<usize>,
+    /// Keep the store in DIR, which must not hold items yet (a temporary folder)
+    #[arg(long, value_name = "DIR")]
     pub store: Option<PathBuf>,
+    /// One JSON object a line instead of tables
+    #[arg(long)]
     pub json: bool,
 }
 
-impl Options {
+impl Args {
     /// The options of the build; what is unset stays the library's choice.
     pub fn build_options<'a>(&self, pool: &'a rayon::ThreadPool) -> BuildOptions<'a> {
         let mut build = BuildOptions::default().thread_pool(pool);
@@ -83,180 +89,54 @@ impl Options {
     }
 }
 
-/// Reads the command line (without the program's name). `None`: help was asked for.
-pub fn parse(mut words: impl Iterator<Item = OsString>) -> Result<Option<Args>> {
-    let (mut train, mut test, mut metric) = (None, None, None);
-    let mut options = Options::default();
-    while let Some(word) = words.next() {
-        let name = text("the option", word)?;
-        match name.as_str() {
-            "--help" | "-h" => return Ok(None),
-            "--json" => {
-                options.json = true;
-                continue;
-            }
-            "--train" | "--test" | "--metric" => {}
-            _ if OPTIONS_WITH_VALUE.contains(&name.as_str()) => {}
-            _ => return Err(format!("unknown option \"{name}\"; --help lists them").into()),
-        }
-        let value = words
-            .next()
-            .ok_or_else(|| format!("{name}: expected a value, got the end of the command line"))?;
-        match name.as_str() {
-            "--train" => train = Some(PathBuf::from(value)),
-            "--test" => test = Some(PathBuf::from(value)),
-            "--metric" => metric = Some(parse_metric(&text(&name, value)?)?),
-            _ => set(&mut options, &name, value)?,
-        }
-    }
-    Ok(Some(Args {
-        train: train.ok_or("--train FILE is missing; --help lists the options")?,
-        test: test.ok_or("--test FILE is missing; --help lists the options")?,
-        metric: metric.ok_or("--metric METRIC is missing; --help lists the options")?,
-        options,
-    }))
-}
-
-const OPTIONS_WITH_VALUE: [&str; 12] = [
-    "--truth",
-    "--limit",
-    "--queries",
-    "--k",
-    "--oversampling",
-    "--trees",
-    "--spill",
-    "--leaf-size",
-    "--sketch-bits",
-    "--seed",
-    "--threads",
-    "--store",
-];
-
-/// Sets one of [`OPTIONS_WITH_VALUE`]. Ranges are checked here, so that a slip does not surface
-/// after the inserts.
-fn set(options: &mut Options, name: &str, value: OsString) -> Result<()> {
-    match name {
-        "--truth" => options.truth = Some(PathBuf::from(value)),
-        "--store" => options.store = Some(PathBuf::from(value)),
-        _ => {
-            let value = text(name, value)?;
-            let count = |range| whole(name, &value, range).and_then(|n| Ok(usize::try_from(n)?));
-            match name {
-                "--limit" => options.limit = Some(count(1..=u64::MAX)?),
-                "--queries" => options.queries = Some(count(1..=u64::MAX)?),
-                "--k" => options.k = Some(count(1..=u64::MAX)?),
-                "--oversampling" => options.oversampling = Some(factor(name, &value)?),
-                "--trees" => options.trees = Some(count(1..=16)?),
-                "--spill" => options.spill = Some(switch(name, &value)?),
-                "--leaf-size" => options.leaf_size = Some(count(32..=4096)?),
-                "--sketch-bits" => options.sketch_bits = Some(bits(name, &value)?),
-                "--seed" => options.seed = Some(whole(name, &value, 0..=u64::MAX)?),
-                _ => options.threads = Some(count(1..=1024)?),
-            }
-        }
-    }
-    Ok(())
-}
-
-fn text(name: &str, value: OsString) -> Result<String> {
-    value
-        .into_string()
-        .map_err(|value| format!("{name}: expected UTF-8, got {}", value.display()).into())
-}
-
-fn wrong<T>(name: &str, expected: &str, got: &str) -> Result<T> {
-    Err(format!("{name}: expected {expected}, got \"{got}\"").into())
-}
-
-fn whole(name: &str, value: &str, range: RangeInclusive<u64>) -> Result<u64> {
-    match value.parse() {
-        Ok(number) if range.contains(&number) => Ok(number),
-        _ if *range.end() == u64::MAX => {
-            let expected = format!("a whole number, at least {}", range.start());
-            wrong(name, &expected, value)
-        }
-        _ => {
-            let expected = format!("a whole number from {} to {}", range.start(), range.end());
-            wrong(name, &expected, value)
-        }
-    }
-}
-
-fn factor(name: &str, value: &str) -> Result<f32> {
-    match value.parse::<f32>() {
+fn factor(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
         Ok(factor) if factor.is_finite() && factor >= 1.0 => Ok(factor),
-        _ => wrong(name, "a number, at least 1", value),
+        _ => Err("expected a number, at least 1".to_owned()),
     }
 }
 
-fn switch(name: &str, value: &str) -> Result<bool> {
-    match value {
-        "on" => Ok(true),
-        "off" => Ok(false),
-        _ => wrong(name, "on or off", value),
-    }
-}
-
-fn bits(name: &str, value: &str) -> Result<u8> {
-    match value {
-        "1" => Ok(1),
-        "2" => Ok(2),
-        "4" => Ok(4),
-        _ => wrong(name, "1, 2 or 4", value),
-    }
-}
-
-fn parse_metric(value: &str) -> Result<Metric> {
-    value.parse().or_else(|_| {
-        let expected = "euclidean, cosine, dot, manhattan or hamming";
-        wrong("--metric", expected, value)
-    })
+fn bits() -> impl TypedValueParser<Value = u8> {
+    PossibleValuesParser::new(["1", "2", "4"]).try_map(|bits| bits.parse::<u8>())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parsed(line: &str) -> Result<Option<Args>> {
-        parse(line.split_whitespace().map(OsString::from))
+    fn parsed(line: &str) -> Result<Args, clap::Error> {
+        Args::try_parse_from(std::iter::once("evaluate").chain(line.split_whitespace()))
     }
 
     #[test]
-    fn options_are_read() -> Result<()> {
-        let line =
-            "--train a.fbin --test b.npy --metric dot --k 7 --spill off --json --sketch-bits 4";
-        let args = parsed(line)?.ok_or("help")?;
+    fn options_are_read() -> Result<(), clap::Error> {
+        let needed = "--train a.fbin --test b.npy --metric dot";
+        let args = parsed(&format!("{needed} --k 7 --spill off --json --sketch-bits 4"))?;
         assert_eq!(args.metric, Metric::DotProduct);
-        assert_eq!(args.options.k, Some(7));
-        assert_eq!(args.options.spill, Some(false));
-        assert_eq!(args.options.sketch_bits, Some(4));
-        assert_eq!(args.options.trees, None);
-        assert!(args.options.json);
-        assert!(parsed("--train a --help")?.is_none());
+        assert_eq!(args.k, 7);
+        assert_eq!(args.spill, Some(false));
+        assert_eq!(args.sketch_bits, Some(4));
+        assert_eq!(args.trees, None);
+        assert!(args.json);
+        assert_eq!(parsed(needed)?.k, 10);
         Ok(())
     }
 
     #[test]
     fn what_is_wrong_is_said() {
         for (line, expected) in [
-            ("", "--train FILE is missing"),
-            ("--trian a", "unknown option \"--trian\""),
-            ("--train", "--train: expected a value"),
-            ("--trees 17", "--trees: expected a whole number from 1 to 16, got \"17\""),
-            ("--k 0", "--k: expected a whole number, at least 1, got \"0\""),
-            ("--spill yes", "--spill: expected on or off"),
-            ("--metric l2", "--metric: expected euclidean"),
-            ("--oversampling NaN", "--oversampling: expected a number"),
+            ("", "--train <FILE>"),
+            ("--trian a", "unexpected argument '--trian'"),
+            ("--train", "a value is required for '--train <FILE>'"),
+            ("--trees 17", "'17' for '--trees <T>': expected a whole number from 1 to 16"),
+            ("--k 0", "'0' for '--k <K>': expected a whole number, at least 1"),
+            ("--spill perhaps", "'perhaps' for '--spill <on|off>'"),
+            ("--sketch-bits 3", "[possible values: 1, 2, 4]"),
+            ("--metric l2", "'l2' for '--metric <METRIC>'"),
+            ("--oversampling NaN", "'NaN' for '--oversampling <X>': expected a number"),
         ] {
-            let error = parsed(line).err().map(|error| error.to_string());
-            assert!(error.is_some_and(|error| error.starts_with(expected)), "{line}");
-        }
-    }
-
-    #[test]
-    fn every_option_with_a_value_is_in_the_usage() {
-        for option in OPTIONS_WITH_VALUE {
-            assert!(USAGE.contains(&format!("\n  {option} ")), "{option}");
+            let error = parsed(line).unwrap_err().to_string();
+            assert!(error.contains(expected), "{line}: {error}");
         }
     }
 }

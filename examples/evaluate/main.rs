@@ -10,9 +10,6 @@
 //! compares the answers with the exact ones: recall, time per query, and how much was scanned for
 //! it. Last, what a recall of 0.90, 0.95 and 0.99 costs.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 mod args;
 mod json;
 mod memory;
@@ -24,15 +21,16 @@ mod sweep;
 mod truth;
 
 use std::error::Error;
-use std::fmt;
-use std::io::{self, Write};
+use std::process::ExitCode;
 use std::time::Instant;
 
+use bench_kit::Result;
+use bench_kit::clap::Parser;
+use bench_kit::files::VectorFile;
 use rayon::ThreadPoolBuilder;
 use spinney::{Metric, Reader};
 
 use crate::args::Args;
-use crate::common::datasets::VectorFile;
 use crate::queries::Queries;
 use crate::report::{Report, Run, TruthSource};
 use crate::store::{INDEX, Store};
@@ -42,38 +40,22 @@ use crate::truth::{Expected, Truth};
 /// Recalls that searches are told to aim at.
 const RECALLS: [f32; 4] = [0.8, 0.9, 0.95, 0.99];
 
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
-
-/// An error for a person: `main` prints errors by `Debug`, which would quote and escape the
-/// message.
-struct Message(String);
-
-impl fmt::Debug for Message {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-fn main() -> std::result::Result<(), Message> {
-    run().map_err(|error| Message(error.to_string()))
+fn main() -> ExitCode {
+    bench_kit::exit(run())
 }
 
 fn run() -> Result<()> {
-    let Some(args) = args::parse(std::env::args_os().skip(1))? else {
-        writeln!(io::stdout(), "{}", args::USAGE)?;
-        return Ok(());
-    };
-    let options = &args.options;
+    let args = Args::parse();
     let mut train = VectorFile::open(&args.train)?;
-    let rows = options.limit.unwrap_or(usize::MAX).min(train.rows());
-    let queries = Queries::read(&args.test, options.queries)?;
-    let k = options.k.unwrap_or(10);
+    let rows = args.limit.unwrap_or(usize::MAX).min(train.rows());
+    let queries = Queries::read(&args.test, args.queries)?;
+    let k = args.k;
     check(&args, &train, &queries, rows)?;
     let truth = read_truth(&args, &train, &queries, rows)?;
-    let pool = ThreadPoolBuilder::new().num_threads(options.threads.unwrap_or(0)).build()?;
+    let pool = ThreadPoolBuilder::new().num_threads(args.threads.unwrap_or(0)).build()?;
 
     let temporary; // kept to the end, then deleted; the store, declared after it, closes first
-    let folder = match &options.store {
+    let folder = match &args.store {
         Some(folder) => folder.as_path(),
         None => {
             temporary = tempfile::tempdir()?;
@@ -82,7 +64,7 @@ fn run() -> Result<()> {
     };
     let store = store::open(folder, rows, &args, train.dims())?;
     let filled = store::fill(&store, &mut train, rows, &args, &pool)?;
-    let mut report = Report::new(options.json, rows);
+    let mut report = Report::new(args.json, rows);
     let run = Run {
         args: &args,
         rows,
@@ -100,13 +82,13 @@ fn run() -> Result<()> {
             let start = Instant::now();
             let truth = Truth::compute(&store, &queries, k, &pool)?;
             let time = start.elapsed();
-            let file_unfit = options.truth.is_some();
+            let file_unfit = args.truth.is_some();
             (truth, TruthSource::Computed { time, file_unfit })
         }
     };
     let copies = if filled.index.spill { 2 } else { 1 };
     let plan = SearchPlan {
-        oversampling: options.oversampling,
+        oversampling: args.oversampling,
         most: rows * filled.index.trees * copies,
         source,
     };
@@ -163,7 +145,7 @@ fn check(args: &Args, train: &VectorFile, queries: &Queries, rows: usize) -> Res
         )
         .into());
     }
-    let k = args.options.k.unwrap_or(10);
+    let k = args.k;
     if k > rows {
         return Err(
             format!("--k: expected at most the number of train vectors, {rows}, got {k}").into()
@@ -191,14 +173,14 @@ fn read_truth(
     queries: &Queries,
     rows: usize,
 ) -> Result<Option<Truth>> {
-    let Some(path) = args.options.truth.as_ref().filter(|_| rows == train.rows()) else {
+    let Some(path) = args.truth.as_ref().filter(|_| rows == train.rows()) else {
         return Ok(None);
     };
     let expected = Expected {
         train_rows: rows,
         test_rows: queries.rows_in_file(),
         queries: queries.len(),
-        k: args.options.k.unwrap_or(10),
+        k: args.k,
         metric: args.metric,
     };
     Truth::read(path, &expected).map(Some)

@@ -1,9 +1,8 @@
 //! The vectors to search with.
 
-use std::error::Error;
 use std::path::Path;
 
-use crate::common::datasets::VectorFile;
+use bench_kit::files::{FileError, VectorFile};
 
 pub struct Queries {
     values: Vec<f32>,
@@ -14,7 +13,7 @@ pub struct Queries {
 
 impl Queries {
     /// Reads the first `limit` vectors of `path`, or all.
-    pub fn read(path: &Path, limit: Option<usize>) -> Result<Self, Box<dyn Error>> {
+    pub fn read(path: &Path, limit: Option<usize>) -> Result<Self, FileError> {
         let mut file = VectorFile::open(path)?;
         Ok(Self {
             values: file.read(limit.unwrap_or(usize::MAX))?,

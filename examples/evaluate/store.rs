@@ -5,12 +5,12 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use bench_kit::files::VectorFile;
 use rayon::ThreadPool;
 use spinney::heed::{Env, EnvOpenOptions, WithoutTls};
 use spinney::{BuildStats, Database, IndexOptions, IndexStats, Metric, Reader, Writer};
 
 use crate::args::Args;
-use crate::common::datasets::VectorFile;
 use crate::memory;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -42,7 +42,7 @@ pub struct Filled {
 pub fn open(folder: &Path, rows: usize, args: &Args, dims: usize) -> Result<Store> {
     fs::create_dir_all(folder)?;
     let mut options = EnvOpenOptions::new().read_txn_without_tls();
-    let trees = args.options.trees.unwrap_or(1);
+    let trees = args.trees.unwrap_or(1);
     options.map_size(map_bytes(rows, dims, trees)).max_dbs(1).max_readers(1100);
     // SAFETY: nothing but LMDB writes to the file, and the process opens it only here.
     let env = unsafe { options.open(folder)? };
@@ -108,7 +108,7 @@ pub fn fill(
         inserted = end;
     }
 
-    let build_options = args.options.build_options(pool);
+    let build_options = args.build_options(pool);
     let (result, build_memory_bytes) = memory::watch(|| {
         let start = Instant::now();
         let built = writer.build(&mut wtxn, &build_options);

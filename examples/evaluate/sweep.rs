@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use spinney::{Hit, Reader, Result, SearchStats};
+use spinney::{Hits, Reader, Result, SearchStats};
 
 use crate::queries::Queries;
 use crate::truth::Truth;
@@ -72,7 +72,7 @@ pub struct Exact {
 }
 
 impl Session<'_> {
-    fn search(&self, query: &[f32], knob: Knob, searched: &mut SearchStats) -> Result<Vec<Hit>> {
+    fn search(&self, query: &[f32], knob: Knob, searched: &mut SearchStats) -> Result<Hits> {
         let nns = self.reader.nns(self.truth.k()).report(searched);
         let mut nns = match knob {
             Knob::Recall(recall) => nns.recall(recall),

@@ -1,17 +1,15 @@
 //! The exact answers, and how many of them a search found.
 
-use std::error::Error;
-use std::fs;
 use std::path::Path;
 
+use bench_kit::Result;
+use bench_kit::files::Neighbours;
 use rayon::ThreadPool;
 use rayon::prelude::*;
 use spinney::{Hit, Metric, Reader};
 
 use crate::queries::Queries;
 use crate::store::{INDEX, Store};
-
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// How far beyond the k-th true distance a hit may lie, relatively, and count as tied with it.
 const TIE: f32 = 1e-6;
@@ -35,52 +33,25 @@ pub struct Expected {
 }
 
 impl Truth {
-    /// Reads an `.ibin` file: u32 n, u32 k, then n x k u32 ids, then n x k f32 distances.
+    /// Reads an `.ibin` file.
     pub fn read(path: &Path, expected: &Expected) -> Result<Self> {
-        fs::read(path)
-            .map_err(Into::into)
-            .and_then(|bytes| Self::parse(&bytes, expected))
+        Self::new(&Neighbours::read(path)?, expected)
             .map_err(|error| format!("{}: {error}", path.display()).into())
     }
 
-    fn parse(bytes: &[u8], expected: &Expected) -> Result<Self> {
-        let (words, rest) = bytes.as_chunks::<4>();
-        let [rows, row_len, words @ ..] = words else {
-            return Err("the file ends inside its header".into());
-        };
-        let rows = usize::try_from(u32::from_le_bytes(*rows))?;
-        let row_len = usize::try_from(u32::from_le_bytes(*row_len))?;
-        let cells = rows.saturating_mul(row_len);
-        if !rest.is_empty() || words.len() != cells.saturating_mul(2) {
+    fn new(file: &Neighbours, expected: &Expected) -> Result<Self> {
+        if file.rows() != expected.test_rows {
+            let (test_rows, got) = (expected.test_rows, file.rows());
             return Err(format!(
-                "the header promises {rows} rows of {row_len} ids and distances: expected {} bytes, got {}",
-                cells.saturating_mul(8).saturating_add(8),
-                bytes.len()
+                "expected a row for each of the {test_rows} test vectors, got {got}"
             )
             .into());
         }
-        if rows != expected.test_rows {
-            return Err(format!(
-                "expected a row for each of the {} test vectors, got {rows}",
-                expected.test_rows
-            )
-            .into());
+        if file.row_len() < expected.k {
+            let (k, got) = (expected.k, file.row_len());
+            return Err(format!("expected at least k = {k} neighbours a row, got {got}").into());
         }
-        if row_len < expected.k {
-            return Err(format!(
-                "expected at least k = {} neighbours a row, got {row_len}",
-                expected.k
-            )
-            .into());
-        }
-
-        let (ids, distances) = words.split_at(cells);
-        let first_k = |cells: &[[u8; 4]]| -> Vec<[u8; 4]> {
-            let rows = cells.chunks_exact(row_len).take(expected.queries);
-            rows.flat_map(|row| &row[..expected.k]).copied().collect()
-        };
-        let ids: Vec<u32> = first_k(ids).into_iter().map(u32::from_le_bytes).collect();
-        let distances: Vec<f32> = first_k(distances).into_iter().map(f32::from_le_bytes).collect();
+        let (ids, distances) = file.first(expected.queries, expected.k);
         if let Some(id) = ids.iter().find(|&&id| id as usize >= expected.train_rows) {
             return Err(format!(
                 "expected ids below {} (the train vectors), got {id}",
@@ -179,12 +150,13 @@ mod tests {
     }
 
     #[test]
-    fn files_are_checked() {
+    fn files_have_to_fit() -> Result<()> {
         let file: Vec<u8> = [2u32, 3, 0, 1, 2, 3, 4, 5]
             .into_iter()
             .chain([0.5f32, 1.0, 1.5, 0.25, 0.5, 0.75].map(f32::to_bits))
             .flat_map(u32::to_le_bytes)
             .collect();
+        let file = Neighbours::parse(&file)?;
         let expected = |train_rows, test_rows, k| Expected {
             train_rows,
             test_rows,
@@ -192,16 +164,12 @@ mod tests {
             k,
             metric: Metric::Euclidean,
         };
-        let truth = Truth::parse(&file, &expected(6, 2, 2));
-        assert_eq!(
-            truth.ok().map(|truth| (truth.ids, truth.distances)),
-            Some((vec![0, 1, 3, 4], vec![0.5, 1.0, 0.25, 0.5]))
-        );
-        assert!(Truth::parse(&file, &expected(5, 2, 3)).is_err(), "an id beyond the train vectors");
-        assert!(Truth::parse(&file, &expected(6, 3, 3)).is_err(), "a test vector without a row");
-        assert!(Truth::parse(&file, &expected(6, 2, 4)).is_err(), "rows shorter than k");
-        for length in 0..file.len() {
-            assert!(Truth::parse(&file[..length], &expected(6, 2, 2)).is_err(), "{length} bytes");
-        }
+        let truth = Truth::new(&file, &expected(6, 2, 2))?;
+        assert_eq!(truth.ids, [0, 1, 3, 4]);
+        assert_eq!(truth.distances, [0.5, 1.0, 0.25, 0.5]);
+        assert!(Truth::new(&file, &expected(5, 2, 3)).is_err(), "an id beyond the train vectors");
+        assert!(Truth::new(&file, &expected(6, 3, 3)).is_err(), "a test vector without a row");
+        assert!(Truth::new(&file, &expected(6, 2, 4)).is_err(), "rows shorter than k");
+        Ok(())
     }
 }

@@ -1,21 +1,20 @@
 //! Whether a calibration still holds: a few items are asked for their neighbours at each
 //! incremental build.
 
-use heed::RoTxn;
-
 use crate::error::Result;
+use crate::forest::context::ForestContext;
+use crate::forest::open::Forest;
 use crate::format::item::ItemRef;
 use crate::format::record::{NO_CORRECTION, Record};
-use crate::indexer::leaf_edit::ForestContext;
-use crate::kernel::simd;
 use crate::key::{Key, Kind};
-use crate::lmdb::items::Items;
 use crate::lmdb::pending::Pending;
+use crate::lmdb::view::View;
 use crate::lmdb::workers::Workers;
-use crate::search::budget::{Budget, DEFAULT_RECALL};
+use crate::search::Hit;
+use crate::search::budget::Budget;
 use crate::search::knn::search;
-use crate::search::request::Request;
-use crate::search::{Forest, Hit, Parts, Planted, Target};
+use crate::search::request::{DEFAULT_RECALL, Options, Request};
+use crate::search::session::Session;
 
 /// Neighbours that a probe asks for, and how many times the usual effort tells which they should
 /// be.
@@ -34,42 +33,37 @@ const MAX_STEP: f64 = 1.25;
 /// for more than the recall that probes look at.
 const CORRECTIONS: std::ops::RangeInclusive<f64> = 1_024.0..=16_384.0;
 
-/// A forest as it is stored, without the items that changed since.
-struct Stored<'a, 't> {
-    planted: Planted<'a, 't>,
-    changed: &'a Pending,
-}
-
-impl<'t> Parts<'t> for Stored<'_, 't> {
-    fn planted(&self) -> Result<Option<Planted<'_, 't>>> {
-        Ok(Some(self.planted))
-    }
-
-    fn pending(&self) -> Result<&Pending> {
-        Ok(self.changed)
-    }
+/// Items that are asked for their neighbours.
+#[derive(Copy, Clone)]
+pub(crate) struct Probes {
+    pub(crate) count: usize,
+    /// It decides which items these are.
+    pub(crate) seed: u64,
 }
 
 /// Asks a few items for their neighbours, with the usual effort and with much more. Corrects the
-/// effort by the recall found. Work in proportion to `probes`.
+/// effort by the recall found. Work in proportion to the number of probes.
 pub(crate) fn corrected(
     workers: &mut Workers<'_>,
-    (context, forest): (&ForestContext<'_>, &Forest),
+    context: &ForestContext<'_>,
+    forest: &Forest,
     record: &Record,
     changed: impl Iterator<Item = u32>,
-    (probes, seed): (usize, u64),
+    probes: Probes,
 ) -> Result<u32> {
     let correction = record.calibration.correction();
-    if probes == 0 {
+    if probes.count == 0 {
         return Ok(record.calibration.correction);
     }
     let changed = Pending { ids: changed.collect(), ..Pending::default() };
-    let lacking = workers.share(probes, |rtxn, i| {
-        let at = seed.wrapping_add(i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
-        let planted =
-            Planted { forest, nodes: &forest.nodes((context.db, rtxn, context.spec), PROBE_KNOWS) };
-        let stored = Stored { planted, changed: &changed };
-        probe(context, rtxn, record, &stored, u32::try_from(at).unwrap_or(0))
+    let lacking = workers.share(probes.count, |rtxn, i| {
+        let at = probes.seed.wrapping_add(i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+        // The forest as it is stored, without the items that changed since.
+        let view = View::new(context.db, rtxn, context.spec);
+        let session = Session::with_cache(view, *record, PROBE_KNOWS, PROBE_KNOWS)
+            .with_forest(forest)
+            .with_pending(&changed);
+        probe(&session, &changed, u32::try_from(at).unwrap_or(0))
     })?;
     let lacking: Vec<f64> = lacking.into_iter().flatten().collect();
     if lacking.is_empty() {
@@ -86,14 +80,9 @@ pub(crate) fn corrected(
 
 /// How much recall the first item at or after an id lacks with the usual effort; `None` if there is
 /// none to ask.
-fn probe<'t>(
-    context: &ForestContext<'_>,
-    rtxn: &'t RoTxn<'t>,
-    record: &Record,
-    stored: &Stored<'_, 't>,
-    at: u32,
-) -> Result<Option<f64>> {
-    let (db, spec) = (context.db, context.spec);
+fn probe(session: &Session<'_>, changed: &Pending, at: u32) -> Result<Option<f64>> {
+    let View { db, rtxn, spec } = session.view();
+    let record = &session.record;
     // Ids run from 0 up to about the number of items as a rule.
     let top = db.last_id(rtxn, spec.index, Kind::Item)?;
     let Some(at) = top.map(|top| u32::try_from(u64::from(at) % (u64::from(top) + 1)).unwrap_or(0))
@@ -101,15 +90,12 @@ fn probe<'t>(
         return Ok(None);
     };
     let next = db.iter_from(rtxn, Key::item(spec.index, at))?.next().transpose()?;
-    let applies_to = |key: &Key| {
-        *key == Key::item(spec.index, key.id()) && !stored.changed.ids.contains(key.id())
-    };
+    let applies_to =
+        |key: &Key| *key == Key::item(spec.index, key.id()) && !changed.ids.contains(key.id());
     let Some((key, bytes)) = next.filter(|(key, _)| applies_to(key)) else { return Ok(None) };
     let query = ItemRef::parse(key, bytes, spec)?;
-    let items = Items::new(db, rtxn, spec, PROBE_KNOWS);
-    let target = Target { items: &items, record, simd: simd::detect() };
     let exclude = [key.id()];
-    let usual = Request { exclude: &exclude, ..Request::new(PROBED, DEFAULT_RECALL) };
+    let usual = Request { exclude: &exclude, ..Request::new(PROBED) };
     let effort = Budget::new(&usual, record);
     #[expect(
         clippy::cast_possible_truncation,
@@ -123,10 +109,11 @@ fn probe<'t>(
         // does not.
         let rerank = (effort.rerank as f64 * THOROUGH / 2.0).min(record.indexed as f64 / 4.0);
         let oversampling = Some((rerank / PROBED as f64).max(1.0) as f32);
-        Request { search_k: Some(budget as usize), oversampling, ..usual }
+        let search_k = Some(budget as usize);
+        Request { options: Options { search_k, oversampling, ..usual.options }, ..usual }
     };
-    let (truth, _) = search(target, stored, query, &thorough)?;
-    let (hits, searched) = search(target, stored, query, &usual)?;
+    let (truth, _) = search(session, query, &thorough)?;
+    let (hits, searched) = search(session, query, &usual)?;
     // An exact search tells nothing.
     let farthest = truth.last().filter(|_| searched.sketches > 0).map(|hit: &Hit| hit.distance);
     let Some(farthest) = farthest else { return Ok(None) };

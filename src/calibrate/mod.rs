@@ -1,27 +1,30 @@
 //! Measuring the recall of a forest: on its own items after a bulk build, or on a user's queries.
 
 pub(crate) mod drift;
+mod fit;
 pub(crate) mod trace;
 pub(crate) mod truth;
 
-use heed::RwTxn;
+use heed::{RoTxn, RwTxn};
 
-use crate::calibrate::trace::{TraceQuery, TrueNeighbours, confidences, fit, goals, reached};
-use crate::calibrate::truth::{Truth, asked, cut, neighbours};
+use crate::calibrate::fit::{fit, goals};
+use crate::calibrate::trace::{TraceQuery, confidences, reached};
+use crate::calibrate::truth::{TrueNeighbours, Truth, asked, cut, neighbours};
 use crate::error::Result;
+use crate::forest::context::ForestContext;
+use crate::forest::open::Forest;
 use crate::forest::points::Points;
 use crate::format::item::ItemRef;
 use crate::format::record::{Calibration, Record};
 use crate::index_spec::IndexSpec;
-use crate::indexer::leaf_edit::ForestContext;
-use crate::kernel::simd;
-use crate::key::Kind;
 use crate::lmdb::database::Database;
 use crate::lmdb::items::Items;
 use crate::lmdb::pending::Pending;
+use crate::lmdb::view::View;
 use crate::lmdb::workers::Workers;
-use crate::math::kmeans::Matrix;
-use crate::search::{EXACT_ITEMS, Forest, Planted, Target};
+use crate::math::matrix::Matrix;
+use crate::search::EXACT_ITEMS;
+use crate::search::session::Session;
 
 /// Whether searches of this index would go by a calibration.
 pub(crate) fn applies_to(items: u64) -> bool {
@@ -37,9 +40,9 @@ pub(crate) fn measure(
     truth: &Truth,
 ) -> Result<Calibration> {
     let mut workers = Workers::new(wtxn, None)?;
-    let forest = Forest::read(db, workers.own(), spec, record)?;
+    let forest = Forest::read(View::new(db, workers.own(), spec), record)?;
     let own = wtxn.nested_read_txn()?;
-    let items = Items::new(db, &own, spec, 0);
+    let items = Items::new(View::new(db, &own, spec), 0);
     let queries =
         truth.queries.iter().map(|id| items.get(*id)).collect::<Result<Vec<ItemRef<'_>>>>()?;
     let asked = queries.iter().zip(&truth.queries).zip(&truth.neighbours);
@@ -51,7 +54,7 @@ pub(crate) fn measure(
             hidden: &near.hidden,
         })
         .collect();
-    ask((&mut workers, db, spec), (record, &forest), &asked, false)
+    Measured { db, spec, record, forest: &forest }.calibration(&mut workers, &asked, false)
 }
 
 /// Measures the forest there is on these queries.
@@ -64,7 +67,8 @@ pub(crate) fn measure_on(
 ) -> Result<Calibration> {
     let mut workers = Workers::new(wtxn, None)?;
     let own = wtxn.nested_read_txn()?;
-    let forest = Forest::read(db, &own, spec, record)?;
+    let view = View::new(db, &own, spec);
+    let forest = Forest::read(view, record)?;
     let context = ForestContext::new(db, spec, &forest, record.leaf_size as usize);
     let mut points = Matrix {
         values: vec![0.0; queries.len() * forest.transform.width],
@@ -74,10 +78,9 @@ pub(crate) fn measure_on(
         forest.transform.map_query(query, point);
     }
     // What waits for a build is always compared exactly, and is not what is measured.
-    let pending = Pending::read(db, &own, spec)?;
-    let ids = db
-        .iter(&own, spec.index, Kind::Item)?
-        .map(|entry| entry.map(|(key, _)| key.id()))
+    let pending = Pending::read(view)?;
+    let ids = view
+        .ids()?
         .filter(|id| id.as_ref().map_or(true, |id| !pending.ids.contains(*id)))
         .collect::<Result<Vec<u32>>>()?;
     let near = neighbours(&mut workers, Points::new(context, &ids, None), &points)?;
@@ -88,28 +91,41 @@ pub(crate) fn measure_on(
         .zip(&near)
         .map(|(query, near)| TraceQuery { query: *query, own: None, near, hidden: &pending })
         .collect();
-    ask((&mut workers, db, spec), (record, &forest), &asked, true)
+    Measured { db, spec, record, forest: &forest }.calibration(&mut workers, &asked, true)
 }
 
-/// Runs all queries, and once more with the confidences that recalls were found to take.
-fn ask(
-    (workers, db, spec): (&mut Workers<'_>, Database, IndexSpec),
-    (record, forest): (&Record, &Forest),
-    asked: &[TraceQuery<'_>],
-    is_of_queries: bool,
-) -> Result<Calibration> {
-    let found = workers.share(asked.len(), |rtxn, i| {
-        let items = Items::new(db, rtxn, spec, 0);
-        let target = Target { items: &items, record, simd: simd::detect() };
-        let planted = Planted { forest, nodes: &forest.nodes((db, rtxn, spec), 0) };
-        confidences(target, planted, asked[i])
-    })?;
-    let goals = goals(&found);
-    let reached = workers.share(asked.len(), |rtxn, i| {
-        let items = Items::new(db, rtxn, spec, 0);
-        let target = Target { items: &items, record, simd: simd::detect() };
-        let planted = Planted { forest, nodes: &forest.nodes((db, rtxn, spec), 0) };
-        reached(target, planted, asked[i], (&found[i], &goals))
-    })?;
-    Ok(fit(&goals, &reached, record.indexed, is_of_queries))
+/// The index whose forest is measured.
+#[derive(Copy, Clone)]
+struct Measured<'a> {
+    db: Database,
+    spec: IndexSpec,
+    record: &'a Record,
+    forest: &'a Forest,
+}
+
+impl<'a> Measured<'a> {
+    /// A session that remembers nothing: each query is asked twice only.
+    fn session<'t>(&self, rtxn: &'t RoTxn<'t>) -> Session<'t>
+    where
+        'a: 't,
+    {
+        let view = View::new(self.db, rtxn, self.spec);
+        Session::with_cache(view, *self.record, 0, 0).with_forest(self.forest)
+    }
+
+    /// Runs all queries, and once more with the confidences that recalls were found to take.
+    fn calibration(
+        &self,
+        workers: &mut Workers<'_>,
+        asked: &[TraceQuery<'_>],
+        is_of_queries: bool,
+    ) -> Result<Calibration> {
+        let found =
+            workers.share(asked.len(), |rtxn, i| confidences(&self.session(rtxn), asked[i]))?;
+        let goals = goals(&found);
+        let reached = workers.share(asked.len(), |rtxn, i| {
+            reached(&self.session(rtxn), asked[i], &found[i], &goals)
+        })?;
+        Ok(fit(&goals, &reached, self.record.indexed, is_of_queries))
+    }
 }

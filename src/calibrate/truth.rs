@@ -5,7 +5,6 @@ use std::ops::Range;
 
 use heed::RoTxn;
 
-use crate::calibrate::trace::{Cut, TrueNeighbours, asked_ks};
 use crate::error::Result;
 use crate::forest::points::Points;
 use crate::forest::route::by_score;
@@ -14,14 +13,16 @@ use crate::kernel::gemm;
 use crate::kernel::gemm::Panels;
 use crate::kernel::simd::Level;
 use crate::kernel::threshold::{Scores, below};
+use crate::lmdb::pending::Pending;
 use crate::lmdb::workers::Workers;
-use crate::math::kmeans::{Matrix, sample};
+use crate::math::kmeans::sample;
+use crate::math::matrix::Matrix;
 use crate::progress::BuildPhase;
 
 /// Multiplications for all comparisons of a calibration, about: some seconds of one thread at most
 /// for a million items.
 const MAX_PRODUCTS: usize = 25_000_000_000;
-/// Queries, whatever the work: fewer are too few to tell .95 from .97, more do not tell more.
+/// Queries, whatever the work: fewer cannot distinguish .95 from .97, and more do not help.
 const QUERIES: std::ops::RangeInclusive<usize> = 128..=1000;
 /// Items for each query, at least: small indexes are built in milliseconds and should be measured
 /// in as many.
@@ -39,6 +40,45 @@ const KEPT: usize = 2;
 const MIN_KEPT: usize = 64;
 /// By what part distances may differ that count as equal: they are computed in single precision.
 const EQUAL: f32 = 1e-4;
+
+/// One of so many queries is asked for the largest number of neighbours, and for the next largest.
+/// They need the fewest queries: each has many neighbours, and takes the longest.
+const ASKED_FOR_MOST: usize = 16;
+const ASKED_FOR_MANY: usize = 4;
+
+/// Which of the nearest items belong to the k nearest: all of the first few, and of the next few,
+/// which are equally far, as many as are lacking.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Cut {
+    pub(crate) k: usize,
+    pub(crate) nearer: usize,
+    pub(crate) as_near: usize,
+}
+
+impl Cut {
+    /// The least of the values that the k nearest may have, if these are the values of the items.
+    pub(super) fn values<T: Copy>(
+        self,
+        values: &[T],
+        order: impl Fn(&T, &T) -> std::cmp::Ordering,
+    ) -> Vec<T> {
+        let mut values = values[..self.as_near].to_vec();
+        values[self.nearer..].sort_unstable_by(order);
+        values.truncate(self.k);
+        values
+    }
+}
+
+/// The nearest items of a query.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TrueNeighbours {
+    /// Nearest first.
+    pub(crate) ids: Vec<u32>,
+    /// One for each calibrated number of neighbours that the query is asked for.
+    pub(crate) cuts: Vec<Cut>,
+    /// Items with the very vector of the query, which say nothing about others.
+    pub(crate) hidden: Pending,
+}
 
 /// Items asked for at random and their true neighbours.
 pub(crate) struct Truth {
@@ -77,9 +117,17 @@ fn keep_distinct(queries: &mut Vec<u32>, points: &Matrix) {
 }
 
 /// The numbers of neighbours that the `i`-th of some queries is asked for.
+///
+/// Queries come in the order of their ids, which may be that of the data. So those that are asked
+/// for most are spread over all.
 pub(crate) fn asked(i: usize, items: usize) -> Vec<usize> {
     let ks = calibrated_ks(items as u64);
-    ks[..asked_ks(i, items as u64)].to_vec()
+    let count = match i {
+        _ if i.is_multiple_of(ASKED_FOR_MOST) => ks.len(),
+        _ if i.is_multiple_of(ASKED_FOR_MANY) => ks.len() - 1,
+        _ => ks.len() - 2,
+    };
+    ks[..count].to_vec()
 }
 
 /// What of the nearest items, sorted, a query is asked for.
@@ -123,8 +171,8 @@ impl Best {
     /// Of the `i`-th of some queries one more is wanted than it is asked for: it may be among them
     /// itself.
     fn for_query(i: usize, items: usize) -> Self {
-        let most = asked(i, items).into_iter().max().unwrap_or(1);
-        Self { near: Vec::new(), wanted: (KEPT * most).max(MIN_KEPT) + 1, farthest: f32::INFINITY }
+        let max = asked(i, items).into_iter().max().unwrap_or(1);
+        Self { near: Vec::new(), wanted: (KEPT * max).max(MIN_KEPT) + 1, farthest: f32::INFINITY }
     }
 
     fn offer(&mut self, score: f32, id: u32) {
@@ -136,9 +184,9 @@ impl Best {
 
     /// Offers items that have these scores.
     fn offer_all(&mut self, simd: Level, ids: &[u32], scores: Scores<'_>) {
-        below(simd, scores, self.farthest, |at, score| {
+        below(simd, scores, self.farthest, |i, score| {
             if score < self.farthest {
-                self.offer(score, ids[at]);
+                self.offer(score, ids[i]);
             }
             self.farthest
         });
@@ -197,7 +245,7 @@ fn nearest_of(
     let (norms, sign) = ([0.0; ITEMS_AT_ONCE], metric.score_sign());
     for first in part.clone().step_by(ITEMS_AT_ONCE) {
         let places = first..part.end.min(first + ITEMS_AT_ONCE);
-        let points = all.within(rtxn, places.clone())?;
+        let points = all.of_range(rtxn, places.clone())?;
         let ids = &all.ids[places];
         let panels = Panels::new(&points, width);
         products.resize(queries.len() * ids.len(), 0.0);

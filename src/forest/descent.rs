@@ -1,26 +1,11 @@
 //! Best-first descent from the roots to the leaves whose centroids are nearest to a point.
 //!
-//! Level by level, the nearest branches are opened until what hangs under them is several times the
-//! goal; then the leaves of all trees met so come out of one queue, nearest first. The goal grows
-//! as a search goes on, and when the leaves run out, until the whole forest has been seen.
+//! Height by height, the nearest branches are opened until what hangs under them is several times
+//! the goal. Then the leaves of all trees found so come out of one queue, nearest first. The goal
+//! grows as a search goes on, and when the leaves run out, until the whole forest has been
+//! searched.
 //!
-//! # What was tried
-//! With 10 of 100,000 vectors wanted of sift (128 dimensions) and of minilm (384), means of two or
-//! three forests. The figures are of trial versions, swept over `search_k` as the `evaluate`
-//! example does:
-//!
-//! - Opening all branches, a search scans 1,987 sketches of leaves for a recall of .95 instead of
-//!   2,286 (sift), and 3,753 instead of 4,380 (minilm); but then it scans those of all 1,600 to
-//!   1,700 leaves in the branches first.
-//! - Branches of 16 children on average, instead of 64, and a cover of 12: a tenth fewer sketches
-//!   for .90 and .95, branches counted (2,463 instead of 2,767, and 4,726 instead of 5,170), in the
-//!   same time, as more nodes are visited and blocks of 32 sketches are half empty; at .99 a
-//!   seventh slower (minilm).
-//! - The distance of a node's centroid by its parent's sketch of it, so that the centroid need not
-//!   be read: the same recall, and the same time within what runs differ by.
-//! - Ordering leaves by the distance of their centroid and half the mean square of their residuals
-//!   (a model outside of this crate, exact distances of centroids): a tenth fewer entries on
-//!   minilm, none fewer on sift. The same for branches: nothing.
+//! Other orders and sizes of branches were measured: docs/trials.md, "descent".
 
 use crate::error::{Error, Result};
 use crate::forest::seen::Seen;
@@ -28,14 +13,14 @@ use crate::format::record::TreeRecord;
 use crate::kernel::scan::Estimate;
 use crate::key::Key;
 use crate::lmdb::nodes::Nodes;
-use crate::math::queue::{Queue, QueuedNode};
+use crate::math::queue::LazyQueue;
 use crate::sketch::prepared::{Prepared, ScanOptions};
 
 /// Entries under the branches opened just above the leaves, for each entry of the goal, times the
-/// fourth root of the number of leaves: 16 in a forest of 1,600 leaves (100,000 items), 29 of
-/// 18,000 (1,000,000); four times as many for each level further up. More costs sketches of
-/// branches, less misses leaves whose branch's centroid is far, of which there are the more, the
-/// more branches there are.
+/// fourth root of the number of leaves. For each height further up they are four times as many.
+///
+/// More take sketches of branches. Fewer miss leaves under a branch whose centroid is far, of which
+/// a forest with more branches has more.
 const COVER: f64 = 2.5;
 /// Branches of each height that a search opens at least. An item that is asked for by its own
 /// vector may lie under any of the first few: docs/trials.md, "own vectors".
@@ -51,10 +36,20 @@ pub(crate) enum Order {
     Distance,
 }
 
+/// A node that a descent has found and not opened.
+#[derive(Copy, Clone, Debug, PartialEq)]
+pub(crate) struct QueuedNode {
+    pub(crate) estimate: f32,
+    pub(crate) tree: u8,
+    pub(crate) id: u32,
+    /// The branch above it; its own id for a root.
+    pub(crate) parent: u32,
+}
+
 /// Nodes of one height, nearest first.
 #[derive(Debug, Default)]
 struct Frontier {
-    queue: Queue,
+    queue: LazyQueue<QueuedNode>,
     /// Entries under the nodes of this height that have been opened.
     covered: usize,
     /// How many these are.
@@ -85,7 +80,7 @@ pub(crate) struct Descent {
 }
 
 impl Descent {
-    /// Begins at the roots of these trees.
+    /// Begins at the roots of these trees, each with its number.
     pub(crate) fn begin(&mut self, order: Order, trees: impl Iterator<Item = (u8, TreeRecord)>) {
         self.is_by_distance = order == Order::Distance;
         (self.height, self.goal) = (0, 1);
@@ -105,7 +100,7 @@ impl Descent {
                 self.frontiers.resize_with(self.height, Frontier::default);
             }
             let root = QueuedNode { estimate: 0.0, tree, id: record.root, parent: record.root };
-            self.frontiers[height].queue.push(root);
+            self.frontiers[height].queue.push(root.estimate, root);
         }
         #[expect(
             clippy::cast_possible_truncation,
@@ -127,10 +122,12 @@ impl Descent {
         self.goal = goal.max(1);
         for height in (1..self.height).rev() {
             let cover = self.goal.saturating_mul(self.cover << (2 * (height - 1)).min(32));
-            let least = if self.is_by_distance { 0 } else { MIN_OPENED };
-            while self.frontiers[height].covered < cover || self.frontiers[height].opened < least {
-                let Some(met) = self.frontiers[height].queue.pop() else { break };
-                let weight = self.open(nodes, prepared, met, height)?;
+            let min_opened = if self.is_by_distance { 0 } else { MIN_OPENED };
+            while self.frontiers[height].covered < cover
+                || self.frontiers[height].opened < min_opened
+            {
+                let Some(nearest) = self.frontiers[height].queue.pop() else { break };
+                let weight = self.open(nodes, prepared, nearest, height)?;
                 let frontier = &mut self.frontiers[height];
                 (frontier.covered, frontier.opened) =
                     (frontier.covered.saturating_add(weight), frontier.opened + 1);
@@ -139,8 +136,9 @@ impl Descent {
         Ok(())
     }
 
-    /// The nearest leaf that has not come out yet; widens the descent when those met have run out,
-    /// and is `None` when the whole forest has been seen.
+    /// The nearest leaf that has not come out yet. Widens the descent when those found have run
+    /// out;
+    /// `None` when there are no more in the forest.
     pub(crate) fn next_leaf(
         &mut self,
         nodes: &Nodes<'_>,
@@ -168,20 +166,20 @@ impl Descent {
     /// Opens the nearest branch of the lowest height that has one left.
     fn open_nearest(&mut self, nodes: &Nodes<'_>, prepared: &mut Prepared) -> Result<()> {
         for height in 1..self.height {
-            if let Some(met) = self.frontiers[height].queue.pop() {
-                self.open(nodes, prepared, met, height)?;
+            if let Some(nearest) = self.frontiers[height].queue.pop() {
+                self.open(nodes, prepared, nearest, height)?;
                 break;
             }
         }
         Ok(())
     }
 
-    /// The nearest leaf among those met so far.
+    /// The nearest leaf among those found so far.
     fn pop_leaf(&mut self) -> Option<QueuedNode> {
         self.frontiers.first_mut().and_then(|frontier| frontier.queue.pop())
     }
 
-    /// The nearest leaf among those met so far that has not come out.
+    /// The leaf that comes out next, among those found so far.
     pub(crate) fn upcoming(&mut self) -> Option<QueuedNode> {
         self.frontiers.first_mut().and_then(|frontier| frontier.queue.peek())
     }
@@ -190,12 +188,12 @@ impl Descent {
     /// the root.
     pub(crate) fn path(&self, leaf: &QueuedNode) -> Vec<u32> {
         let mut path = vec![leaf.parent];
-        let mut at = leaf.parent;
+        let mut last = leaf.parent;
         while let Some((_, parent)) =
-            self.above.iter().find(|(id, parent)| *id == at && parent != id)
+            self.above.iter().find(|(id, parent)| *id == last && parent != id)
         {
             path.push(*parent);
-            at = *parent;
+            last = *parent;
             if path.len() > self.height {
                 break;
             }
@@ -203,30 +201,29 @@ impl Descent {
         path
     }
 
-    /// Puts the children of a branch into the queue below; tells how many entries there are under
-    /// it.
+    /// Puts the children of a branch into the queue below; returns how many entries it has.
     fn open(
         &mut self,
         nodes: &Nodes<'_>,
         prepared: &mut Prepared,
-        met: QueuedNode,
+        node: QueuedNode,
         height: usize,
     ) -> Result<usize> {
         let spec = nodes.spec();
         let corrupted =
-            |what| Err(Error::corrupted(Key::branch(spec.index, met.tree, met.id), what));
-        if !self.seen.note(met.tree, false, met.id) {
+            |what| Err(Error::corrupted(Key::branch(spec.index, node.tree, node.id), what));
+        if !self.seen.note(node.tree, false, node.id) {
             return corrupted("this branch is reached on two ways");
         }
         self.branches += 1;
-        let branch = nodes.branch(met.tree, met.id)?;
+        let branch = nodes.branch(node.tree, node.id)?;
         // Heights fall by one with every step down, so that no chain of stored ids can lead in a
         // circle.
         if usize::from(branch.node.height) != height {
             return corrupted("a branch at another height than its parent says");
         }
         if self.is_by_distance {
-            self.above.push((met.id, met.parent));
+            self.above.push((node.id, node.parent));
         }
         self.estimates.clear();
         prepared.scan(&branch.node, ScanOptions::ALL, &mut self.estimates);
@@ -242,10 +239,10 @@ impl Descent {
             let norm =
                 if has_norms { branch.norms.get(position).copied().unwrap_or(0.0) } else { 0.0 };
             let estimate = if has_norms { norm + 2.0 * found.estimate } else { found.estimate };
-            queue.push(QueuedNode { estimate, tree: met.tree, id: *id, parent: met.id });
+            let child = QueuedNode { estimate, tree: node.tree, id: *id, parent: node.id };
+            queue.push(estimate, child);
         }
-        // Each child has an entry, whatever the weights say: else none of them would ever be
-        // enough.
+        // Each child counts as an entry at least: with damaged weights none would ever be enough.
         Ok(usize::try_from(branch.node.weight).unwrap_or(usize::MAX).max(branch.node.len).max(1))
     }
 }

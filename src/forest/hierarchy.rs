@@ -2,7 +2,8 @@
 
 use crate::format::MAX_CHILDREN;
 use crate::kernel::simd::Level;
-use crate::math::kmeans::{Matrix, assign, kmeans, members, split};
+use crate::math::kmeans::{assign, kmeans, members, split};
+use crate::math::matrix::Matrix;
 
 /// Children a branch of a bulk build has on average: room to grow before it splits.
 const MEAN_CHILDREN: usize = 64;

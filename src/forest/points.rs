@@ -7,9 +7,9 @@ use std::ops::Range;
 use heed::RoTxn;
 
 use crate::error::Result;
+use crate::forest::context::ForestContext;
 use crate::format::item::ItemRef;
-use crate::indexer::leaf_edit::ForestContext;
-use crate::math::kmeans::Matrix;
+use crate::math::matrix::Matrix;
 
 /// The rows from which centroids are computed.
 #[derive(Debug)]
@@ -23,10 +23,8 @@ pub(crate) struct Sample {
 /// All items of an index, by their places in the list of all ids.
 ///
 /// The point of each is needed four times: to find its leaves, to be encoded in both, and to be
-/// compared with the queries of the calibration. Where all items are in the sample (up to 262,144
-/// of 128 dimensions), none is read and rotated again: with one look-up less for each copy that
-/// took 18 percent off a build of 100,000 vectors of sift, and 14 percent off one of minilm, of
-/// whose 100,000 vectors 87,381 are in the sample (trials, four seeds).
+/// compared with the queries of the calibration. What is in the sample is not read and rotated
+/// again. Measured: docs/trials.md, "points of a build".
 #[derive(Copy, Clone)]
 pub(crate) struct Points<'a> {
     pub(crate) context: ForestContext<'a>,
@@ -45,7 +43,7 @@ impl<'a> Points<'a> {
     }
 
     /// The points of items at these places, which ascend.
-    pub(crate) fn at(&self, rtxn: &RoTxn<'_>, places: &[u32]) -> Result<Matrix> {
+    pub(crate) fn of_places(&self, rtxn: &RoTxn<'_>, places: &[u32]) -> Result<Matrix> {
         let width = self.context.transform.width;
         let mut rows = Matrix { values: vec![0.0; places.len() * width], width };
         let (mut unsampled, mut slots) = (Vec::new(), Vec::new());
@@ -68,7 +66,11 @@ impl<'a> Points<'a> {
     }
 
     /// The points of items at neighbouring places.
-    pub(crate) fn within(&self, rtxn: &RoTxn<'_>, places: Range<usize>) -> Result<Cow<'a, [f32]>> {
+    pub(crate) fn of_range(
+        &self,
+        rtxn: &RoTxn<'_>,
+        places: Range<usize>,
+    ) -> Result<Cow<'a, [f32]>> {
         if let Some(sample) = self.sample.filter(|sample| sample.places.len() == self.ids.len()) {
             let width = sample.rows.width;
             return Ok(Cow::Borrowed(
@@ -77,7 +79,7 @@ impl<'a> Points<'a> {
         }
         // Places are those of ids, which are `u32`.
         let places: Vec<u32> = places.filter_map(|place| u32::try_from(place).ok()).collect();
-        Ok(Cow::Owned(self.at(rtxn, &places)?.values))
+        Ok(Cow::Owned(self.of_places(rtxn, &places)?.values))
     }
 
     /// The row of a place in the sample. `after`: how many of the sample come before the place that
@@ -96,9 +98,9 @@ mod tests {
     use rand::{RngExt, SeedableRng};
 
     use super::*;
+    use crate::forest::open::Forest;
     use crate::index_spec::IndexSpec;
     use crate::lmdb::database::{Database, temporary};
-    use crate::search::Forest;
     use crate::sketch::transform::Transform;
     use crate::{IndexOptions, Metric, Writer};
 
@@ -139,17 +141,17 @@ mod tests {
         for sample in &samples {
             let points = Points::new(context, &ids, sample.as_ref());
             for places in [&all[..], &all[30..70], &[0, 1, 4, 40, 159, 160, 199][..], &[199], &[]] {
-                assert_eq!(points.at(&rtxn, places).unwrap(), expected(places));
+                assert_eq!(points.of_places(&rtxn, places).unwrap(), expected(places));
             }
             for range in [0..200, 20..60, 199..200, 7..7] {
                 assert_eq!(
-                    points.within(&rtxn, range.clone()).unwrap()[..],
+                    points.of_range(&rtxn, range.clone()).unwrap()[..],
                     expected(&all[range]).values[..]
                 );
             }
         }
         // What is not in the sample has to be among the items.
         let missing = Points::new(context, &[0, 1, 777], samples[1].as_ref());
-        assert!(matches!(missing.at(&rtxn, &[0, 2]), Err(crate::Error::Corrupted { .. })));
+        assert!(matches!(missing.of_places(&rtxn, &[0, 2]), Err(crate::Error::Corrupted { .. })));
     }
 }

@@ -6,22 +6,19 @@ use crate::kernel::gemm;
 use crate::kernel::gemm::Panels;
 use crate::kernel::simd::Level;
 use crate::kernel::threshold::{Scores, below};
-use crate::math::kmeans::{Matrix, half_norms, split, update};
+use crate::math::kmeans::{half_norms, split, update};
+use crate::math::matrix::Matrix;
 use crate::metric::Metric;
 use crate::search::candidates::{estimate_of, id_of, packed};
 
 /// Coarse groups whose leaves are compared with a point, at least.
 const BEAM: usize = 12;
 /// The same while centroids move: a row that misses its very nearest leaf moves another one by a
-/// little. Forests of 100,000 items took 2,295 sketches for a recall of .95 with it and 2,335 with
-/// [`BEAM`] (sift, four and three seeds), and 4,286 and 4,351 (minilm).
+/// little. Measured: docs/trials.md, "beam".
 const REFINING_BEAM: usize = 6;
 /// Nearest leaves among which the spill leaf is chosen.
 pub(crate) const SHORTLIST: usize = 12;
-/// Weight of the parallel part of the residual in SOAR's rule. Without it (0), searches of 98,000
-/// vectors scan 6 to 9 percent more sketches for the same recall (sift), or 20 to 56 percent
-/// (minilm). With .5, 1.5, 2 and 4 they scan as many, within what three seeds differ by (5 percent;
-/// at .99 on minilm, 20).
+/// Weight of the parallel part of the residual in SOAR's rule. Measured: docs/trials.md, "SOAR".
 const SOAR_LAMBDA: f32 = 1.0;
 /// No leaf: what stands in for the second leaf without spill.
 pub(crate) const NO_LEAF: u32 = u32::MAX;
@@ -99,17 +96,17 @@ impl Router {
         members
     }
 
-    /// Puts others in the place of each leaf. Groups of more than `most` leaves are cut: all rows
-    /// near them look through each.
-    pub(crate) fn replace(&mut self, most: usize, others: impl Fn(u32) -> Matrix) {
+    /// Puts others in the place of each leaf. Groups of more than `max` leaves are cut: all rows
+    /// near a group are compared with all of its leaves.
+    pub(crate) fn replace(&mut self, max: usize, others: impl Fn(u32) -> Matrix) {
         let groups = self.starts.windows(2).flat_map(|pair| {
             let mut group = Matrix::new(self.leaves.width);
             let leaves = (0u32..).skip(pair[0]).take(pair[1] - pair[0]);
             leaves.for_each(|leaf| group.push(&others(leaf).values));
-            if group.len() <= most {
+            if group.len() <= max {
                 return vec![group];
             }
-            split(self.simd, &group, most, pair[0] as u64)
+            split(self.simd, &group, max, pair[0] as u64)
                 .iter()
                 .map(|leaves| group.gather(leaves))
                 .collect()
@@ -186,10 +183,10 @@ impl Router {
     }
 }
 
-/// The second leaf of a point, by SOAR (Sun, Guo, Kumar: SOAR, NeurIPS 2023): it is near and lies
-/// in another direction than the first, so that a query that misses one is likely to meet the
-/// other. It minimises
-/// |x - c'|^2 + lambda (r . (x - c') / |r|)^2, in which r = x - c.
+/// The second leaf of a point, by SOAR (Sun, Guo, Kumar: SOAR, NeurIPS 2023). It is near and lies
+/// in another direction than the first. So a query that misses one is likely to find the other.
+///
+/// It minimises |x - c'|^2 + lambda (r . (x - c') / |r|)^2, in which r = x - c.
 pub(crate) fn second_leaf<'a>(
     simd: Level,
     point: &[f32],

@@ -140,6 +140,7 @@
 //! [`sketch`](crate::sketch).
 
 mod checksum;
+pub(crate) mod free_ids;
 pub(crate) mod id_set;
 pub(crate) mod item;
 pub(crate) mod mark;

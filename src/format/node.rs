@@ -106,6 +106,15 @@ pub(crate) struct LeafRef<'t> {
 }
 
 impl LeafRef<'_> {
+    /// The ids of its entries; fails unless they ascend.
+    pub(crate) fn ascending_ids(&self, key: Key) -> Result<Vec<u32>> {
+        let ids: Vec<u32> = self.set.iter().collect();
+        if ids.is_sorted_by(|a, b| a < b) {
+            return Ok(ids);
+        }
+        Err(Error::corrupted(key, "the ids of a leaf do not ascend"))
+    }
+
     /// Prefetches what a search reads besides the sketches.
     pub(crate) fn prefetch(&self) {
         prefetch(self.node.centroid);

@@ -17,8 +17,8 @@ pub(crate) fn origin_value(origin: &[f32]) -> Vec<u8> {
 
 /// Reads the origin of an index of `dims` dimensions.
 ///
-/// Nothing that is stored tells what it should be, and every search depends on it: so it has a
-/// check.
+/// It does not follow from anything else that is stored, and every search depends on it. So it has
+/// a check.
 pub(crate) fn parse_origin(key: Key, bytes: &[u8], dims: usize) -> Result<&[f32]> {
     let bad = |what| Error::corrupted(key, what);
     if bytes.len() != pad(4 * dims) + ALIGN {

@@ -8,7 +8,9 @@ use rayon::prelude::*;
 use crate::calibrate;
 use crate::calibrate::truth;
 use crate::error::{Error, Result};
+use crate::forest::context::ForestContext;
 use crate::forest::hierarchy::{Group, hierarchy};
+use crate::forest::open::Forest;
 use crate::forest::points::{Points, Sample};
 use crate::forest::route::NO_LEAF;
 use crate::forest::train::train;
@@ -17,29 +19,35 @@ use crate::format::node::{Child, branch_value};
 use crate::format::record::{Record, TreeRecord};
 use crate::format::width;
 use crate::index_spec::IndexSpec;
-use crate::indexer::leaf_edit::{ForestContext, LeafEdit};
+use crate::indexer::leaf_edit::LeafEdit;
 use crate::indexer::{BuildPlan, Shape, split_above};
 use crate::key::{Key, Kind};
 use crate::lmdb::database::Database;
 use crate::lmdb::workers::Workers;
-use crate::math::kmeans::{Matrix, sample, split};
+use crate::math::kmeans::{sample, split};
+use crate::math::matrix::Matrix;
 use crate::progress::{BuildPhase, ProgressCallback};
-use crate::search::Forest;
 use crate::sketch::codes::Sketches;
 use crate::sketch::transform::{Transform, plain};
 
-/// Memory for the rows that centroids are computed from. More rows than fit do not place centroids
-/// better: at a million items this is a quarter of them, some 40 rows for each leaf.
+/// Memory for the rows that centroids are computed from. At a million items of 128 dimensions that
+/// is a quarter of them, some 40 rows for each leaf. More do not place centroids better.
 const SAMPLE_BYTES: usize = 128 << 20;
 /// Rows whose median is the origin: it has to be among the items, not at their very centre.
 const ORIGIN_ROWS: usize = 1024;
-/// Items that one task reads: with more, fewer products of matrices are of a few rows.
+/// Items that one task reads. With more, fewer products of matrices have few rows.
 const ITEMS_PER_TASK: usize = 4096;
 
 /// A leaf of the plan: its centroid, and its items as places in the list of ids, ascending.
-struct Leaf {
+struct PlannedLeaf {
     centroid: Vec<f32>,
     entries: Vec<u32>,
+}
+
+/// A node whose parent is to be encoded.
+struct ChildNode {
+    centroid: Vec<f32>,
+    weight: u64,
 }
 
 /// What all trees of a build share.
@@ -73,7 +81,7 @@ pub(crate) fn plan(
     (new.tree, new.unrefreshed, new.calibration) = Default::default();
     (new.shape_trees, new.spill, new.seed) = (shape.trees, u8::from(shape.spill), shape.seed);
     (new.sketch_bits, new.branch_bits) = (shape.sketch_bits, shape.branch_bits);
-    let shape = shape.afresh(record.items);
+    let shape = shape.for_bulk(record.items);
     shape.write_leaf_size(&mut new);
     if ids.is_empty() {
         workers.poll(BuildPhase::Sampling, 1, 1)?;
@@ -163,14 +171,16 @@ impl Bulk<'_> {
         let hierarchy = hierarchy(self.context.transform.simd, &centroids, seed);
         let orders = orders(&hierarchy);
         if let Some(order) = orders.last() {
-            let mut slots: Vec<Option<Leaf>> = leaves.into_iter().map(Some).collect();
+            let mut slots: Vec<Option<PlannedLeaf>> = leaves.into_iter().map(Some).collect();
             leaves = order.iter().filter_map(|i| slots[*i as usize].take()).collect();
         }
         let encoded = workers.map(BuildPhase::Encoding, leaves.len(), |rtxn, i| {
             self.encode_leaf(rtxn, &leaves[i])
         })?;
-        let below: Vec<(Vec<f32>, u64)> =
-            leaves.into_iter().map(|leaf| (leaf.centroid, leaf.entries.len() as u64)).collect();
+        let below: Vec<ChildNode> = leaves
+            .into_iter()
+            .map(|leaf| ChildNode { weight: leaf.entries.len() as u64, centroid: leaf.centroid })
+            .collect();
         let (next_leaf, height) = (below.len(), hierarchy.len());
         let next_branch = self.branches(tree, &hierarchy, &orders, below, nodes);
         nodes.extend(
@@ -193,7 +203,7 @@ impl Bulk<'_> {
     }
 
     /// Leaves with their items, none empty, none over the leaf size.
-    fn leaves(&self, workers: &mut Workers<'_>, seed: u64) -> Result<Vec<Leaf>> {
+    fn leaves(&self, workers: &mut Workers<'_>, seed: u64) -> Result<Vec<PlannedLeaf>> {
         let (n, leaf_size) = (self.points.ids.len(), self.shape.leaf_size);
         let copies = 1 + usize::from(self.shape.spill);
         let target = if n <= leaf_size { 1 } else { (n * copies).div_ceil(leaf_size / 2) };
@@ -209,7 +219,7 @@ impl Bulk<'_> {
         )?;
         let routes =
             workers.map(BuildPhase::Routing, n.div_ceil(ITEMS_PER_TASK), |rtxn, task| {
-                let points = self.points.within(rtxn, chunk(n, task))?;
+                let points = self.points.of_range(rtxn, chunk(n, task))?;
                 Ok(router.route(&points, self.shape.spill))
             })?;
         let mut entries: Vec<Vec<u32>> = vec![Vec::new(); router.leaves.len()];
@@ -218,11 +228,10 @@ impl Bulk<'_> {
                 entries[leaf as usize].push(place);
             }
         }
-        // Rows that all coincide have one centroid, and the second copy has no leaf of its own yet:
-        // see `spill_in_circle`.
+        // Rows that all coincide have one centroid, so that second copies have no leaf yet.
         let is_circle = self.shape.spill && router.leaves.len() == 1 && n > leaf_size;
         let max = if n <= leaf_size {
-            // One leaf has no other one for second copies, and cut in two it would have had.
+            // All items fit one leaf: it is not cut.
             leaf_size
         } else if is_circle {
             split_above(leaf_size) / 2
@@ -233,17 +242,17 @@ impl Bulk<'_> {
             let entries = &entries[leaf];
             if entries.len() <= max {
                 let centroid = router.leaves.row(leaf).to_vec();
-                return Ok(vec![Leaf { centroid, entries: entries.clone() }]);
+                return Ok(vec![PlannedLeaf { centroid, entries: entries.clone() }]);
             }
-            let points = self.points.at(rtxn, entries)?;
+            let points = self.points.of_places(rtxn, entries)?;
             let groups = split(self.context.transform.simd, &points, max, seed ^ leaf as u64);
-            let cut = |group: Vec<u32>| Leaf {
+            let cut = |group: Vec<u32>| PlannedLeaf {
                 centroid: points.gather(&group).mean(),
                 entries: group.into_iter().map(|i| entries[i as usize]).collect(),
             };
             Ok(groups.into_iter().map(cut).collect())
         })?;
-        let mut leaves: Vec<Leaf> =
+        let mut leaves: Vec<PlannedLeaf> =
             parts.into_iter().flatten().filter(|leaf| !leaf.entries.is_empty()).collect();
         if is_circle {
             spill_in_circle(&mut leaves);
@@ -251,22 +260,22 @@ impl Bulk<'_> {
         Ok(leaves)
     }
 
-    fn encode_leaf(&self, rtxn: &RoTxn<'_>, leaf: &Leaf) -> Result<Vec<u8>> {
+    fn encode_leaf(&self, rtxn: &RoTxn<'_>, leaf: &PlannedLeaf) -> Result<Vec<u8>> {
         let ids = leaf.entries.iter().map(|place| self.points.ids[*place as usize]).collect();
-        let points = self.points.at(rtxn, &leaf.entries)?;
+        let points = self.points.of_places(rtxn, &leaf.entries)?;
         Ok(LeafEdit::new(&self.context, rtxn, ids, leaf.centroid.clone(), &points)?.value())
     }
 
     /// Encodes all branches, the root first, each level's ids after those above it. Returns how
     /// many there are.
     ///
-    /// `below` has the centroid and weight of each leaf, in order of id.
+    /// `below` has the leaves, in order of id.
     fn branches(
         &self,
         tree: u8,
         hierarchy: &[Vec<Group>],
         orders: &[Vec<u32>],
-        mut below: Vec<(Vec<f32>, u64)>,
+        mut below: Vec<ChildNode>,
         nodes: &mut Vec<(Key, Vec<u8>)>,
     ) -> usize {
         let total: usize = hierarchy.iter().map(Vec::len).sum();
@@ -281,7 +290,7 @@ impl Bulk<'_> {
                 let group = &groups[*i as usize];
                 let children = &below[first_child..first_child + group.children.len()];
                 let points: Vec<f32> =
-                    children.iter().flat_map(|(centroid, _)| centroid.iter().copied()).collect();
+                    children.iter().flat_map(|child| child.centroid.iter().copied()).collect();
                 let sketches = Sketches::of_points(
                     self.context.transform,
                     layout,
@@ -299,8 +308,10 @@ impl Bulk<'_> {
                     reason = "node ids are counted in 32 bits by the caller"
                 )]
                 nodes.push((Key::branch(self.context.spec.index, tree, id as u32), value));
-                parents
-                    .push((group.centroid.clone(), named.iter().map(|child| child.weight).sum()));
+                parents.push(ChildNode {
+                    centroid: group.centroid.clone(),
+                    weight: named.iter().map(|child| child.weight).sum(),
+                });
                 first_child += group.children.len();
             }
             (below, end, first_child, child_base) = (parents, start, 0, start);
@@ -312,13 +323,14 @@ impl Bulk<'_> {
         clippy::cast_possible_truncation,
         reason = "node ids are counted in 32 bits by the caller"
     )]
-    fn child(&self, id: usize, (centroid, weight): &(Vec<f32>, u64)) -> Child {
-        Child { id: id as u32, weight: *weight, norm: self.context.transform.norm(centroid) }
+    fn child(&self, id: usize, child: &ChildNode) -> Child {
+        let norm = self.context.transform.norm(&child.centroid);
+        Child { id: id as u32, weight: child.weight, norm }
     }
 }
 
 /// Gives the items of each leaf a second copy in the next leaf, and those of the last in the first.
-fn spill_in_circle(leaves: &mut [Leaf]) {
+fn spill_in_circle(leaves: &mut [PlannedLeaf]) {
     let own: Vec<Vec<u32>> = leaves.iter().map(|leaf| leaf.entries.clone()).collect();
     for (leaf, before) in leaves.iter_mut().zip(own.iter().cycle().skip(own.len() - 1)) {
         leaf.entries.extend(before);

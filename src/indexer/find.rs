@@ -5,15 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use heed::RoTxn;
 
 use crate::error::Result;
-use crate::forest::descent::{Descent, Order};
+use crate::forest::context::ForestContext;
+use crate::forest::descent::{Descent, Order, QueuedNode};
 use crate::forest::route::{NO_LEAF, SHORTLIST, by_score, second_leaf};
 use crate::format::item::{ItemRef, PendingRef};
 use crate::format::node::{BranchRef, LeafRef};
 use crate::format::record::TreeRecord;
-use crate::indexer::leaf_edit::ForestContext;
 use crate::key::Kind;
 use crate::lmdb::nodes::Nodes;
-use crate::math::queue::QueuedNode;
+use crate::lmdb::view::View;
 use crate::sketch::prepared::Prepared;
 
 /// Leaves, nearest by their sketches, whose centroids are compared exactly.
@@ -23,7 +23,7 @@ pub(crate) const NEAR_LEAVES: usize = 24;
 const WIDENED_AFTER: [usize; 3] = [16, 48, 96];
 /// Leaves in which an old item is looked for before all bitmaps are read.
 const MAX_LEAVES_SEARCHED: usize = 256;
-/// Leaves, and branches, whose places a [`Finder`] remembers: more than most tasks meet.
+/// Leaves, and branches, whose places a [`Finder`] remembers: more than most tasks look at.
 const MAX_CACHED_NODES: usize = 1 << 12;
 /// How far descents reach, in full leaves; 16 times as many entries hang under the branches that
 /// are opened.
@@ -54,6 +54,13 @@ pub(crate) fn changes<'t>(
         .collect()
 }
 
+/// A tree as it is stored.
+#[derive(Copy, Clone)]
+pub(crate) struct StoredTree {
+    pub(crate) number: u8,
+    pub(crate) record: TreeRecord,
+}
+
 /// What one change means for one tree.
 #[derive(Debug, Default)]
 pub(crate) struct Located {
@@ -70,7 +77,6 @@ pub(crate) struct Located {
 /// Finds the leaves of a change in one tree as it is stored.
 pub(crate) fn locate(
     finder: &mut Finder<'_>,
-    rtxn: &RoTxn<'_>,
     change: &ItemChange<'_>,
     copies: usize,
 ) -> Result<Located> {
@@ -80,14 +86,14 @@ pub(crate) fn locate(
         let mut point = vec![0.0; context.transform.width];
         context.transform.map(old, &mut point);
         finder.begin(&point)?;
-        for looked in 0..MAX_LEAVES_SEARCHED {
-            if WIDENED_AFTER.contains(&looked) {
+        for searched in 0..MAX_LEAVES_SEARCHED {
+            if WIDENED_AFTER.contains(&searched) {
                 finder.widen()?;
             }
-            let Some(met) = finder.next()? else { break };
-            if finder.leaf(met.id)?.set.contains(change.id) {
-                located.removals.push(met.id);
-                located.paths.push((met.id, finder.descent.path(&met)));
+            let Some(leaf) = finder.next()? else { break };
+            if finder.leaf(leaf.id)?.set.contains(change.id) {
+                located.removals.push(leaf.id);
+                located.paths.push((leaf.id, finder.descent.path(&leaf)));
             }
             if located.removals.len() == copies {
                 break;
@@ -96,7 +102,7 @@ pub(crate) fn locate(
         located.is_lost = located.removals.len() < copies;
     }
     if change.is_live {
-        let point = context.point(rtxn, change.id)?;
+        let point = finder.point(change.id)?;
         let near = finder.nearest(&point, NEAR_LEAVES, &BTreeSet::new())?;
         let centroids = near.iter().map(|near| (near.leaf, &near.centroid[..]));
         located.insertions = choose(&context, &point, centroids, copies);
@@ -134,33 +140,35 @@ pub(crate) struct NearLeaf {
 }
 
 /// Looks for the stored leaves of one tree near points, one point after the other. What it has
-/// looked up in LMDB serves the next point, too, and so do its buffers. With this and with encoding
-/// on all threads, each of 1,000 inserts among 1,000,000 embeddings takes .27 to .30 ms; it took
-/// .34 (`bench update`).
+/// looked up in LMDB serves the next point, too, and so do its buffers. Measured: docs/trials.md,
+/// "one finder for a task".
 pub(crate) struct Finder<'a> {
     context: ForestContext<'a>,
+    rtxn: &'a RoTxn<'a>,
     nodes: Nodes<'a>,
-    tree: (u8, TreeRecord),
+    tree: StoredTree,
     prepared: Prepared,
     point: Vec<f32>,
     descent: Descent,
+    /// Entries for which branches are opened.
     covered: usize,
 }
 
 impl<'a> Finder<'a> {
-    pub(crate) fn new(
-        context: ForestContext<'a>,
-        rtxn: &'a RoTxn<'a>,
-        tree: (u8, TreeRecord),
-    ) -> Self {
+    pub(crate) fn new(context: ForestContext<'a>, rtxn: &'a RoTxn<'a>, tree: StoredTree) -> Self {
         let nodes = Nodes::new(
-            (context.db, rtxn, context.spec),
+            View::new(context.db, rtxn, context.spec),
             context.leaf,
             context.branch,
             MAX_CACHED_NODES,
         );
         let (prepared, descent) = (Prepared::default(), Descent::default());
-        Self { context, nodes, tree, prepared, point: Vec::new(), descent, covered: 0 }
+        Self { context, rtxn, nodes, tree, prepared, point: Vec::new(), descent, covered: 0 }
+    }
+
+    /// The point of an item as it is stored.
+    pub(crate) fn point(&self, id: u32) -> Result<Vec<f32>> {
+        self.context.point(self.rtxn, id)
     }
 
     /// Begins at the root, for leaves in order of their distance from a point, by the sketches of
@@ -169,7 +177,7 @@ impl<'a> Finder<'a> {
         self.point.clear();
         self.point.extend_from_slice(point);
         self.prepared.prepare_for_branches(self.context.transform, point, self.context.branch);
-        self.descent.begin(Order::Distance, std::iter::once(self.tree));
+        self.descent.begin(Order::Distance, std::iter::once((self.tree.number, self.tree.record)));
         self.covered = LEAVES_COVERED * self.context.leaf_size;
         self.descent.expand(&self.nodes, &mut self.prepared, self.covered)
     }
@@ -186,7 +194,7 @@ impl<'a> Finder<'a> {
 
     /// A leaf as it is stored.
     pub(crate) fn leaf(&self, id: u32) -> Result<LeafRef<'a>> {
-        self.nodes.leaf(self.tree.0, id)
+        self.nodes.leaf(self.tree.number, id)
     }
 
     /// The first `count` leaves by sketches that are not `removed`, sorted by exact distance.
@@ -199,17 +207,17 @@ impl<'a> Finder<'a> {
         self.begin(point)?;
         let mut near = Vec::with_capacity(count);
         while near.len() < count {
-            let Some(met) = self.next()? else { break };
-            if removed.contains(&met.id) {
+            let Some(next) = self.next()? else { break };
+            if removed.contains(&next.id) {
                 continue;
             }
-            let centroid = self.leaf(met.id)?.node.centroid;
+            let centroid = self.leaf(next.id)?.node.centroid;
             let distance = self.context.distance(&self.point, centroid);
             near.push(NearLeaf {
                 distance,
-                leaf: met.id,
+                leaf: next.id,
                 centroid: centroid.to_vec(),
-                path: self.descent.path(&met),
+                path: self.descent.path(&next),
             });
         }
         near.sort_unstable_by(|a, b| by_score(&(a.distance, a.leaf), &(b.distance, b.leaf)));
@@ -241,13 +249,13 @@ pub(crate) fn scan_for(
 pub(crate) fn paths_of(
     context: &ForestContext<'_>,
     rtxn: &RoTxn<'_>,
-    (tree, stored): (u8, TreeRecord),
+    tree: StoredTree,
     wanted: &BTreeSet<u32>,
 ) -> Result<BTreeMap<u32, Vec<u32>>> {
     let (mut parents, mut leaves) = (BTreeMap::new(), BTreeMap::new());
     for entry in context.db.iter(rtxn, context.spec.index, Kind::Branch)? {
         let (key, bytes) = entry?;
-        if key.tree() == tree {
+        if key.tree() == tree.number {
             let branch = BranchRef::parse(key, bytes, context.spec.dims, context.spec.metric)?;
             let children = branch.children.iter().map(|child| (*child, key.id()));
             match branch.node.height {
@@ -259,7 +267,7 @@ pub(crate) fn paths_of(
     let path = |first: u32| {
         let up = std::iter::successors(Some(first), |id| parents.get(id).copied());
         // Branches that name each other have no root above them.
-        up.take(stored.height as usize).collect()
+        up.take(tree.record.height as usize).collect()
     };
     Ok(leaves.into_iter().map(|(leaf, parent)| (leaf, path(parent))).collect())
 }

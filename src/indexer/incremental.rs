@@ -1,21 +1,24 @@
 //! A build whose cost is that of what changed.
 //!
-//! In each tree: every pending change finds its leaves by routing; each leaf it touches is taken
-//! out of its value once, changed, and written once (one that is split, or whose centroid moves,
-//! gets new sketches of all its entries). Underfull leaves dissolve into their neighbours, overfull
-//! ones are split and exchange items with the leaves around them (LIRE), and a few leaves are
-//! mended where centroids have drifted. Branches follow as in a B-tree. Nothing here reads all
-//! items, all nodes or all bitmaps, but for one case: an item that is not found near its old vector
-//! makes the build read the bitmaps of its tree once.
+//! In each tree, every pending change finds its leaves by routing. Each leaf it touches is taken
+//! out of its value once, changed, and written once. One that is split, or whose centroid moves,
+//! gets new sketches of all its entries. Underfull leaves are merged into their neighbours.
+//! Overfull ones are split and exchange items with the leaves around them (LIRE). A few centroids
+//! that may have drifted are refreshed. Branches follow as in a B-tree.
+//!
+//! Nothing here reads all items, all nodes or all bitmaps, but for one case: an item that is not
+//! found near its old vector makes the build read the bitmaps of its tree once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use heed::{RoTxn, RwTxn};
 
 use crate::calibrate::applies_to;
-use crate::calibrate::drift::corrected;
+use crate::calibrate::drift::{Probes, corrected};
 use crate::calibrate::truth::truth;
 use crate::error::Result;
+use crate::forest::context::ForestContext;
+use crate::forest::open::Forest;
 use crate::forest::points::Points;
 use crate::format::CHANGES_PER_REFRESH;
 use crate::format::record::{Record, TreeRecord};
@@ -23,45 +26,39 @@ use crate::index_spec::IndexSpec;
 use crate::indexer::branches::{BranchUpdate, Branches};
 use crate::indexer::bulk::list_ids;
 use crate::indexer::find::{Finder, ItemChange, Located, changes, locate, paths_of, scan_for};
-use crate::indexer::leaf_edit::{ForestContext, LeafEdit};
+use crate::indexer::leaf_edit::LeafEdit;
 use crate::indexer::reassign::distances_to_centroid;
-use crate::indexer::tree_edit::{Tally, TreeEdit};
+use crate::indexer::tree_edit::{LeafStats, TreeEdit};
 use crate::indexer::{BuildPlan, Shape, split_above};
 use crate::kernel::layout::Code;
 use crate::key::{Key, Kind};
 use crate::lmdb::database::Database;
+use crate::lmdb::view::View;
 use crate::lmdb::workers::Workers;
 use crate::progress::{BuildPhase, ProgressCallback};
-use crate::search::Forest;
 
-/// Changes that one task locates, and leaves that it encodes: to wake another thread for less is
-/// not worth it.
+/// Changes that one task locates, and leaves that it encodes. Less is not worth waking a thread.
 const CHANGES_PER_TASK: usize = 16;
 /// Items that are asked for their neighbours at most, to see whether the calibration still holds:
-/// one for each mended leaf.
+/// one for each refreshed leaf.
 const MAX_PROBES: usize = 64;
-/// Leaves with less than this part of the leaf size dissolve when they have shrunk.
-///
-/// Measured (`bench quality -- --full`, sketches for a recall of .95 against a fresh forest, bound
-/// 1.15; and the time of each of 1,000 deletions among 1,000,000 embeddings, `bench update`): with
-/// 8 and 4 for [`SPARSE`], deletion came to 1.23 and growth by 100 to 1.22, at 0.5 ms; with 5 and
-/// 4, re-insertion to 1.18 and drift to 1.16, at 1.0 ms; with 4 and 3 nothing to more than 1.14, at
-/// 1.4 ms (1.1 since one [`Finder`] serves all items of a task). The same scenario differs by some
-/// hundredths with every change of the build.
+/// Leaves with less than this part of the leaf size are merged when they have shrunk. Measured:
+/// docs/trials.md, "underfull leaves".
 const UNDERFULL: usize = 4;
-/// Leaves with less than this part of the leaf size dissolve when it is their turn to be mended.
+/// Leaves with less than this part of the leaf size are merged when it is their turn to be
+/// refreshed.
 const SPARSE: usize = 3;
 /// Searches are measured again when one in so many items has changed.
 const CHANGED_PART: u64 = 3;
 /// A tree of fewer leaves is built in bulk: it is small, and two copies of an item need two leaves.
 const MIN_LEAVES: usize = 4;
 
-/// What happened, for [`BuildStats`](crate::BuildStats).
+/// What a build changed, for [`BuildStats`](crate::BuildStats).
 #[derive(Copy, Clone, Debug, Default)]
-pub(crate) struct Counts {
+pub(crate) struct UpdateStats {
     pub(crate) added: u64,
     pub(crate) removed: u64,
-    pub(crate) tally: Tally,
+    pub(crate) leaves: LeafStats,
 }
 
 /// What a tree is to become.
@@ -70,7 +67,7 @@ struct TreePlan {
     record: TreeRecord,
     puts: Vec<(Key, Vec<u8>)>,
     deletes: Vec<Key>,
-    tally: Tally,
+    stats: LeafStats,
 }
 
 /// Computes the forest after all pending changes; `None` if it has become so small that a bulk
@@ -82,23 +79,22 @@ pub(crate) fn plan(
     record: &Record,
     shape: Shape,
     progress: Option<ProgressCallback<'_>>,
-) -> Result<Option<(BuildPlan, Counts)>> {
+) -> Result<Option<(BuildPlan, UpdateStats)>> {
     let mut workers = Workers::new(wtxn, progress)?;
     let own = wtxn.nested_read_txn()?;
     workers.poll(BuildPhase::Locating, 0, 1)?;
-    let forest = Forest::read(db, &own, spec, record)?;
+    let forest = Forest::read(View::new(db, &own, spec), record)?;
     let context = ForestContext::new(db, spec, &forest, shape.leaf_size);
     let changes = changes(&context, &own)?;
-    let mut counts = Counts {
+    let mut stats = UpdateStats {
         added: changes.iter().filter(|change| change.is_live).count() as u64,
         removed: changes.iter().filter(|change| change.old.is_some()).count() as u64,
-        tally: Tally::default(),
+        leaves: LeafStats::default(),
     };
     let mut new = *record;
     (new.indexed, new.pending) = (record.items, 0);
     shape.write_leaf_size(&mut new);
-    // A build mends as many leaves as its own changes call for, and what single changes left over
-    // before it.
+    // As many leaves as the changes call for, those that builds before left over included.
     let unrefreshed = u64::from(record.unrefreshed) + changes.len() as u64;
     let refreshes = unrefreshed / u64::from(CHANGES_PER_REFRESH);
     new.unrefreshed = u32::try_from(unrefreshed % u64::from(CHANGES_PER_REFRESH)).unwrap_or(0);
@@ -114,48 +110,49 @@ pub(crate) fn plan(
         let copies = 1 + usize::from(shape.spill);
         let edit = TreeEdit::new(context, &own, tree, *stored, copies)?;
         let seed = shape.seed ^ record.items ^ u64::from(tree) << 56;
-        let Some(done) = tree_plan(&mut workers, edit, &changes, (refreshes, seed))? else {
+        let Some(done) = tree_plan(&mut workers, edit, &changes, refreshes, seed)? else {
             return Ok(None);
         };
         plan.record.tree[usize::from(tree)] = done.record;
         plan.puts.extend(done.puts);
         plan.deletes.extend(done.deletes);
-        counts.tally.add(done.tally);
+        stats.leaves.add(done.stats);
     }
     if is_to_be_measured(&mut plan.record, changes.len()) {
         let ids = list_ids(db, &own, spec)?;
         plan.truth = Some(truth(&mut workers, Points::new(context, &ids, None))?);
     }
-    let probes = usize::try_from(refreshes).unwrap_or(usize::MAX).min(MAX_PROBES);
+    let probes = Probes {
+        count: usize::try_from(refreshes).unwrap_or(usize::MAX).min(MAX_PROBES),
+        seed: record.items ^ shape.seed,
+    };
     let changed = changes.iter().map(|change| change.id);
-    plan.record.calibration.correction = corrected(
-        &mut workers,
-        (&context, &forest),
-        record,
-        changed,
-        (probes, record.items ^ shape.seed),
-    )?;
+    plan.record.calibration.correction =
+        corrected(&mut workers, &context, &forest, record, changed, probes)?;
     plan.deletes.extend(changes.iter().map(|change| Key::pending(spec.index, change.id)));
     plan.puts.sort_unstable_by_key(|(key, _)| key.to_bytes());
-    Ok(Some((plan, counts)))
+    Ok(Some((plan, stats)))
 }
 
-/// Counts changes, and tells whether so many have come since searches were measured that they are
-/// measured again. So the work for each change does not grow with the index. Now and then one build
-/// does that of many.
+/// Counts changes. Whether there were so many since the calibration that it is due again.
+///
+/// So the work for each change does not grow with the index: now and then one build does that of
+/// many.
 fn is_to_be_measured(record: &mut Record, changes: usize) -> bool {
     let measured = &mut record.calibration;
     measured.changes = measured.changes.saturating_add(u32::try_from(changes).unwrap_or(u32::MAX));
     let is_due = u64::from(measured.changes).saturating_mul(CHANGED_PART) >= record.items;
-    // What the user's queries need is not for items to tell.
+    // A calibration on the user's queries is not replaced by one on items.
     is_due && measured.is_of_queries == 0 && applies_to(record.items)
 }
 
+/// Computes a tree after the changes; `None` if it is or becomes too small.
 fn tree_plan(
     workers: &mut Workers<'_>,
     mut edit: TreeEdit<'_>,
     changes: &[ItemChange<'_>],
-    (refreshes, seed): (u64, u64),
+    refreshes: u64,
+    seed: u64,
 ) -> Result<Option<TreePlan>> {
     if edit.stored.height == 0 {
         return Ok(None);
@@ -167,7 +164,7 @@ fn tree_plan(
         .map(|(leaf, _)| *leaf)
         .collect();
     change_leaves(workers, &mut edit, edits)?;
-    if !rebalance(workers, &mut edit, shrunk, (refreshes, seed))? {
+    if !rebalance(workers, &mut edit, shrunk, refreshes, seed)? {
         return Ok(None);
     }
     Ok(Some(finish(workers, edit)?))
@@ -186,14 +183,14 @@ fn find_leaves(
     edit: &mut TreeEdit<'_>,
     changes: &[ItemChange<'_>],
 ) -> Result<BTreeMap<u32, LeafChange>> {
-    let (context, tree, copies) = (edit.context, (edit.tree, edit.stored), edit.copies);
+    let (context, tree, copies) = (edit.context, edit.stored_tree(), edit.copies);
     let tasks = changes.len().div_ceil(CHANGES_PER_TASK);
     let located = workers.map(BuildPhase::Locating, tasks, |rtxn, task| {
         let part =
             &changes[task * CHANGES_PER_TASK..changes.len().min((task + 1) * CHANGES_PER_TASK)];
         let mut finder = Finder::new(context, rtxn, tree);
         part.iter()
-            .map(|change| locate(&mut finder, rtxn, change, copies))
+            .map(|change| locate(&mut finder, change, copies))
             .collect::<Result<Vec<Located>>>()
     })?;
     let located: Vec<Located> = located.into_iter().flatten().collect();
@@ -233,7 +230,7 @@ fn change_leaves(
     let (context, tree) = (edit.context, edit.tree);
     let changed = workers.map(BuildPhase::Changing, edits.len(), |rtxn, task| {
         let (leaf, change) = &edits[task];
-        let mut edit = context.take_leaf(rtxn, Key::leaf(context.spec.index, tree, *leaf))?;
+        let mut edit = LeafEdit::take(&context, rtxn, Key::leaf(context.spec.index, tree, *leaf))?;
         change.removals.iter().for_each(|id| {
             edit.remove(*id);
         });
@@ -243,7 +240,7 @@ fn change_leaves(
             farthest = farthest.max(context.distance(&point, edit.centroid()));
             edit.insert(&context, rtxn, *id, &point)?;
         }
-        let group = group_apart(&context, rtxn, &edit, (&change.insertions, farthest))?;
+        let group = group_apart(&context, rtxn, &edit, &change.insertions, farthest)?;
         Ok((edit, group))
     })?;
     for ((leaf, _), (changed, group)) in edits.into_iter().zip(changed) {
@@ -253,30 +250,30 @@ fn change_leaves(
     Ok(())
 }
 
-/// How many entries make a group of their own. They lie so many times farther from the centroid
+/// Entries that make a group of their own, and how many times farther they lie from the centroid
 /// than from each other.
 const GROUP_ENTRIES: usize = 8;
 const GROUP_DISTANCE: f32 = 4.0;
 
 /// The middle of a tight group far from the centroid of a leaf that took in items, if any.
 ///
-/// Sketches around that centroid cannot tell its members apart. So they get a leaf of their own
-/// before this one is full. They are looked for among the items that came, the farthest of which is
-/// this far from the centroid. If that is far, they are looked for among the entries that lie as
-/// far, too.
+/// Sketches around that centroid cannot distinguish its members. So they get a leaf of their own
+/// before this one is full. They are looked for among the new items, the farthest of which is this
+/// far from the centroid. If that is far, they are looked for among all entries that are far, too.
 fn group_apart(
     context: &ForestContext<'_>,
     rtxn: &RoTxn<'_>,
     edit: &LeafEdit,
-    (came, farthest): (&[u32], f32),
+    new: &[u32],
+    farthest: f32,
 ) -> Result<Option<Vec<f32>>> {
-    if came.is_empty() || context.leaf.code == Code::Bits || edit.len() < 2 * GROUP_ENTRIES {
+    if new.is_empty() || context.leaf.code == Code::Bits || edit.len() < 2 * GROUP_ENTRIES {
         return Ok(None);
     }
     // Distances are squares, but under the Manhattan metric.
     let is_square = context.spec.metric.is_squared();
     let apart = if is_square { GROUP_DISTANCE * GROUP_DISTANCE } else { GROUP_DISTANCE };
-    let mut groups = vec![came.to_vec()];
+    let mut groups = vec![new.to_vec()];
     let spread = edit.sketches.quantizer.spread;
     let far = apart * if is_square { spread } else { spread.sqrt() };
     if spread > 0.0 && farthest > far {
@@ -298,14 +295,15 @@ fn group_apart(
     Ok(None)
 }
 
-/// Brings leaves back to their sizes and mends some; `false` if too few are left.
+/// Brings leaves back to their sizes and refreshes some; `false` if too few are left.
 ///
-/// Only leaves that have shrunk dissolve: a small one that takes in an item is on its way up.
+/// Only leaves that have shrunk are merged: a small one that takes in an item is growing.
 fn rebalance(
     workers: &mut Workers<'_>,
     edit: &mut TreeEdit<'_>,
     shrunk: Vec<u32>,
-    (refreshes, seed): (u64, u64),
+    refreshes: u64,
+    seed: u64,
 ) -> Result<bool> {
     let leaf_size = edit.context.leaf_size;
     for (done, leaf) in (1u64..).zip(&shrunk) {
@@ -322,22 +320,22 @@ fn rebalance(
         refresh_centroid(workers, edit, seed)?;
         workers.poll(BuildPhase::Refreshing, done, refreshes)?;
     }
-    // Sparse leaves that were dissolved just now may have filled others up.
+    // Leaves that were merged just now may have filled others up.
     split_over(workers, edit, leaf_size, seed)?;
     edit.drop_empty();
     Ok(edit.leaf_count() >= MIN_LEAVES)
 }
 
-/// Splits the leaves that hold more than `most` entries. Leaves that take in items meanwhile have
+/// Splits the leaves that hold more than `max` entries. Leaves that take in items meanwhile have
 /// room for them, so that one pass is enough.
 fn split_over(
     workers: &mut Workers<'_>,
     edit: &mut TreeEdit<'_>,
-    most: usize,
+    max: usize,
     seed: u64,
 ) -> Result<()> {
     let stretched = &edit.stretched;
-    let is_over = |(id, leaf): &(&u32, &LeafEdit)| leaf.len() > most || stretched.contains_key(id);
+    let is_over = |(id, leaf): &(&u32, &LeafEdit)| leaf.len() > max || stretched.contains_key(id);
     let over: Vec<u32> = edit.leaves.iter().filter(is_over).map(|(id, _)| *id).collect();
     for (done, leaf) in (1u64..).zip(&over) {
         edit.split_leaf(workers, *leaf, split_above(edit.context.leaf_size), seed)?;
@@ -346,7 +344,7 @@ fn split_over(
     Ok(())
 }
 
-/// Moves the centroid of the next leaf in turn to the mean of its items, and lets them change over.
+/// Moves the centroid of the next leaf in turn to the mean of its items, and reassigns them.
 fn refresh_centroid(workers: &mut Workers<'_>, edit: &mut TreeEdit<'_>, seed: u64) -> Result<()> {
     let context = edit.context;
     let mut entries = context
@@ -375,8 +373,8 @@ fn refresh_centroid(workers: &mut Workers<'_>, edit: &mut TreeEdit<'_>, seed: u6
     if len < leaf_size / SPARSE && edit.leaf_count() > MIN_LEAVES {
         return edit.merge_leaf(workers, leaf);
     }
-    // Leaves that would be full soon are split now, so that they are as full on average as after a
-    // bulk build.
+    // Leaves that would be full soon are split now. So they are as full on average as after a bulk
+    // build.
     edit.split_leaf(workers, leaf, split_above(split_above(leaf_size)), seed)
 }
 
@@ -385,7 +383,7 @@ fn finish(workers: &mut Workers<'_>, mut edit: TreeEdit<'_>) -> Result<TreePlan>
     let (index, tree) = (edit.context.spec.index, edit.tree);
     let BranchUpdate { root, height, branches, puts, deletes } =
         Branches::new(&mut edit).update()?;
-    let mut done = TreePlan { puts, deletes, tally: edit.tally, ..TreePlan::default() };
+    let mut done = TreePlan { puts, deletes, stats: edit.stats, ..TreePlan::default() };
     let changed: Vec<(&u32, &LeafEdit)> =
         edit.leaves.iter().filter(|(_, leaf)| leaf.is_changed).collect();
     let values = workers.share(changed.len().div_ceil(CHANGES_PER_TASK), |_, task| {
@@ -402,7 +400,7 @@ fn finish(workers: &mut Workers<'_>, mut edit: TreeEdit<'_>) -> Result<TreePlan>
     workers.poll(BuildPhase::Encoding, changed.len() as u64, changed.len() as u64)?;
     let removed: Vec<u32> = edit.removed.iter().copied().collect();
     done.deletes.extend(removed.iter().map(|leaf| Key::leaf(index, tree, *leaf)));
-    removed.into_iter().for_each(|leaf| edit.leaf_ids.give(leaf));
+    removed.into_iter().for_each(|leaf| edit.leaf_ids.give_back(leaf));
     done.puts.extend(edit.free_lists());
     done.record = edit.stored;
     (done.record.root, done.record.height, done.record.branches) = (root, height, branches);

@@ -1,17 +1,17 @@
 //! Building the forest: the plan first, the writing last.
 //!
-//! All computing reads through transactions nested in the write transaction, so it sees what is not
-//! committed yet and changes nothing. Only a finished [`BuildPlan`] is written. So a build that fails,
-//! is cancelled or panics leaves the transaction as it was, pending marks included; and an error of
-//! LMDB while writing makes LMDB refuse the commit.
+//! All computing reads through transactions nested in the write transaction. So it sees what is not
+//! committed yet, and changes nothing. Only a finished [`BuildPlan`] is written. So a build that
+//! fails, is cancelled or panics leaves the transaction as it was, pending marks included. An error
+//! of LMDB while writing makes LMDB refuse the commit.
 
 mod branches;
 mod bulk;
 mod find;
 mod incremental;
-pub(crate) mod leaf_edit;
+mod leaf_edit;
 mod reassign;
-pub(crate) mod tree_edit;
+mod tree_edit;
 
 use heed::RwTxn;
 
@@ -22,7 +22,7 @@ use crate::format::origin::origin_value;
 use crate::format::record::Record;
 use crate::format::width;
 use crate::index_spec::IndexSpec;
-use crate::indexer::incremental::Counts;
+use crate::indexer::incremental::UpdateStats;
 use crate::key::{Key, Kind};
 use crate::lmdb::database::Database;
 use crate::metric::Metric;
@@ -30,16 +30,8 @@ use crate::options::{BuildMethod, BuildOptions, BuildStats};
 use crate::sketch::{default_branch_bits, default_leaf_bits};
 
 /// Entries a leaf holds at most, unless the user says otherwise: with so many items or fewer, and
-/// for each doubling beyond.
-///
-/// Larger leaves cost more sketches for the same recall, and fewer branches and look-ups; the more
-/// leaves there are, the more these weigh. Searches of 1,000,000 vectors of sift took 47 us for a
-/// recall of .951 with 384 and 46 us for .950 with 512, where 256 found .943 in 55 us, 1,024 found
-/// .962 in 55, and 128 found .939 in 69; among 250,000 of minilm 79 us for .961 with 384 and 75 for
-/// .951 with 512, where 256 took 82 for .951; among 100,000, 192 to 512 took the same within the
-/// noise (one seed). But a change writes its leaves: with 640 each of 1,000 inserts into 1,000,000
-/// of sift took .40 ms, with 384 .23 and with 256 .19 (`bench update -- --quick`). All are of
-/// trials with these sizes; 1,000,000 items get 400.
+/// for each doubling beyond. Larger leaves take more sketches for a recall, and fewer branches.
+/// Measured: docs/trials.md, "leaf size".
 const LEAF_SIZE: usize = 256;
 const FEW_ITEMS: u64 = 100_000;
 const MORE_PER_DOUBLING: usize = 48;
@@ -49,7 +41,7 @@ fn default_leaf_size(items: u64) -> usize {
 }
 
 /// Entries above which a leaf is split by builds that reach it. The rest of its size is room for
-/// items that change over while its neighbours are split.
+/// items that are reassigned to it while its neighbours are split.
 pub(crate) fn split_above(leaf_size: usize) -> usize {
     leaf_size * 3 / 4
 }
@@ -76,9 +68,8 @@ impl Shape {
         let asked_before =
             built.filter(|r| r.is_leaf_size_asked == 1).map(|r| r.leaf_size as usize);
         let leaf_size = options.leaf_size.or(asked_before);
-        // Leaves may become larger as items come, step by step, as those that are small for the
-        // size dissolve. None may be larger than the size, so that this does not shrink as items
-        // go.
+        // The size may grow step by step as items come, as leaves that are small for it are merged.
+        // It does not shrink as items go: no leaf may be larger.
         let default = || {
             let default = default_leaf_size(record.items);
             built.map_or(default, |r| {
@@ -106,9 +97,8 @@ impl Shape {
         record.shape_trees > 0 && self.matches(&of_this_shape)
     }
 
-    /// What a bulk build of so many items makes of it, which need not keep to the leaves that there
-    /// are.
-    fn afresh(self, items: u64) -> Self {
+    /// The shape for a bulk build of so many items, which need not keep to the leaves there are.
+    fn for_bulk(self, items: u64) -> Self {
         let leaf_size =
             if self.is_leaf_size_asked { self.leaf_size } else { default_leaf_size(items) };
         Self { leaf_size, ..self }
@@ -140,16 +130,16 @@ pub(crate) struct BuildPlan {
     /// In the order of their keys.
     pub(crate) puts: Vec<(Key, Vec<u8>)>,
     pub(crate) deletes: Vec<Key>,
-    /// By what the forest is measured once it is written.
+    /// What the forest is calibrated with once it is written.
     pub(crate) truth: Option<Truth>,
 }
 
-/// An incremental build costs about as much for one change as a bulk build for this many items.
+/// An incremental build takes about as long for one change as a bulk build for this many items.
 const ITEMS_PER_CHANGE: u64 = 8;
-/// An index that was measured with fewer items than this, or than fill so many leaves, is built in
-/// bulk and measured once more when it has grown beyond: what few items need says little about what
-/// many do.
-const SMALL: u64 = 2048;
+/// An index that was calibrated with fewer items than this, or than fill so many leaves, is built
+/// in bulk and calibrated again once it has more. What few items need says little about what many
+/// do.
+const SMALL_ITEMS: u64 = 2048;
 const SMALL_LEAVES: u64 = 8;
 
 /// Builds of fewer changes do nearly all their work in the calling thread.
@@ -182,7 +172,7 @@ pub(crate) fn build(
     let is_known = record.items == 0 && record.trees == 0 && shape.would_match(&record);
     if record.pending_len() == 0 && (is_known || is_same) {
         if record.shape_trees > 0 && shape.is_leaf_size_asked && record.is_leaf_size_asked == 0 {
-            // The leaves are as they should be, and from now on they stay so.
+            // The leaves already have the size that the user now chose.
             let mut record = record;
             shape.write_leaf_size(&mut record);
             db.put(wtxn, Key::record(spec.index), &record.to_bytes())?;
@@ -192,38 +182,37 @@ pub(crate) fn build(
     let is_bulk = !is_same
         || record.pending.saturating_mul(ITEMS_PER_CHANGE) >= record.items
         || is_to_be_measured(&record);
-    // The write transaction may be lent to one thread of the pool at a time, and it comes back
-    // before anything is written.
+    // A thread of the pool borrows the write transaction, and gives it back before the writing.
     let (lent, progress) = (&mut *wtxn, options.progress);
-    let compute = move || -> Result<(BuildPlan, Option<Counts>)> {
+    let compute = move || -> Result<(BuildPlan, Option<UpdateStats>)> {
         if !is_bulk
-            && let Some((plan, counts)) =
+            && let Some((plan, update)) =
                 incremental::plan(db, lent, spec, &record, shape, progress)?
         {
-            return Ok((plan, Some(counts)));
+            return Ok((plan, Some(update)));
         }
         bulk::plan(db, lent, spec, &record, shape, progress).map(|plan| (plan, None))
     };
-    let (plan, counts) = match options.thread_pool {
+    let (plan, update) = match options.thread_pool {
         Some(pool) => pool.install(compute)?,
         None if record.pending < FEW_CHANGES => compute()?,
         // Into the current pool: each step into it from outside would cost as much as a small task.
         None => rayon::scope(move |_| compute())?,
     };
-    stats.method = match counts {
+    stats.method = match update {
         Some(_) => BuildMethod::Incremental,
         // Nothing but the shape is recorded.
         None if record.items == 0 && record.indexed == 0 => BuildMethod::Nothing,
         None => BuildMethod::Bulk,
     };
-    let counts = counts.unwrap_or(Counts {
+    let update = update.unwrap_or(UpdateStats {
         added: record.items,
         removed: record.indexed,
-        ..Counts::default()
+        ..UpdateStats::default()
     });
-    (stats.items_added, stats.items_removed) = (counts.added, counts.removed);
-    (stats.leaves_split, stats.leaves_merged) = (counts.tally.split, counts.tally.merged);
-    stats.items_reassigned = counts.tally.reassigned;
+    (stats.items_added, stats.items_removed) = (update.added, update.removed);
+    (stats.leaves_split, stats.leaves_merged) = (update.leaves.split, update.leaves.merged);
+    stats.items_reassigned = update.leaves.reassigned;
     stats.trees = usize::from(plan.record.trees);
     for (key, value) in &plan.puts {
         stats.leaves += u64::from(key.kind() == Some(Kind::Leaf));
@@ -232,27 +221,26 @@ pub(crate) fn build(
     }
     write(db, wtxn, spec.index, &plan)?;
     if let Some(truth) = &plan.truth {
-        calibrate(db, wtxn, (spec, plan.record), truth, options.thread_pool)?;
+        calibrate(db, wtxn, spec, plan.record, truth, options.thread_pool)?;
     }
     Ok(stats)
 }
 
-/// Whether a bulk build is due because searches go by no measurement, or by one of a forest that
-/// was much smaller.
+/// Whether a bulk build is due because there is no calibration, or one of a much smaller forest.
 fn is_to_be_measured(record: &Record) -> bool {
     let (measured, small) =
-        (record.calibration.items, SMALL.max(SMALL_LEAVES * u64::from(record.leaf_size)));
+        (record.calibration.items, SMALL_ITEMS.max(SMALL_LEAVES * u64::from(record.leaf_size)));
     calibrate::applies_to(record.items)
         && (measured == 0 || measured < small && small <= record.items)
 }
 
-/// Measures the forest that has just been written. Everything a build promises is done by then, so
-/// that a search that fails here leaves the index without a calibration rather than the caller with
-/// an error.
+/// Calibrates the forest that has just been written. What a build promises is done by then. So a
+/// search that fails here is no error: the index is left without a calibration.
 fn calibrate(
     db: Database,
     wtxn: &mut RwTxn<'_>,
-    (spec, mut record): (IndexSpec, Record),
+    spec: IndexSpec,
+    mut record: Record,
     truth: &Truth,
     pool: Option<&rayon::ThreadPool>,
 ) -> Result<()> {

@@ -1,19 +1,19 @@
-//! Splitting and mending a leaf, and letting the items around it change over (LIRE: Xu et al.,
+//! Splitting a leaf, moving its centroid, and reassigning the items around it (LIRE: Xu et al.,
 //! SPFresh, SOSP 2023).
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use heed::RoTxn;
-
 use crate::error::Result;
+use crate::forest::context::ForestContext;
 use crate::forest::route::{SHORTLIST, ScoredLeaf, second_leaf};
 use crate::format::node::NodeRef;
 use crate::indexer::find::{Finder, choose};
-use crate::indexer::leaf_edit::{ForestContext, LeafEdit};
-use crate::indexer::tree_edit::{TreeEdit, View};
+use crate::indexer::leaf_edit::LeafEdit;
+use crate::indexer::tree_edit::{TreeEdit, TreeView};
 use crate::kernel::layout::Code;
 use crate::lmdb::workers::Workers;
-use crate::math::kmeans::{Matrix, assign, kmeans, members, split};
+use crate::math::kmeans::{assign, kmeans, members, split};
+use crate::math::matrix::Matrix;
 use crate::sketch::prepared::{Prepared, ScanOptions};
 
 /// Leaves around a changed one whose items may be nearer to it now.
@@ -24,20 +24,84 @@ const ESTIMATE_SLACK: f32 = 1.15;
 /// Items that one task looks at.
 const ITEMS_PER_TASK: usize = 64;
 
-/// Leaves with their centroids.
-type Neighbourhood = BTreeMap<u32, Vec<f32>>;
+/// Leaves that lie together, some of which have changed.
+#[derive(Default)]
+struct Neighbourhood {
+    /// The centroid of each leaf.
+    leaves: BTreeMap<u32, Vec<f32>>,
+    /// How many items more each leaf can take in.
+    room: BTreeMap<u32, usize>,
+    /// Leaves that are new or whose centroid moved.
+    changed: Vec<u32>,
+}
 
-/// An item that should change over.
+impl Neighbourhood {
+    /// Notes a leaf that is new or whose centroid moved.
+    fn change(&mut self, leaf: u32, centroid: Vec<f32>) {
+        self.leaves.insert(leaf, centroid);
+        self.changed.push(leaf);
+    }
+
+    /// The rows that are nearer to this leaf than to the others.
+    fn rows_of(&self, context: &ForestContext<'_>, points: &Matrix, leaf: u32) -> Vec<u32> {
+        let Some(own) = self.leaves.get(&leaf) else { return Vec::new() };
+        let is_own = |row: &u32| {
+            let point = points.row(*row as usize);
+            let distance = context.distance(point, own);
+            self.leaves.values().all(|centroid| context.distance(point, centroid) >= distance)
+        };
+        (0u32..).take(points.len()).filter(is_own).collect()
+    }
+
+    /// Queries at the centroids of the changed leaves.
+    fn prepared(&self, context: &ForestContext<'_>) -> Vec<Prepared> {
+        let centroids = self.changed.iter().filter_map(|leaf| self.leaves.get(leaf));
+        let prepared = |centroid: &Vec<f32>| {
+            Prepared::for_leaves(context.transform, centroid.clone(), context.leaf)
+        };
+        centroids.map(prepared).collect()
+    }
+
+    /// The leaves that an item may be in, nearest first, if it is in `leaves` now. None if no
+    /// changed leaf is as near as the farther of these.
+    fn candidates(
+        &self,
+        context: &ForestContext<'_>,
+        point: &[f32],
+        leaves: &[u32],
+    ) -> Option<Vec<ScoredLeaf>> {
+        let distances = self.leaves.iter().map(|(leaf, c)| (context.distance(point, c), *leaf));
+        let mut near: Vec<ScoredLeaf> = distances.collect();
+        // Among leaves equally near, its own come first. Copies of one vector would else all move
+        // to the same leaves, which would be split again and again.
+        near.sort_unstable_by(|a, b| {
+            let is_other = |near: &ScoredLeaf| !leaves.contains(&near.1);
+            a.0.total_cmp(&b.0).then(is_other(a).cmp(&is_other(b))).then(a.1.cmp(&b.1))
+        });
+        let farther = near.iter().rposition(|near| leaves.contains(&near.1)).unwrap_or(0);
+        if !near[..=farther].iter().any(|near| self.changed.contains(&near.1)) {
+            return None;
+        }
+        let has_room = |leaf: &u32| self.room.get(leaf).is_some_and(|room| *room > 0);
+        near.retain(|near| leaves.contains(&near.1) || has_room(&near.1));
+        Some(near)
+    }
+}
+
+/// An item that should change leaves.
 struct Reassignment {
     id: u32,
     point: Vec<f32>,
-    homes: Vec<u32>,
-    wanted: Vec<u32>,
+    from: Vec<u32>,
+    to: Vec<u32>,
 }
 
+/// Rows of a leaf that become a leaf, and its centroid.
+type Part = (Vec<u32>, Vec<f32>);
+
 impl TreeEdit<'_> {
-    /// Divides a leaf into groups of at most `max` (one group: only its centroid moves), and lets
-    /// items of the neighbourhood change over where that is better for them.
+    /// Divides a leaf into parts of at most `max` entries, and reassigns the items around it. With
+    /// one part only its centroid moves.
     pub(crate) fn split_leaf(
         &mut self,
         workers: &mut Workers<'_>,
@@ -49,129 +113,101 @@ impl TreeEdit<'_> {
         let ids = self.leaf_mut(leaf)?.ids.clone();
         let points = context.points(rtxn, &ids)?;
         let seed = seed ^ (u64::from(leaf) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let mut around = self.around(leaf)?;
-        let apart = self
+        let mut around = self.neighbourhood(leaf)?;
+        let set_apart = self
             .stretched
             .remove(&leaf)
-            .and_then(|middle| set_apart(&context, &points, &middle, around.get(&leaf)?));
-        let groups = match apart {
-            Some(groups) => groups,
-            None => {
-                let own = own_rows(&context, &points, leaf, &around);
-                cut(&context, &points, &own, (max, context.leaf_size), seed)
-            }
-        };
-        let mut changed = Vec::with_capacity(groups.len());
-        let parent = self.created.get(&leaf).copied().unwrap_or(leaf);
-        for (i, (group, centroid)) in groups.iter().enumerate() {
+            .and_then(|middle| set_apart(&context, &points, &middle, around.leaves.get(&leaf)?));
+        let parts = set_apart.unwrap_or_else(|| {
+            let own = around.rows_of(&context, &points, leaf);
+            cut(&context, &points, &own, max, seed)
+        });
+        self.stats.split += u64::from(parts.len() > 1);
+        let sibling = self.created.get(&leaf).copied().unwrap_or(leaf);
+        for (i, (rows, centroid)) in parts.into_iter().enumerate() {
             let id = if i == 0 { leaf } else { self.leaf_ids.take(self.key(leaf))? };
-            let part = points.gather(group);
-            let members = group.iter().map(|row| ids[*row as usize]).collect();
-            self.leaves
-                .insert(id, LeafEdit::new(&context, rtxn, members, centroid.clone(), &part)?);
+            let part = points.gather(&rows);
+            let members = rows.iter().map(|row| ids[*row as usize]).collect();
+            let edit = LeafEdit::new(&context, rtxn, members, centroid.clone(), &part)?;
+            self.leaves.insert(id, edit);
             if i > 0 {
                 self.removed.remove(&id);
-                self.created.insert(id, parent);
+                self.created.insert(id, sibling);
             }
             self.moved.insert(id);
-            around.insert(id, centroid.clone());
-            changed.push(id);
+            around.change(id, centroid);
         }
-        self.tally.split += u64::from(groups.len() > 1);
-        self.reassign(workers, &around, &changed)
+        self.reassign(workers, around)
     }
 
     /// A leaf and those nearest to it.
-    fn around(&mut self, leaf: u32) -> Result<Neighbourhood> {
+    fn neighbourhood(&mut self, leaf: u32) -> Result<Neighbourhood> {
         let centroid = self.leaf_mut(leaf)?.centroid().to_vec();
         let near = self.near(&centroid)?.into_iter().filter(|near| near.leaf != leaf);
-        let mut around: Neighbourhood =
-            near.take(NEIGHBOUR_LEAVES).map(|near| (near.leaf, near.centroid)).collect();
-        around.insert(leaf, centroid);
-        Ok(around)
+        let near = near.take(NEIGHBOUR_LEAVES).map(|near| (near.leaf, near.centroid));
+        let leaves = near.chain([(leaf, centroid)]).collect();
+        Ok(Neighbourhood { leaves, ..Neighbourhood::default() })
     }
 
-    /// The items of a leaf that a change of centroids concerns: all if its own changed, else those
-    /// that a changed one draws away. `drawing` are the centroids of the changed leaves.
-    fn concerned(
-        &self,
-        leaf: u32,
-        ids: &[u32],
-        changed: &[u32],
-        drawing: &mut [Prepared],
-    ) -> Result<Vec<u32>> {
-        let context = &self.context;
-        let has_distances =
-            context.leaf.code != Code::Bits && !context.spec.metric.is_inner_product();
-        if changed.contains(&leaf) || !has_distances {
-            return Ok(ids.to_vec());
-        }
-        let drawn = match self.leaves.get(&leaf) {
-            Some(edit) => drawn_away(context, &edit.sketches.pack().view(), drawing),
-            None => drawn_away(context, &context.leaf(self.rtxn, self.key(leaf))?.node, drawing),
-        };
-        Ok(ids.iter().zip(drawn).filter(|(_, drawn)| *drawn).map(|(id, _)| *id).collect())
-    }
-
-    /// The items around leaves whose centroids changed choose anew where that concerns them, by the
-    /// rule that new items follow, for both copies together. Moving each copy to the nearest leaf
-    /// instead would undo the spill: second copies would end up next to the first ones.
-    fn reassign(
-        &mut self,
-        workers: &mut Workers<'_>,
-        around: &Neighbourhood,
-        changed: &[u32],
-    ) -> Result<()> {
-        let (view, copies) = (self.view(), self.copies);
-        let mut homes: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-        let (mut room, mut concerned) = (BTreeMap::new(), BTreeSet::new());
-        let centroids = changed.iter().filter_map(|leaf| around.get(leaf));
-        let prepared = |centroid: &Vec<f32>| {
-            Prepared::for_leaves(self.context.transform, centroid.clone(), self.context.leaf)
-        };
-        let mut drawing: Vec<Prepared> = centroids.map(prepared).collect();
-        for leaf in around.keys() {
+    /// The items around leaves that changed choose their leaves anew where that concerns them, by
+    /// the rule that new items follow, for both copies together.
+    ///
+    /// Moving each copy to the nearest leaf instead would undo the spill: second copies would end
+    /// up next to the first ones.
+    fn reassign(&mut self, workers: &mut Workers<'_>, mut around: Neighbourhood) -> Result<()> {
+        let view = self.tree_view();
+        let mut leaves_of: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        let mut concerned = BTreeSet::new();
+        let mut prepared = around.prepared(&self.context);
+        for leaf in around.leaves.keys() {
             let ids = view.ids(self.rtxn, *leaf)?;
-            room.insert(*leaf, self.context.leaf_size.saturating_sub(ids.len()));
-            concerned.extend(self.concerned(*leaf, &ids, changed, &mut drawing)?);
-            ids.into_iter().for_each(|id| homes.entry(id).or_default().push(*leaf));
+            around.room.insert(*leaf, self.context.leaf_size.saturating_sub(ids.len()));
+            if around.changed.contains(leaf) {
+                concerned.extend(&ids);
+            } else {
+                concerned.extend(self.drawn_away(*leaf, &ids, &mut prepared)?);
+            }
+            ids.into_iter().for_each(|id| leaves_of.entry(id).or_default().push(*leaf));
         }
         let items: Vec<(u32, Vec<u32>)> =
-            homes.into_iter().filter(|(id, _)| concerned.contains(id)).collect();
+            leaves_of.into_iter().filter(|(id, _)| concerned.contains(id)).collect();
         let moves = workers.share(items.len().div_ceil(ITEMS_PER_TASK), |rtxn, task| {
             let part = &items[task * ITEMS_PER_TASK..items.len().min((task + 1) * ITEMS_PER_TASK)];
             let mut finder = view.finder(rtxn);
-            let moves = part.iter().map(|(id, homes)| {
-                choose_leaves(
-                    view,
-                    (&mut finder, rtxn),
-                    (*id, homes),
-                    (around, &room),
-                    changed,
-                    copies,
-                )
-            });
-            Ok(moves
-                .collect::<Result<Vec<Option<Reassignment>>>>()?
-                .into_iter()
-                .flatten()
-                .collect::<Vec<Reassignment>>())
+            let moves = part
+                .iter()
+                .filter_map(|(id, leaves)| {
+                    choose_leaves(view, &mut finder, &around, *id, leaves).transpose()
+                })
+                .collect::<Result<Vec<Reassignment>>>()?;
+            Ok(moves)
         })?;
-        for Reassignment { id, point, homes, wanted } in moves.into_iter().flatten() {
-            let leave = homes.iter().copied().filter(|leaf| !wanted.contains(leaf));
-            let enter: Vec<u32> =
-                wanted.iter().copied().filter(|leaf| !homes.contains(leaf)).collect();
-            for (from, to) in leave.zip(enter) {
+        for Reassignment { id, point, from, to } in moves.into_iter().flatten() {
+            for (from, to) in from.into_iter().zip(to) {
                 // Others may have taken the room.
                 if self.leaf_mut(to)?.len() < self.context.leaf_size {
                     self.leaf_mut(from)?.remove(id);
                     let (context, rtxn) = (self.context, self.rtxn);
                     self.leaf_mut(to)?.insert(&context, rtxn, id, &point)?;
-                    self.tally.reassigned += 1;
+                    self.stats.reassigned += 1;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Which items of a leaf may be nearer to a changed centroid than to its own, by their
+    /// sketches. All of them, if their sketches do not estimate distances.
+    fn drawn_away(&self, leaf: u32, ids: &[u32], changed: &mut [Prepared]) -> Result<Vec<u32>> {
+        let context = &self.context;
+        if context.leaf.code == Code::Bits || context.spec.metric.is_inner_product() {
+            return Ok(ids.to_vec());
+        }
+        let is_drawn = match self.leaves.get(&leaf) {
+            Some(edit) => drawn_away(context, &edit.sketches.pack().view(), changed),
+            None => drawn_away(context, &context.leaf(self.rtxn, self.key(leaf))?.node, changed),
+        };
+        Ok(ids.iter().zip(is_drawn).filter(|(_, is_drawn)| *is_drawn).map(|(id, _)| *id).collect())
     }
 }
 
@@ -184,151 +220,118 @@ pub(crate) fn distances_to_centroid(context: &ForestContext<'_>, node: &NodeRef<
     estimates.into_iter().map(|found| found.estimate).collect()
 }
 
-/// The positions of entries that may be nearer to a changed centroid than to that of their own
-/// leaf, by their sketches.
+/// Whether each entry may be nearer to a changed centroid than to that of its leaf, by its sketch.
 fn drawn_away(
     context: &ForestContext<'_>,
     node: &NodeRef<'_>,
-    drawing: &mut [Prepared],
+    changed: &mut [Prepared],
 ) -> Vec<bool> {
     let own = distances_to_centroid(context, node);
-    let (mut drawn, mut others) = (vec![false; node.len], Vec::with_capacity(node.len));
-    for prepared in drawing {
+    let (mut is_drawn, mut others) = (vec![false; node.len], Vec::with_capacity(node.len));
+    for prepared in changed {
         others.clear();
         prepared.scan(node, ScanOptions::ALL, &mut others);
-        for (drawn, (own, other)) in drawn.iter_mut().zip(own.iter().zip(&others)) {
-            *drawn |= other.estimate <= ESTIMATE_SLACK * own;
+        for (is_drawn, (own, other)) in is_drawn.iter_mut().zip(own.iter().zip(&others)) {
+            *is_drawn |= other.estimate <= ESTIMATE_SLACK * own;
         }
     }
-    drawn
+    is_drawn
 }
 
-/// Where the copies of an item should be, if that is another place than where they are and a
-/// changed leaf has to do with it.
+/// Where the copies of an item that `leaves` hold should move, if anywhere.
 fn choose_leaves(
-    view: View<'_>,
-    (finder, rtxn): (&mut Finder<'_>, &RoTxn<'_>),
-    (id, homes): (u32, &[u32]),
-    (around, room): (&Neighbourhood, &BTreeMap<u32, usize>),
-    changed: &[u32],
-    copies: usize,
+    view: TreeView<'_>,
+    finder: &mut Finder<'_>,
+    around: &Neighbourhood,
+    id: u32,
+    leaves: &[u32],
 ) -> Result<Option<Reassignment>> {
-    let context = view.context;
-    let point = context.point(rtxn, id)?;
-    let mut near: Vec<ScoredLeaf> =
-        around.iter().map(|(leaf, c)| (context.distance(&point, c), *leaf)).collect();
-    // Among leaves equally near, its own come first: copies of one vector would else all move to
-    // the same leaves, which would be split again and again.
-    near.sort_unstable_by(|a, b| {
-        let is_other = |near: &ScoredLeaf| !homes.contains(&near.1);
-        a.0.total_cmp(&b.0).then(is_other(a).cmp(&is_other(b))).then(a.1.cmp(&b.1))
-    });
-    // Sorted by distance: a home that changed, or a changed leaf nearer than the farther home,
-    // comes before it does.
-    let farther = near.iter().rposition(|near| homes.contains(&near.1)).unwrap_or(0);
-    if !near[..=farther].iter().any(|near| changed.contains(&near.1)) {
+    let point = finder.point(id)?;
+    let Some(near) = around.candidates(&view.context, &point, leaves) else { return Ok(None) };
+    let Some(first) = near.first().copied() else { return Ok(None) };
+    let centroids =
+        || near.iter().filter_map(|(_, leaf)| around.leaves.get(leaf).map(|c| (*leaf, &c[..])));
+    let targets = if leaves.len() == view.copies {
+        choose(&view.context, &point, centroids(), view.copies)
+    } else if leaves.contains(&first.1) {
         return Ok(None);
-    }
-    near.retain(|near| homes.contains(&near.1) || room.get(&near.1).is_some_and(|room| *room > 0));
-    let wanted = wanted(view, finder, (id, &point), (&near, around), homes, copies)?;
-    let is_settled = wanted.iter().all(|leaf| homes.contains(leaf));
-    Ok((!is_settled).then(|| Reassignment { id, point, homes: homes.to_vec(), wanted }))
+    } else {
+        // One copy is outside. If that is the nearer one, the copy here is the second.
+        match nearer_copy(view, finder, around, id, &point, first.0)? {
+            None => vec![first.1],
+            Some(outer) => {
+                let simd = view.context.transform.simd;
+                let others = centroids().take(SHORTLIST - 1);
+                vec![second_leaf(simd, &point, &outer, others)]
+            }
+        }
+    };
+    let without = |all: &[u32], others: &[u32]| -> Vec<u32> {
+        all.iter().copied().filter(|leaf| !others.contains(leaf)).collect()
+    };
+    let (from, to) = (without(leaves, &targets), without(&targets, leaves));
+    Ok((!to.is_empty()).then_some(Reassignment { id, point, from, to }))
 }
 
-/// The leaves that should hold the copies which `homes` hold, among near ones (sorted) with their
-/// centroids.
-fn wanted(
-    view: View<'_>,
+/// The centroid of the leaf outside of a neighbourhood that holds another copy of an item, if it is
+/// no farther than `within`.
+fn nearer_copy(
+    view: TreeView<'_>,
     finder: &mut Finder<'_>,
-    (id, point): (u32, &[f32]),
-    (near, around): (&[ScoredLeaf], &Neighbourhood),
-    homes: &[u32],
-    copies: usize,
-) -> Result<Vec<u32>> {
-    let Some(first) = near.first() else { return Ok(homes.to_vec()) };
-    let centroids =
-        || near.iter().filter_map(|(_, leaf)| around.get(leaf).map(|c| (*leaf, &c[..])));
-    if homes.len() == copies {
-        return Ok(choose(&view.context, point, centroids(), copies));
-    }
-    if homes.contains(&first.1) {
-        return Ok(homes.to_vec());
-    }
-    // One copy is outside. If that is the nearer one, the copy here is the second.
+    around: &Neighbourhood,
+    id: u32,
+    point: &[f32],
+    within: f32,
+) -> Result<Option<Vec<f32>>> {
     for outer in view.near(finder, point)? {
-        if !around.contains_key(&outer.leaf) && view.holds(finder, outer.leaf, id)? {
-            if outer.distance > first.0 {
-                break;
-            }
-            let simd = view.context.transform.simd;
-            return Ok(vec![second_leaf(
-                simd,
-                point,
-                &outer.centroid,
-                centroids().take(SHORTLIST - 1),
-            )]);
+        if !around.leaves.contains_key(&outer.leaf) && view.holds(finder, outer.leaf, id)? {
+            let is_farther = outer.distance > within;
+            return Ok((!is_farther).then_some(outer.centroid));
         }
     }
-    Ok(vec![first.1])
+    Ok(None)
 }
 
-/// The rows that are nearer to this leaf than to those around it.
-fn own_rows(
-    context: &ForestContext<'_>,
-    points: &Matrix,
-    leaf: u32,
-    around: &Neighbourhood,
-) -> Vec<u32> {
-    let Some(own) = around.get(&leaf) else { return Vec::new() };
-    let is_own = |row: &u32| {
-        let point = points.row(*row as usize);
-        let distance = context.distance(point, own);
-        around.values().all(|centroid| context.distance(point, centroid) >= distance)
-    };
-    (0u32..).take(points.len()).filter(is_own).collect()
-}
-
-/// The points nearer to the middle of a group than to the centroid, and the others, each with their
-/// mean. None if that does not part them.
+/// The points nearer to the middle of a group than to the centroid, and the others. None if that
+/// does not part them.
 fn set_apart(
     context: &ForestContext<'_>,
     points: &Matrix,
     middle: &[f32],
     centroid: &[f32],
-) -> Option<Vec<(Vec<u32>, Vec<f32>)>> {
+) -> Option<Vec<Part>> {
     let is_of_group = |row: &u32| {
         let point = points.row(*row as usize);
         context.distance(point, middle) < context.distance(point, centroid)
     };
     let (group, others): (Vec<u32>, Vec<u32>) = (0u32..).take(points.len()).partition(is_of_group);
-    let parts = [others, group].map(|rows| {
-        let mean = points.gather(&rows).mean();
-        (rows, mean)
-    });
+    let parts = [others, group].map(|rows| part_of(points, rows));
     let is_parted =
         parts.iter().all(|(rows, _)| !rows.is_empty() && rows.len() <= context.leaf_size);
     is_parted.then(|| parts.into())
 }
 
-/// Groups of near points that fit a leaf, and their centroids. As in a bulk build, the points that
-/// have their first copy here decide on the centroids, and the others follow.
+/// Rows with their mean.
+fn part_of(points: &Matrix, rows: Vec<u32>) -> Part {
+    let centroid = points.gather(&rows).mean();
+    (rows, centroid)
+}
+
+/// Parts of near points that fit a leaf. As in a bulk build, the points that have their first copy
+/// here (`own`) decide on the centroids, and the others follow.
 fn cut(
     context: &ForestContext<'_>,
     points: &Matrix,
     own: &[u32],
-    (max, most): (usize, usize),
+    max: usize,
     seed: u64,
-) -> Vec<(Vec<u32>, Vec<f32>)> {
+) -> Vec<Part> {
     let simd = context.transform.simd;
-    let mean = |rows: Vec<u32>| {
-        let centroid = points.gather(&rows).mean();
-        (rows, centroid)
-    };
     let parts = if points.len() <= max { 1 } else { points.len().div_ceil(max * 2 / 3) };
     if own.len() >= 2 * parts {
         let inner = points.gather(own);
         let centroids = match parts {
-            1 => inner.clone(),
+            1 => return vec![((0u32..).take(points.len()).collect(), inner.mean())],
             2 => {
                 let mut centroids = Matrix::new(points.width);
                 let fit = (max * own.len()).div_ceil(points.len());
@@ -339,19 +342,16 @@ fn cut(
             }
             _ => kmeans(simd, &inner, parts, seed),
         };
-        if parts == 1 {
-            return vec![((0u32..).take(points.len()).collect(), centroids.mean())];
-        }
         let groups = members(&assign(simd, points, &centroids), centroids.len());
-        let groups: Vec<_> = groups
+        let parts: Vec<Part> = groups
             .into_iter()
             .enumerate()
             .map(|(i, rows)| (rows, centroids.row(i).to_vec()))
             .filter(|(rows, _)| !rows.is_empty())
             .collect();
-        if groups.len() > 1 && groups.iter().all(|(rows, _)| rows.len() <= most) {
-            return groups;
+        if parts.len() > 1 && parts.iter().all(|(rows, _)| rows.len() <= context.leaf_size) {
+            return parts;
         }
     }
-    split(simd, points, max, seed).into_iter().map(mean).collect()
+    split(simd, points, max, seed).into_iter().map(|rows| part_of(points, rows)).collect()
 }

@@ -1,5 +1,5 @@
-//! One tree under change: the leaves that have been taken out of it, and those that were born or
-//! dissolved.
+//! One tree under change: the leaves that have been taken out of it, and those that were created or
+//! removed.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,63 +7,40 @@ use std::collections::{BTreeMap, BTreeSet};
 use heed::RoTxn;
 
 use crate::error::{Error, Result};
+use crate::forest::context::ForestContext;
 use crate::forest::route::{SHORTLIST, by_score, second_leaf};
+use crate::format::MAX_FREE;
+use crate::format::free_ids::{free_ids_value, parse_free_ids};
 use crate::format::record::TreeRecord;
-use crate::format::{MAX_FREE, pad};
-use crate::indexer::find::{Finder, NEAR_LEAVES, NearLeaf};
-use crate::indexer::leaf_edit::{ForestContext, LeafEdit};
+use crate::indexer::find::{Finder, NEAR_LEAVES, NearLeaf, StoredTree};
+use crate::indexer::leaf_edit::LeafEdit;
 use crate::key::Key;
 use crate::lmdb::workers::Workers;
 
-/// Items of a dissolved leaf for which one task finds another.
+/// Items of a merged leaf for which one task finds another leaf.
 const ITEMS_PER_TASK: usize = 8;
 
 /// Node ids of one kind in one tree: some of those given back, and the first that was never given
 /// out.
 ///
-/// Every build reads the list, and writes it if it changes. It is short, so that a forest that has
-/// shrunk much does not pay for its former size; ids that find no place in it are not used again
-/// before a bulk build, and there are 2^32.
+/// Every build reads the list of those given back, and writes it if it changes. So it is short, and
+/// a forest that has shrunk does not pay for its former size. Ids that find no place in it are not
+/// used again before a bulk build. There are 2^32.
 #[derive(Debug)]
-pub(crate) struct FreeIds {
+pub(crate) struct NodeIds {
     free: BTreeSet<u32>,
     pub(crate) next: u32,
     is_changed: bool,
 }
 
-impl FreeIds {
-    pub(crate) fn load(
-        context: &ForestContext<'_>,
-        rtxn: &RoTxn<'_>,
-        key: Key,
-        next: u32,
-    ) -> Result<Self> {
-        let Some(bytes) = context.db.get(rtxn, key)? else {
-            return Ok(Self { free: BTreeSet::new(), next, is_changed: false });
-        };
-        let numbers: &[u32] = bytemuck::try_cast_slice(bytes)
-            .map_err(|_| Error::corrupted(key, "free ids that are not aligned"))?;
-        let count = numbers.first().map_or(0, |count| *count as usize);
-        let listed = if count == 0 { Some(&[][..]) } else { numbers.get(4..4 + count) };
-        let listed = listed.filter(|listed| listed.len() <= MAX_FREE);
-        let listed = listed.ok_or_else(|| {
-            Error::corrupted(key, "fewer free ids than it says, or more than are kept")
-        })?;
-        let free: BTreeSet<u32> = listed.iter().copied().collect();
-        if free.len() != count || free.last().is_some_and(|last| *last >= next) {
-            return Err(Error::corrupted(
-                key,
-                "free ids that are listed twice or were never given out",
-            ));
-        }
-        Ok(Self { free, next, is_changed: false })
+impl NodeIds {
+    fn load(context: &ForestContext<'_>, rtxn: &RoTxn<'_>, key: Key, next: u32) -> Result<Self> {
+        let bytes = context.db.get(rtxn, key)?;
+        let free = bytes.map(|bytes| parse_free_ids(key, bytes, next)).transpose()?;
+        Ok(Self { free: free.unwrap_or_default(), next, is_changed: false })
     }
 
-    pub(crate) fn free(&self) -> &BTreeSet<u32> {
-        &self.free
-    }
-
-    /// The lowest id that no node has.
+    /// The lowest id that no node has. `tree` is a key of the tree, for errors.
     pub(crate) fn take(&mut self, tree: Key) -> Result<u32> {
         if let Some(id) = self.free.pop_first() {
             self.is_changed = true;
@@ -76,7 +53,7 @@ impl FreeIds {
         Ok(id)
     }
 
-    pub(crate) fn give(&mut self, id: u32) {
+    pub(crate) fn give_back(&mut self, id: u32) {
         self.free.insert(id);
         if self.free.len() > MAX_FREE {
             self.free.pop_last();
@@ -86,24 +63,19 @@ impl FreeIds {
 
     /// The value to be stored, if it is another than before.
     fn value(&self) -> Option<Vec<u8>> {
-        let count = u32::try_from(self.free.len()).unwrap_or(u32::MAX);
-        let numbers: Vec<u32> =
-            [count, 0, 0, 0].into_iter().chain(self.free.iter().copied()).collect();
-        let mut value: Vec<u8> = bytemuck::cast_slice(&numbers).to_vec();
-        value.resize(pad(value.len()), 0);
-        self.is_changed.then_some(value)
+        self.is_changed.then(|| free_ids_value(&self.free))
     }
 }
 
-/// What happened to the leaves of a tree.
+/// How many leaves of a tree were split and merged, and how many items changed leaves.
 #[derive(Copy, Clone, Debug, Default)]
-pub(crate) struct Tally {
+pub(crate) struct LeafStats {
     pub(crate) split: u64,
     pub(crate) merged: u64,
     pub(crate) reassigned: u64,
 }
 
-impl Tally {
+impl LeafStats {
     pub(crate) fn add(&mut self, other: Self) {
         self.split += other.split;
         self.merged += other.merged;
@@ -120,8 +92,8 @@ pub(crate) struct TreeEdit<'a> {
     pub(crate) stored: TreeRecord,
     pub(crate) copies: usize,
     pub(crate) leaves: BTreeMap<u32, LeafEdit>,
-    pub(crate) leaf_ids: FreeIds,
-    pub(crate) branch_ids: FreeIds,
+    pub(crate) leaf_ids: NodeIds,
+    pub(crate) branch_ids: NodeIds,
     /// Branches above stored leaves, from the parent up to the root.
     pub(crate) paths: BTreeMap<u32, Vec<u32>>,
     /// Leaves that are not stored yet, each with the stored leaf under whose parent it goes.
@@ -131,7 +103,7 @@ pub(crate) struct TreeEdit<'a> {
     pub(crate) removed: BTreeSet<u32>,
     /// Leaves that hold a tight group far from their centroid, each with the middle of that group.
     pub(crate) stretched: BTreeMap<u32, Vec<f32>>,
-    pub(crate) tally: Tally,
+    pub(crate) stats: LeafStats,
 }
 
 impl<'a> TreeEdit<'a> {
@@ -143,7 +115,7 @@ impl<'a> TreeEdit<'a> {
         copies: usize,
     ) -> Result<Self> {
         let free = |which, next| {
-            FreeIds::load(&context, rtxn, Key::free(context.spec.index, tree, which), next)
+            NodeIds::load(&context, rtxn, Key::free(context.spec.index, tree, which), next)
         };
         let (leaf_ids, branch_ids) = (free(0, stored.next_leaf)?, free(1, stored.next_branch)?);
         Ok(Self {
@@ -160,11 +132,15 @@ impl<'a> TreeEdit<'a> {
             moved: BTreeSet::new(),
             removed: BTreeSet::new(),
             stretched: BTreeMap::new(),
-            tally: Tally::default(),
+            stats: LeafStats::default(),
         })
     }
 
-    /// Leaves that the tree has now.
+    pub(crate) fn stored_tree(&self) -> StoredTree {
+        StoredTree { number: self.tree, record: self.stored }
+    }
+
+    /// How many leaves the tree has now.
     pub(crate) fn leaf_count(&self) -> usize {
         (self.stored.leaves as usize + self.created.len()).saturating_sub(self.removed.len())
     }
@@ -179,7 +155,7 @@ impl<'a> TreeEdit<'a> {
             Entry::Occupied(entry) => Ok(entry.into_mut()),
             Entry::Vacant(entry) => {
                 let key = Key::leaf(self.context.spec.index, self.tree, leaf);
-                Ok(entry.insert(self.context.take_leaf(self.rtxn, key)?))
+                Ok(entry.insert(LeafEdit::take(&self.context, self.rtxn, key)?))
             }
         }
     }
@@ -189,14 +165,14 @@ impl<'a> TreeEdit<'a> {
     pub(crate) fn find_path(&mut self, leaf: u32) -> Result<bool> {
         let centroid = self.context.leaf(self.rtxn, self.key(leaf))?.node.centroid.to_vec();
         let near =
-            self.view().finder(self.rtxn).nearest(&centroid, NEAR_LEAVES, &BTreeSet::new())?;
+            self.tree_view().finder(self.rtxn).nearest(&centroid, NEAR_LEAVES, &BTreeSet::new())?;
         self.paths.extend(near.into_iter().map(|near| (near.leaf, near.path)));
         Ok(self.paths.contains_key(&leaf))
     }
 
     /// Leaves near a point as the tree is now, sorted by distance.
     pub(crate) fn near(&mut self, point: &[f32]) -> Result<Vec<NearLeaf>> {
-        let view = self.view();
+        let view = self.tree_view();
         let near = view.near(&mut view.finder(self.rtxn), point)?;
         for near in near.iter().filter(|near| !near.path.is_empty()) {
             self.paths.insert(near.leaf, near.path.clone());
@@ -205,10 +181,11 @@ impl<'a> TreeEdit<'a> {
     }
 
     /// The tree as it is now, for reading by several threads.
-    pub(crate) fn view(&self) -> View<'_> {
-        View {
+    pub(crate) fn tree_view(&self) -> TreeView<'_> {
+        TreeView {
             context: self.context,
-            tree: (self.tree, self.stored),
+            tree: self.stored_tree(),
+            copies: self.copies,
             leaves: &self.leaves,
             created: &self.created,
             removed: &self.removed,
@@ -221,23 +198,23 @@ impl<'a> TreeEdit<'a> {
         self.leaves.remove(&leaf);
         self.removed.insert(leaf);
         self.moved.remove(&leaf);
-        self.tally.merged += 1;
-        let (context, view, key) = (self.context, self.view(), self.key(leaf));
-        let homes = workers.share(ids.len().div_ceil(ITEMS_PER_TASK), |rtxn, task| {
+        self.stats.merged += 1;
+        let (context, view, key) = (self.context, self.tree_view(), self.key(leaf));
+        let targets = workers.share(ids.len().div_ceil(ITEMS_PER_TASK), |rtxn, task| {
             let part = &ids[task * ITEMS_PER_TASK..ids.len().min((task + 1) * ITEMS_PER_TASK)];
             let mut finder = view.finder(rtxn);
-            part.iter().map(|id| view.leaf_for(&mut finder, rtxn, *id)).collect::<Result<Vec<_>>>()
+            part.iter().map(|id| view.leaf_for(&mut finder, *id)).collect::<Result<Vec<_>>>()
         })?;
-        for (id, home) in ids.iter().zip(homes.into_iter().flatten()) {
-            let Some((point, home)) = home else {
+        for (id, target) in ids.iter().zip(targets.into_iter().flatten()) {
+            let Some((point, target)) = target else {
                 return Err(Error::corrupted(key, "no other leaf is near this one"));
             };
-            if !home.path.is_empty() {
-                self.paths.insert(home.leaf, home.path);
+            if !target.path.is_empty() {
+                self.paths.insert(target.leaf, target.path);
             }
             let rtxn = self.rtxn;
-            self.leaf_mut(home.leaf)?.insert(&context, rtxn, *id, &point)?;
-            self.tally.reassigned += 1;
+            self.leaf_mut(target.leaf)?.insert(&context, rtxn, *id, &point)?;
+            self.stats.reassigned += 1;
         }
         Ok(())
     }
@@ -263,15 +240,16 @@ impl<'a> TreeEdit<'a> {
 
 /// A tree as it is in the middle of its changes.
 #[derive(Copy, Clone)]
-pub(crate) struct View<'a> {
+pub(crate) struct TreeView<'a> {
     pub(crate) context: ForestContext<'a>,
-    tree: (u8, TreeRecord),
+    tree: StoredTree,
+    pub(crate) copies: usize,
     leaves: &'a BTreeMap<u32, LeafEdit>,
     created: &'a BTreeMap<u32, u32>,
     removed: &'a BTreeSet<u32>,
 }
 
-impl<'a> View<'a> {
+impl<'a> TreeView<'a> {
     /// What looks for stored leaves of this tree.
     pub(crate) fn finder<'t>(&self, rtxn: &'t RoTxn<'t>) -> Finder<'t>
     where
@@ -281,12 +259,13 @@ impl<'a> View<'a> {
     }
 
     fn key(&self, leaf: u32) -> Key {
-        Key::leaf(self.context.spec.index, self.tree.0, leaf)
+        Key::leaf(self.context.spec.index, self.tree.number, leaf)
     }
 
     /// Leaves near a point, sorted by distance.
     pub(crate) fn near(&self, finder: &mut Finder<'_>, point: &[f32]) -> Result<Vec<NearLeaf>> {
-        // Where a whole region was deleted, all leaves of the neighbourhood may be gone.
+        // Where a whole region was deleted, all leaves nearby may be removed. So these do not
+        // count.
         let mut near = finder.nearest(point, NEAR_LEAVES, self.removed)?;
         let created = self.created.keys().filter(|leaf| !self.removed.contains(leaf));
         near.extend(created.map(|leaf| NearLeaf {
@@ -315,31 +294,22 @@ impl<'a> View<'a> {
     }
 
     /// The point of an item that lost a copy, and the leaf for another one.
-    fn leaf_for(
-        &self,
-        finder: &mut Finder<'_>,
-        rtxn: &RoTxn<'_>,
-        id: u32,
-    ) -> Result<Option<(Vec<f32>, NearLeaf)>> {
-        let point = self.context.point(rtxn, id)?;
+    fn leaf_for(&self, finder: &mut Finder<'_>, id: u32) -> Result<Option<(Vec<f32>, NearLeaf)>> {
+        let point = finder.point(id)?;
         let (mut open, mut other) = (Vec::with_capacity(NEAR_LEAVES), None);
         for near in self.near(finder, &point)? {
             if self.holds(finder, near.leaf, id)? { other = Some(near) } else { open.push(near) }
         }
-        // The other copy stays where it is: this one complements it if it is the nearer one.
-        let second = other
-            .filter(|other| open.first().is_some_and(|first| other.distance <= first.distance));
-        let home = second.map(|other| {
+        // The other copy stays where it is. If it is the nearer one, this copy complements it.
+        let first =
+            other.filter(|other| open.first().is_some_and(|near| other.distance <= near.distance));
+        let second = first.map(|first| {
             let centroids = open.iter().map(|near| (near.leaf, &near.centroid[..]));
-            second_leaf(
-                self.context.transform.simd,
-                &point,
-                &other.centroid,
-                centroids.take(SHORTLIST - 1),
-            )
+            let others = centroids.take(SHORTLIST - 1);
+            second_leaf(self.context.transform.simd, &point, &first.centroid, others)
         });
-        let home = open.into_iter().find(|near| home.is_none_or(|home| near.leaf == home));
-        Ok(home.map(|home| (point, home)))
+        let target = open.into_iter().find(|near| second.is_none_or(|leaf| near.leaf == leaf));
+        Ok(target.map(|target| (point, target)))
     }
 
     /// The items of a leaf, ascending.

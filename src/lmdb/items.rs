@@ -2,15 +2,13 @@
 
 use std::cell::RefCell;
 
-use heed::RoTxn;
-
 use crate::error::Result;
 use crate::format::item::ItemRef;
-use crate::index_spec::IndexSpec;
 use crate::key::Key;
 use crate::lmdb::cache::Cache;
-use crate::lmdb::database::{Database, missing_item};
+use crate::lmdb::database::missing_item;
 use crate::lmdb::page_hints::PageHints;
+use crate::lmdb::view::View;
 
 /// Items that a reader knows the places of, at most: 12 MiB of them.
 pub(crate) const MAX_CACHED_ITEMS: usize = 1 << 18;
@@ -20,9 +18,7 @@ pub(crate) const MAX_CACHED_ITEMS: usize = 1 << 18;
 /// Most of the time that reranking would take is spent on look-ups: pages on the way to an item,
 /// and the keys around it, are in no cache of the processor.
 pub(crate) struct Items<'t> {
-    pub(crate) db: Database,
-    pub(crate) rtxn: &'t RoTxn<'t>,
-    pub(crate) spec: IndexSpec,
+    pub(crate) view: View<'t>,
     known: RefCell<Cache<&'t [u8]>>,
     /// None where nothing is remembered, as in builds, whose pages move with the commit, and where
     /// no address can be sent for.
@@ -31,14 +27,12 @@ pub(crate) struct Items<'t> {
 
 impl<'t> Items<'t> {
     /// `most`: items to remember, a power of two or 0.
-    pub(crate) fn new(db: Database, rtxn: &'t RoTxn<'t>, spec: IndexSpec, most: usize) -> Self {
+    pub(crate) fn new(view: View<'t>, most: usize) -> Self {
         let hints = most > 0 && cfg!(target_arch = "x86_64");
         Self {
-            db,
-            rtxn,
-            spec,
+            view,
             known: RefCell::new(Cache::new(most)),
-            places: hints.then(|| PageHints::new(spec)),
+            places: hints.then(|| PageHints::new(view.spec)),
         }
     }
 
@@ -65,7 +59,7 @@ impl<'t> Items<'t> {
 
     /// The bytes of an item that is not [`remembered`](Self::remembered), if it exists.
     pub(crate) fn look_up(&self, id: u32) -> Result<Option<&'t [u8]>> {
-        let bytes = self.db.get(self.rtxn, Key::item(self.spec.index, id))?;
+        let bytes = self.view.get(Key::item(self.view.spec.index, id))?;
         if let Some(bytes) = bytes {
             self.known.borrow_mut().put(u64::from(id), bytes);
             self.places.iter().for_each(|places| places.remember(id, bytes));
@@ -75,7 +69,8 @@ impl<'t> Items<'t> {
 
     /// An item by its bytes.
     pub(crate) fn parse(&self, id: u32, bytes: &'t [u8]) -> Result<ItemRef<'t>> {
-        ItemRef::parse(Key::item(self.spec.index, id), bytes, self.spec)
+        let spec = self.view.spec;
+        ItemRef::parse(Key::item(spec.index, id), bytes, spec)
     }
 
     /// An item, if it exists.
@@ -85,6 +80,6 @@ impl<'t> Items<'t> {
 
     /// An item that other stored bytes say exists.
     pub(crate) fn get(&self, id: u32) -> Result<ItemRef<'t>> {
-        self.find(id)?.ok_or_else(|| missing_item(self.spec, id))
+        self.find(id)?.ok_or_else(|| missing_item(self.view.spec, id))
     }
 }

@@ -10,4 +10,5 @@ mod opening;
 mod page_hints;
 pub(crate) mod pending;
 pub(crate) mod tasks;
+pub(crate) mod view;
 pub(crate) mod workers;

@@ -11,6 +11,7 @@ use crate::kernel::layout::Layout;
 use crate::key::Key;
 use crate::lmdb::cache::Cache;
 use crate::lmdb::database::Database;
+use crate::lmdb::view::View;
 
 /// Nodes of each kind that a reader knows the places of, at most: some 6 MiB of each.
 pub(crate) const MAX_CACHED_NODES: usize = 1 << 15;
@@ -21,9 +22,7 @@ pub(crate) const MAX_CACHED_NODES: usize = 1 << 15;
 /// at 100,000 items these and those of items took a third of the time of a search. What it tells
 /// holds as long as the transaction, and so does what this keeps.
 pub(crate) struct Nodes<'t> {
-    db: Database,
-    rtxn: &'t RoTxn<'t>,
-    spec: IndexSpec,
+    view: View<'t>,
     /// The layouts that leaves and branches must have.
     layouts: [Layout; 2],
     leaves: RefCell<Cache<LeafRef<'t>>>,
@@ -32,18 +31,13 @@ pub(crate) struct Nodes<'t> {
 
 impl<'t> Nodes<'t> {
     /// `most`: nodes of each kind to remember, a power of two or 0.
-    pub(crate) fn new(
-        (db, rtxn, spec): (Database, &'t RoTxn<'t>, IndexSpec),
-        leaf: Layout,
-        branch: Layout,
-        most: usize,
-    ) -> Self {
+    pub(crate) fn new(view: View<'t>, leaf: Layout, branch: Layout, most: usize) -> Self {
         let (leaves, branches) = (RefCell::new(Cache::new(most)), RefCell::new(Cache::new(most)));
-        Self { db, rtxn, spec, layouts: [leaf, branch], leaves, branches }
+        Self { view, layouts: [leaf, branch], leaves, branches }
     }
 
     pub(crate) fn spec(&self) -> IndexSpec {
-        self.spec
+        self.view.spec
     }
 
     pub(crate) fn leaf(&self, tree: u8, id: u32) -> Result<LeafRef<'t>> {
@@ -51,8 +45,9 @@ impl<'t> Nodes<'t> {
         if let Some(known) = self.leaves.borrow().get(name) {
             return Ok(known);
         }
-        let key = Key::leaf(self.spec.index, tree, id);
-        let leaf = LeafRef::parse(key, known_node(self.db, self.rtxn, key)?, self.spec.dims)?;
+        let spec = self.view.spec;
+        let key = Key::leaf(spec.index, tree, id);
+        let leaf = LeafRef::parse(key, known_node(self.view.db, self.view.rtxn, key)?, spec.dims)?;
         check_layout(key, leaf.node.layout, self.layouts[0])?;
         self.leaves.borrow_mut().put(name, leaf);
         Ok(leaf)
@@ -68,13 +63,10 @@ impl<'t> Nodes<'t> {
         if let Some(known) = self.branches.borrow().get(name) {
             return Ok(known);
         }
-        let key = Key::branch(self.spec.index, tree, id);
-        let branch = BranchRef::parse(
-            key,
-            known_node(self.db, self.rtxn, key)?,
-            self.spec.dims,
-            self.spec.metric,
-        )?;
+        let spec = self.view.spec;
+        let key = Key::branch(spec.index, tree, id);
+        let bytes = known_node(self.view.db, self.view.rtxn, key)?;
+        let branch = BranchRef::parse(key, bytes, spec.dims, spec.metric)?;
         check_layout(key, branch.node.layout, self.layouts[1])?;
         self.branches.borrow_mut().put(name, branch);
         Ok(branch)

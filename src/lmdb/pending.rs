@@ -1,14 +1,11 @@
 //! What was added, overwritten or deleted since the last build.
 
-use heed::RoTxn;
 use roaring::RoaringBitmap;
 
 use crate::error::Result;
 use crate::format::item::PendingRef;
-use crate::index_spec::IndexSpec;
 use crate::key::Kind;
-use crate::lmdb::database::Database;
-use crate::search::request::Request;
+use crate::lmdb::view::View;
 
 /// The pending marks of a snapshot.
 #[derive(Clone, Debug, Default)]
@@ -21,9 +18,10 @@ pub(crate) struct Pending {
 
 impl Pending {
     /// Reads all marks: O(pending).
-    pub(crate) fn read(db: Database, rtxn: &RoTxn<'_>, spec: IndexSpec) -> Result<Self> {
+    pub(crate) fn read(view: View<'_>) -> Result<Self> {
+        let spec = view.spec;
         let mut pending = Self::default();
-        for entry in db.iter(rtxn, spec.index, Kind::Pending)? {
+        for entry in view.iter(Kind::Pending)? {
             let (key, bytes) = entry?;
             let mark = PendingRef::parse(key, bytes, spec)?;
             pending.ids.insert(key.id());
@@ -32,13 +30,5 @@ impl Pending {
             }
         }
         Ok(pending)
-    }
-
-    /// Those that exist and that a request admits, until it is to stop.
-    pub(crate) fn live_in<'r>(
-        &'r self,
-        request: &'r Request<'_>,
-    ) -> impl Iterator<Item = u32> + 'r {
-        request.stop.limit(self.live.iter()).filter(|id| request.admits(*id))
     }
 }

@@ -1,7 +1,7 @@
-//! Clustering in memory: k-means, deterministic and parallel. No LMDB here.
+//! k-means, deterministic and parallel.
 //!
-//! Results depend on the seed alone: rows are assigned independently of each other, and each
-//! centroid is a sum over its rows in order, so the number of threads cannot change a bit.
+//! Results depend on the seed alone. Rows are assigned independently of each other, and each
+//! centroid is a sum over its rows in order. So the number of threads cannot change a bit.
 
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
@@ -9,81 +9,16 @@ use rayon::prelude::*;
 
 use crate::kernel::gemm;
 use crate::kernel::gemm::Panels;
-use crate::kernel::simd::{self, Level};
+use crate::kernel::simd::Level;
 use crate::kernel::threshold::{Scores, below};
+use crate::math::matrix::{Matrix, mean};
 
 /// Rows that one task assigns: enough to amortise the task, few enough to balance.
 const ROWS_PER_TASK: usize = 256;
 /// Rows that decide where more rows are cut in two. More do not place two centroids better.
-const CUT_BY: usize = 2048;
+const CUT_SAMPLE: usize = 2048;
 /// Rounds of k-means; more move centroids by less than the spread between two seeds.
 const ITERATIONS: usize = 8;
-
-/// Rows of `width` floats, one after the other.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Matrix {
-    pub(crate) values: Vec<f32>,
-    pub(crate) width: usize,
-}
-
-impl Matrix {
-    pub(crate) fn new(width: usize) -> Self {
-        Self { values: Vec::new(), width }
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.values.len() / self.width
-    }
-
-    pub(crate) fn row(&self, i: usize) -> &[f32] {
-        &self.values[i * self.width..(i + 1) * self.width]
-    }
-
-    pub(crate) fn push(&mut self, row: &[f32]) {
-        self.values.extend_from_slice(row);
-    }
-
-    /// The rows of these numbers, in this order.
-    pub(crate) fn gather(&self, rows: &[u32]) -> Self {
-        let mut out =
-            Self { values: Vec::with_capacity(rows.len() * self.width), width: self.width };
-        rows.iter().for_each(|i| out.push(self.row(*i as usize)));
-        out
-    }
-
-    /// The median of each component over all rows; zeros if there is none. Unlike the mean it stays
-    /// where the rows are when one of them is far away.
-    pub(crate) fn median(&self) -> Vec<f32> {
-        let len = self.len();
-        let mut column = vec![0.0; len];
-        let mut median = |at: usize| {
-            let rows = self.values.chunks_exact(self.width);
-            column.iter_mut().zip(rows).for_each(|(x, row)| *x = row[at]);
-            *column.select_nth_unstable_by(len / 2, f32::total_cmp).1
-        };
-        (0..self.width).map(|at| if len == 0 { 0.0 } else { median(at) }).collect()
-    }
-
-    /// The mean of all rows; zeros if there is none.
-    pub(crate) fn mean(&self) -> Vec<f32> {
-        mean(self.values.chunks_exact(self.width), self.width)
-    }
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    reason = "a mean is no larger than its rows"
-)]
-fn mean<'a>(rows: impl Iterator<Item = &'a [f32]>, width: usize) -> Vec<f32> {
-    let (mut sums, mut count) = (vec![0.0f64; width], 0usize);
-    let simd = simd::detect();
-    for row in rows {
-        gemm::add_to(simd, &mut sums, row);
-        count += 1;
-    }
-    sums.into_iter().map(|sum| (sum / count.max(1) as f64) as f32).collect()
-}
 
 /// Half the squared norm of each row: `half_norm - <x, row>` orders rows by distance from x.
 pub(crate) fn half_norms(simd: Level, rows: &[f32], width: usize) -> Vec<f32> {
@@ -110,12 +45,12 @@ pub(crate) fn assign(simd: Level, points: &Matrix, centroids: &Matrix) -> Vec<u3
         .collect()
 }
 
-/// The first of the least scores.
+/// The number of the smallest score, the lowest of equals.
 fn nearest(simd: Level, scores: Scores<'_>) -> u32 {
     let mut best = (0, f32::INFINITY);
-    below(simd, scores, best.1, |at, score| {
+    below(simd, scores, best.1, |row, score| {
         if score < best.1 {
-            best = (at, score);
+            best = (row, score);
         }
         best.1
     });
@@ -212,8 +147,8 @@ pub(crate) fn split(simd: Level, points: &Matrix, max: usize, seed: u64) -> Vec<
             seed ^ u64::from(rows[0]).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ rows.len() as u64;
         let part = points.gather(&rows);
         let centroids = match rows.len() {
-            ..=CUT_BY => kmeans(simd, &part, 2, seed),
-            len => kmeans(simd, &part.gather(&sample(len, CUT_BY, seed)), 2, seed),
+            ..=CUT_SAMPLE => kmeans(simd, &part, 2, seed),
+            len => kmeans(simd, &part.gather(&sample(len, CUT_SAMPLE, seed)), 2, seed),
         };
         let assigned = assign(simd, &part, &centroids);
         let (mut left, mut right): (Vec<u32>, Vec<u32>) = (Vec::new(), Vec::new());
@@ -234,6 +169,7 @@ pub(crate) fn split(simd: Level, points: &Matrix, max: usize, seed: u64) -> Vec<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::simd;
 
     fn blobs(n: usize, k: usize, width: usize) -> Matrix {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(5);
@@ -268,7 +204,7 @@ mod tests {
         assert!(groups.iter().all(|group| group.len() <= 256 && group.len() > 64));
         assert_eq!(groups.iter().map(Vec::len).sum::<usize>(), 5000);
         assert_eq!(kmeans(simd::detect(), &points, 7, 1).len(), 1);
-        // Fewer rows than can be told by a sixteenth.
+        // So few rows that a sixteenth of them is less than one.
         for max in 1..12 {
             let few = Matrix { values: vec![3.5; 12 * 64], width: 64 };
             assert!(

@@ -1,4 +1,5 @@
 //! Clusters and queues over plain numbers. Nothing here knows an index.
 
 pub(crate) mod kmeans;
+pub(crate) mod matrix;
 pub(crate) mod queue;

@@ -1,26 +1,16 @@
-//! Nodes that have been met and not been looked at, nearest first.
+//! A queue that gives the nearest first.
 
-/// A node that has been met.
-#[derive(Copy, Clone, Debug, PartialEq)]
-pub(crate) struct QueuedNode {
-    pub(crate) estimate: f32,
-    pub(crate) tree: u8,
-    pub(crate) id: u32,
-    /// The branch above it; its own id for a root.
-    pub(crate) parent: u32,
-}
-
-/// Nodes that count as near the first time; each time that these run out, twice as many do.
+/// Elements that are sorted the first time. Each time that these run out, twice as many are.
 const FIRST_SORTED: usize = 32;
 
-/// A queue that sorts no more than what is taken out of it: most of what is met is never looked at.
+/// A queue that sorts no more than what is taken out of it: most elements of a search never are.
 ///
-/// Equal estimates come out in the order in which they were put in.
-#[derive(Debug, Default)]
-pub(crate) struct Queue {
-    met: Vec<QueuedNode>,
-    /// Of each node its estimate, as a number in the same order, and its place in `met`. Those
-    /// below the bound, nearest last if they are sorted:
+/// Elements of equal estimates come out in the order in which they were put in.
+#[derive(Debug)]
+pub(crate) struct LazyQueue<T> {
+    elements: Vec<T>,
+    /// The estimate of each element, as a number in the same order, above its place in `elements`:
+    /// those below the bound, nearest last if they are sorted.
     near: Vec<u64>,
     is_sorted: bool,
     bound: u64,
@@ -29,9 +19,16 @@ pub(crate) struct Queue {
     next_sorted: usize,
 }
 
-impl Queue {
+impl<T> Default for LazyQueue<T> {
+    fn default() -> Self {
+        let (elements, near, far) = Default::default();
+        Self { elements, near, is_sorted: true, bound: 0, far, next_sorted: 0 }
+    }
+}
+
+impl<T: Copy> LazyQueue<T> {
     pub(crate) fn clear(&mut self) {
-        self.met.clear();
+        self.elements.clear();
         self.near.clear();
         self.far.clear();
         (self.is_sorted, self.bound, self.next_sorted) = (true, 0, 0);
@@ -42,49 +39,49 @@ impl Queue {
     }
 
     #[inline(always)]
-    pub(crate) fn push(&mut self, met: QueuedNode) {
-        let place = self.met.len() as u64;
-        let number = u64::from(ordered(met.estimate)) << 32 | place & u64::from(u32::MAX);
+    pub(crate) fn push(&mut self, estimate: f32, element: T) {
+        let place = self.elements.len() as u64;
+        let number = u64::from(ordered(estimate)) << 32 | place & u64::from(u32::MAX);
         if number < self.bound {
             self.near.push(number);
             self.is_sorted = false;
         } else {
             self.far.push(number);
         }
-        self.met.push(met);
+        self.elements.push(element);
     }
 
-    /// The nearest node.
-    pub(crate) fn pop(&mut self) -> Option<QueuedNode> {
+    /// Takes the nearest element out.
+    pub(crate) fn pop(&mut self) -> Option<T> {
         self.sort();
         let next = self.near.pop()?;
-        self.at(next)
+        self.element(next)
     }
 
-    /// The nearest node, which stays.
-    pub(crate) fn peek(&mut self) -> Option<QueuedNode> {
+    /// The nearest element, which stays.
+    pub(crate) fn peek(&mut self) -> Option<T> {
         self.sort();
-        self.near.last().and_then(|next| self.at(*next))
+        self.near.last().and_then(|next| self.element(*next))
     }
 
-    /// What a number of the order stands for.
-    fn at(&self, order: u64) -> Option<QueuedNode> {
+    /// The element that a number of the order stands for.
+    fn element(&self, number: u64) -> Option<T> {
         #[expect(clippy::cast_possible_truncation, reason = "the lower half is the place")]
-        let place = order as u32 as usize;
-        self.met.get(place).copied()
+        let place = number as u32 as usize;
+        self.elements.get(place).copied()
     }
 
-    /// Makes the nearest node the last of those that are near.
+    /// Makes the nearest element the last of those that are near.
     fn sort(&mut self) {
         if self.near.is_empty() && !self.far.is_empty() {
-            let some = self.next_sorted.max(FIRST_SORTED);
-            let rest = self.far.len().saturating_sub(some);
+            let count = self.next_sorted.max(FIRST_SORTED);
+            let rest = self.far.len().saturating_sub(count);
             if rest > 0 {
                 self.far.select_nth_unstable_by(rest - 1, |a, b| b.cmp(a));
             }
             self.bound = if rest > 0 { self.far[rest - 1] } else { u64::MAX };
             self.near.extend(self.far.drain(rest..));
-            self.next_sorted = some.saturating_mul(2);
+            self.next_sorted = count.saturating_mul(2);
             self.is_sorted = false;
         }
         if !self.is_sorted {
@@ -114,21 +111,21 @@ mod tests {
     proptest! {
         #[test]
         fn it_gives_what_a_sorted_list_gives(steps in prop::collection::vec((-50i8..50, 0u8..4), 0..600), is_new: bool) {
-            let (mut queue, mut list) = (Queue::default(), Vec::new());
+            let (mut queue, mut list) = (LazyQueue::default(), Vec::new());
             if !is_new {
-                queue.push(QueuedNode { estimate: 0.0, tree: 0, id: 0, parent: 0 });
+                queue.push(0.0, (0.0, 0));
                 queue.clear();
             }
             for (id, (estimate, action)) in (0u32..).zip(steps) {
                 if action == 0 {
-                    list.sort_by(|a: &QueuedNode, b: &QueuedNode| a.estimate.total_cmp(&b.estimate).then(a.id.cmp(&b.id)));
+                    list.sort_by(|a: &(f32, u32), b: &(f32, u32)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
                     let expected = if list.is_empty() { None } else { Some(list.remove(0)) };
                     prop_assert_eq!(queue.peek(), expected);
                     prop_assert_eq!(queue.pop(), expected);
                 } else {
-                    let met = QueuedNode { estimate: f32::from(estimate), tree: 0, id, parent: id };
-                    queue.push(met);
-                    list.push(met);
+                    let element = (f32::from(estimate), id);
+                    queue.push(element.0, element);
+                    list.push(element);
                 }
                 prop_assert_eq!(queue.is_empty(), list.is_empty());
             }

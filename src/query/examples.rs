@@ -6,8 +6,10 @@ use crate::error::{Error, Result};
 use crate::format::item::item_bytes;
 use crate::index_spec::IndexSpec;
 use crate::metric::Metric;
-use crate::query::{Asked, is_within, sort};
-use crate::search::request::{LAST_COMPARED, Stop};
+use crate::query::Hits;
+use crate::query::once::{is_within, sort};
+use crate::search::interrupt::{Interrupt, LAST_COMPARED};
+use crate::search::session::Searcher;
 use crate::search::{Hit, SearchStats};
 use crate::vector::CheckedVector;
 
@@ -62,11 +64,11 @@ pub(crate) struct Examples {
 }
 
 impl Examples {
-    pub(crate) fn new(asked: &dyn Asked, examples: &[Example<'_>]) -> Result<Self> {
+    pub(crate) fn new(searcher: &dyn Searcher, examples: &[Example<'_>]) -> Result<Self> {
         if examples.is_empty() {
             return Err(Error::option("examples", "at least one (positive) example", 0));
         }
-        let spec = asked.spec();
+        let spec = searcher.spec();
         let (mut queries, mut items) = (Vec::with_capacity(examples.len()), Vec::new());
         for example in examples {
             queries.push(match example {
@@ -74,7 +76,7 @@ impl Examples {
                 Example::Item(id) => {
                     items.push(*id);
                     CheckedVector::of_item(
-                        &asked.item(*id)?.ok_or(Error::ItemNotFound { id: *id })?,
+                        &searcher.query_item(*id)?.ok_or(Error::ItemNotFound { id: *id })?,
                     )
                 }
             });
@@ -86,14 +88,13 @@ impl Examples {
     /// sorts them. After a stop, some of them.
     pub(crate) fn measure(
         &self,
-        asked: &dyn Asked,
+        searcher: &dyn Searcher,
         Gathered { hits, known }: Gathered,
-        stop: Stop<'_>,
-        searched: &mut SearchStats,
+        interrupt: Interrupt<'_>,
+        stats: &mut SearchStats,
     ) -> Result<Vec<Hit>> {
-        let spec = asked.spec();
-        let metric = spec.metric;
-        let (mut kept, mut late, before) = (Vec::with_capacity(hits.len()), 0, searched.reranked);
+        let spec = searcher.spec();
+        let (mut kept, mut late, before) = (Vec::with_capacity(hits.len()), 0, stats.reranked);
         for mut hit in hits {
             let id = hit.id;
             let mut others =
@@ -102,20 +103,20 @@ impl Examples {
                 continue;
             }
             for (query, _) in others {
-                let other = asked.compare(query.as_item(), id)?;
-                if is_within(&other, Some(hit.distance), metric) {
+                let other = searcher.compare(query.as_item(), id)?;
+                if is_within(&other, Some(hit.distance), spec.metric) {
                     hit = other;
                 }
-                searched.reranked += 1;
-                late += usize::from(stop.was_due());
-                if (searched.reranked - before).is_multiple_of(COMPARED_AT_ONCE) {
-                    searched.is_partial |= stop.is_due();
+                stats.reranked += 1;
+                late += usize::from(interrupt.has_fired());
+                if (stats.reranked - before).is_multiple_of(COMPARED_AT_ONCE) {
+                    stats.is_partial |= interrupt.check();
                 }
             }
             kept.push(hit);
         }
-        searched.bytes += (searched.reranked - before) * item_bytes(spec) as u64;
-        sort(&mut kept, metric);
+        stats.bytes += (stats.reranked - before) * item_bytes(spec) as u64;
+        sort(&mut kept, spec.metric);
         Ok(kept)
     }
 
@@ -148,7 +149,7 @@ pub(crate) struct Gathered {
 }
 
 impl Gathered {
-    pub(crate) fn new(found: Vec<Vec<Hit>>, metric: Metric) -> Self {
+    pub(crate) fn new(found: Vec<Hits>, metric: Metric) -> Self {
         let known: Vec<RoaringBitmap> =
             found.iter().map(|hits| hits.iter().map(|hit| hit.id).collect()).collect();
         let mut hits: Vec<Hit> = found.into_iter().flatten().collect();
@@ -162,22 +163,22 @@ impl Gathered {
 /// The point p + (p - n) of the means of positive and negative examples, and which of them are
 /// items.
 pub(crate) fn point_of(
-    asked: &dyn Asked,
+    searcher: &dyn Searcher,
     positive: &[Example<'_>],
     negative: &[Example<'_>],
 ) -> Result<(Vec<f32>, Vec<u32>)> {
-    let spec = asked.spec();
+    let spec = searcher.spec();
     if spec.metric.is_of_bits() {
         return Err(Error::NotForMetric {
             form: "a search by a mean of examples",
             metric: spec.metric,
         });
     }
-    let positive = Examples::new(asked, positive)?;
+    let positive = Examples::new(searcher, positive)?;
     let mut items = positive.items.clone();
     let mut point = positive.mean(spec);
     if !negative.is_empty() {
-        let negative = Examples::new(asked, negative)?;
+        let negative = Examples::new(searcher, negative)?;
         point.iter_mut().zip(negative.mean(spec)).for_each(|(p, n)| *p += *p - n);
         items.extend(negative.items);
     }

@@ -1,10 +1,11 @@
 //! What to search for.
 
 use crate::error::Result;
+use crate::format::item::ItemRef;
 use crate::query::examples::{Example, Examples, Gathered, point_of};
-use crate::query::{Neighbours, Nns, Outcome, Pages};
-use crate::search::{Hit, SearchStats};
-use crate::vector::CheckedVector;
+use crate::query::{Hits, Neighbours, Nns, Pages};
+use crate::search::SearchStats;
+use crate::vector::{CheckedVector, check_rows};
 
 /// Page by page.
 impl<'a> Nns<'a> {
@@ -34,8 +35,8 @@ impl<'a> Nns<'a> {
     /// The search begins anew for twice as many hits each time. So all pages up to one take about
     /// as long as two searches for as many hits. With [`exact`](Self::exact), each time compares
     /// all.
-    pub fn pages<'e>(self, spec: impl Into<Example<'e>>) -> Result<Pages<'a>> {
-        Pages::new(self, spec.into())
+    pub fn pages<'e>(self, example: impl Into<Example<'e>>) -> Result<Pages<'a>> {
+        Pages::new(self, example.into())
     }
 
     /// The nearest neighbours of an example one by one, `k` at most, each looked for when its turn
@@ -58,13 +59,13 @@ impl<'a> Nns<'a> {
     ///
     /// # Errors
     /// As [`pages`](Self::pages).
-    pub fn neighbours<'e>(self, spec: impl Into<Example<'e>>) -> Result<Neighbours<'a>> {
-        Neighbours::new(self, spec.into())
+    pub fn neighbours<'e>(self, example: impl Into<Example<'e>>) -> Result<Neighbours<'a>> {
+        Neighbours::new(self, example.into())
     }
 }
 
 /// What to search for.
-impl<O: Outcome> Nns<'_, O> {
+impl Nns<'_> {
     /// Finds the items nearest to `vector`.
     ///
     /// ```
@@ -84,8 +85,8 @@ impl<O: Outcome> Nns<'_, O> {
     /// [`Error::InvalidOption`](crate::Error::InvalidOption);
     /// [`Error::Incompatible`](crate::Error::Incompatible);
     /// [`Error::Callback`](crate::Error::Callback); [`Error::Corrupted`](crate::Error::Corrupted).
-    pub fn by_vector(mut self, vector: &[f32]) -> Result<O::Answer> {
-        let checked = CheckedVector::new(vector, self.asked.spec())?;
+    pub fn by_vector(mut self, vector: &[f32]) -> Result<Hits> {
+        let checked = CheckedVector::new(vector, self.searcher().spec())?;
         self.answer(checked.as_item(), &[])
     }
 
@@ -102,9 +103,9 @@ impl<O: Outcome> Nns<'_, O> {
     /// [`Error::InvalidOption`](crate::Error::InvalidOption);
     /// [`Error::Incompatible`](crate::Error::Incompatible);
     /// [`Error::Callback`](crate::Error::Callback); [`Error::Corrupted`](crate::Error::Corrupted).
-    pub fn by_item(mut self, id: u32) -> Result<Option<O::Answer>> {
+    pub fn by_item(mut self, id: u32) -> Result<Option<Hits>> {
         self.check()?;
-        match self.asked.item(id)? {
+        match self.searcher().query_item(id)? {
             Some(item) => self.answer(item, &[id]).map(Some),
             None => Ok(None),
         }
@@ -127,23 +128,23 @@ impl<O: Outcome> Nns<'_, O> {
     /// # Cost
     /// One search for each, and comparisons of each with the hits: `k` times as many as there are
     /// examples, at most.
-    pub fn by_any(mut self, examples: &[Example<'_>]) -> Result<O::Answer> {
+    pub fn by_any(mut self, examples: &[Example<'_>]) -> Result<Hits> {
         self.check()?;
-        let examples = Examples::new(self.asked, examples)?;
-        let (mut found, mut searched): (Vec<Vec<Hit>>, SearchStats) = Default::default();
+        let examples = Examples::new(self.searcher(), examples)?;
+        let (mut found, mut stats): (Vec<Hits>, SearchStats) = Default::default();
         for query in &examples.queries {
             let (hits, did) = self.run(query.as_item(), &examples.items)?;
             found.push(hits);
-            searched.add(&did);
+            stats.add(&did);
         }
-        let mut all = Gathered::new(found, self.asked.spec().metric);
-        if let Some(groups) = &self.groups {
-            groups.keep(&mut all.hits)?;
+        let mut all = Gathered::new(found, self.searcher().spec().metric);
+        match &self.executor.groups {
+            Some(groups) => _ = groups.keep(&mut all.hits, self.k)?,
+            None => all.hits.truncate(self.k),
         }
-        all.hits.truncate(self.request.k);
-        let all = examples.measure(self.asked, all, self.stop(), &mut searched)?;
-        self.tell(&searched);
-        Ok(O::answer(all, searched.is_partial))
+        let hits = examples.measure(self.searcher(), all, self.interrupt(), &mut stats)?;
+        self.write_report(&stats);
+        Ok(Hits::new(hits, stats.is_partial))
     }
 
     /// Finds the items nearest to the mean of some examples, these excluded; distances are to the
@@ -161,7 +162,7 @@ impl<O: Outcome> Nns<'_, O> {
     /// # Errors
     /// As [`by_any`](Self::by_any); [`Error::NotForMetric`](crate::Error::NotForMetric) under the
     /// Hamming metric, as bits have no mean.
-    pub fn by_mean(self, examples: &[Example<'_>]) -> Result<O::Answer> {
+    pub fn by_mean(self, examples: &[Example<'_>]) -> Result<Hits> {
         self.by_examples(examples, &[])
     }
 
@@ -183,11 +184,81 @@ impl<O: Outcome> Nns<'_, O> {
         mut self,
         positive: &[Example<'_>],
         negative: &[Example<'_>],
-    ) -> Result<O::Answer> {
+    ) -> Result<Hits> {
         self.check()?;
-        let spec = self.asked.spec();
-        let (point, items) = point_of(self.asked, positive, negative)?;
+        let spec = self.searcher().spec();
+        let (point, items) = point_of(self.searcher(), positive, negative)?;
         let checked = CheckedVector::new(&point, spec)?;
         self.answer(checked.as_item(), &items)
+    }
+}
+
+/// Many queries with the same options, one after the other. A [`Snapshot`](crate::Snapshot) shares
+/// them among threads; its [`each`](crate::Snapshot::each) gives each its own options.
+impl Nns<'_> {
+    /// Finds the items nearest to each of some vectors, in their order: what
+    /// [`by_vector`](Self::by_vector) finds for each.
+    ///
+    /// A [`report`](Self::report) says what all of them did. Once one is
+    /// [stopped](Self::deadline), those after it find nothing.
+    ///
+    /// # Shape and units
+    /// `vectors`: rows of `dims` numbers, one after the other; there may be none.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// let answers = reader.nns(2).by_vectors(&[0.0, 8.0])?; // two rows of one dimension
+    /// assert_eq!((ids(&answers[0]), ids(&answers[1])), (vec![1, 2], vec![9, 3]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::QueriesShape`](crate::Error::QueriesShape) if the rows are not whole; else as
+    /// [`by_vector`](Self::by_vector). All vectors are checked before the first search, and a
+    /// position in an error is one in `vectors`.
+    pub fn by_vectors(mut self, vectors: &[f32]) -> Result<Vec<Hits>> {
+        self.check()?;
+        let checked = check_rows(vectors, self.searcher().spec())?;
+        let mut all = SearchStats::default();
+        let answers =
+            checked.iter().map(|vector| self.add_answer(vector.as_item(), &[], &mut all)).collect();
+        self.write_report(&all);
+        answers
+    }
+
+    /// Finds the items nearest to each of some items, in their order: what
+    /// [`by_item`](Self::by_item) finds for each, and `None` for each that is no item.
+    ///
+    /// ```
+    #[doc = include_str!("example.txt")]
+    /// let answers = reader.nns(1).by_items(&[1, 77])?;
+    /// assert_eq!(answers[0].as_deref().map(ids), Some(vec![2]));
+    /// assert!(answers[1].is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`by_item`](Self::by_item).
+    pub fn by_items(mut self, ids: &[u32]) -> Result<Vec<Option<Hits>>> {
+        self.check()?;
+        let mut all = SearchStats::default();
+        let answer = |id: &u32| match self.searcher().query_item(*id)? {
+            Some(item) => self.add_answer(item, &[*id], &mut all).map(Some),
+            None => Ok(None),
+        };
+        let answers = ids.iter().map(answer).collect();
+        self.write_report(&all);
+        answers
+    }
+
+    fn add_answer(
+        &self,
+        query: ItemRef<'_>,
+        exclude: &[u32],
+        all: &mut SearchStats,
+    ) -> Result<Hits> {
+        let (hits, stats) = self.run(query, exclude)?;
+        all.add(&stats);
+        Ok(hits)
     }
 }

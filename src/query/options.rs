@@ -1,20 +1,16 @@
-//! How a search is done: among which items, how well, and for how long.
+//! Options of all searches.
 
 use std::borrow::Cow;
-use std::convert::Infallible;
-use std::marker::PhantomData;
-use std::ops::ControlFlow;
 use std::time::Instant;
 
 use roaring::RoaringBitmap;
 
-use crate::query::callback::both;
-use crate::query::groups::Groups;
-use crate::query::{InTime, Nns};
+use crate::error::{Error, Result};
+use crate::query::Nns;
 use crate::search::SearchStats;
 
 /// Which items may be found. All of these go together: each that is added leaves out more.
-impl<'a, O> Nns<'a, O> {
+impl<'a, E> Nns<'a, E> {
     /// Only items of this set are found; ids in it that are no items do no harm. Of two sets, what
     /// is in both.
     ///
@@ -31,51 +27,42 @@ impl<'a, O> Nns<'a, O> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn filter(mut self, allowed: &'a RoaringBitmap) -> Self {
-        self.allowed = Some(narrowed(self.allowed, allowed));
+        self.allowed = Some(match self.allowed {
+            Some(before) => Cow::Owned(before.as_ref() & allowed),
+            None => Cow::Borrowed(allowed),
+        });
         self
     }
 
-    /// Only items of which `admits` says so are found. Of two predicates, what both admit.
-    ///
-    /// It is asked of items that look near, or of all where every item is compared, and perhaps
-    /// more than once of one; together with a [`filter`](Self::filter), of any id of that, items or
-    /// not. How many it admits in all is not known beforehand, so that a set is the faster filter
-    /// where few items are admitted.
+    /// As [`filter`](Self::filter), by a set in the portable serialisation of [Roaring
+    /// bitmaps](https://github.com/RoaringBitmap/RoaringFormatSpec), as other languages and
+    /// processes write it.
     ///
     /// ```
     #[doc = include_str!("example.txt")]
-    /// assert_eq!(ids(&reader.nns(10).filter_fn(|id| id != 2).by_vector(&[0.0])?), [1, 3, 9]);
+    /// let mut bytes = Vec::new();
+    /// RoaringBitmap::from([2, 9]).serialize_into(&mut bytes)?;
+    /// assert_eq!(ids(&reader.nns(10).filter_serialized(&bytes)?.by_vector(&[0.0])?), [2, 9]);
+    /// assert!(reader.nns(10).filter_serialized(&bytes[1..]).is_err());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn filter_fn(self, admits: impl Fn(u32) -> bool + 'a) -> Self {
-        self.try_filter_fn(move |id| Ok::<_, Infallible>(admits(id)))
-    }
-
-    /// As [`filter_fn`](Self::filter_fn), by a predicate that may fail, such as a look-up in a
-    /// table of yours.
     ///
-    /// The first failure ends the search: it returns [`Error::Callback`](crate::Error::Callback)
-    /// with that error. Nothing is asked after it.
-    ///
-    /// ```
-    #[doc = include_str!("example.txt")]
-    /// use spinney::Error;
-    /// // Which items are public, as a table of yours says.
-    /// let table = std::collections::HashMap::from([(1, false), (2, true), (3, true), (9, true)]);
-    /// let is_public = |id: u32| table.get(&id).copied().ok_or_else(|| format!("the table lacks {id}"));
-    /// assert_eq!(ids(&reader.nns(2).try_filter_fn(is_public).by_vector(&[0.0])?), [2, 3]);
-    ///
-    /// let is_public = |id: u32| if id == 9 { Err(std::fmt::Error) } else { Ok(true) };
-    /// let error = reader.nns(2).try_filter_fn(is_public).by_vector(&[8.0]).unwrap_err();
-    /// assert!(matches!(error, Error::Callback(error) if error.is::<std::fmt::Error>()));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn try_filter_fn<E>(mut self, admits: impl Fn(u32) -> Result<bool, E> + 'a) -> Self
-    where
-        E: Into<Box<dyn std::error::Error + Send + Sync>> + 'a,
-    {
-        self.predicate = Some(Box::new(both(self.predicate.take(), admits)));
-        self
+    /// # Errors
+    /// [`Error::InvalidOption`] if the bytes are not one such set, whole and nothing else.
+    pub fn filter_serialized(mut self, bytes: &[u8]) -> Result<Self> {
+        let mut rest = bytes;
+        let allowed = RoaringBitmap::deserialize_from(&mut rest).map_err(|error| {
+            Error::option("filter", "a portable serialised Roaring bitmap", error)
+        })?;
+        if !rest.is_empty() {
+            let got = format_args!("{} bytes after its end", rest.len());
+            return Err(Error::option("filter", "a portable serialised Roaring bitmap", got));
+        }
+        self.allowed = Some(Cow::Owned(match self.allowed {
+            Some(before) => before.as_ref() & allowed,
+            None => allowed,
+        }));
+        Ok(self)
     }
 
     /// Only items within this distance, as the metric gives it, are found; under the dot product
@@ -88,54 +75,31 @@ impl<'a, O> Nns<'a, O> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn within(mut self, distance: f32) -> Self {
-        self.request.within = Some(distance);
+        self.options.within = Some(distance);
         self
     }
 
-    /// At most `most` hits of each group, which `group` tells of an item. A later call takes the
-    /// place of an earlier one.
+    /// Only items at this distance or farther are found; under the dot product those of this
+    /// product or a smaller one. With [`within`](Self::within), those between the two, the bounds
+    /// included. A later call takes the place of an earlier one.
     ///
-    /// The search goes on until `k` hits are found or all items were looked at, so that few groups
-    /// of many items take long.
-    ///
-    /// ```
-    #[doc = include_str!("example.txt")]
-    /// let author = |id: u32| u64::from(id / 3); // items 1 and 2 are by one, 3 and 9 by others
-    /// assert_eq!(ids(&reader.nns(2).per_group(1, author).by_vector(&[0.0])?), [1, 3]);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn per_group(self, most: usize, group: impl Fn(u32) -> u64 + 'a) -> Self {
-        self.try_per_group(most, move |id| Ok::<_, Infallible>(group(id)))
-    }
-
-    /// As [`per_group`](Self::per_group), by a function that may fail. Its first failure ends the
-    /// search, as that of a [predicate](Self::try_filter_fn) does.
+    /// The search finds what is nearer, too, and leaves it out: it costs what finding so many
+    /// neighbours more costs.
     ///
     /// ```
     #[doc = include_str!("example.txt")]
-    /// let authors = std::collections::HashMap::from([(1, 0), (2, 0), (3, 1)]);
-    /// let author = |id: u32| authors.get(&id).copied().ok_or_else(|| format!("{id} has no author"));
-    /// assert_eq!(ids(&reader.nns(2).filter_fn(|id| id < 9).try_per_group(1, author).by_vector(&[0.0])?), [1, 3]);
-    /// let error = reader.nns(2).try_per_group(1, author).by_vector(&[9.0]).unwrap_err();
-    /// assert!(matches!(error, spinney::Error::Callback(error) if error.to_string() == "9 has no author"));
+    /// let ring = reader.nns(10).beyond(1.5).within(5.0);
+    /// assert_eq!(ids(&ring.by_vector(&[0.0])?), [2, 3]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn try_per_group<E>(
-        mut self,
-        most: usize,
-        group: impl Fn(u32) -> Result<u64, E> + 'a,
-    ) -> Self
-    where
-        E: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
-        self.groups =
-            Some(Groups { most, group: Box::new(move |id| group(id).map_err(Into::into)) });
+    pub fn beyond(mut self, distance: f32) -> Self {
+        self.options.beyond = Some(distance);
         self
     }
 }
 
 /// How well the search finds them.
-impl<'a, O> Nns<'a, O> {
+impl<'a, E> Nns<'a, E> {
     /// The part of the true neighbours to be found, on average over queries like those that the
     /// index was calibrated with: above 0, and at most 1, which compares every item exactly. The
     /// default is 0.95.
@@ -160,7 +124,7 @@ impl<'a, O> Nns<'a, O> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn recall(mut self, target: f32) -> Self {
-        (self.request.recall, self.request.is_recall_given) = (target, true);
+        (self.options.recall, self.options.is_recall_given) = (target, true);
         self
     }
 
@@ -175,7 +139,7 @@ impl<'a, O> Nns<'a, O> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn search_k(mut self, sketches: usize) -> Self {
-        self.request.search_k = Some(sketches);
+        self.options.search_k = Some(sketches);
         self
     }
 
@@ -190,7 +154,7 @@ impl<'a, O> Nns<'a, O> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn oversampling(mut self, factor: f32) -> Self {
-        self.request.oversampling = Some(factor);
+        self.options.oversampling = Some(factor);
         self
     }
 
@@ -204,116 +168,38 @@ impl<'a, O> Nns<'a, O> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn exact(mut self) -> Self {
-        self.request.is_exact = true;
-        self
-    }
-
-    /// Shares an exact search among the threads of the current rayon pool, whether [asked
-    /// for](Self::exact) or planned. One of them reads the items in order; callbacks are called by
-    /// the thread that asks. Other searches are not shared, nor is a search among a set of fewer
-    /// than three quarters of the items, which are looked up one by one.
-    ///
-    /// ```
-    #[doc = include_str!("example.txt")]
-    /// assert_eq!(ids(&reader.nns(2).exact().parallel().by_vector(&[8.0])?), [9, 3]);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn parallel(mut self) -> Self {
-        self.request.is_parallel = true;
+        self.options.is_exact = true;
         self
     }
 }
 
-/// For how long it searches, and what it tells.
-impl<'a, O> Nns<'a, O> {
-    /// Ends the search at this time, or at an earlier one that was set before, and returns what it
-    /// has found by then: see [`Found`](crate::Found). `None` is no limit. The answer is of the
-    /// same type, so that an optional limit is passed on as it is.
+/// For how long it searches, and what it reports.
+impl<'a, E> Nns<'a, E> {
+    /// Ends the search at this time, or at an earlier one that was set before. The answer is what
+    /// was found by then, and [says so](crate::Hits::is_partial). `None` is no limit.
     ///
-    /// It is looked at the clock after each leaf and after every few dozen vectors, or calls of a
-    /// predicate: most often every few microseconds; by [`parallel`](Self::parallel) searches after
-    /// every 16,384 items. After that, the nearest of what has been scanned takes about a hundred
-    /// comparisons at most, and as many calls of a predicate; the hits of [`by_any`](Self::by_any),
-    /// as many with each example. Of several searches in one, those that were not begun find
-    /// nothing.
+    /// The clock is read after each leaf and after every few dozen vectors, or calls of a
+    /// predicate: most often every few microseconds; by [`parallel`](Nns::parallel) searches after
+    /// every 16,384 items. Then the nearest of what has been scanned are compared: about a hundred
+    /// comparisons, and as many calls of a predicate, at most; by [`by_any`](Nns::by_any), as many
+    /// with each example. Of several searches in one, those that were not begun find nothing.
     ///
     /// ```
     #[doc = include_str!("example.txt")]
-    /// let found = reader.nns(2).deadline(Instant::now() + Duration::from_secs(5)).by_vector(&[0.0])?;
-    /// if found.is_partial {
+    /// let hits = reader.nns(2).deadline(Instant::now() + Duration::from_secs(5)).by_vector(&[0.0])?;
+    /// if hits.is_partial() {
     ///     eprintln!("the nearest of what was looked at:");
     /// }
-    /// assert_eq!(found.hits[0].id, 1);
+    /// assert_eq!(hits[0].id, 1);
     /// let limit: Option<Duration> = None; // as the request says
-    /// let found = reader.nns(2).deadline(limit.map(|limit| Instant::now() + limit)).by_vector(&[0.0])?;
-    /// assert!(!found.is_partial);
+    /// let limit = limit.map(|limit| Instant::now() + limit);
+    /// assert!(!reader.nns(2).deadline(limit).by_vector(&[0.0])?.is_partial());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn deadline(self, at: impl Into<Option<Instant>>) -> Nns<'a, InTime> {
-        let mut nns = self.in_time();
-        let before = nns.request.stop.deadline;
-        nns.request.stop.deadline = before.into_iter().chain(at.into()).min();
-        nns
-    }
-
-    /// Ends the search when `callback` returns [`ControlFlow::Break`], and returns what it has
-    /// found by then: see [`Found`](crate::Found).
-    ///
-    /// It is called as often as a [`deadline`](Self::deadline) is looked at, by the thread that
-    /// searches, and not again after it has ended the search. Goes together with a deadline and
-    /// with other callbacks, of which the first to break counts.
-    ///
-    /// ```
-    #[doc = include_str!("example.txt")]
-    /// let is_wanted = std::sync::atomic::AtomicBool::new(true); // another thread may clear it
-    /// let callback = || match is_wanted.load(std::sync::atomic::Ordering::Relaxed) {
-    ///     true => ControlFlow::Continue(()),
-    ///     false => ControlFlow::Break(()),
-    /// };
-    /// let found = reader.nns(2).cancel(callback).by_vector(&[0.0])?;
-    /// assert_eq!((ids(&found.hits), found.is_partial), (vec![1, 2], false));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn cancel(self, callback: impl Fn() -> ControlFlow<()> + 'a) -> Nns<'a, InTime> {
-        let mut nns = self.in_time();
-        nns.callback = Some(match nns.callback.take() {
-            Some(before) => {
-                Box::new(
-                    move || if before().is_break() { ControlFlow::Break(()) } else { callback() },
-                )
-            }
-            None => Box::new(callback),
-        });
-        nns
-    }
-
-    fn in_time(self) -> Nns<'a, InTime> {
-        let Self {
-            asked,
-            request,
-            allowed,
-            predicate,
-            failure,
-            callback,
-            is_stopped,
-            has_searched,
-            groups,
-            ..
-        } = self;
-        let (report, outcome) = (self.report, PhantomData);
-        Nns {
-            asked,
-            request,
-            allowed,
-            predicate,
-            failure,
-            callback,
-            is_stopped,
-            has_searched,
-            groups,
-            report,
-            outcome,
-        }
+    pub fn deadline(mut self, at: impl Into<Option<Instant>>) -> Self {
+        let before = self.options.deadline;
+        self.options.deadline = before.into_iter().chain(at.into()).min();
+        self
     }
 
     /// Writes what the search did into `report`. Times of its phases are zero in searches that go
@@ -328,15 +214,8 @@ impl<'a, O> Nns<'a, O> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn report(mut self, report: &'a mut SearchStats) -> Self {
-        (self.report, self.request.is_timed) = (Some(report), true);
+        self.report = Some(report);
+        self.options.is_timed = true;
         self
     }
-}
-
-/// What is in a set and in another one that was there before.
-pub(super) fn narrowed<'a>(
-    before: Option<Cow<'a, RoaringBitmap>>,
-    allowed: &'a RoaringBitmap,
-) -> Cow<'a, RoaringBitmap> {
-    before.map_or(Cow::Borrowed(allowed), |before| Cow::Owned(before.as_ref() & allowed))
 }

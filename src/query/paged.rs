@@ -4,9 +4,11 @@ use std::collections::VecDeque;
 
 use crate::error::{Error, Result};
 use crate::query::examples::{Example, Examples};
-use crate::query::{Nns, is_within};
+use crate::query::once::{is_beyond, is_within};
+use crate::query::{Hits, Nns};
 use crate::search::Hit;
 use crate::search::paged::Stream;
+use crate::search::request::{Options, Request};
 
 /// Hits that an iterator looks for at first, and at most, at once.
 const FIRST_HITS: usize = 8;
@@ -23,8 +25,8 @@ pub struct Pages<'a> {
 impl<'a> Pages<'a> {
     pub(super) fn new(nns: Nns<'a>, example: Example<'_>) -> Result<Self> {
         nns.check()?;
-        let mut examples = Examples::new(nns.asked, &[example])?;
-        if nns.groups.is_some() {
+        let mut examples = Examples::new(nns.searcher(), &[example])?;
+        if nns.executor.groups.is_some() {
             let instead = "which groups are full is not kept from page to page, so count them over the hits that come";
             return Err(Error::Incompatible {
                 option: "per_group",
@@ -47,26 +49,37 @@ impl<'a> Pages<'a> {
     ///
     /// # Errors
     /// [`Error::Callback`]; [`Error::Corrupted`]. No page comes after an error: begin anew.
-    pub fn next_page(&mut self) -> Result<Vec<Hit>> {
-        self.next_hits(self.nns.request.k)
+    pub fn next_page(&mut self) -> Result<Hits> {
+        self.next_hits(self.nns.k)
     }
 
-    fn next_hits(&mut self, count: usize) -> Result<Vec<Hit>> {
-        if self.is_done {
-            return Ok(Vec::new());
+    fn next_hits(&mut self, count: usize) -> Result<Hits> {
+        let mut hits = Vec::new();
+        // Pages begin with what is nearer than the inner bound, which is left out.
+        while !self.is_done && hits.len() < count {
+            self.read(&mut hits, count)?;
         }
+        Ok(Hits::new(hits, self.stream.stats().is_partial))
+    }
+
+    /// Reads on until there are as many hits as `count`, if none is left out.
+    fn read(&mut self, hits: &mut Vec<Hit>, count: usize) -> Result<()> {
         let Self { nns, stream, exclude, is_done } = self;
-        let spec = nns.asked.spec();
+        let (searcher, wanted) = (nns.searcher(), count - hits.len());
+        let (metric, Options { within, beyond, .. }) = (searcher.spec().metric, nns.options);
         // A search that failed may have lost hits, so that no page follows it.
         *is_done = true;
-        let mut hits =
-            nns.with_request(exclude, |request| nns.asked.next(stream, request, count))?;
-        let found = hits.len();
-        hits.retain(|hit| is_within(hit, nns.request.within, spec.metric));
+        let found = nns.with_request(exclude, |request| {
+            let options = Options { beyond: None, ..request.options };
+            searcher.next(stream, &Request { options, ..*request }, wanted)
+        })?;
         // Beyond the distance, or at the end of all items.
-        *is_done = hits.len() < found || found < count;
-        nns.tell(&stream.searched());
-        Ok(hits)
+        *is_done = found.len() < wanted || found.iter().any(|hit| !is_within(hit, within, metric));
+        let is_between =
+            |hit: &Hit| is_within(hit, within, metric) && is_beyond(hit, beyond, metric);
+        hits.extend(found.into_iter().filter(is_between));
+        nns.write_report(&stream.stats());
+        Ok(())
     }
 }
 
@@ -80,7 +93,7 @@ pub struct Neighbours<'a> {
 
 impl<'a> Neighbours<'a> {
     pub(super) fn new(nns: Nns<'a>, example: Example<'_>) -> Result<Self> {
-        let left = nns.request.k;
+        let left = nns.k;
         Ok(Self {
             pages: Pages::new(nns, example)?,
             hits: VecDeque::new(),

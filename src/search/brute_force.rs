@@ -15,8 +15,10 @@ use crate::key::{Key, Kind};
 use crate::lmdb::database::missing_item;
 use crate::lmdb::items::Items;
 use crate::metric::Metric;
-use crate::search::request::{LAST_COMPARED, Request, Stop};
-use crate::search::{Hit, Target};
+use crate::search::Hit;
+use crate::search::interrupt::{Interrupt, LAST_COMPARED};
+use crate::search::request::{Options, Request};
+use crate::search::session::Session;
 
 /// Items that are looked up before the first of them is compared.
 const BATCH: usize = 32;
@@ -53,24 +55,33 @@ impl PartialOrd for Scored {
     }
 }
 
-/// 1, or -1 where the largest distance comes first.
-fn sign(metric: Metric) -> f32 {
-    metric.score_sign()
-}
-
 impl Scored {
     pub(crate) fn into_hit(self, metric: Metric) -> Hit {
-        Hit { id: self.id, distance: sign(metric) * self.score + 0.0 }
+        Hit { id: self.id, distance: metric.score_sign() * self.score + 0.0 }
     }
 
     pub(crate) fn from_hit(hit: Hit, metric: Metric) -> Self {
-        Self { score: sign(metric) * hit.distance + 0.0, id: hit.id }
+        Self { score: metric.score_sign() * hit.distance + 0.0, id: hit.id }
     }
 }
 
-/// The largest score within a distance.
-pub(crate) fn score_within(metric: Metric, within: Option<f32>) -> f32 {
-    within.map_or(f32::INFINITY, |distance| sign(metric) * distance)
+/// The scores between two distances.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Bounds {
+    nearest: f32,
+    farthest: f32,
+}
+
+impl Bounds {
+    pub(crate) const ALL: Self = Self { nearest: f32::NEG_INFINITY, farthest: f32::INFINITY };
+
+    pub(crate) fn new(metric: Metric, options: &Options) -> Self {
+        let score = |distance: f32| metric.score_sign() * distance;
+        Self {
+            nearest: options.beyond.map_or(Self::ALL.nearest, score),
+            farthest: options.within.map_or(Self::ALL.farthest, score),
+        }
+    }
 }
 
 /// Compares one query with items.
@@ -101,7 +112,7 @@ impl Scorer<'_> {
             ));
         }
         // The sum with zero turns -0 into 0, which would sort apart.
-        Ok(Scored { score: sign(self.spec.metric) * distance + 0.0, id })
+        Ok(Scored { score: self.spec.metric.score_sign() * distance + 0.0, id })
     }
 
     /// Bytes of so many items.
@@ -115,10 +126,10 @@ impl Scorer<'_> {
         &self,
         items: &Items<'t>,
         ids: impl Iterator<Item = u32>,
-        stop: Stop<'_>,
+        interrupt: Interrupt<'_>,
         found: impl FnMut(Scored),
     ) -> Result<bool> {
-        self.rank_all(items, ids, |id| Err(missing_item(self.spec, id)), stop, found)
+        self.rank_all(items, ids, |id| Err(missing_item(self.spec, id)), interrupt, found)
     }
 
     /// Ranks those of these items that exist as [`Scorer::rank_known`] does, and calls `missing`
@@ -128,7 +139,7 @@ impl Scorer<'_> {
         items: &Items<'t>,
         ids: impl Iterator<Item = u32>,
         missing: impl Fn(u32) -> Result<()>,
-        stop: Stop<'_>,
+        interrupt: Interrupt<'_>,
         mut found: impl FnMut(Scored),
     ) -> Result<bool> {
         let mut ids = ids.fuse();
@@ -162,9 +173,9 @@ impl Scorer<'_> {
                 found(self.rank(*id, &items.parse(*id, bytes)?)?);
             }
             compared += BATCH;
-            if is_last || compared >= LAST_COMPARED && stop.is_due() {
+            if is_last || compared >= LAST_COMPARED && interrupt.check() {
                 // The ids may have come to an end because it was due.
-                return Ok(stop.was_due());
+                return Ok(interrupt.has_fired());
             }
         }
     }
@@ -173,22 +184,22 @@ impl Scorer<'_> {
 /// The `k` nearest of all items compared so far.
 pub(crate) struct Nearest {
     k: usize,
-    /// What is farther is not kept.
-    farthest: f32,
+    /// What is nearer or farther is not kept.
+    bounds: Bounds,
     /// The farthest on top.
     heap: BinaryHeap<Scored>,
     pub(crate) compared: u64,
 }
 
 impl Nearest {
-    pub(crate) fn new(k: usize, farthest: f32) -> Self {
+    pub(crate) fn new(k: usize, bounds: Bounds) -> Self {
         // The heap becomes the answer, and is all that a search allocates.
-        Self { k, farthest, heap: BinaryHeap::with_capacity(k.min(ROOM)), compared: 0 }
+        Self { k, bounds, heap: BinaryHeap::with_capacity(k.min(ROOM)), compared: 0 }
     }
 
     pub(crate) fn offer(&mut self, ranked: Scored) {
         self.compared += 1;
-        if ranked.score > self.farthest {
+        if ranked.score > self.bounds.farthest || ranked.score < self.bounds.nearest {
             return;
         }
         if self.heap.len() < self.k {
@@ -208,9 +219,9 @@ impl Nearest {
     }
 
     /// Forgets what was found; how much was compared stays. It is given back for a search that may
-    /// have to stop.
-    pub(crate) fn begin_again(&mut self, stop: Stop<'_>) -> BinaryHeap<Scored> {
-        if stop.is_none() || self.heap.is_empty() {
+    /// have to interrupt.
+    pub(crate) fn begin_again(&mut self, interrupt: Interrupt<'_>) -> BinaryHeap<Scored> {
+        if interrupt.is_none() || self.heap.is_empty() {
             // The room is all that a search allocates.
             self.heap.clear();
             return BinaryHeap::new();
@@ -234,7 +245,7 @@ impl Nearest {
         self.heap
             .peek()
             .filter(|_| self.heap.len() >= self.k)
-            .map_or(self.farthest, |farthest| farthest.score)
+            .map_or(self.bounds.farthest, |farthest| farthest.score)
     }
 
     /// What has been found so far, in no order.
@@ -253,7 +264,7 @@ impl Nearest {
 ///
 /// Each id of a filter that is smaller than the index by a look-up, else all items in their order.
 pub(crate) fn compare_all(
-    target: Target<'_, '_>,
+    session: &Session<'_>,
     measure: &Scorer<'_>,
     request: &Request<'_>,
     nearest: &mut Nearest,
@@ -263,16 +274,16 @@ pub(crate) fn compare_all(
     // threads (sift), or 5.0 and 12 by look-ups and in order (minilm; trials). The first time it
     // takes longer.
     match request.filter.allowed {
-        Some(allowed) if allowed.len() < target.record.items / 4 * 3 => {
-            compare_allowed(target, measure, request, allowed, nearest)
+        Some(allowed) if allowed.len() < session.record.items / 4 * 3 => {
+            compare_allowed(session, measure, request, allowed, nearest)
         }
-        _ if request.is_parallel => compare_shared(target, measure, request, nearest),
-        _ => compare_in_order(target, measure, request, nearest),
+        _ if request.options.is_parallel => compare_shared(session, measure, request, nearest),
+        _ => compare_in_order(session, measure, request, nearest),
     }
 }
 
 fn compare_allowed(
-    target: Target<'_, '_>,
+    session: &Session<'_>,
     measure: &Scorer<'_>,
     request: &Request<'_>,
     allowed: &RoaringBitmap,
@@ -281,19 +292,25 @@ fn compare_allowed(
     let is_wanted = |id: &u32| {
         !request.exclude.contains(id) && request.filter.predicate.is_none_or(|admits| admits(*id))
     };
-    let ids = request.stop.limit(allowed.iter()).filter(is_wanted);
+    let ids = request.interrupt.limit(allowed.iter()).filter(is_wanted);
     // An id of the filter need not be one of an item.
-    measure.rank_all(target.items, ids, |_| Ok(()), request.stop, |ranked| nearest.offer(ranked))
+    measure.rank_all(
+        &session.items,
+        ids,
+        |_| Ok(()),
+        request.interrupt,
+        |ranked| nearest.offer(ranked),
+    )
 }
 
 fn compare_in_order<'t>(
-    target: Target<'_, 't>,
+    session: &Session<'t>,
     measure: &Scorer<'_>,
     request: &Request<'_>,
     nearest: &mut Nearest,
 ) -> Result<bool> {
-    let Items { db, rtxn, spec, .. } = *target.items;
-    let mut entries = db.iter(rtxn, spec.index, Kind::Item)?;
+    let spec = session.spec();
+    let mut entries = session.view().iter(Kind::Item)?;
     loop {
         let mut batch: [Option<(Key, &'t [u8])>; BATCH] = [None; BATCH];
         let mut is_last = true;
@@ -310,7 +327,7 @@ fn compare_in_order<'t>(
         for (key, bytes) in batch.iter().flatten() {
             nearest.offer(measure.rank(key.id(), &ItemRef::parse(*key, bytes, spec)?)?);
         }
-        if is_last || request.stop.is_due() {
+        if is_last || request.interrupt.check() {
             return Ok(!is_last);
         }
     }
@@ -319,15 +336,15 @@ fn compare_in_order<'t>(
 /// One thread walks over the items, as LMDB wants it, and all compare them: what lies in the map
 /// may be read by any.
 fn compare_shared(
-    target: Target<'_, '_>,
+    session: &Session<'_>,
     measure: &Scorer<'_>,
     request: &Request<'_>,
     nearest: &mut Nearest,
 ) -> Result<bool> {
-    let Items { db, rtxn, spec, .. } = *target.items;
-    let mut entries = db.iter(rtxn, spec.index, Kind::Item)?;
-    let (k, farthest) = (nearest.k, nearest.farthest);
-    let at_once = if request.stop.is_none() { ITEMS_PER_ROUND } else { ITEMS_PER_TIMED_ROUND };
+    let spec = session.spec();
+    let mut entries = session.view().iter(Kind::Item)?;
+    let (k, bounds) = (nearest.k, nearest.bounds);
+    let at_once = if request.interrupt.is_none() { ITEMS_PER_ROUND } else { ITEMS_PER_TIMED_ROUND };
     let mut some = Vec::with_capacity(at_once);
     loop {
         some.clear();
@@ -341,7 +358,7 @@ fn compare_shared(
             }
         }
         let compare = |part: &[(Key, &[u8])]| {
-            let mut nearest = Nearest::new(k, farthest);
+            let mut nearest = Nearest::new(k, bounds);
             for (number, (key, bytes)) in part.iter().enumerate() {
                 prefetch(part.get(number + PREFETCHED_ITEMS).map_or(&[], |(_, bytes)| bytes));
                 let item = ItemRef::parse(*key, bytes, spec)?;
@@ -353,7 +370,7 @@ fn compare_shared(
         for part in parts {
             nearest.merge(part?);
         }
-        if is_last || request.stop.is_due() {
+        if is_last || request.interrupt.check() {
             return Ok(!is_last);
         }
     }
@@ -368,12 +385,13 @@ mod tests {
     #[test]
     fn what_is_put_back_is_as_if_it_had_stayed() {
         let ranked = |id: u32| Scored { score: (id * 37 % 101) as f32, id };
-        let mut nearest = Nearest::new(5, 90.0);
+        let mut nearest = Nearest::new(5, Bounds { farthest: 90.0, ..Bounds::ALL });
         (0..60).for_each(|id| nearest.offer(ranked(id)));
-        let mut all = Nearest::new(5, 90.0);
+        let mut all = Nearest::new(5, Bounds { farthest: 90.0, ..Bounds::ALL });
         (0..80).for_each(|id| all.offer(ranked(id)));
         let never = || ControlFlow::Continue(());
-        let taken = nearest.begin_again(Stop { callback: Some(&never), ..Stop::default() });
+        let taken =
+            nearest.begin_again(Interrupt { callback: Some(&never), ..Interrupt::default() });
         assert_eq!((nearest.iter().count(), nearest.compared), (0, 60));
         (40..80).for_each(|id| nearest.offer(ranked(id)));
         nearest.put_back(taken);

@@ -4,10 +4,7 @@
 use crate::format::record::{
     CALIBRATED_RECALLS, Calibration, NO_CORRECTION, OperatingPoint, Record, most_measured,
 };
-use crate::search::request::Request;
-
-/// The recall that searches aim at unless they are told otherwise.
-pub(crate) const DEFAULT_RECALL: f32 = 0.95;
+use crate::search::request::{DEFAULT_RECALL, Request};
 
 /// The confidence that searches have at least, for the square root of the number of entries:
 /// docs/trials.md, "stop rule".
@@ -53,9 +50,9 @@ pub(crate) struct Budget {
 impl Budget {
     /// The user's knobs, else what reached the recall that he wants when it was measured.
     pub(crate) fn new(request: &Request<'_>, record: &Record) -> Self {
-        let usual = Self::for_recall(request.k, f64::from(request.recall), record);
+        let usual = Self::for_recall(request.k, f64::from(request.options.recall), record);
         let times = |factor: f64| (request.k as f64 * factor).ceil() as usize;
-        let rerank = match (request.oversampling, request.search_k) {
+        let rerank = match (request.options.oversampling, request.options.search_k) {
             (Some(factor), _) => times(f64::from(factor)),
             (None, Some(_)) => times(oversampling(record)).max(request.k.saturating_add(MIN_MORE)),
             (None, None) => usual.rerank,
@@ -63,7 +60,7 @@ impl Budget {
         let copies = f64::from(record.trees) * f64::from(1 + record.spill);
         let rerank = rerank
             .clamp(request.k, usize::try_from(record.indexed).unwrap_or(usize::MAX).max(request.k));
-        match request.search_k {
+        match request.options.search_k {
             None => Self { rerank, ..usual },
             Some(wanted) => {
                 // The best of so many candidates have to be met.

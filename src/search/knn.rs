@@ -4,50 +4,60 @@
 use std::time::{Duration, Instant};
 
 use crate::error::Result;
+use crate::forest::open::OpenForest;
 use crate::format::item::ItemRef;
 use crate::format::record::Record;
 use crate::lmdb::pending::Pending;
-use crate::search::brute_force::{Nearest, Scorer, compare_all, score_within};
+use crate::search::brute_force::{Bounds, Nearest, Scorer, compare_all};
 use crate::search::budget::Budget;
 use crate::search::candidates::{Candidates, estimate_of, id_of};
+use crate::search::interrupt::LAST_COMPARED;
 use crate::search::leaf_scan::{Ended, LeafScan};
 use crate::search::plan::{Choice, Costs};
-use crate::search::request::{LAST_COMPARED, Request};
+use crate::search::request::{Options, Request};
 use crate::search::residuals::Residuals;
 use crate::search::scratch::Scratch;
-use crate::search::{Hit, Parts, Planted, SearchPlan, SearchStats, Target};
+use crate::search::session::Session;
+use crate::search::{Hit, SearchPlan, SearchStats};
 
 /// Items that a request can find, at most.
-pub(crate) fn admitted(target: Target<'_, '_>, request: &Request<'_>) -> u64 {
-    let items = target.record.items;
+pub(crate) fn admitted(session: &Session<'_>, request: &Request<'_>) -> u64 {
+    let items = session.record.items;
     request.filter.allowed.map_or(items, |allowed| allowed.len().min(items))
+}
+
+/// Pending items that exist and that a request admits, until it is interrupted.
+fn live_in<'r>(
+    pending: &'r Pending,
+    request: &'r Request<'_>,
+) -> impl Iterator<Item = u32> + use<'r> {
+    request.interrupt.limit(pending.live.iter()).filter(|id| request.admits(*id))
 }
 
 /// Answers a request: the nearest `k` items that it admits, nearest first.
 pub(crate) fn search<'t>(
-    target: Target<'_, 't>,
-    parts: &impl Parts<'t>,
+    session: &Session<'t>,
     query: ItemRef<'_>,
     request: &Request<'_>,
 ) -> Result<(Vec<Hit>, SearchStats)> {
-    let spec = target.items.spec;
-    let admitted = admitted(target, request);
+    let spec = session.spec();
+    let admitted = admitted(session, request);
     let k = request.k.min(usize::try_from(admitted).unwrap_or(usize::MAX));
     if k == 0 {
         return Ok((Vec::new(), SearchStats::default()));
     }
     let request = &Request { k, ..*request };
     let mut run = Run {
-        target,
+        session,
         request,
-        measure: Scorer { spec, simd: target.simd, query },
-        nearest: Nearest::new(k, score_within(spec.metric, request.within)),
+        measure: Scorer { spec, simd: session.simd, query },
+        nearest: Nearest::new(k, Bounds::new(spec.metric, &request.options)),
         residuals: Residuals::default(),
         searched: SearchStats::default(),
-        clock: Clock::start(request.is_timed),
+        clock: Clock::start(request.options.is_timed),
     };
-    let effort = match Choice::new(request, target.record, spec, admitted) {
-        Choice::Forest(effort) => parts.planted()?.map(|planted| (planted, effort)),
+    let effort = match Choice::new(request, &session.record, spec, admitted) {
+        Choice::Forest(effort) => session.forest()?.map(|open| (open, effort)),
         Choice::Exact { is_out_of_reach } => {
             run.searched.is_out_of_reach = is_out_of_reach;
             None
@@ -55,7 +65,7 @@ pub(crate) fn search<'t>(
     };
     match effort {
         None => run.compare_all()?,
-        Some((planted, effort)) => run.search_forest(parts, planted, effort, admitted)?,
+        Some((open, effort)) => run.search_forest(open, effort, admitted)?,
     }
     Ok(run.finish())
 }
@@ -91,7 +101,7 @@ fn is_against(k: usize, (part, nearer): (f64, usize), record: &Record) -> bool {
 }
 
 struct Run<'a, 't> {
-    target: Target<'a, 't>,
+    session: &'a Session<'t>,
     request: &'a Request<'a>,
     measure: Scorer<'a>,
     nearest: Nearest,
@@ -101,11 +111,12 @@ struct Run<'a, 't> {
 }
 
 impl<'t> Run<'_, 't> {
-    /// Compares all items. What was found before is not lost if it has to stop.
+    /// Compares all items. What was found before is not lost if it has to interrupt.
     fn compare_all(&mut self) -> Result<()> {
-        let (taken, before) = (self.nearest.begin_again(self.request.stop), self.nearest.compared);
+        let (taken, before) =
+            (self.nearest.begin_again(self.request.interrupt), self.nearest.compared);
         self.searched.is_partial =
-            compare_all(self.target, &self.measure, self.request, &mut self.nearest)?;
+            compare_all(self.session, &self.measure, self.request, &mut self.nearest)?;
         self.searched.scanned_exactly += self.nearest.compared - before;
         let has_tried = self.searched.plan == SearchPlan::Forest;
         self.searched.plan =
@@ -116,7 +127,7 @@ impl<'t> Run<'_, 't> {
         Ok(())
     }
 
-    /// Compares all items after some were found to be near, which are not lost if it has to stop.
+    /// Compares all items after some were found to be near, which are not lost if it has to interrupt.
     fn compare_all_after(&mut self, candidates: &mut Candidates) -> Result<()> {
         if self.nearest.compared == 0 {
             self.compare_few(candidates)?;
@@ -126,14 +137,14 @@ impl<'t> Run<'_, 't> {
 
     /// Compares the nearest candidates of a search that may have to stop before it has better ones.
     fn compare_few(&mut self, candidates: &mut Candidates) -> Result<()> {
-        if self.request.stop.is_none() {
+        if self.request.interrupt.is_none() {
             return Ok(());
         }
         self.compare(candidates.arranged(LAST_COMPARED, LAST_COMPARED), std::iter::empty())
     }
 
-    fn prepare(&mut self, planted: Planted<'_, 't>, scratch: &mut Scratch) {
-        let forest = planted.forest;
+    fn prepare(&mut self, open: &OpenForest<'t>, scratch: &mut Scratch) {
+        let forest = &open.forest;
         scratch.prepared.prepare(
             &forest.transform,
             &self.measure.query,
@@ -146,18 +157,16 @@ impl<'t> Run<'_, 't> {
     /// Searches the forest; and all items where comparing them takes less than going on.
     fn search_forest(
         &mut self,
-        parts: &impl Parts<'t>,
-        planted: Planted<'_, 't>,
+        open: &OpenForest<'t>,
         effort: Budget,
         admitted: u64,
     ) -> Result<()> {
-        let pending = parts.pending()?;
+        let pending = self.session.pending()?;
         Scratch::with(|scratch| {
-            self.prepare(planted, scratch);
+            self.prepare(open, scratch);
             let mut candidates = std::mem::take(&mut scratch.candidates);
             self.residuals = std::mem::take(&mut scratch.residuals);
-            let compared =
-                self.look((planted, pending), scratch, (effort, admitted), &mut candidates);
+            let compared = self.look((open, pending), scratch, (effort, admitted), &mut candidates);
             (scratch.candidates, scratch.residuals) =
                 (candidates, std::mem::take(&mut self.residuals));
             compared
@@ -168,23 +177,24 @@ impl<'t> Run<'_, 't> {
     /// out to be too little.
     fn look(
         &mut self,
-        spec: (Planted<'_, 't>, &Pending),
+        (open, pending): (&OpenForest<'t>, &Pending),
         scratch: &mut Scratch,
         (mut effort, admitted): (Budget, u64),
         candidates: &mut Candidates,
     ) -> Result<()> {
-        let costs = Costs::new(self.target.record, self.target.items.spec, admitted);
+        let costs = Costs::new(&self.session.record, self.session.spec(), admitted);
         let mut is_thorough = false;
         loop {
             let before = self.searched.sketches;
-            let done = self.scan(spec, scratch, (effort, is_thorough, admitted), candidates)?;
+            let done =
+                self.scan((open, pending), scratch, (effort, is_thorough, admitted), candidates)?;
             #[expect(clippy::cast_precision_loss, reason = "estimates")]
             let scanned = (self.searched.sketches - before) as f64;
             self.searched.scanning += self.clock.lap();
             let more = match done {
                 Done::CompareAll => return self.compare_all_after(candidates),
                 Done::Against if !is_thorough => {
-                    if self.is_all_cheaper(&costs, admitted, spec.1) {
+                    if self.is_all_cheaper(&costs, admitted, pending) {
                         return self.compare_all_after(candidates);
                     }
                     self.compare_few(candidates)?;
@@ -192,8 +202,9 @@ impl<'t> Run<'_, 't> {
                 }
                 Done::Against | Done::Candidates => {
                     let most = if self.searched.is_partial { LAST_COMPARED } else { usize::MAX };
-                    let candidates = candidates.arranged(most, self.request.stop.first());
-                    self.compare(candidates, spec.1.live_in(self.request))?;
+                    let candidates =
+                        candidates.arranged(most, self.request.interrupt.compared_first());
+                    self.compare(candidates, live_in(pending, self.request))?;
                     self.searched.comparing += self.clock.lap();
                     if !self.has_missed(if is_thorough { 1.0 } else { UNLIKE }) {
                         return Ok(());
@@ -212,19 +223,20 @@ impl<'t> Run<'_, 't> {
     /// Whether comparing all takes no longer than to search as deep as for all that is left out.
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     fn is_all_cheaper(&self, costs: &Costs, admitted: u64, pending: &Pending) -> bool {
-        let record = self.target.record;
+        let record = &self.session.record;
         let left_out = record.items.saturating_sub(admitted).saturating_add(pending.ids.len());
         let rank = usize::try_from(left_out).unwrap_or(usize::MAX).saturating_add(self.request.k);
-        let deep = Budget::for_recall(rank, f64::from(self.request.recall), record);
+        let deep = Budget::for_recall(rank, f64::from(self.request.options.recall), record);
         deep.is_out_of_reach || costs.forest(deep.entries, 1.0, deep.rerank as f64) >= costs.exact
     }
 
     /// Whether a search seems to have missed this many times what it may, by its comparisons.
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     fn has_missed(&self, times: f64) -> bool {
-        let Request { k, recall, search_k, oversampling, .. } = *self.request;
+        let Options { recall, search_k, oversampling, .. } = self.request.options;
+        let k = self.request.k;
         let is_told = search_k.is_some() || oversampling.is_some();
-        let missed = || self.residuals.missed(self.target.items.spec.metric, self.nearest.kth());
+        let missed = || self.residuals.missed(self.session.spec().metric, self.nearest.kth());
         !is_told
             && !self.searched.is_partial
             && missed() > times * (1.0 - f64::from(recall)) * k as f64
@@ -233,23 +245,23 @@ impl<'t> Run<'_, 't> {
     /// Scans leaves for candidates.
     fn scan(
         &mut self,
-        (planted, pending): (Planted<'_, 't>, &Pending),
+        (open, pending): (&OpenForest<'t>, &Pending),
         scratch: &mut Scratch,
         (effort, is_thorough, admitted): (Budget, bool, u64),
         candidates: &mut Candidates,
     ) -> Result<Done> {
-        let record = self.target.record;
+        let record = &self.session.record;
         // Entries that are no longer true are left out as a filter leaves out what it does not
         // admit.
         let all = record.items.saturating_add(pending.ids.len()).max(1);
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
         let part = admitted as f64 / all as f64;
-        let is_filtered =
-            (part < 1.0 || !self.request.filter.is_none()) && self.request.search_k.is_none();
-        let costs = Costs::new(record, self.target.items.spec, admitted);
+        let is_filtered = (part < 1.0 || !self.request.filter.is_none())
+            && self.request.options.search_k.is_none();
+        let costs = Costs::new(record, self.session.spec(), admitted);
         let most = if is_filtered { costs.entries_for(part) } else { f64::INFINITY };
         candidates.begin(effort.rerank);
-        let mut leaf_scan = LeafScan::begin(self.target, planted, pending, self.request, scratch);
+        let mut leaf_scan = LeafScan::begin(self.session, open, pending, self.request, scratch);
         let is_known = is_filtered && !is_thorough && self.request.filter.predicate.is_none();
         let ended =
             leaf_scan.run(&effort, (most, if is_known { part } else { 0.0 }), candidates)?;
@@ -281,19 +293,19 @@ impl<'t> Run<'_, 't> {
 
     /// Compares candidates, and then items that wait for a build.
     fn compare(&mut self, candidates: &[u64], pending: impl Iterator<Item = u32>) -> Result<()> {
-        let Self { target, request, measure, nearest, searched, residuals, .. } = self;
-        let (items, metric, stop) = (target.items, target.items.spec.metric, request.stop);
-        let (taken, before) = (nearest.begin_again(stop), nearest.compared);
+        let Self { session, request, measure, nearest, searched, residuals, .. } = self;
+        let (items, metric, interrupt) = (&session.items, session.spec().metric, request.interrupt);
+        let (taken, before) = (nearest.begin_again(interrupt), nearest.compared);
         residuals.clear();
         let mut estimates = candidates.iter().map(|candidate| estimate_of(*candidate));
         let ids = candidates.iter().map(|candidate| id_of(*candidate));
-        searched.is_partial |= measure.rank_known(items, ids, stop, |ranked| {
+        searched.is_partial |= measure.rank_known(items, ids, interrupt, |ranked| {
             residuals.add(metric, estimates.next().unwrap_or(f32::NAN), ranked.score);
             nearest.offer(ranked);
         })?;
         let reranked = nearest.compared;
         searched.is_partial |=
-            measure.rank_known(items, pending, stop, |ranked| nearest.offer(ranked))?;
+            measure.rank_known(items, pending, interrupt, |ranked| nearest.offer(ranked))?;
         searched.reranked += reranked - before;
         searched.scanned_exactly += nearest.compared - reranked;
         if searched.is_partial {
@@ -304,7 +316,7 @@ impl<'t> Run<'_, 't> {
 
     fn finish(mut self) -> (Vec<Hit>, SearchStats) {
         self.searched.bytes += self.measure.bytes(self.nearest.compared);
-        let hits = self.nearest.into_hits(self.target.items.spec.metric);
+        let hits = self.nearest.into_hits(self.session.spec().metric);
         self.searched.comparing += self.clock.lap();
         (hits, self.searched)
     }

@@ -4,16 +4,17 @@
 use std::cell::Cell;
 
 use crate::error::{Error, Result};
-use crate::forest::descent::Order;
+use crate::forest::descent::{Order, QueuedNode};
+use crate::forest::open::OpenForest;
 use crate::format::node::{LeafRef, NodeRef};
 use crate::key::Key;
 use crate::lmdb::pending::Pending;
-use crate::math::queue::QueuedNode;
+use crate::search::SearchStats;
 use crate::search::budget::{Budget, Goal};
 use crate::search::candidates::Candidates;
-use crate::search::request::{Asking, Request};
+use crate::search::request::Request;
 use crate::search::scratch::Scratch;
-use crate::search::{Planted, SearchStats, Target};
+use crate::search::session::Session;
 use crate::sketch::prepared::ScanOptions;
 
 /// Branches are opened as for so many entries more than have been looked at, and again when there
@@ -101,12 +102,11 @@ struct Next<'t> {
 
 /// One search through the forest.
 pub(crate) struct LeafScan<'a, 't> {
-    target: Target<'a, 't>,
-    planted: Planted<'a, 't>,
+    session: &'a Session<'t>,
+    forest: &'a OpenForest<'t>,
     pending: &'a Pending,
     request: &'a Request<'a>,
     scratch: &'a mut Scratch,
-    asking: Asking<'a>,
     ahead: Option<Next<'t>>,
     /// The most by which sketches of small leaves were wrong.
     noise: f32,
@@ -115,13 +115,13 @@ pub(crate) struct LeafScan<'a, 't> {
 impl<'a, 't> LeafScan<'a, 't> {
     /// Begins a search for the query that is prepared in `scratch`.
     pub(crate) fn begin(
-        target: Target<'a, 't>,
-        planted: Planted<'a, 't>,
+        session: &'a Session<'t>,
+        forest: &'a OpenForest<'t>,
         pending: &'a Pending,
         request: &'a Request<'a>,
         scratch: &'a mut Scratch,
     ) -> Self {
-        let record = target.record;
+        let record = &session.record;
         scratch.descent.begin(Order::Score, record.trees().map(|(tree, record)| (tree, *record)));
         scratch.state = ScanState { excluded: f32::INFINITY, ..ScanState::default() };
         scratch.left_out.clear();
@@ -132,16 +132,7 @@ impl<'a, 't> LeafScan<'a, 't> {
             let entries = record.indexed.min(1 << 15);
             scratch.mask.begin(allowed, entries);
         }
-        Self {
-            target,
-            planted,
-            pending,
-            request,
-            scratch,
-            asking: Asking::new(request),
-            ahead: None,
-            noise: 0.0,
-        }
+        Self { session, forest, pending, request, scratch, ahead: None, noise: 0.0 }
     }
 
     /// Scans leaves until the goal is met, or more entries than `most` have been looked at. It also
@@ -164,7 +155,7 @@ impl<'a, 't> LeafScan<'a, 't> {
             if self.is_met(effort, candidates, (entries, admitted), next.estimate) {
                 return Ok(Ended::Enough);
             }
-            if self.request.stop.is_due() {
+            if self.request.interrupt.check() {
                 return Ok(Ended::Stopped);
             }
             if entries * part > TOLD && admitted * RARER < entries * part {
@@ -208,7 +199,7 @@ impl<'a, 't> LeafScan<'a, 't> {
                     admitted < entries && filter.allowed.is_some() && filter.predicate.is_none();
                 let part = if is_filtered { (admitted / entries).powf(SMALLER) } else { 1.0 };
                 let (leaves, metric, k) =
-                    (&self.scratch.leaves, self.target.items.spec.metric, self.request.k);
+                    (&self.scratch.leaves, self.session.spec().metric, self.request.k);
                 let farthest = leaves.farthest(metric, next, wanted * part);
                 farthest.is_some_and(|farthest| candidates.has_within(k, farthest))
                     && leaves.confidence(metric, next, candidates.kth(k)) >= wanted * part
@@ -229,7 +220,7 @@ impl<'a, 't> LeafScan<'a, 't> {
             Goal::Admitted(wanted) => entries >= wanted,
             Goal::Confidence(wanted) => {
                 let farthest =
-                    self.scratch.leaves.farthest(self.target.items.spec.metric, next, wanted);
+                    self.scratch.leaves.farthest(self.session.spec().metric, next, wanted);
                 farthest.is_some_and(|farthest| candidates.kth_at_most(self.request.k) <= farthest)
             }
         }
@@ -253,7 +244,7 @@ impl<'a, 't> LeafScan<'a, 't> {
     /// The confidence with this score of the k-th candidate.
     pub(crate) fn confidence(&self, kth: f32) -> f64 {
         let next = self.ahead.as_ref().map_or(f32::INFINITY, |next| next.estimate);
-        self.scratch.leaves.confidence(self.target.items.spec.metric, next, kth)
+        self.scratch.leaves.confidence(self.session.spec().metric, next, kth)
     }
 
     /// The least estimate of an entry that the request excludes; infinite if none was met.
@@ -274,7 +265,7 @@ impl<'a, 't> LeafScan<'a, 't> {
             reason = "far below 2^53"
         )]
         let goal = (entries + ENTRIES_AHEAD) as usize;
-        descent.expand(self.planted.nodes, prepared, goal)
+        descent.expand(&self.forest.nodes, prepared, goal)
     }
 
     /// Entries of the leaves looked at so far.
@@ -307,15 +298,15 @@ impl<'a, 't> LeafScan<'a, 't> {
             let is_nearest =
                 nearest.is_some_and(|nearest| nearest.estimate + self.noise <= upcoming);
             let met =
-                if is_nearest { None } else { descent.next_leaf(self.planted.nodes, prepared)? };
+                if is_nearest { None } else { descent.next_leaf(&self.forest.nodes, prepared)? };
             let is_measured = met.is_none();
             let Some(met) = met.or_else(|| measured.pop()) else { return Ok(None) };
-            let key = Key::leaf(self.target.items.spec.index, met.tree, met.id);
+            let key = Key::leaf(self.session.spec().index, met.tree, met.id);
             // Where the next one is, is known by the time that this one has been scanned.
             if let Some(upcoming) = descent.upcoming() {
-                self.planted.nodes.prefetch_leaf(upcoming.tree, upcoming.id);
+                self.forest.nodes.prefetch_leaf(upcoming.tree, upcoming.id);
             }
-            let leaf = self.planted.nodes.leaf(met.tree, met.id)?;
+            let leaf = self.forest.nodes.leaf(met.tree, met.id)?;
             if is_measured {
                 return Ok(Some(Next { estimate: met.estimate, key, leaf }));
             }
@@ -359,7 +350,7 @@ impl<'a, 't> LeafScan<'a, 't> {
         state.entries += entries;
         state.admitted += admitted;
         self.scratch.leaves.push(
-            self.target.items.spec.metric,
+            self.session.spec().metric,
             next.estimate,
             (admitted, next.leaf.node.spread),
         );
@@ -399,8 +390,9 @@ impl<'a, 't> LeafScan<'a, 't> {
     /// how many of these are.
     fn select<S: Collector>(&mut self, next: &Next<'t>, sink: &mut S) -> Result<(u32, u32)> {
         let Scratch { estimates, left_out, state, .. } = &mut *self.scratch;
-        let (request, pending, asking) = (self.request, self.pending, &self.asking);
-        let is_asking = !asking.is_none() || !pending.ids.is_empty();
+        let (request, pending) = (self.request, self.pending);
+        let predicate = request.filter.predicate;
+        let is_asking = predicate.is_some() || !pending.ids.is_empty();
         let (mut asked, mut yes) = (0u32, 0u32);
         // What was near enough when the scan began may be too far by now.
         let threshold = Cell::new(sink.threshold());
@@ -415,8 +407,8 @@ impl<'a, 't> LeafScan<'a, 't> {
                 return;
             }
             if is_asking {
-                let is_admitted =
-                    !pending.ids.contains(id) && (asking.is_none() || asking.admits(id));
+                let is_admitted = !pending.ids.contains(id)
+                    && predicate.is_none_or(|predicate| request.interrupt.admits(predicate, id));
                 (asked, yes) = (asked + 1, yes + u32::from(is_admitted));
                 if !is_admitted {
                     left_out.push(estimate);

@@ -4,7 +4,9 @@
 pub(crate) mod brute_force;
 pub(crate) mod budget;
 pub(crate) mod candidates;
+pub(crate) mod filter;
 pub(crate) mod filter_mask;
+pub(crate) mod interrupt;
 pub(crate) mod knn;
 pub(crate) mod leaf_scan;
 pub(crate) mod paged;
@@ -12,26 +14,10 @@ pub(crate) mod plan;
 pub(crate) mod request;
 mod residuals;
 pub(crate) mod scratch;
+pub(crate) mod session;
 pub(crate) mod stop_rule;
 
 use std::time::Duration;
-
-use heed::RoTxn;
-
-use crate::error::Result;
-use crate::format::origin::parse_origin;
-use crate::format::record::Record;
-use crate::format::width;
-use crate::index_spec::IndexSpec;
-use crate::kernel::layout::Layout;
-use crate::kernel::simd::Level;
-use crate::key::Key;
-use crate::lmdb::database::Database;
-use crate::lmdb::items::Items;
-use crate::lmdb::nodes::Nodes;
-use crate::lmdb::pending::Pending;
-use crate::sketch::quantizer::{branch_layout, leaf_layout};
-use crate::sketch::transform::Transform;
 
 /// Indexes of at most this many items are scanned exactly: that takes less time than a descent.
 pub(crate) const EXACT_ITEMS: u64 = 1_000;
@@ -119,72 +105,4 @@ impl SearchStats {
         self.is_partial |= other.is_partial;
         self.is_out_of_reach |= other.is_out_of_reach;
     }
-}
-
-/// The forest as queries need it: what is computed from the record and the origin alone.
-#[derive(Debug)]
-pub(crate) struct Forest {
-    pub(crate) transform: Transform,
-    pub(crate) leaf: Layout,
-    pub(crate) branch: Layout,
-}
-
-impl Forest {
-    /// Reads the origin and prepares the space of a built index: O(dims).
-    pub(crate) fn read(
-        db: Database,
-        rtxn: &RoTxn<'_>,
-        spec: IndexSpec,
-        record: &Record,
-    ) -> Result<Self> {
-        let key = Key::origin(spec.index);
-        let origin = parse_origin(key, db.get(rtxn, key)?.unwrap_or_default(), spec.dims)?;
-        Ok(Self::new(Transform::new(spec.metric, origin.to_vec(), record.seed), record))
-    }
-
-    /// Its nodes in a snapshot, of which it will remember as many as `most` of each kind: a power
-    /// of two, or 0.
-    pub(crate) fn nodes<'t>(
-        &self,
-        spec: (Database, &'t RoTxn<'t>, IndexSpec),
-        most: usize,
-    ) -> Nodes<'t> {
-        Nodes::new(spec, self.leaf, self.branch, most)
-    }
-
-    /// The layouts that the record gives the nodes of a forest in this space.
-    pub(crate) fn new(transform: Transform, record: &Record) -> Self {
-        let leaf = leaf_layout(transform.metric, transform.width, record.sketch_bits);
-        let branch = branch_layout(transform.metric, transform.width, record.branch_bits);
-        Self { transform, leaf, branch }
-    }
-}
-
-/// The layout of the leaves of an index.
-pub(crate) fn layout_of_leaves(spec: IndexSpec, record: &Record) -> Layout {
-    leaf_layout(spec.metric, width(spec.dims), record.sketch_bits)
-}
-
-/// The forest as one snapshot has it.
-#[derive(Copy, Clone)]
-pub(crate) struct Planted<'a, 't> {
-    pub(crate) forest: &'a Forest,
-    pub(crate) nodes: &'a Nodes<'t>,
-}
-
-/// The index that is searched.
-#[derive(Copy, Clone)]
-pub(crate) struct Target<'a, 't> {
-    pub(crate) items: &'a Items<'t>,
-    pub(crate) record: &'a Record,
-    pub(crate) simd: Level,
-}
-
-/// An index as a reader holds it: the parts of it that searches share are computed at the first
-/// one.
-pub(crate) trait Parts<'t> {
-    /// The forest, or `None` if the index was never built.
-    fn planted(&self) -> Result<Option<Planted<'_, 't>>>;
-    /// The pending marks.
-    fn pending(&self) -> Result<&Pending>;
 }

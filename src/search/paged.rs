@@ -15,7 +15,8 @@ use crate::format::item::ItemRef;
 use crate::search::brute_force::Scored;
 use crate::search::knn::{admitted, search};
 use crate::search::request::Request;
-use crate::search::{Hit, Parts, SearchStats, Target};
+use crate::search::session::Session;
+use crate::search::{Hit, SearchStats};
 use crate::vector::CheckedVector;
 
 /// Where a search has come to.
@@ -30,7 +31,7 @@ pub(crate) struct Stream {
     found: RoaringBitmap,
     /// Whether there are no more.
     is_exhausted: bool,
-    searched: SearchStats,
+    stats: SearchStats,
 }
 
 impl Stream {
@@ -42,32 +43,30 @@ impl Stream {
             sought: 0,
             found: RoaringBitmap::new(),
             is_exhausted: false,
-            searched: SearchStats::default(),
+            stats: SearchStats::default(),
         }
     }
 
     /// What has been done so far.
-    pub(crate) fn searched(&self) -> SearchStats {
-        self.searched
+    pub(crate) fn stats(&self) -> SearchStats {
+        self.stats
     }
 
     /// The next `count` hits; fewer only if there are no more, or if the search was stopped.
-    pub(crate) fn next<'t>(
+    pub(crate) fn next(
         &mut self,
-        target: Target<'_, 't>,
-        parts: &impl Parts<'t>,
+        session: &Session<'_>,
         request: &Request<'_>,
         count: usize,
     ) -> Result<Vec<Hit>> {
-        let metric = target.items.spec.metric;
-        let admitted = usize::try_from(admitted(target, request)).unwrap_or(usize::MAX);
+        let metric = session.spec().metric;
+        let admitted = usize::try_from(admitted(session, request)).unwrap_or(usize::MAX);
         let count = count.min(admitted.saturating_sub(self.given));
-        self.searched.is_partial = false;
-        while self.ready.len() < count && !self.is_exhausted && !self.searched.is_partial {
+        self.stats.is_partial = false;
+        while self.ready.len() < count && !self.is_exhausted && !self.stats.is_partial {
             let k = (self.given + count).max(self.sought.saturating_mul(2));
-            let (hits, did) =
-                search(target, parts, self.query.as_item(), &Request { k, ..*request })?;
-            self.searched.add(&did);
+            let (hits, did) = search(session, self.query.as_item(), &Request { k, ..*request })?;
+            self.stats.add(&did);
             self.is_exhausted = hits.len() < k && !did.is_partial;
             self.sought = k;
             let new = hits.into_iter().filter(|hit| self.found.insert(hit.id));

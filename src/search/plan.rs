@@ -1,12 +1,13 @@
 //! Which way to answer a request: by comparing all that it admits, or by the forest.
 
+use crate::forest::open::layout_of_leaves;
 use crate::format::item::item_bytes;
 use crate::format::record::Record;
 use crate::index_spec::IndexSpec;
 use crate::kernel::layout::BLOCK;
+use crate::search::EXACT_ITEMS;
 use crate::search::budget::{Budget, Goal};
 use crate::search::request::Request;
-use crate::search::{EXACT_ITEMS, layout_of_leaves};
 
 /// How to answer.
 #[derive(Copy, Clone, Debug, PartialEq)]
@@ -75,7 +76,8 @@ impl Choice {
         spec: IndexSpec,
         admitted: u64,
     ) -> Self {
-        let wants_all = request.is_exact || request.recall >= 1.0 && request.search_k.is_none();
+        let wants_all = request.options.is_exact
+            || request.options.recall >= 1.0 && request.options.search_k.is_none();
         if wants_all || record.trees == 0 || record.items <= EXACT_ITEMS {
             return Self::Exact { is_out_of_reach: false };
         }
@@ -94,7 +96,7 @@ impl Choice {
         let whole = SEARCH_NS + costs.forest(entries, part, effort.rerank as f64);
         // It would give up on the way.
         let is_too_deep =
-            part < 1.0 && request.search_k.is_none() && entries > costs.entries_for(part);
+            part < 1.0 && request.options.search_k.is_none() && entries > costs.entries_for(part);
         let is_exact = is_too_deep || whole > costs.exact;
         if is_exact { Self::Exact { is_out_of_reach: false } } else { Self::Forest(effort) }
     }

@@ -2,9 +2,8 @@
 
 use std::cell::Cell;
 
-use crate::forest::descent::Descent;
+use crate::forest::descent::{Descent, QueuedNode};
 use crate::kernel::scan::Estimate;
-use crate::math::queue::QueuedNode;
 use crate::search::candidates::Candidates;
 use crate::search::filter_mask::Mask;
 use crate::search::leaf_scan::ScanState;

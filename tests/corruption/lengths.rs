@@ -2,8 +2,8 @@
 
 use spinney::{Error, IndexOptions, Metric, Reader, Writer};
 
-use crate::common::raw::*;
-use crate::common::*;
+use crate::support::raw::*;
+use crate::support::*;
 
 const METRICS_OF_FLOATS: [Metric; 4] =
     [Metric::Euclidean, Metric::Cosine, Metric::DotProduct, Metric::Manhattan];
@@ -15,7 +15,7 @@ fn an_item_that_is_too_long_is_named() {
         METRICS_OF_FLOATS.into_iter().flat_map(|m| [f32::MAX, -f32::MAX, 2e38].map(|x| (m, x)))
     {
         let store = Store::with_map_size(10 << 20);
-        let raw = Raw::open(&store);
+        let raw = store.raw;
         let mut wtxn = store.env.write_txn().unwrap();
         let writer =
             Writer::open_or_create(&mut wtxn, store.db, 0, &IndexOptions::new(4, metric)).unwrap();

@@ -237,13 +237,13 @@ fn deleted_around_the_query(dice: &mut Dice) -> Vec<Finding> {
         {
             let found = data.queries.iter().map(|centre| {
                 let gone = truth.nearest(centre, count);
-                let mut wtxn = world.opened.env.write_txn().unwrap();
+                let mut wtxn = world.store.env.write_txn().unwrap();
                 gone.iter()
                     .for_each(|(_, id)| assert!(world.writer.del_item(&mut wtxn, *id).unwrap()));
                 if is_built {
                     world.writer.build(&mut wtxn, &BuildOptions::default()).unwrap();
                 }
-                let reader = Reader::open(&wtxn, world.opened.db, 0).unwrap();
+                let reader = Reader::open(&wtxn, world.store.db, 0).unwrap();
                 let inside = gone.iter().take(5).map(|(_, id)| &data.rows[*id as usize]);
                 let found = inside.chain([centre]).map(|query| {
                     let mut scores = truth.scores(query);

@@ -2,34 +2,27 @@
 
 use spinney::rayon::prelude::*;
 use spinney::rayon::{self};
-use spinney::{BuildMethod, BuildOptions, IndexOptions, Metric, Reader, Writer};
-use tempfile::TempDir;
+use spinney::{BuildMethod, BuildOptions, Metric, Reader, Writer};
 
 use super::family::{Data, Mode};
-use crate::support::Opened;
+use crate::support::Store;
 
 const MAP_BYTES: usize = 1 << 30;
 
 pub struct World {
-    pub opened: Opened,
+    pub store: Store,
     pub writer: Writer,
     pub metric: Metric,
     options: BuildOptions<'static>,
     /// How many builds were incremental.
     pub incremental: usize,
-    _dir: TempDir,
 }
 
 impl World {
     fn empty(dims: usize, metric: Metric, options: BuildOptions<'static>) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let opened = Opened::new(dir.path(), MAP_BYTES);
-        let mut wtxn = opened.env.write_txn().unwrap();
-        let writer =
-            Writer::open_or_create(&mut wtxn, opened.db, 0, &IndexOptions::new(dims, metric))
-                .unwrap();
-        wtxn.commit().unwrap();
-        Self { opened, writer, metric, options, incremental: 0, _dir: dir }
+        let store = Store::with_map_size(MAP_BYTES);
+        let writer = store.create_index(dims, metric);
+        Self { store, writer, metric, options, incremental: 0 }
     }
 
     /// An index of the rows, without a forest.
@@ -75,7 +68,7 @@ impl World {
     /// Adds or overwrites items.
     fn add(&mut self, items: &[(u32, &[f32])]) {
         let (ids, rows): (Vec<u32>, Vec<&[f32]>) = items.iter().copied().unzip();
-        let mut wtxn = self.opened.env.write_txn().unwrap();
+        let mut wtxn = self.store.env.write_txn().unwrap();
         self.writer.add_items(&mut wtxn, &ids, &rows.concat()).unwrap();
         wtxn.commit().unwrap();
     }
@@ -83,7 +76,7 @@ impl World {
     /// Adds or overwrites items, and builds.
     fn put(&mut self, items: &[(u32, &[f32])]) {
         self.add(items);
-        let mut wtxn = self.opened.env.write_txn().unwrap();
+        let mut wtxn = self.store.env.write_txn().unwrap();
         let stats = self.writer.build(&mut wtxn, &self.options).unwrap();
         self.incremental += usize::from(stats.method == BuildMethod::Incremental);
         wtxn.commit().unwrap();
@@ -93,7 +86,7 @@ impl World {
         if ids.is_empty() {
             return;
         }
-        let mut wtxn = self.opened.env.write_txn().unwrap();
+        let mut wtxn = self.store.env.write_txn().unwrap();
         for id in ids {
             assert!(self.writer.del_item(&mut wtxn, *id).unwrap());
         }
@@ -111,8 +104,8 @@ impl World {
     ) -> Vec<R> {
         let threads = rayon::current_num_threads();
         let part = |thread: usize| {
-            let rtxn = self.opened.env.read_txn().unwrap();
-            let reader = Reader::open(&rtxn, self.opened.db, 0).unwrap();
+            let rtxn = self.store.env.read_txn().unwrap();
+            let reader = Reader::open(&rtxn, self.store.db, 0).unwrap();
             (thread..count)
                 .step_by(threads)
                 .map(|at| (at, question(&reader, at)))

@@ -1,9 +1,9 @@
 //! What the nearest to any of many examples costs.
 
-use spinney::{Example, Hit, SearchStats};
+use spinney::{Example, Hits, SearchStats};
 
-use crate::common::*;
 use crate::subject::*;
+use crate::support::*;
 
 /// Beside the searches, each hit is compared with each example once at most: `k` times as many,
 /// however many are found for all.
@@ -20,10 +20,10 @@ fn no_more_is_compared_than_each_hit_with_each_example() {
         for is_exact in [false, true] {
             let nns = || if is_exact { reader.nns(k).exact() } else { reader.nns(k) };
             let (mut whole, mut parts) = (SearchStats::default(), 0);
-            let hits: Vec<Hit> = nns().report(&mut whole).by_any(&examples).unwrap();
+            let hits: Hits = nns().report(&mut whole).by_any(&examples).unwrap();
             for row in &rows {
                 let mut part = SearchStats::default();
-                let _: Vec<Hit> = nns().report(&mut part).by_vector(row).unwrap();
+                let _: Hits = nns().report(&mut part).by_vector(row).unwrap();
                 parts += part.reranked;
             }
             let compared = whole.reranked - parts;

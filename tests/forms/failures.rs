@@ -4,12 +4,12 @@ use std::cell::Cell;
 use std::fmt;
 use std::ops::ControlFlow;
 
-use spinney::{Error, Hit, InTime, Nns, Reader, Result, Snapshot};
+use spinney::{Error, Hit, Nns, Reader, Result, Snapshot};
 
-use crate::common::*;
 use crate::question::*;
 use crate::stops::questions;
 use crate::subject::*;
+use crate::support::*;
 
 /// An error of the caller's own, with the call that failed.
 #[derive(Debug, PartialEq)]
@@ -70,7 +70,7 @@ fn check(question: &Question, reader: &Reader<'_>, ask: Ask<'_>, expected: &[Hit
         }
         let fragile = Fragile::new(fails_at);
         let on = || ControlFlow::Continue(());
-        let answer = question.put::<InTime>(ask(question.apply(reader), &fragile).cancel(on));
+        let answer = question.put(ask(question.apply(reader), &fragile).cancel(on));
         if fails_at < total {
             assert_failed(answer, fails_at, what);
         }

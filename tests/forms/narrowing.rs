@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use rand::RngExt;
 use spinney::roaring::RoaringBitmap;
-use spinney::{Hit, Metric, Nns, SearchPlan, SearchStats, Snapshot};
+use spinney::{Hits, Metric, Nns, SearchPlan, SearchStats, Snapshot};
 
-use crate::common::*;
 use crate::subject::*;
+use crate::support::*;
 
 #[test]
 fn filters_that_are_added_leave_out_more() {
@@ -27,7 +27,7 @@ fn filters_that_are_added_leave_out_more() {
         {
             let both = &one & &two;
             let row = subject.items.values().next().unwrap();
-            let ask = |nns: Nns<'_>| -> Vec<Hit> { nns.by_vector(row).unwrap() };
+            let ask = |nns: Nns<'_>| -> Hits { nns.by_vector(row).unwrap() };
             let expected = ask(reader.nns(10).filter(&both));
             assert_eq!(expected.len(), 10.min(both.len() as usize));
             assert_eq!(ask(reader.nns(10).filter(&one).filter(&two)), expected, "{metric}");
@@ -74,14 +74,14 @@ fn of_two_stops_the_first_counts() {
     let row = subject.items.values().next().unwrap();
     let (now, later) = (Instant::now(), Instant::now() + Duration::from_secs(3_600));
     for (a, b) in [(now, later), (later, now)] {
-        assert!(reader.nns(10).deadline(a).deadline(b).by_vector(row).unwrap().is_partial);
+        assert!(reader.nns(10).deadline(a).deadline(b).by_vector(row).unwrap().is_partial());
     }
     // Without one, the others count, if there are any.
     for (a, b) in [(Some(now), None), (None, Some(now))] {
-        assert!(reader.nns(10).deadline(a).deadline(b).by_vector(row).unwrap().is_partial);
+        assert!(reader.nns(10).deadline(a).deadline(b).by_vector(row).unwrap().is_partial());
     }
     let found = reader.nns(10).deadline(None).by_vector(row).unwrap();
-    assert!(!found.is_partial && found.hits == reader.nns(10).by_vector(row).unwrap());
+    assert!(!found.is_partial() && found == reader.nns(10).by_vector(row).unwrap());
     let polled = [Cell::new(0), Cell::new(0)];
     let poll = |which: usize, ends: bool| {
         let polled = &polled[which];
@@ -92,7 +92,13 @@ fn of_two_stops_the_first_counts() {
     };
     for (a, b) in [(true, false), (false, true)] {
         assert!(
-            reader.nns(10).cancel(poll(0, a)).cancel(poll(1, b)).by_vector(row).unwrap().is_partial
+            reader
+                .nns(10)
+                .cancel(poll(0, a))
+                .cancel(poll(1, b))
+                .by_vector(row)
+                .unwrap()
+                .is_partial()
         );
     }
     assert_eq!(

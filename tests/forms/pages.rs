@@ -4,11 +4,11 @@ use std::collections::HashMap;
 
 use rand::RngExt;
 use rand::seq::IndexedRandom;
-use spinney::{BuildOptions, Example, Hit, Metric, Reader, Writer};
+use spinney::{BuildOptions, Example, Hit, Hits, Metric, Reader, Writer};
 
-use crate::common::*;
 use crate::question::*;
 use crate::subject::*;
+use crate::support::*;
 
 fn example(what: &What) -> Example<'_> {
     match what {
@@ -187,7 +187,7 @@ fn pages_of_a_snapshot_do_not_see_what_is_committed() {
         let rtxn = store.env.read_txn().unwrap();
         let reader = Reader::open(&rtxn, store.db, 0).unwrap();
         let mut quiet = question.apply(&reader).pages(example(&question.what)).unwrap();
-        let expected: Vec<Vec<Hit>> = (0..12).map(|_| quiet.next_page().unwrap()).collect();
+        let expected: Vec<Hits> = (0..12).map(|_| quiet.next_page().unwrap()).collect();
         let other = Reader::open(&rtxn, store.db, 0).unwrap();
         let mut pages = question.apply(&other).pages(example(&question.what)).unwrap();
         for (i, expected) in expected.iter().enumerate() {
@@ -207,7 +207,7 @@ fn pages_of_a_snapshot_do_not_see_what_is_committed() {
             wtxn.commit().unwrap();
             assert_eq!(&pages.next_page().unwrap(), expected, "{metric}: page {i}");
         }
-        let total: usize = expected.iter().map(Vec::len).sum();
+        let total: usize = expected.iter().map(|page| page.len()).sum();
         assert_eq!(total, question.oracle(metric, &items).matching.len(), "{metric}: all pages");
     }
 }
@@ -222,12 +222,12 @@ fn pages_of_one_reader_take_turns() {
     let subject = Subject::in_state(&store, metric, State::Changed, &mut rng);
     let reader = subject.reader();
     let whats: Vec<What> = (0..4).map(|_| any_what(&mut rng, metric, &subject.items, 0)).collect();
-    let one = |what: &What| -> Vec<Vec<Hit>> {
+    let one = |what: &What| -> Vec<Hits> {
         let mut pages = reader.nns(40).pages(example(what)).unwrap();
         (0..8).map(|_| pages.next_page().unwrap()).collect()
     };
-    let alone: HashMap<usize, Vec<Vec<Hit>>> = whats.iter().map(one).enumerate().collect();
-    let single: Vec<Vec<Hit>> =
+    let alone: HashMap<usize, Vec<Hits>> = whats.iter().map(one).enumerate().collect();
+    let single: Vec<Hits> =
         whats.iter().map(|what| Question::new(10, what.clone()).ask(&reader)).collect();
     let mut streams: Vec<_> =
         whats.iter().map(|what| reader.nns(40).pages(example(what)).unwrap()).collect();

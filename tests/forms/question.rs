@@ -6,9 +6,9 @@ use std::ops::ControlFlow;
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 use spinney::roaring::RoaringBitmap;
-use spinney::{Example, Found, Hit, InTime, Metric, Nns, Outcome, Reader, Result};
+use spinney::{Example, Hit, Hits, Metric, Nns, Reader, Result};
 
-use crate::common::*;
+use crate::support::*;
 
 /// An example that owns its vector.
 #[derive(Clone, Debug)]
@@ -189,7 +189,7 @@ impl Question {
     }
 
     /// Searches for what is searched for.
-    pub fn put<O: Outcome>(&self, nns: Nns<'_, O>) -> Result<O::Answer> {
+    pub fn put(&self, nns: Nns<'_>) -> Result<Hits> {
         match &self.what {
             What::Vector(vector) => nns.by_vector(vector),
             What::Item(id) => nns.by_item(*id).map(|answer| answer.expect("the item exists")),
@@ -201,27 +201,27 @@ impl Question {
         }
     }
 
-    pub fn ask(&self, reader: &Reader<'_>) -> Vec<Hit> {
+    pub fn ask(&self, reader: &Reader<'_>) -> Hits {
         self.put(self.apply(reader)).unwrap()
     }
 
-    pub fn ask_until(&self, reader: &Reader<'_>, callback: impl Fn() -> ControlFlow<()>) -> Found {
-        self.put::<InTime>(self.apply(reader).cancel(callback)).unwrap()
+    pub fn ask_until(&self, reader: &Reader<'_>, callback: impl Fn() -> ControlFlow<()>) -> Hits {
+        self.put(self.apply(reader).cancel(callback)).unwrap()
     }
 
     /// The whole answer, from a search that could have been stopped.
-    pub fn ask_with(&self, reader: &Reader<'_>, patience: Patience) -> Vec<Hit> {
+    pub fn ask_with(&self, reader: &Reader<'_>, patience: Patience) -> Hits {
         let later = || std::time::Instant::now() + std::time::Duration::from_secs(3600);
         let on = || ControlFlow::Continue(());
         let found = match patience {
             Patience::Endless => return self.ask(reader),
-            Patience::FarDeadline => self.put::<InTime>(self.apply(reader).deadline(later())),
-            Patience::Callback => self.put::<InTime>(self.apply(reader).cancel(on)),
-            Patience::Both => self.put::<InTime>(self.apply(reader).cancel(on).deadline(later())),
+            Patience::FarDeadline => self.put(self.apply(reader).deadline(later())),
+            Patience::Callback => self.put(self.apply(reader).cancel(on)),
+            Patience::Both => self.put(self.apply(reader).cancel(on).deadline(later())),
         };
         let found = found.unwrap();
-        assert!(!found.is_partial, "nothing stopped {self:?}");
-        found.hits
+        assert!(!found.is_partial(), "nothing stopped {self:?}");
+        found
     }
 
     /// What the oracle knows.

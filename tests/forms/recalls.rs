@@ -5,9 +5,9 @@ use rand::seq::SliceRandom;
 use spinney::roaring::RoaringBitmap;
 use spinney::{BuildOptions, Hit, Metric};
 
-use crate::common::*;
 use crate::question::*;
 use crate::subject::*;
+use crate::support::*;
 
 const ROWS: usize = 6_000;
 /// As many as make chance move a mean recall by a hundredth.

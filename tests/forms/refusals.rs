@@ -2,7 +2,7 @@
 
 use spinney::{BuildOptions, Error, Example, IndexOptions, Metric, Nns, Reader, Writer};
 
-use crate::common::*;
+use crate::support::*;
 
 const ALLOWED: [Metric; 4] =
     [Metric::Euclidean, Metric::Cosine, Metric::DotProduct, Metric::Manhattan];

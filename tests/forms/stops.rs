@@ -6,11 +6,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use spinney::roaring::RoaringBitmap;
-use spinney::{Example, Found, Hit, InTime, Metric, SearchPlan, SearchStats};
+use spinney::{Example, Hits, Metric, Reader, SearchPlan, SearchStats};
 
-use crate::common::*;
 use crate::question::*;
 use crate::subject::*;
+use crate::support::*;
 
 /// One question of each form and plan.
 pub fn questions(rng: &mut Rng, subject: &Subject<'_>) -> Vec<Question> {
@@ -50,7 +50,7 @@ fn what_any(rng: &mut Rng, metric: Metric, items: &Items) -> Question {
 }
 
 /// How often a search asks whether to stop.
-fn polls(question: &Question, subject: &Subject<'_>) -> (usize, Found) {
+fn polls(question: &Question, subject: &Subject<'_>) -> (usize, Hits) {
     let count = Cell::new(0);
     let found = question.ask_until(&subject.reader(), || {
         count.set(count.get() + 1);
@@ -74,11 +74,8 @@ fn a_search_stopped_at_any_time_gives_what_it_has() {
                 let oracle = question.oracle(metric, &subject.items);
                 let whole = question.ask(&reader);
                 let (total, found) = polls(&question, &subject);
-                assert_eq!(
-                    found,
-                    Found { hits: whole.clone(), is_partial: false },
-                    "{metric}: {question:?}"
-                );
+                assert!(!whole.is_partial() && !found.is_partial(), "{metric}: {question:?}");
+                assert_eq!(found, whole, "{metric}: {question:?}");
                 for (stop, only_once) in (0..=total).flat_map(|stop| [(stop, false), (stop, true)])
                 {
                     let count = Cell::new(0);
@@ -87,17 +84,14 @@ fn a_search_stopped_at_any_time_gives_what_it_has() {
                         let is_now = if only_once { now == stop } else { now >= stop };
                         if is_now { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
                     });
-                    oracle.check_hits(&question, &found.hits);
+                    oracle.check_hits(&question, &found);
                     assert_eq!(
-                        found.is_partial,
+                        found.is_partial(),
                         stop < total,
                         "{metric}: poll {stop} of {total}, {question:?}"
                     );
-                    if !found.is_partial {
-                        assert_eq!(
-                            found.hits, whole,
-                            "{metric}: poll {stop} of {total}, {question:?}"
-                        );
+                    if !found.is_partial() {
+                        assert_eq!(found, whole, "{metric}: poll {stop} of {total}, {question:?}");
                     }
                 }
             }
@@ -117,7 +111,7 @@ fn deadlines_end_searches_at_the_next_poll() {
         for question in questions(&mut rng, &subject) {
             let oracle = question.oracle(metric, &subject.items);
             let (total, found) = polls(&question, &subject);
-            let whole = found.hits;
+            let whole = found;
             for patience in [Patience::FarDeadline, Patience::Both] {
                 assert_eq!(question.ask_with(&reader, patience), whole, "{metric}: {question:?}");
             }
@@ -126,10 +120,10 @@ fn deadlines_end_searches_at_the_next_poll() {
             let past = question.apply(&reader).report(by_deadline).deadline(Instant::now());
             let at_once =
                 question.apply(&reader).report(by_callback).cancel(|| ControlFlow::Break(()));
-            let found = question.put::<InTime>(past).unwrap();
-            assert_eq!(found, question.put::<InTime>(at_once).unwrap(), "{metric}: {question:?}");
-            assert_eq!(found.is_partial, total > 0, "{metric}: {question:?}");
-            oracle.check_hits(&question, &found.hits);
+            let found = question.put(past).unwrap();
+            assert_eq!(found, question.put(at_once).unwrap(), "{metric}: {question:?}");
+            assert_eq!(found.is_partial(), total > 0, "{metric}: {question:?}");
+            oracle.check_hits(&question, &found);
             let work = reports.map(|report| {
                 (report.leaves, report.reranked, report.scanned_exactly, report.bytes)
             });
@@ -137,10 +131,8 @@ fn deadlines_end_searches_at_the_next_poll() {
             // Whichever of two limits comes first.
             let later = Instant::now() + Duration::from_secs(3600);
             let stop = || ControlFlow::Break(());
-            let found = question
-                .put::<InTime>(question.apply(&reader).deadline(later).cancel(stop))
-                .unwrap();
-            assert_eq!(found.is_partial, total > 0, "{metric}: {question:?}");
+            let found = question.put(question.apply(&reader).deadline(later).cancel(stop)).unwrap();
+            assert_eq!(found.is_partial(), total > 0, "{metric}: {question:?}");
         }
     }
 }
@@ -170,8 +162,7 @@ fn callbacks_that_panic_leave_later_searches_alone() {
         let subject = Subject::in_state(&store, metric, State::Changed, &mut rng);
         let reader = subject.reader();
         let questions = questions(&mut rng, &subject);
-        let expected: Vec<Vec<Hit>> =
-            questions.iter().map(|question| question.ask(&reader)).collect();
+        let expected: Vec<Hits> = questions.iter().map(|question| question.ask(&reader)).collect();
         let mut panicked = 0;
         for (question, expected) in questions.iter().zip(&expected) {
             for i in [0, 1, 5, 40] {
@@ -195,9 +186,7 @@ fn callbacks_that_panic_leave_later_searches_alone() {
                         poll();
                         ControlFlow::Continue(())
                     };
-                    question
-                        .put::<InTime>(question.apply(&reader).cancel(poll))
-                        .map(|found| found.hits)
+                    question.put(question.apply(&reader).cancel(poll))
                 };
                 panicked += u32::from(catch_unwind(AssertUnwindSafe(in_predicate)).is_err());
                 assert_eq!(
@@ -233,7 +222,7 @@ fn searches_within_searches_answer_as_they_do_alone() {
         let subject = Subject::in_state(&store, metric, State::Changed, &mut rng);
         let reader = subject.reader();
         let questions = questions(&mut rng, &subject);
-        let alone: Vec<Vec<Hit>> = questions.iter().map(|question| question.ask(&reader)).collect();
+        let alone: Vec<Hits> = questions.iter().map(|question| question.ask(&reader)).collect();
         for (question, alone_outer) in questions.iter().zip(&alone) {
             let (calls, failures) = (Cell::new(0), RefCell::new(Vec::new()));
             let inner = || {
@@ -252,7 +241,7 @@ fn searches_within_searches_answer_as_they_do_alone() {
                 inner();
                 ControlFlow::Continue(())
             };
-            let by_poll = question.ask_until(&reader, poll).hits;
+            let by_poll = question.ask_until(&reader, poll);
             assert_eq!(&by_poll, alone_outer, "{metric}: {question:?}");
             // A predicate may lead to another plan, and then to other hits than none has.
             let hits = question.put(question.apply(&reader).filter_fn(admits)).unwrap();
@@ -302,8 +291,8 @@ fn what_is_compared_after_a_stop_is_the_nearest() {
             let (total, whole) = polls(&question, &subject);
             for stop in total / 2..total {
                 let late = question.ask_until(&reader, stops_at(stop, || {}));
-                assert!(late.is_partial, "{metric}: {question:?}");
-                same += usize::from(late.hits[0].distance == whole.hits[0].distance);
+                assert!(late.is_partial(), "{metric}: {question:?}");
+                same += usize::from(late[0].distance == whole[0].distance);
                 asked += 1;
             }
         }
@@ -353,11 +342,10 @@ fn refusing_predicates_do_not_outlast_a_stop() {
                     false
                 };
                 let stops = stops_at(stop, || stopped.set(stopped.get() + 1));
-                let found = question
-                    .put::<InTime>(question.apply(&reader).filter_fn(refuse).cancel(stops))
-                    .unwrap();
+                let found =
+                    question.put(question.apply(&reader).filter_fn(refuse).cancel(stops)).unwrap();
                 assert!(
-                    found.hits.is_empty() && stopped.get() <= 1,
+                    found.is_empty() && stopped.get() <= 1,
                     "{metric}: {} stops, {question:?}",
                     stopped.get()
                 );
@@ -402,7 +390,7 @@ fn a_stop_ends_all_searches_of_a_batch() {
             first.set(first.get() + 1);
             ControlFlow::Continue(())
         };
-        assert!(!reader.nns(10).cancel(count).by_item(ids[0]).unwrap().unwrap().is_partial);
+        assert!(!reader.nns(10).cancel(count).by_item(ids[0]).unwrap().unwrap().is_partial());
         let stop = || {
             polled.set(polled.get() + 1);
             if polled.get() > first.get() {
@@ -412,60 +400,50 @@ fn a_stop_ends_all_searches_of_a_batch() {
             }
         };
         let by_items = reader.nns(10).cancel(stop).by_items(&ids).unwrap();
-        let found: Vec<Found> = by_items.into_iter().map(Option::unwrap).collect();
+        let found: Vec<Hits> = by_items.into_iter().map(Option::unwrap).collect();
         assert_eq!(polled.get(), first.get() + 1, "{metric}");
         assert!(
-            !found[0].is_partial && found[1..].iter().all(|found| found.is_partial),
+            !found[0].is_partial() && found[1..].iter().all(|found| found.is_partial()),
             "{metric}"
         );
-        assert!(found[2..].iter().all(|found| found.hits.is_empty()), "{metric}");
+        assert!(found[2..].iter().all(|found| found.is_empty()), "{metric}");
 
         let past = Instant::now();
         let found = reader.nns(10).deadline(past).by_vectors(&rows).unwrap();
-        assert!(
-            found[1..].iter().all(|found| found.is_partial && found.hits.is_empty()),
-            "{metric}"
-        );
+        assert!(found[1..].iter().all(|found| found.is_partial() && found.is_empty()), "{metric}");
         // Searches that are too short to ask, either.
         let few: RoaringBitmap = ids.iter().copied().collect();
         let found = reader.nns(5).filter(&few).deadline(past).by_vectors(&rows).unwrap();
-        assert!(
-            found[1..].iter().all(|found| found.is_partial && found.hits.is_empty()),
-            "{metric}"
-        );
-        // Distances to the nearest of many examples are exact, if not all hits are told.
+        assert!(found[1..].iter().all(|found| found.is_partial() && found.is_empty()), "{metric}");
         let examples: Vec<Example<'_>> =
             rows.chunks(rows.len() / ids.len()).map(Example::Vector).collect();
-        let whole = reader.nns(200).by_any(&examples).unwrap();
-        let (total, seen) = (Cell::new(0), Cell::new(0));
-        let count = || {
-            total.set(total.get() + 1);
-            ControlFlow::Continue(())
-        };
-        assert_eq!(
-            reader.nns(200).cancel(count).by_any(&examples).unwrap().hits,
-            whole,
-            "{metric}"
-        );
-        let late = || {
-            seen.set(seen.get() + 1);
-            if seen.get() + 3 > total.get() {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
-        };
-        let late = reader.nns(200).cancel(late).by_any(&examples).unwrap();
-        // One example has nothing to be compared with: what was found is kept.
-        let alone = reader
-            .nns(usize::MAX)
-            .exact()
-            .cancel(stops_at(20, || {}))
-            .by_any(&examples[..1])
-            .unwrap();
-        assert!(alone.is_partial && alone.hits.len() > 500, "{metric}: {} hits", alone.hits.len());
-        assert!(late.is_partial && late.hits.len() >= LAST, "{metric}: {}", late.hits.len());
-        let exact = reader.nns(usize::MAX).exact().by_any(&examples).unwrap();
-        assert!(late.hits.iter().all(|hit| exact.contains(hit)), "{metric}");
+        check_examples(&reader, &examples, metric);
     }
+}
+
+/// Distances to the nearest of many examples are exact, if not all hits are told.
+fn check_examples(reader: &Reader<'_>, examples: &[Example<'_>], metric: Metric) {
+    let whole = reader.nns(200).by_any(examples).unwrap();
+    let (total, seen) = (Cell::new(0), Cell::new(0));
+    let count = || {
+        total.set(total.get() + 1);
+        ControlFlow::Continue(())
+    };
+    assert_eq!(reader.nns(200).cancel(count).by_any(examples).unwrap(), whole, "{metric}");
+    let late = || {
+        seen.set(seen.get() + 1);
+        if seen.get() + 3 > total.get() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    };
+    let late = reader.nns(200).cancel(late).by_any(examples).unwrap();
+    // One example has nothing to be compared with: what was found is kept.
+    let alone =
+        reader.nns(usize::MAX).exact().cancel(stops_at(20, || {})).by_any(&examples[..1]).unwrap();
+    assert!(alone.is_partial() && alone.len() > 500, "{metric}: {} hits", alone.len());
+    assert!(late.is_partial() && late.len() >= LAST, "{metric}: {}", late.len());
+    let exact = reader.nns(usize::MAX).exact().by_any(examples).unwrap();
+    assert!(late.iter().all(|hit| exact.contains(hit)), "{metric}");
 }

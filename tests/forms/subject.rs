@@ -1,13 +1,11 @@
 //! Indexes in all states that a question can meet.
 
-use rand::RngExt;
 use rand::seq::IndexedRandom;
 use spinney::heed::RwTxn;
-use spinney::roaring::RoaringBitmap;
 use spinney::{BuildMethod, BuildOptions, IndexOptions, Metric, Reader, Writer};
 
-use crate::common::*;
 use crate::question::DIMS;
+use crate::support::*;
 
 /// What has happened to an index.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -155,25 +153,4 @@ impl<'e> Subject<'e> {
         self.wtxn.commit().unwrap();
         self.items
     }
-}
-
-pub fn ks(n: usize) -> [usize; 8] {
-    [0, 1, 10, n.saturating_sub(1), n, n + 1, 1 << 32, usize::MAX]
-}
-
-/// Nothing, unknown ids only, 1%, 50%, the farthest 55%, all, all and unknown ids, every id at both
-/// ends, one item.
-pub fn sets(rng: &mut Rng, ranked: &[Ranked]) -> Vec<RoaringBitmap> {
-    let known: RoaringBitmap = ranked.iter().map(|r| r.id).collect();
-    let unknown: RoaringBitmap =
-        (0..500).map(|_| rng.random::<u32>()).filter(|id| !known.contains(*id)).collect();
-    let mut share = |p: f64| known.iter().filter(|_| rng.random_bool(p)).collect::<RoaringBitmap>();
-    let (few, half) = (share(0.01), share(0.5));
-    let far = ranked.iter().skip(ranked.len() * 45 / 100).map(|r| r.id).collect();
-    let more = &known | &unknown;
-    let mut ends = RoaringBitmap::new();
-    ends.insert_range(0..70_000);
-    ends.insert_range(u32::MAX - 70_000..=u32::MAX);
-    let one = known.iter().next().into_iter().collect();
-    vec![RoaringBitmap::new(), unknown, few, half, far, known, more, ends, one]
 }

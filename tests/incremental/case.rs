@@ -4,8 +4,8 @@ use rand::RngExt;
 use spinney::heed::RwTxn;
 use spinney::{BuildMethod, BuildOptions, BuildStats, IndexOptions, Metric, Reader, Writer};
 
-use crate::common::raw::{RECORD, Raw, key};
-use crate::common::*;
+use crate::support::raw::{RECORD, key};
+use crate::support::*;
 
 pub const DIMS: usize = 12;
 
@@ -86,13 +86,7 @@ impl<'a> Case<'a> {
         let query = self.vector();
         let reader = Reader::open(&self.wtxn, self.store.db, 3).unwrap();
         assert_sound(&reader, &format!("{}, {what}", self.metric));
-        assert!(
-            reader
-                .items()
-                .unwrap()
-                .map(Result::unwrap)
-                .eq(self.items.iter().map(|(id, row)| (*id, row.clone())))
-        );
+        assert_items(&reader, &self.items);
         let ranked = ranked(self.metric, &self.items, &query);
         for k in [10, self.items.len()] {
             Ask::new(k).check(self.metric, &ranked, &reader.nns(k).by_vector(&query).unwrap());
@@ -100,8 +94,8 @@ impl<'a> Case<'a> {
     }
 
     /// Root, height, next leaf, next branch, leaves and branches of a tree.
-    pub fn tree(&self, raw: &Raw, tree: usize) -> [u32; 6] {
-        let record = raw.get(&self.wtxn, key(3, RECORD, 0, 0));
+    pub fn tree(&self, tree: usize) -> [u32; 6] {
+        let record = self.store.raw.get(&self.wtxn, key(3, RECORD, 0, 0));
         let at = |field: usize| 64 + 32 * tree + 4 * field;
         [0, 1, 2, 3, 4, 5]
             .map(|field| u32::from_le_bytes(record[at(field)..at(field) + 4].try_into().unwrap()))

@@ -11,7 +11,7 @@ use spinney::heed::{RoTxn, RwTxn};
 use spinney::roaring::RoaringBitmap;
 use spinney::{BuildMethod, BuildOptions, Database, Hit, IndexOptions, Metric, Reader, Writer};
 
-use super::{Env, Rng, rng};
+use super::{Env, Rng, clustered_row, is_close, reference, rng};
 
 pub const DIMS: usize = 16;
 /// More than the size up to which indexes are scanned exactly.
@@ -39,7 +39,7 @@ fn written_at(id: u32, version: u32) -> u32 {
 
 fn vector(id: u32, written: u32) -> Vec<f32> {
     let mut rng = rng(u64::from(id) << 32 | u64::from(written));
-    let mut vector = super::vector(Metric::Euclidean, DIMS, &mut rng);
+    let mut vector = clustered_row(Metric::Euclidean, DIMS, &mut rng);
     if id == STAMP {
         vector[0] = written as f32;
     }
@@ -110,17 +110,21 @@ pub fn check(reader: &Reader<'_>, rng: &mut Rng) -> u32 {
     }
     assert!(reader.ids().unwrap().map(Result::unwrap).eq(expected.iter().map(|(id, _)| *id)));
     for _ in 0..4 {
-        let query = super::vector(Metric::Euclidean, DIMS, rng);
+        let query = clustered_row(Metric::Euclidean, DIMS, rng);
         let k = [1, 10, 50, expected.len(), expected.len() + 5][rng.random_range(0..5)];
         check_hits(&reader.nns(k).by_vector(&query).unwrap(), k, &query, &expected);
         check_hits(&reader.nns(k).search_k(50).by_vector(&query).unwrap(), k, &query, &expected);
         let exact = reader.nns(k).exact().by_vector(&query).unwrap();
         check_hits(&exact, k, &query, &expected);
-        let mut distances: Vec<f64> =
-            expected.iter().map(|(_, vector)| distance(vector, &query)).collect();
+        let mut distances: Vec<f64> = expected
+            .iter()
+            .map(|(_, vector)| reference(Metric::Euclidean, vector, &query))
+            .collect();
         distances.sort_unstable_by(f64::total_cmp);
-        let right =
-            exact.iter().zip(&distances).all(|(hit, distance)| is_near(hit.distance, *distance));
+        let right = exact
+            .iter()
+            .zip(&distances)
+            .all(|(hit, distance)| is_close(Metric::Euclidean, hit.distance.into(), *distance));
         assert!(right, "version {version}: an exact search missed a nearer item");
 
         // Half of the ids that ever lived, so that some of them are dead.
@@ -159,22 +163,14 @@ fn check_hits(hits: &[Hit], k: usize, query: &[f32], admitted: &[(u32, Vec<f32>)
         let at = admitted.binary_search_by_key(&hit.id, |(id, _)| *id);
         let (_, vector) =
             &admitted[at.unwrap_or_else(|_| panic!("hit {} is dead or filtered out", hit.id))];
-        let expected = distance(vector, query);
+        let expected = reference(Metric::Euclidean, vector, query);
         assert!(
-            is_near(hit.distance, expected),
+            is_close(Metric::Euclidean, hit.distance.into(), expected),
             "hit {}: {} instead of {expected}",
             hit.id,
             hit.distance
         );
     }
-}
-
-fn distance(a: &[f32], b: &[f32]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum::<f64>().sqrt()
-}
-
-fn is_near(got: f32, expected: f64) -> bool {
-    (f64::from(got) - expected).abs() <= 1e-6 * expected
 }
 
 /// A reader that is kept open, with what it answered at first.
@@ -187,7 +183,7 @@ pub struct Kept<'t> {
 
 impl<'t> Kept<'t> {
     pub fn new(reader: Reader<'t>, rng: &mut Rng) -> Self {
-        let queries = (0..5).map(|_| super::vector(Metric::Euclidean, DIMS, rng)).collect();
+        let queries = (0..5).map(|_| clustered_row(Metric::Euclidean, DIMS, rng)).collect();
         let version = check(&reader, rng);
         let mut kept = Self { reader, version, queries, answers: Vec::new() };
         kept.answers = kept.ask();

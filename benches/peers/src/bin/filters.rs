@@ -18,42 +18,17 @@
 //! at most 1.3 times the lesser of the exact scan's and eight times the query's without filter (T);
 //! no peer finds as much in less time (P).
 
-#[allow(dead_code, unused_imports, reason = "the modules are those of the examples, which use all of them")]
-#[path = "../../../../examples/common/mod.rs"]
-mod common;
-
-#[path = "../filters/args.rs"]
-mod args;
-#[path = "../filters/cases.rs"]
-mod cases;
-#[allow(dead_code, reason = "the modules are those of the other benchmark, which uses all of them")]
-#[path = "../search/child.rs"]
-mod child;
-#[path = "../database.rs"]
-mod database;
-#[allow(dead_code, reason = "as above")]
-#[path = "../search/input.rs"]
-mod input;
-#[path = "../options.rs"]
-mod options;
-#[allow(dead_code, reason = "as above")]
-#[path = "../search/report.rs"]
-mod report;
-#[path = "../filters/stores.rs"]
-mod stores;
-
-use std::error::Error;
+use std::process::ExitCode;
 use std::time::Instant;
 
-use spinney::{Hit, SearchPlan, Reader, SearchStats};
-
-use crate::args::{Args, Kind};
-use crate::cases::{Case, Filtered};
-use crate::input::Rows;
-use crate::report::{Cost, cost_at};
-use crate::stores::Peer;
-
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
+use bench_kit::clap::Parser;
+use spinney::{Hits, Reader, SearchPlan, SearchStats};
+use spinney_peers::Result;
+use spinney_peers::filters::args::{Args, Kind};
+use spinney_peers::filters::cases::{self, Case, Filtered};
+use spinney_peers::filters::stores::{self, Peer};
+use spinney_peers::input::{self, Rows};
+use spinney_peers::search::report::{self, Cost, cost_at};
 
 const LEAST_RECALL: f64 = 0.94;
 /// Times the lesser of the exact scan's time and so many queries without a filter.
@@ -83,15 +58,19 @@ struct Own {
     plans: [usize; 3],
 }
 
-fn main() -> Result<()> {
-    let Some(args) = args::parse(std::env::args().skip(1))? else {
-        println!("{}", args::USAGE);
-        return Ok(());
-    };
-    let (items, queries, in_file) = input::read_set(&args)?;
+fn main() -> ExitCode {
+    bench_kit::exit(run())
+}
+
+fn run() -> Result<()> {
+    let mut args = Args::parse();
+    args.set.items.get_or_insert(100_000);
+    args.set.queries.get_or_insert(100);
+    let set = args.set.set;
+    let (items, queries, in_file) = input::read_set(&args.set)?;
     println!(
         "{}: {} of {in_file} items, {} dimensions, {}; {} queries",
-        args.set,
+        set,
         items.len(),
         items.dims,
         items.metric,
@@ -99,7 +78,7 @@ fn main() -> Result<()> {
     );
     let temp = tempfile::tempdir()?;
     let folder = args.keep.as_deref().unwrap_or(temp.path());
-    let place = |name: &str| folder.join(format!("{}-{}-{name}", args.set, items.len()));
+    let place = |name: &str| folder.join(format!("{set}-{}-{name}", items.len()));
     let spinney = stores::spinney(&place("spinney"), &items)?;
     let mut peers = Vec::new();
     for name in args.stores.iter().filter(|name| *name != "spinney") {
@@ -123,12 +102,17 @@ impl World {
         for kind in &self.args.kinds {
             for percent in &self.args.percents {
                 let filtered: Vec<Filtered> = (self.cases.iter().enumerate())
-                    .map(|(number, case)| case.filtered(number, *kind, *percent, self.args.k))
+                    .map(|(number, case)| {
+                        case.filtered(number, *kind, *percent, self.args.most_neighbours())
+                    })
                     .collect();
                 for (k, plain) in self.args.ks.iter().zip(&plain) {
                     let verdict = self.cell((*kind, *percent, *k), &filtered, *plain)?;
                     cells += 1;
-                    missed.iter_mut().zip(verdict).for_each(|(missed, is_missed)| *missed += usize::from(is_missed));
+                    missed
+                        .iter_mut()
+                        .zip(verdict)
+                        .for_each(|(missed, is_missed)| *missed += usize::from(is_missed));
                 }
             }
         }
@@ -140,7 +124,17 @@ impl World {
     fn head(&self) {
         print!(
             "\n{:<10} {:>5} {:>3} | {:>6} {:>8} {:<11} {:>6} {:>6} | {:>8} {:>8} {:>5}",
-            "filter", "%", "k", "recall", "us", "plan", "sketch", "vector", "exact", "8 plain", "ratio"
+            "filter",
+            "%",
+            "k",
+            "recall",
+            "us",
+            "plan",
+            "sketch",
+            "vector",
+            "exact",
+            "8 plain",
+            "ratio"
         );
         for (name, _) in &self.peers {
             print!(" | {:>6} {:>9} {:>9}", "recall", name, "at equal");
@@ -149,7 +143,12 @@ impl World {
     }
 
     /// One row of the table; tells which criteria are missed.
-    fn cell(&self, (kind, percent, k): (Kind, f64, usize), filtered: &[Filtered], plain: f64) -> Result<[bool; 3]> {
+    fn cell(
+        &self,
+        (kind, percent, k): (Kind, f64, usize),
+        filtered: &[Filtered],
+        plain: f64,
+    ) -> Result<[bool; 3]> {
         let exact = self.exact(k, filtered)?;
         let own = self.own(k, filtered)?;
         let ratio = own.us / exact.min(UNFILTERED * plain);
@@ -176,14 +175,21 @@ impl World {
             is_beaten |= own.us > least;
         }
         let verdict = [own.recall < LEAST_RECALL, ratio > MOST_TIME, is_beaten];
-        let letters = "RTP".chars().zip(verdict).filter(|(_, is_missed)| *is_missed).map(|(letter, _)| letter);
+        let letters = "RTP"
+            .chars()
+            .zip(verdict)
+            .filter(|(_, is_missed)| *is_missed)
+            .map(|(letter, _)| letter);
         println!(" | {}", letters.collect::<String>());
         Ok(verdict)
     }
 
     fn unfiltered(&self, k: usize) -> Result<f64> {
         self.median(3, |number, query| {
-            self.spinney.nns(k).by_vector(query).map_err(|error| format!("query {number}: {error}").into())
+            self.spinney
+                .nns(k)
+                .by_vector(query)
+                .map_err(|error| format!("query {number}: {error}").into())
         })
     }
 
@@ -198,9 +204,15 @@ impl World {
         let (mut right, mut wanted, mut plans, mut all) = (0, 0, [0; 3], SearchStats::default());
         for (number, query) in self.queries.iter().enumerate() {
             let (mut did, filtered) = (SearchStats::default(), &filtered[number]);
-            let hits = self.spinney.nns(k).filter(&filtered.ours).report(&mut did).by_vector(query)?;
+            let hits =
+                self.spinney.nns(k).filter(&filtered.ours).report(&mut did).by_vector(query)?;
             if hits.len() != filtered.wanted(k) {
-                return Err(format!("query {number}: {} hits of {}", hits.len(), filtered.wanted(k)).into());
+                return Err(format!(
+                    "query {number}: {} hits of {}",
+                    hits.len(),
+                    filtered.wanted(k)
+                )
+                .into());
             }
             let mut answer: Vec<u32> = hits.iter().map(|hit| hit.id).collect();
             right += self.cases[number].right(filtered, k, &mut answer);
@@ -214,13 +226,14 @@ impl World {
                 _ => plans[1] += 1,
             }
         }
-        let us =
-            self.median(3, |number, query| Ok(self.spinney.nns(k).filter(&filtered[number].ours).by_vector(query)?))?;
+        let us = self.median(3, |number, query| {
+            Ok(self.spinney.nns(k).filter(&filtered[number].ours).by_vector(query)?)
+        })?;
         Ok(Own { recall: right as f64 / wanted as f64, us, did: all, plans })
     }
 
     /// The median of the mean times of some passes, in us.
-    fn median(&self, passes: usize, search: impl Fn(usize, &[f32]) -> Result<Vec<Hit>>) -> Result<f64> {
+    fn median(&self, passes: usize, search: impl Fn(usize, &[f32]) -> Result<Hits>) -> Result<f64> {
         let mut means = Vec::new();
         for _ in 0..passes {
             let start = Instant::now();
@@ -235,7 +248,13 @@ impl World {
 
     /// The recall and the time of a peer as it chooses, and what it takes to find as much as
     /// spinney.
-    fn peer(&self, peer: &dyn Peer, k: usize, filtered: &[Filtered], own: &Own) -> Result<(f64, f64, Cost)> {
+    fn peer(
+        &self,
+        peer: &dyn Peer,
+        k: usize,
+        filtered: &[Filtered],
+        own: &Own,
+    ) -> Result<(f64, f64, Cost)> {
         let pass = |knob: Option<usize>| -> Result<(f64, f64)> {
             for (number, query) in self.queries.iter().enumerate().take(WARM_UP) {
                 peer.search(query, k, &filtered[number], knob)?;

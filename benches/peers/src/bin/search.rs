@@ -16,37 +16,16 @@
 //! each, which has not seen the queries (its process has, and knows the pages of what it found, as
 //! of most items by then). An item is right if it is as near as the k-th of the exact answer.
 
-#[allow(dead_code, unused_imports, reason = "the modules are those of the examples, which use all of them")]
-#[path = "../../../../examples/common/mod.rs"]
-mod common;
-
-#[path = "../search/args.rs"]
-mod args;
-#[path = "../search/child.rs"]
-mod child;
-#[path = "../search/input.rs"]
-mod input;
-#[path = "../options.rs"]
-mod options;
-#[path = "../search/plot.rs"]
-mod plot;
-#[path = "../search/report.rs"]
-mod report;
-#[path = "../search/serve.rs"]
-mod serve;
-#[path = "../search/stores.rs"]
-mod stores;
-
-use std::error::Error;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
-use crate::args::{Args, LINKED};
-use crate::child::{Built, Child, Pass};
-use crate::input::Input;
-use crate::report::{Point, Store};
-
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
+use bench_kit::clap::Parser;
+use spinney_peers::Result;
+use spinney_peers::input::{self, Input};
+use spinney_peers::search::args::{Args, LINKED};
+use spinney_peers::search::child::{Built, Child, Pass};
+use spinney_peers::search::report::{self, Point, Store};
+use spinney_peers::search::{plot, serve};
 
 const LIBRARIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/libraries.py");
 /// A sweep ends at a setting with this recall ...
@@ -63,25 +42,32 @@ struct Running {
     knobs: Vec<(String, Vec<Pass>)>,
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    bench_kit::exit(run())
+}
+
+fn run() -> Result<()> {
     let mut words = std::env::args().skip(1).peekable();
     if words.next_if_eq("--serve").is_some() {
         return serve::serve(words);
     }
-    let Some(args) = args::parse(words)? else {
-        println!("{}", args::USAGE);
-        return Ok(());
-    };
-    let temp = match &args.temp {
-        Some(temp) => tempfile::tempdir_in(temp)?,
-        None => tempfile::tempdir()?,
-    };
-    let input = input::prepare(&args, args.learn, temp.path())?;
+    let args = Args::parse();
+    let temp = args.temp.folder()?;
+    let input = input::prepare(&args.set, args.k, args.learn, temp.path())?;
     let title = format!(
         "{}: {} of {} items, {} dimensions, {}; {} queries, k = {}",
-        args.set, input.items, input.items_in_file, input.dims, input.metric, input.queries, args.k
+        args.set.set,
+        input.items,
+        input.items_in_file,
+        input.dims,
+        input.metric,
+        input.queries,
+        args.k
     );
-    println!("{title}; exact answers {}", if input.is_computed { "computed" } else { "from the file" });
+    println!(
+        "{title}; exact answers {}",
+        if input.is_computed { "computed" } else { "from the file" }
+    );
     let mut running = build(&args, &input, temp.path());
     warm_up(&mut running);
     measure(&mut running, args.passes);
@@ -89,7 +75,10 @@ fn main() -> Result<()> {
     report::points(&stores, args.k);
     report::summary(&stores);
     if let Some(path) = &args.svg {
-        std::fs::write(path, plot::draw(&stores, &format!("{title}; mean time on one thread, less the call")))?;
+        std::fs::write(
+            path,
+            plot::draw(&stores, &format!("{title}; mean time on one thread, less the call")),
+        )?;
     }
     Ok(())
 }
@@ -97,17 +86,18 @@ fn main() -> Result<()> {
 /// Starts every store and builds it. One that cannot be had is left out.
 fn build(args: &Args, input: &Input, folder: &Path) -> Vec<Running> {
     let mut running = Vec::new();
-    for name in &args.stores {
-        let started = command(args, input, folder, name).and_then(Child::start).and_then(|mut child| {
-            let built = child.build()?;
-            Ok((child, built))
-        });
+    for name in args.stores() {
+        let started =
+            command(args, input, folder, name).and_then(Child::start).and_then(|mut child| {
+                let built = child.build()?;
+                Ok((child, built))
+            });
         match started {
             Err(error) => println!("  {name:<14} LEFT OUT: {error}"),
             Ok((child, built)) => {
                 println!("  {name:<14} built in {:.1} s: {}", built.seconds, built.params);
                 let knobs = built.knobs.iter().map(|knob| (knob.clone(), Vec::new())).collect();
-                running.push(Running { name: name.clone(), child, built, knobs });
+                running.push(Running { name: name.to_owned(), child, built, knobs });
             }
         }
     }
@@ -148,7 +138,10 @@ fn warm_up(running: &mut Vec<Running>) {
                     println!("  {:<14} LEFT OUT: {error}", store.name);
                     return false;
                 }
-                Ok(pass) if knob != "default" && (pass.recall >= ENOUGH || pass.mean_us > TOO_SLOW_US) => {
+                Ok(pass)
+                    if knob != "default"
+                        && (pass.recall >= ENOUGH || pass.mean_us > TOO_SLOW_US) =>
+                {
                     ended.push(sweep);
                 }
                 Ok(_) => {}
@@ -187,5 +180,9 @@ fn finish(store: Running) -> Store {
         passes.sort_by(|a, b| a.mean_us.total_cmp(&b.mean_us));
         Point { knob, pass: passes[passes.len() / 2] }
     };
-    Store { name: store.name, built: store.built, points: store.knobs.into_iter().map(median).collect() }
+    Store {
+        name: store.name,
+        built: store.built,
+        points: store.knobs.into_iter().map(median).collect(),
+    }
 }

@@ -10,35 +10,20 @@
 //! else the machine does falls on all of them. Without files, the rows are made up. hannoy takes
 //! minutes for its first build of 100,000 rows.
 
-#[allow(dead_code, unused_imports, reason = "the modules are those of the other benchmark, which uses all of them")]
-#[path = "../../../../examples/common/mod.rs"]
-mod common;
-
-#[path = "../../../update/changes.rs"]
-mod changes;
-#[path = "../database.rs"]
-mod database;
-#[path = "../../../update/meter.rs"]
-mod meter;
-#[allow(dead_code, reason = "this benchmark has stores of its own")]
-#[path = "../../../shared/mod.rs"]
-mod shared;
-
-use std::error::Error;
-use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Instant;
 
+use bench_kit::args::{DataArgs, count};
+use bench_kit::changes::{Change, Kind, Live};
+use bench_kit::clap::{self, Parser};
+use bench_kit::meter::{Span, timed, written_bytes};
+use bench_kit::rows::Rows;
 use heed::{Env, EnvOpenOptions, RwTxn, WithoutTls};
 use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
 use spinney::{BuildOptions, IndexOptions, Metric};
-
-use crate::changes::{Change, Kind, Live};
-use crate::database::database;
-use crate::meter::{Span, timed, written_bytes};
-use crate::shared::data::Rows;
-
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
+use spinney_peers::Result;
+use spinney_peers::database::database;
 
 /// Changes in one transaction, and how many transactions are measured.
 const BATCHES: [(usize, usize); 5] = [(1, 7), (10, 5), (100, 3), (1_000, 1), (10_000, 1)];
@@ -133,12 +118,9 @@ struct Sample {
 }
 
 impl Store {
-    fn new(name: &str, rows: &Rows, items: u32, temp: Option<&Path>) -> Result<Self> {
-        let folder = match temp {
-            Some(temp) => tempfile::tempdir_in(temp)?,
-            None => tempfile::tempdir()?,
-        };
-        let bytes = 8 * items as usize * (4 * rows.dims + 4096) + (1 << 30);
+    fn new(name: &str, rows: &Rows, args: &Args) -> Result<Self> {
+        let folder = args.data.temp.folder()?;
+        let bytes = 8 * args.items as usize * (4 * rows.dims + 4096) + (1 << 30);
         let mut options = EnvOpenOptions::new().read_txn_without_tls();
         options.map_size(bytes.next_multiple_of(1 << 20)).max_dbs(1);
         // SAFETY: the folder is new and temporary, and this is the only place that opens it.
@@ -162,7 +144,8 @@ impl Store {
         built?;
         let (committed, commit) = timed(|| wtxn.commit());
         committed?;
-        let written = written_bytes().zip(before).map(|(after, before)| after.saturating_sub(before));
+        let written =
+            written_bytes().zip(before).map(|(after, before)| after.saturating_sub(before));
         Ok(Sample { call, commit: commit.wall, written })
     }
 }
@@ -173,7 +156,12 @@ fn open(name: &str, rows: &Rows, env: &Env<WithoutTls>) -> Result<Box<dyn Index>
         ("spinney", _) => {
             let db = spinney::Database::open_or_create(env)?;
             let mut wtxn = env.write_txn()?;
-            let writer = spinney::Writer::open_or_create(&mut wtxn, db, 0, &IndexOptions::new(dims, rows.metric))?;
+            let writer = spinney::Writer::open_or_create(
+                &mut wtxn,
+                db,
+                0,
+                &IndexOptions::new(dims, rows.metric),
+            )?;
             wtxn.commit()?;
             Box::new(Spinney(writer))
         }
@@ -187,7 +175,11 @@ fn open(name: &str, rows: &Rows, env: &Env<WithoutTls>) -> Result<Box<dyn Index>
     })
 }
 
-fn arroy_in<D: arroy::Distance>(env: &Env<WithoutTls>, dims: usize, trees: Option<usize>) -> Result<Box<dyn Index>> {
+fn arroy_in<D: arroy::Distance>(
+    env: &Env<WithoutTls>,
+    dims: usize,
+    trees: Option<usize>,
+) -> Result<Box<dyn Index>> {
     let writer = arroy::Writer::<D>::new(database(env)?, 0, dims);
     Ok(Box::new(Arroy { writer, random: Xoshiro256PlusPlus::seed_from_u64(0), trees }))
 }
@@ -197,45 +189,28 @@ fn hannoy_in<D: hannoy::Distance>(env: &Env<WithoutTls>, dims: usize) -> Result<
     Ok(Box::new(Hannoy { writer, random: Xoshiro256PlusPlus::seed_from_u64(0) }))
 }
 
+/// What a change costs in spinney, arroy and hannoy
+#[derive(Debug, Parser)]
 struct Args {
-    data: Option<PathBuf>,
-    sets: Vec<String>,
+    #[command(flatten)]
+    data: DataArgs,
+    /// Size of the index
+    #[arg(long, value_name = "N", value_parser = count::<u32>, default_value_t = 100_000)]
     items: u32,
+    /// Stores to compare with the first of them
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    #[arg(default_value = "spinney,arroy,arroy-20,hannoy")]
     stores: Vec<String>,
-    temp: Option<PathBuf>,
 }
 
-fn parse(mut words: impl Iterator<Item = String>) -> Result<Args> {
-    let list = |words: &str| words.split(',').map(str::to_owned).collect::<Vec<_>>();
-    let mut args = Args {
-        data: std::env::var_os("SPINNEY_DATA").map(PathBuf::from),
-        sets: list("sift,minilm"),
-        items: 100_000,
-        stores: list("spinney,arroy,arroy-20,hannoy"),
-        temp: None,
-    };
-    while let Some(word) = words.next() {
-        let value = words.next().ok_or_else(|| format!("{word}: expected a value"))?;
-        match word.as_str() {
-            "--data" => args.data = Some(PathBuf::from(value)),
-            "--sets" => args.sets = list(&value),
-            "--items" => args.items = value.replace('_', "").parse()?,
-            "--stores" => args.stores = list(&value),
-            "--temp" => args.temp = Some(PathBuf::from(value)),
-            _ => {
-                return Err(
-                    format!("{word}: expected --data, --sets, --items, --stores or --temp, each with a value").into()
-                );
-            }
-        }
-    }
-    Ok(args)
+fn main() -> ExitCode {
+    bench_kit::exit(run())
 }
 
-fn main() -> Result<()> {
-    let args = parse(std::env::args().skip(1))?;
-    for set in &args.sets {
-        let rows = Rows::open(args.data.as_deref(), set)?;
+fn run() -> Result<()> {
+    let args = Args::parse();
+    for set in args.data.sets.iter().copied() {
+        let rows = Rows::open(args.data.data.as_deref(), set)?;
         println!("{set}: {}, {} items", rows.origin(), args.items);
         measure(&args, &rows)?;
         println!();
@@ -248,7 +223,7 @@ fn measure(args: &Args, rows: &Rows) -> Result<()> {
     let first: Vec<Change> = (0..args.items).map(|id| Change::Put(id, rows.row(id))).collect();
     let mut stores = Vec::new();
     for name in &args.stores {
-        let mut store = Store::new(name, rows, args.items, args.temp.as_deref())?;
+        let mut store = Store::new(name, rows, args)?;
         let start = Instant::now();
         store.apply(&first)?;
         println!("{name}: first build in {:.1} s with the commit", start.elapsed().as_secs_f64());
@@ -257,7 +232,16 @@ fn measure(args: &Args, rows: &Rows) -> Result<()> {
     drop(first);
     println!(
         "{:>9} {:>6} {:>4} {:<8} {:>16} {:>10} {:>10} {:>11} {:>8} {:>8}",
-        "each in", "count", "txns", "store", "calls + build ms", "cpu ms", "commit ms", "KiB written", "time", "bytes"
+        "each in",
+        "count",
+        "txns",
+        "store",
+        "calls + build ms",
+        "cpu ms",
+        "commit ms",
+        "KiB written",
+        "time",
+        "bytes"
     );
     println!("{:>9} {:>81} {:>17}", "one txn", "(medians)", "x the first's");
     let mut live = Live::new(args.items);
@@ -273,7 +257,9 @@ fn measure(args: &Args, rows: &Rows) -> Result<()> {
             }
             let mut first = None;
             for (store, samples) in stores.iter().zip(&samples) {
-                let of = |figure: &dyn Fn(&Sample) -> Option<f64>| median(samples.iter().filter_map(figure).collect());
+                let of = |figure: &dyn Fn(&Sample) -> Option<f64>| {
+                    median(samples.iter().filter_map(figure).collect())
+                };
                 let call = of(&|sample| Some(1e3 * sample.call.wall));
                 let written = of(&|sample| sample.written.map(|bytes| bytes as f64 / 1024.0));
                 let (first_call, first_written) = *first.get_or_insert((call, written));

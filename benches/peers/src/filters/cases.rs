@@ -5,8 +5,8 @@ use std::thread;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{Rng, RngExt, SeedableRng};
 
+use super::args::Kind;
 use crate::Result;
-use crate::args::Kind;
 use crate::input::{Rows, TIE};
 
 /// Which of its neighbours the point is that a query's correlated filter lies around.
@@ -55,7 +55,8 @@ pub fn cases(items: &Rows, queries: &Rows) -> Result<Vec<Case>> {
 
 /// The distances of all items to a point, and the items, nearest first.
 fn ranked(items: &Rows, points: &Rows, point: usize) -> (Vec<f64>, Vec<u32>) {
-    let distances: Vec<f64> = (0..items.len()).map(|item| items.distance(item, points, point)).collect();
+    let distances: Vec<f64> =
+        (0..items.len()).map(|item| items.distance(item, points, point)).collect();
     let mut order: Vec<u32> = (0..).take(items.len()).collect();
     order.sort_unstable_by(|a, b| distances[*a as usize].total_cmp(&distances[*b as usize]));
     (distances, order)
@@ -68,9 +69,12 @@ impl Case {
         let count = ((items as f64 * percent / 100.0).round() as usize).clamp(1, items);
         let admitted: Vec<u32> = match kind {
             Kind::Random => {
-                let mut random = Xoshiro256PlusPlus::seed_from_u64(number as u64 ^ percent.to_bits());
-                let mut ids: Vec<u32> =
-                    (0..).take(items).filter(|_| random.random_bool((percent / 100.0).min(1.0))).collect();
+                let mut random =
+                    Xoshiro256PlusPlus::seed_from_u64(number as u64 ^ percent.to_bits());
+                let mut ids: Vec<u32> = (0..)
+                    .take(items)
+                    .filter(|_| random.random_bool((percent / 100.0).min(1.0)))
+                    .collect();
                 if ids.is_empty() {
                     ids.push(random.next_u32() % items as u32);
                 }
@@ -79,7 +83,8 @@ impl Case {
             Kind::Correlated => self.around[..count].to_vec(),
             Kind::Anti => self.order[items - count..].to_vec(),
         };
-        let mut nearest: Vec<f64> = admitted.iter().map(|id| self.distances[*id as usize]).collect();
+        let mut nearest: Vec<f64> =
+            admitted.iter().map(|id| self.distances[*id as usize]).collect();
         nearest.sort_unstable_by(f64::total_cmp);
         nearest.truncate(k);
         Filtered { ours: admitted.iter().collect(), theirs: admitted.iter().collect(), nearest }

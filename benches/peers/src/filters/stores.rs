@@ -11,8 +11,8 @@ use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
 use spinney::{BuildOptions, IndexOptions, Metric};
 
+use super::cases::Filtered;
 use crate::Result;
-use crate::cases::Filtered;
 use crate::database::database;
 use crate::input::Rows;
 
@@ -21,7 +21,13 @@ type Opened = (&'static Env<WithoutTls>, bool);
 /// A store of the others.
 pub trait Peer {
     /// The ids of an answer; without the knob, as the store chooses.
-    fn search(&self, query: &[f32], k: usize, filtered: &Filtered, knob: Option<usize>) -> Result<Vec<u32>>;
+    fn search(
+        &self,
+        query: &[f32],
+        k: usize,
+        filtered: &Filtered,
+        knob: Option<usize>,
+    ) -> Result<Vec<u32>>;
     /// Values of the knob, each twice or four times the one before.
     fn knobs(&self, k: usize) -> Vec<usize>;
 }
@@ -85,7 +91,13 @@ struct Arroy<D: arroy::Distance> {
 }
 
 impl<D: arroy::Distance> Peer for Arroy<D> {
-    fn search(&self, query: &[f32], k: usize, filtered: &Filtered, knob: Option<usize>) -> Result<Vec<u32>> {
+    fn search(
+        &self,
+        query: &[f32],
+        k: usize,
+        filtered: &Filtered,
+        knob: Option<usize>,
+    ) -> Result<Vec<u32>> {
         let mut nns = self.reader.nns(k);
         nns.candidates(&filtered.theirs);
         if let Some(search_k) = knob.and_then(NonZeroUsize::new) {
@@ -124,7 +136,13 @@ struct Hannoy<D: hannoy::Distance> {
 }
 
 impl<D: hannoy::Distance> Peer for Hannoy<D> {
-    fn search(&self, query: &[f32], k: usize, filtered: &Filtered, knob: Option<usize>) -> Result<Vec<u32>> {
+    fn search(
+        &self,
+        query: &[f32],
+        k: usize,
+        filtered: &Filtered,
+        knob: Option<usize>,
+    ) -> Result<Vec<u32>> {
         let mut nns = self.reader.nns(k);
         nns.candidates(&filtered.theirs);
         if let Some(ef) = knob {
@@ -134,7 +152,9 @@ impl<D: hannoy::Distance> Peer for Hannoy<D> {
     }
 
     fn knobs(&self, k: usize) -> Vec<usize> {
-        std::iter::successors(Some(10.max(k)), |knob| Some(2 * knob)).take_while(|knob| *knob <= 2000).collect()
+        std::iter::successors(Some(10.max(k)), |knob| Some(2 * knob))
+            .take_while(|knob| *knob <= 2000)
+            .collect()
     }
 }
 

@@ -2,31 +2,11 @@
 
 use std::path::PathBuf;
 
-use crate::Result;
-use crate::options::count;
+use bench_kit::args::{TempArgs, count};
+use bench_kit::clap::builder::PossibleValuesParser;
+use bench_kit::clap::{self, Parser};
 
-pub const USAGE: &str = "\
-usage: search --data DIR --set sift|minilm [OPTIONS]
-
-  --data DIR       the folder of the sets (the environment's SPINNEY_DATA)
-  --set NAME       sift (Euclidean) or minilm (cosine)
-  --items N        the first N train rows only; the exact answers are then computed
-  --queries N      the first N test rows only
-  --learn N        the last N of these are not asked: spinney calibrates with them (0: with its own items)
-  --stores LIST    of the stores below, with commas between them (all but spinney-search-k)
-  --k K            neighbours of a query (10)
-  --passes N       passes over the queries, of which the median counts (3)
-  --svg FILE       draws the curves
-  --python PATH    the Python that has what requirements.txt names (python3)
-  --temp DIR       where the stores are made (the system's temporary folder)
-
-stores: spinney, spinney-search-k (the same, told how much to scan instead of a recall)
-        arroy     arroy-auto (as many trees as it chooses), arroy-10 (10 trees)
-        hannoy
-        usearch   usearch-f32, usearch-bf16 (what it chooses where the machine computes with it)
-        hnswlib
-        faiss     faiss-ivf (25 items for each list), faiss-ivf-few (100), faiss-hnsw
-        annoy";
+use crate::input::SetArgs;
 
 /// Names that stand for several stores.
 const FAMILIES: [(&str, &[&str]); 3] = [
@@ -39,79 +19,81 @@ const FAMILIES: [(&str, &[&str]); 3] = [
 pub const LINKED: [&str; 5] = ["spinney", "spinney-search-k", "arroy-auto", "arroy-10", "hannoy"];
 const LIBRARIES: [&str; 7] =
     ["hnswlib", "usearch-f32", "usearch-bf16", "faiss-ivf", "faiss-ivf-few", "faiss-hnsw", "annoy"];
+/// Each store but for `spinney-search-k`.
+const USUAL: &str = "spinney,arroy,hannoy,usearch,hnswlib,faiss,annoy";
 
-#[derive(Debug)]
+const STORES: &str = "\
+Stores: spinney, spinney-search-k (the same, told how much to scan instead of a recall)
+        arroy     arroy-auto (as many trees as it chooses), arroy-10 (10 trees)
+        hannoy
+        usearch   usearch-f32, usearch-bf16 (what it chooses where the machine computes with it)
+        hnswlib
+        faiss     faiss-ivf (25 items for each list), faiss-ivf-few (100), faiss-hnsw
+        annoy";
+
+/// What a recall costs in spinney and in other stores and libraries
+#[derive(Debug, Parser)]
+#[command(after_help = STORES)]
 pub struct Args {
-    pub data: PathBuf,
-    pub set: String,
-    pub items: usize,
-    pub queries: usize,
+    #[command(flatten)]
+    pub set: SetArgs,
+    /// The last N of the queries are not asked: spinney calibrates with them (0: with its own
+    /// items)
+    #[arg(long, value_name = "N", default_value_t = 0)]
     pub learn: usize,
-    pub stores: Vec<String>,
+    /// The stores below, or some of them
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = USUAL)]
+    #[arg(value_parser = PossibleValuesParser::new(names()), hide_possible_values = true)]
+    stores: Vec<String>,
+    /// Neighbours of a query
+    #[arg(long, value_parser = count::<usize>, default_value_t = 10)]
     pub k: usize,
+    /// Passes over the queries, of which the median counts
+    #[arg(long, value_name = "N", value_parser = count::<usize>, default_value_t = 3)]
     pub passes: usize,
+    /// Draws the curves
+    #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
+    /// The Python that has what requirements.txt names
+    #[arg(long, value_name = "PATH", default_value = "python3")]
     pub python: PathBuf,
-    pub temp: Option<PathBuf>,
+    #[command(flatten)]
+    pub temp: TempArgs,
 }
 
-/// Reads the command line (without the program's name). `None`: help was asked for.
-pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Args>> {
-    let mut data = std::env::var_os("SPINNEY_DATA").map(PathBuf::from);
-    let mut args = Args {
-        data: PathBuf::new(),
-        set: String::new(),
-        items: usize::MAX,
-        queries: usize::MAX,
-        learn: 0,
-        stores: stores("spinney,arroy,hannoy,usearch,hnswlib,faiss,annoy")?,
-        k: 10,
-        passes: 3,
-        svg: None,
-        python: PathBuf::from("python3"),
-        temp: None,
-    };
-    while let Some(word) = words.next() {
-        if word == "--help" {
-            return Ok(None);
+impl Args {
+    /// The stores that were chosen, each once, families taken apart.
+    pub fn stores(&self) -> Vec<&str> {
+        let mut stores: Vec<&str> = Vec::new();
+        for name in &self.stores {
+            let alone = [name.as_str()];
+            let family = FAMILIES.iter().find(|family| family.0 == name);
+            for &member in family.map_or(&alone[..], |family| family.1) {
+                if !stores.contains(&member) {
+                    stores.push(member);
+                }
+            }
         }
-        let value = words.next().ok_or_else(|| format!("{word}: expected a value; --help lists the options"))?;
-        match word.as_str() {
-            "--data" => data = Some(PathBuf::from(value)),
-            "--set" => args.set = value,
-            "--items" => args.items = count(&word, &value)?,
-            "--queries" => args.queries = count(&word, &value)?,
-            "--learn" => args.learn = count(&word, &value)?,
-            "--stores" => args.stores = stores(&value)?,
-            "--k" => args.k = count(&word, &value)?,
-            "--passes" => args.passes = count(&word, &value)?,
-            "--svg" => args.svg = Some(PathBuf::from(value)),
-            "--python" => args.python = PathBuf::from(value),
-            "--temp" => args.temp = Some(PathBuf::from(value)),
-            _ => return Err(format!("unknown option \"{word}\"; --help lists them").into()),
-        }
+        stores
     }
-    if !matches!(args.set.as_str(), "sift" | "minilm") {
-        return Err(format!("--set: expected sift or minilm, got \"{}\"", args.set).into());
-    }
-    args.data = data.ok_or("--data DIR is missing; --help lists the options")?;
-    Ok(Some(args))
 }
 
-/// The stores of a list, each once, families taken apart.
-fn stores(list: &str) -> Result<Vec<String>> {
-    let mut stores: Vec<String> = Vec::new();
-    for name in list.split(',') {
-        let alone = [name];
-        let family = FAMILIES.iter().find(|family| family.0 == name);
-        for &member in family.map_or(&alone[..], |family| family.1) {
-            if !LINKED.contains(&member) && !LIBRARIES.contains(&member) {
-                return Err(format!("--stores: unknown store \"{member}\"; --help lists them").into());
-            }
-            if !stores.iter().any(|known| known == member) {
-                stores.push(member.to_owned());
-            }
-        }
+/// What may stand in the list of stores.
+fn names() -> impl Iterator<Item = &'static str> {
+    LINKED.into_iter().chain(LIBRARIES).chain(FAMILIES.map(|family| family.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_are_taken_apart() -> Result<(), clap::Error> {
+        let line = "search --data d --set sift --stores arroy,hannoy,arroy-10,faiss-ivf";
+        let args = Args::try_parse_from(line.split(' '))?;
+        assert_eq!(args.stores(), ["arroy-auto", "arroy-10", "hannoy", "faiss-ivf"]);
+        let unknown = Args::try_parse_from(format!("{line},chroma").split(' ')).unwrap_err();
+        assert!(unknown.to_string().contains("'chroma'"), "{unknown}");
+        Ok(())
     }
-    Ok(stores)
 }

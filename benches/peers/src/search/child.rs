@@ -43,8 +43,11 @@ impl Child {
     /// Starts a process and waits until it has its rows.
     pub fn start(mut command: Command) -> Result<Self> {
         let name = command.get_program().display().to_string();
-        let mut process =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(|error| format!("{name}: {error}"))?;
+        let mut process = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| format!("{name}: {error}"))?;
         let (Some(input), Some(output)) = (process.stdin.take(), process.stdout.take()) else {
             return Err("the process has no pipes".into());
         };

@@ -1,6 +1,6 @@
 //! The tables, and what a recall costs between the points of a sweep.
 
-use crate::child::{Built, Pass};
+use super::child::{Built, Pass};
 
 pub const TARGETS: [f64; 2] = [0.95, 0.99];
 
@@ -130,12 +130,21 @@ pub fn summary(stores: &[Store]) {
         for (recall, reference) in TARGETS.into_iter().zip(reference) {
             let raw = cost_at(&store.front(|point| point.pass.mean_us), recall);
             let net = cost(store, recall);
-            let ratio = net.time().zip(reference).map_or("-".to_owned(), |(net, of)| format!("{:.2}", net / of));
+            let ratio = net
+                .time()
+                .zip(reference)
+                .map_or("-".to_owned(), |(net, of)| format!("{:.2}", net / of));
             print!("|{:>10}{:>11}{ratio:>9}", raw.text(), net.text());
         }
         let Built { seconds, file_bytes, peak_bytes, held_bytes, .. } = &store.built;
-        let known = |bytes: &Option<u64>| bytes.map_or("-".to_owned(), |bytes| mebibytes(bytes as f64));
-        println!("|{seconds:>9.1}{:>9}{:>9}{:>9}", known(peak_bytes), known(held_bytes), mebibytes(*file_bytes));
+        let known =
+            |bytes: &Option<u64>| bytes.map_or("-".to_owned(), |bytes| mebibytes(bytes as f64));
+        println!(
+            "|{seconds:>9.1}{:>9}{:>9}{:>9}",
+            known(peak_bytes),
+            known(held_bytes),
+            mebibytes(*file_bytes)
+        );
     }
     println!(
         "

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use spinney::Metric;
 
+use super::stores;
 use crate::Result;
 use crate::input::Rows;
-use crate::stores;
 
 /// What comes before the clock starts, at each pass: searches for so many items at most, spread
 /// evenly, for so long at most. They bring the index back into the caches, and a reader that learns
@@ -67,7 +67,9 @@ pub fn serve(mut words: impl Iterator<Item = String>) -> Result<()> {
         let is_wanted = io::stdin().read_line(&mut String::new())? > 0;
         if is_wanted { stores::serve(&name, &job) } else { Ok(()) }
     });
-    served.or_else(|error| say(&format!("{{\"error\": \"{}\"}}", error.to_string().replace(['"', '\n'], " "))))
+    served.or_else(|error| {
+        say(&format!("{{\"error\": \"{}\"}}", error.to_string().replace(['"', '\n'], " ")))
+    })
 }
 
 fn say(line: &str) -> Result<()> {
@@ -79,21 +81,29 @@ fn say(line: &str) -> Result<()> {
 impl Job {
     fn read(mut words: impl Iterator<Item = String>) -> Result<Self> {
         let mut next = || words.next().ok_or("expected STORE FOLDER METRIC DIMS K");
-        let (folder, metric, dims, k) = (PathBuf::from(next()?), next()?, next()?.parse()?, next()?.parse()?);
+        let (folder, metric, dims, k) =
+            (PathBuf::from(next()?), next()?, next()?.parse()?, next()?.parse()?);
         let metric = metric.parse().map_err(|_| format!("unknown metric {metric}"))?;
         let items = Rows::read(&folder.join("items.f32"), dims, metric)?;
         let queries = Rows::read(&folder.join("queries.f32"), dims, metric)?;
         let bytes = fs::read(folder.join("limits.f64"))?;
-        let limits = bytes.as_chunks::<8>().0.iter().map(|limit| f64::from_le_bytes(*limit)).collect();
+        let limits =
+            bytes.as_chunks::<8>().0.iter().map(|limit| f64::from_le_bytes(*limit)).collect();
         let learn = Rows::read(&folder.join("learn.f32"), dims, metric)?.values;
         Ok(Self { folder, metric, dims, k, items, learn, queries, limits })
     }
 
     /// Says what was built into `file`, then makes the passes that are asked for.
-    pub fn answer(&self, described: &Described, file: &Path, search: &mut dyn Search) -> Result<()> {
+    pub fn answer(
+        &self,
+        described: &Described,
+        file: &Path,
+        search: &mut dyn Search,
+    ) -> Result<()> {
         let Described { params, time, knob_name, .. } = described;
         let knobs = described.knobs.iter().map(usize::to_string);
-        let knobs: Vec<String> = described.has_default.then(|| "default".to_owned()).into_iter().chain(knobs).collect();
+        let knobs: Vec<String> =
+            described.has_default.then(|| "default".to_owned()).into_iter().chain(knobs).collect();
         trim();
         say(&format!(
             "{{\"params\": \"{params}\", \"build_s\": {}, \"file_bytes\": {}, \"overhead_us\": 0, \
@@ -112,7 +122,8 @@ impl Job {
         let setting = if knob == "default" { None } else { Some(knob.parse()?) };
         search.begin()?;
         let (mut ids, start) = (Vec::new(), Instant::now());
-        for item in self.items.iter().step_by((self.items.len() / WARM_UP.0).max(1)).take(WARM_UP.0) {
+        for item in self.items.iter().step_by((self.items.len() / WARM_UP.0).max(1)).take(WARM_UP.0)
+        {
             search.search(item, setting, &mut ids)?;
             ids.clear();
             if start.elapsed() > WARM_UP.1 {
@@ -130,8 +141,10 @@ impl Job {
         for (number, answer) in answers.iter_mut().enumerate() {
             answer.sort_unstable();
             answer.dedup();
-            let distances = answer.iter().map(|&id| self.items.distance(id as usize, &self.queries, number));
-            right += distances.filter(|distance| *distance <= self.limits[number]).count().min(self.k);
+            let distances =
+                answer.iter().map(|&id| self.items.distance(id as usize, &self.queries, number));
+            right +=
+                distances.filter(|distance| *distance <= self.limits[number]).count().min(self.k);
         }
         let count = times.len();
         let mean_us = 1e6 * times.iter().sum::<Duration>().as_secs_f64() / count as f64;
@@ -147,7 +160,9 @@ impl Job {
 
 /// First and its doubles, up to last.
 pub fn doubling(first: usize, last: usize) -> Vec<usize> {
-    std::iter::successors(Some(first), |knob| Some(2 * knob)).take_while(|knob| *knob <= last.max(first)).collect()
+    std::iter::successors(Some(first), |knob| Some(2 * knob))
+        .take_while(|knob| *knob <= last.max(first))
+        .collect()
 }
 
 /// Gives the memory that the build freed back to the system, so that what is left is what the store

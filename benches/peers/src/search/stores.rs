@@ -8,8 +8,8 @@ use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
 use spinney::{BuildOptions, IndexOptions, Metric};
 
+use super::serve::{Described, Job, Search, doubling};
 use crate::Result;
-use crate::serve::{Described, Job, Search, doubling};
 
 /// Links of a node of hannoy's graph, above the lowest layer and in it: those of its documentation.
 const LINKS: (usize, usize) = (16, 32);
@@ -52,7 +52,9 @@ fn reopen(env: Env<WithoutTls>, job: &Job, name: &str) -> Result<Env<WithoutTls>
 }
 
 /// An unnamed database for keys and values of these types.
-fn database<K: 'static, V: 'static>(env: &Env<WithoutTls>) -> Result<heed::Database<'static, K, V>> {
+fn database<K: 'static, V: 'static>(
+    env: &Env<WithoutTls>,
+) -> Result<heed::Database<'static, K, V>> {
     let wtxn = env.write_txn()?;
     let opened = env.create_databases_and_commit(wtxn, |opener, wtxn| -> heed::Result<_> {
         opener.create_database(wtxn, None).map(CommitOrAbort::<_, ()>::Commit)
@@ -86,7 +88,11 @@ fn spinney(job: &Job, name: &str, aims: bool) -> Result<()> {
         params: format!(
             "spinney's defaults: sketch_bits {}, {copies} sketches an item{}",
             stats.sketch_bits,
-            if has_learned { ", calibrated with the queries to learn from, which is part of the build" } else { "" }
+            if has_learned {
+                ", calibrated with the queries to learn from, which is part of the build"
+            } else {
+                ""
+            }
         ),
         time,
         knob_name: if aims { "recall x 1000" } else { "search_k" },
@@ -186,18 +192,25 @@ fn hannoy<D: hannoy::Distance>(job: &Job) -> Result<()> {
     let rtxn = env.read_txn()?;
     let reader = hannoy::Reader::<D>::open(&rtxn, 0, db)?;
     let described = Described {
-        params: format!("hannoy 0.3, M {}, M0 {}, ef_construction 100 (its default)", LINKS.0, LINKS.1),
+        params: format!(
+            "hannoy 0.3, M {}, M0 {}, ef_construction 100 (its default)",
+            LINKS.0, LINKS.1
+        ),
         time,
         knob_name: "ef",
         knobs: doubling(10, 1280).into_iter().filter(|ef| *ef >= job.k).collect(),
         has_default: false,
     };
-    job.answer(&described, &env.path().join("data.mdb"), &mut |query: &[f32], ef: Option<usize>, ids: &mut Vec<u32>| {
-        let mut nns = reader.nns(job.k);
-        if let Some(ef) = ef {
-            nns.ef_search(ef);
-        }
-        ids.extend(nns.by_vector(&rtxn, query)?.nns.iter().map(|hit| hit.0));
-        Ok(())
-    })
+    job.answer(
+        &described,
+        &env.path().join("data.mdb"),
+        &mut |query: &[f32], ef: Option<usize>, ids: &mut Vec<u32>| {
+            let mut nns = reader.nns(job.k);
+            if let Some(ef) = ef {
+                nns.ef_search(ef);
+            }
+            ids.extend(nns.by_vector(&rtxn, query)?.nns.iter().map(|hit| hit.0));
+            Ok(())
+        },
+    )
 }

@@ -1,0 +1,5 @@
+//! What the comparison of filters is made of.
+
+pub mod args;
+pub mod cases;
+pub mod stores;

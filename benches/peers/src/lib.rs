@@ -1,0 +1,8 @@
+//! What the programs of this package share: spinney and other stores, on the same work.
+
+pub mod database;
+pub mod filters;
+pub mod input;
+pub mod search;
+
+pub use bench_kit::Result;

@@ -1,0 +1,28 @@
+# `just` lists the recipes; each is one command that also works without `just`.
+
+default:
+    @just --list
+
+# What every commit has to pass: format, lints, documentation, quickstart, tests.
+ci:
+    .ci/run
+
+# The laws. Arguments choose some of them: just test --test recall
+test *args:
+    cargo test {{args}}
+
+# One of the benches search, update, quality, crafted: just bench search --data DIR
+bench name *args:
+    cargo bench --bench {{name}} -- {{args}}
+
+# Other libraries beside this one (search, update or filters): just peers search --data DIR --set sift
+peers program *args:
+    cargo run --release --manifest-path benches/peers/Cargo.toml --bin {{program}} -- {{args}}
+
+# The reference.
+doc *args:
+    cargo doc --no-deps {{args}}
+
+# Licences and sources of dependencies.
+deny:
+    cargo deny --locked check licenses bans sources

@@ -1,0 +1,42 @@
+//! One index in one snapshot.
+
+use heed::RoTxn;
+
+use crate::error::Result;
+use crate::format::item::ItemRef;
+use crate::index_spec::IndexSpec;
+use crate::key::{Key, Kind};
+use crate::lmdb::database::{Database, Entries};
+
+/// An index as one transaction shows it.
+#[derive(Copy, Clone)]
+pub(crate) struct View<'t> {
+    pub(crate) db: Database,
+    pub(crate) rtxn: &'t RoTxn<'t>,
+    pub(crate) spec: IndexSpec,
+}
+
+impl<'t> View<'t> {
+    pub(crate) fn new(db: Database, rtxn: &'t RoTxn<'t>, spec: IndexSpec) -> Self {
+        Self { db, rtxn, spec }
+    }
+
+    pub(crate) fn get(&self, key: Key) -> Result<Option<&'t [u8]>> {
+        self.db.get(self.rtxn, key)
+    }
+
+    /// All entries of one kind, by ascending key.
+    pub(crate) fn iter(&self, kind: Kind) -> Result<Entries<'t>> {
+        self.db.iter(self.rtxn, self.spec.index, kind)
+    }
+
+    /// An item, if it exists.
+    pub(crate) fn item(&self, id: u32) -> Result<Option<ItemRef<'t>>> {
+        self.db.item(self.rtxn, self.spec, id)
+    }
+
+    /// The ids of all items, ascending.
+    pub(crate) fn ids(&self) -> Result<impl Iterator<Item = Result<u32>> + use<'t>> {
+        Ok(self.iter(Kind::Item)?.map(|entry| entry.map(|(key, _)| key.id())))
+    }
+}

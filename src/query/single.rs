@@ -1,0 +1,131 @@
+//! One search after the other, by the calling thread.
+
+use std::cell::{Cell, RefCell};
+use std::ops::ControlFlow;
+
+use crate::error::{BoxedError, Error, Result};
+use crate::format::item::ItemRef;
+use crate::query::callback::Callback;
+use crate::query::groups::Groups;
+use crate::query::once::search_once;
+use crate::query::{Hits, Nns};
+use crate::search::SearchStats;
+use crate::search::filter::Filter;
+use crate::search::interrupt::{Interrupt, InterruptState};
+use crate::search::request::Request;
+use crate::search::session::Searcher;
+
+/// Searches of one [`Reader`](crate::Reader), one after the other, by the thread that asks.
+pub struct Single<'a> {
+    pub(super) searcher: &'a dyn Searcher,
+    pub(super) predicate: Option<Callback<'a, bool>>,
+    /// What the predicate has failed with. It is not called any more then.
+    failure: RefCell<Option<BoxedError>>,
+    pub(super) callback: Option<Box<dyn Fn() -> ControlFlow<()> + 'a>>,
+    interrupted: InterruptState,
+    has_searched: Cell<bool>,
+    pub(super) groups: Option<Groups<'a>>,
+}
+
+impl<'a> Nns<'a> {
+    pub(crate) fn new(searcher: &'a dyn Searcher, k: usize) -> Self {
+        let (predicate, callback, groups) = (None, None, None);
+        let executor = Single {
+            searcher,
+            predicate,
+            failure: RefCell::new(None),
+            callback,
+            interrupted: InterruptState::default(),
+            has_searched: Cell::new(false),
+            groups,
+        };
+        Self::with_executor(k, executor)
+    }
+
+    pub(super) fn searcher(&self) -> &'a dyn Searcher {
+        self.executor.searcher
+    }
+
+    pub(super) fn answer(&mut self, query: ItemRef<'_>, exclude: &[u32]) -> Result<Hits> {
+        let (hits, stats) = self.run(query, exclude)?;
+        self.write_report(&stats);
+        Ok(hits)
+    }
+
+    /// Fails unless the options make sense.
+    pub(super) fn check(&self) -> Result<()> {
+        self.options.check()?;
+        match &self.executor.groups {
+            Some(groups) if groups.max_hits == 0 => {
+                Err(Error::option("per_group", "a number from 1 up", 0))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn interrupt(&self) -> Interrupt<'_> {
+        Interrupt {
+            deadline: self.options.deadline,
+            callback: self.executor.callback.as_deref(),
+            state: Some(&self.executor.interrupted),
+        }
+    }
+
+    /// Does `work` for the request with all options. If the predicate fails meanwhile, that is the
+    /// answer.
+    pub(super) fn with_request<T>(
+        &self,
+        exclude: &[u32],
+        work: impl FnOnce(&Request<'_>) -> Result<T>,
+    ) -> Result<T> {
+        self.check()?;
+        let admits = |id| self.admits(id);
+        let predicate: Option<&dyn Fn(u32) -> bool> =
+            if self.executor.predicate.is_some() { Some(&admits) } else { None };
+        let answer = work(&Request {
+            k: self.k,
+            options: self.options,
+            filter: Filter { allowed: self.allowed.as_deref(), predicate },
+            exclude,
+            interrupt: self.interrupt(),
+        });
+        match self.executor.failure.take() {
+            Some(error) => Err(Error::Callback(error)),
+            None => answer,
+        }
+    }
+
+    /// Calls the predicate. Its first failure stops the search, and leaves out whatever it is still
+    /// asked about.
+    fn admits(&self, id: u32) -> bool {
+        let Single { predicate, failure, interrupted, .. } = &self.executor;
+        if failure.borrow().is_some() {
+            return false;
+        }
+        match predicate.as_ref().map_or(Ok(true), |predicate| predicate(id)) {
+            Ok(is_admitted) => is_admitted,
+            Err(error) => {
+                failure.replace(Some(error));
+                interrupted.fire();
+                false
+            }
+        }
+    }
+
+    pub(crate) fn run(&self, query: ItemRef<'_>, exclude: &[u32]) -> Result<(Hits, SearchStats)> {
+        self.with_request(exclude, |request| {
+            let interrupt = request.interrupt;
+            // One search may be so short that it does not check, many of them are not.
+            if interrupt.has_fired()
+                || self.executor.has_searched.replace(true) && interrupt.check()
+            {
+                let stats = SearchStats { is_partial: true, ..SearchStats::default() };
+                return Ok((Hits::new(Vec::new(), true), stats));
+            }
+            let (hits, stats) =
+                search_once(self.searcher(), self.executor.groups.as_ref(), query, request)?;
+            let is_partial = stats.is_partial || interrupt.has_fired();
+            Ok((Hits::new(hits, is_partial), SearchStats { is_partial, ..stats }))
+        })
+    }
+}

@@ -1,0 +1,108 @@
+//! Many queries of one kind, by many threads.
+
+use std::convert::Infallible;
+
+use crate::error::Result;
+use crate::query::{Hits, Nns, SharedCallback, both};
+use crate::reader::Reader;
+use crate::search::SearchStats;
+use crate::search::session::Searcher;
+use crate::snapshot::Snapshot;
+
+/// Searches of a [`Snapshot`], shared among the threads of its pool.
+///
+/// Each query is answered as a single one with the same options, whatever the number of threads.
+/// All have these options; [`Snapshot::each`] does any searches, each with options of its own, such
+/// as a filter, a callback or several examples. The times of a [report](Nns::report) are sums over
+/// the threads.
+pub struct Many<'a, 'e> {
+    snapshot: &'a mut Snapshot<'e>,
+    predicate: Option<SharedCallback<'a, bool>>,
+}
+
+impl<'a, 'e> Many<'a, 'e> {
+    pub(super) fn new(snapshot: &'a mut Snapshot<'e>) -> Self {
+        Self { snapshot, predicate: None }
+    }
+}
+
+/// Predicates that several threads call at once.
+impl<'a, 'e> Nns<'a, Many<'a, 'e>> {
+    /// Only items of which `admits` says so are found, as [`Nns::filter_fn`]. Several threads call
+    /// it at once.
+    pub fn filter_fn(self, admits: impl Fn(u32) -> bool + Sync + 'a) -> Self {
+        self.try_filter_fn(move |id| Ok::<_, Infallible>(admits(id)))
+    }
+
+    /// Only items of which `admits` says so are found, as [`Nns::try_filter_fn`]. Several threads
+    /// call it at once. So some may call it after it has failed.
+    pub fn try_filter_fn<E>(mut self, admits: impl Fn(u32) -> Result<bool, E> + Sync + 'a) -> Self
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>> + 'a,
+    {
+        let before = self.executor.predicate.take();
+        self.executor.predicate = Some(Box::new(both(before, admits)));
+        self
+    }
+}
+
+/// What many threads search for.
+impl Nns<'_, Many<'_, '_>> {
+    /// Finds the items nearest to each of some vectors, in their order.
+    ///
+    /// # Shape and units
+    /// `vectors`: rows of `dims` numbers, one after the other; there may be none.
+    ///
+    /// # Errors
+    /// [`Error::QueriesShape`](crate::Error::QueriesShape) if the rows are not whole; else as
+    /// [`Nns::by_vector`], for the first vector that fails. All vectors are checked before the
+    /// first search, and a position in an error is one in `vectors`.
+    pub fn by_vectors(self, vectors: &[f32]) -> Result<Vec<Hits>> {
+        self.options.check()?;
+        let checked = crate::vector::check_rows(vectors, self.executor.snapshot.spec())?;
+        self.share(checked.len(), |nns, _, i| nns.run(checked[i].as_item(), &[]))
+    }
+
+    /// Finds the items nearest to each of some items, itself excluded, in their order; `None` for
+    /// each that is no item.
+    ///
+    /// # Errors
+    /// As [`Nns::by_item`], for the first item that fails.
+    pub fn by_items(self, ids: &[u32]) -> Result<Vec<Option<Hits>>> {
+        self.options.check()?;
+        self.share(ids.len(), |nns, reader, i| match reader.session().query_item(ids[i])? {
+            Some(item) => nns.run(item, &[ids[i]]).map(|(hits, stats)| (Some(hits), stats)),
+            None => Ok((None, SearchStats::default())),
+        })
+    }
+
+    fn share<R: Send>(
+        self,
+        count: usize,
+        search: impl Fn(&Nns<'_>, &Reader<'_>, usize) -> Result<(R, SearchStats)> + Sync,
+    ) -> Result<Vec<R>> {
+        let Self { k, options, allowed, report, executor: Many { snapshot, predicate } } = self;
+        let (allowed, predicate) = (allowed.as_deref(), predicate.as_deref());
+        let found = snapshot.each(count, |reader, i| {
+            let mut nns = Nns::new(reader.session(), k);
+            nns.options = options;
+            if let Some(allowed) = allowed {
+                nns = nns.filter(allowed);
+            }
+            match predicate {
+                Some(admits) => search(&nns.try_filter_fn(admits), reader, i),
+                None => search(&nns, reader, i),
+            }
+        })?;
+        let mut all = SearchStats::default();
+        let answers = found.into_iter().map(|(answer, stats)| {
+            all.add(&stats);
+            answer
+        });
+        let answers = answers.collect();
+        if let Some(report) = report {
+            *report = all;
+        }
+        Ok(answers)
+    }
+}

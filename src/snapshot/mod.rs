@@ -1,0 +1,300 @@
+//! Reading an index in one snapshot by many threads.
+
+mod batch;
+
+use heed::{Env, RoTxn, WithoutTls};
+use rayon::ThreadPool;
+
+use crate::error::Result;
+use crate::index_spec::IndexSpec;
+use crate::lmdb::database::Database;
+use crate::lmdb::tasks;
+use crate::metric::Metric;
+use crate::query::Nns;
+use crate::reader::Reader;
+pub use crate::snapshot::batch::Many;
+
+/// An index in one snapshot of the database, searched by all threads of a rayon pool.
+///
+/// LMDB lets no read transaction be used by two threads at once, so that each worker has one of its
+/// own, all of the same snapshot: they have the same [`txn_id`](Self::txn_id). Whatever is
+/// committed meanwhile, all answers are of that one.
+///
+/// The environment must be opened with `read_txn_without_tls`, which lets a transaction move from
+/// thread to thread, and with a reader slot (`max_readers`, 126 unless told otherwise) for each
+/// worker.
+///
+/// ```
+/// # use spinney::{heed, Database, IndexOptions, Metric, Reader, Snapshot, Writer};
+/// # let dir = tempfile::tempdir()?;
+/// # let mut options = heed::EnvOpenOptions::new().read_txn_without_tls();
+/// # // SAFETY: the folder is ours alone.
+/// # let env = unsafe { options.map_size(10 << 20).max_dbs(1).open(dir.path())? };
+/// # let db = Database::open_or_create(&env)?;
+/// # let mut wtxn = env.write_txn()?;
+/// # let writer = Writer::open_or_create(&mut wtxn, db, 0, &IndexOptions::new(2, Metric::Euclidean))?;
+/// # writer.add_items(&mut wtxn, &[1, 2, 3], &[0.0, 0.0, 3.0, 4.0, 9.0, 9.0])?;
+/// # wtxn.commit()?;
+/// let mut snapshot = Snapshot::open(&env, db, 0)?;
+/// let answers = snapshot.nns(2).by_vectors(&[0.0, 0.0, 9.0, 8.0])?; // two queries, row after row
+/// assert_eq!((answers[0][0].id, answers[0][0].distance), (1, 0.0));
+/// assert_eq!((answers[1][0].id, answers[1][0].distance), (3, 1.0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// One call at a time uses the transactions, and none begins within another:
+///
+/// ```compile_fail
+/// # use spinney::Snapshot;
+/// fn misuse(mut snapshot: Snapshot<'_>) {
+///     snapshot.each(2, |_, _| snapshot.nns(1).by_items(&[1])).unwrap();
+/// }
+/// ```
+///
+/// A snapshot keeps LMDB from reusing the pages that it shows, for as long as it lives: drop it
+/// when it is no longer needed.
+pub struct Snapshot<'e> {
+    /// One for each worker, at least one.
+    txns: Vec<RoTxn<'e, WithoutTls>>,
+    pool: Option<&'e ThreadPool>,
+    db: Database,
+    spec: IndexSpec,
+    len: u64,
+    txn_id: usize,
+}
+
+impl<'e> Snapshot<'e> {
+    /// Opens an index in the newest snapshot, for the threads of the current rayon pool: that in
+    /// which this is called, or the global one.
+    ///
+    /// # Errors
+    /// As [`Reader::open`]; [`Error::ReadersFull`](crate::Error::ReadersFull) if there are fewer
+    /// free reader slots than threads; [`Error::MapResized`](crate::Error::MapResized).
+    ///
+    /// # Cost
+    /// A read transaction for each thread, less than a microsecond. They are of one snapshot unless
+    /// a commit slips between; then those before it are opened again, until all agree. Each round
+    /// but the last is owed to another commit.
+    pub fn open(env: &'e Env<WithoutTls>, db: Database, index: u16) -> Result<Self> {
+        Self::with_workers(env, db, index, None)
+    }
+
+    /// As [`Snapshot::open`], for the threads of this pool. The work is done by them, whoever asks
+    /// for it.
+    ///
+    /// ```
+    /// # use spinney::{heed, rayon, Database, IndexOptions, Metric, Reader, Snapshot, Writer};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let mut options = heed::EnvOpenOptions::new().read_txn_without_tls();
+    /// # // SAFETY: the folder is ours alone.
+    /// # let env = unsafe { options.map_size(10 << 20).max_dbs(1).open(dir.path())? };
+    /// # let db = Database::open_or_create(&env)?;
+    /// # let mut wtxn = env.write_txn()?;
+    /// # let writer = Writer::open_or_create(&mut wtxn, db, 0, &IndexOptions::new(2, Metric::Euclidean))?;
+    /// # writer.add_items(&mut wtxn, &[1, 2, 3], &[0.0, 0.0, 3.0, 4.0, 9.0, 9.0])?;
+    /// # wtxn.commit()?;
+    /// let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build()?;
+    /// let mut snapshot = Snapshot::open_in(&env, db, 0, &pool)?;
+    /// assert_eq!(snapshot.workers(), 3);
+    /// let answers = snapshot.nns(1).by_items(&[1, 2, 77])?;
+    /// assert_eq!(answers[0].as_ref().map(|hits| hits[0].id), Some(2));
+    /// assert!(answers[2].is_none()); // there is no item 77
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Snapshot::open`].
+    pub fn open_in(
+        env: &'e Env<WithoutTls>,
+        db: Database,
+        index: u16,
+        pool: &'e ThreadPool,
+    ) -> Result<Self> {
+        Self::with_workers(env, db, index, Some(pool))
+    }
+
+    fn with_workers(
+        env: &'e Env<WithoutTls>,
+        db: Database,
+        index: u16,
+        pool: Option<&'e ThreadPool>,
+    ) -> Result<Self> {
+        let workers = pool.map_or_else(rayon::current_num_threads, ThreadPool::current_num_threads);
+        let (first, mut txns) = open_all(workers, || Ok(env.read_txn()?))?;
+        let reader = Reader::open(&first, db, index)?;
+        let spec = IndexSpec { index, dims: reader.dims(), metric: reader.metric() };
+        let (len, txn_id) = (reader.len(), first.id());
+        drop(reader);
+        txns.push(first);
+        Ok(Self { txns, pool, db, spec, len, txn_id })
+    }
+
+    /// Components of each vector.
+    #[must_use]
+    pub fn dims(&self) -> usize {
+        self.spec.dims
+    }
+
+    /// How vectors are compared.
+    #[must_use]
+    pub fn metric(&self) -> Metric {
+        self.spec.metric
+    }
+
+    /// The number of this index.
+    #[must_use]
+    pub fn index(&self) -> u16 {
+        self.spec.index
+    }
+
+    /// How many items there are. O(1).
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether there are no items. O(1).
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// LMDB's number of the last transaction that had been committed when this snapshot was opened:
+    /// that of each of its transactions (`RoTxn::id`), and of no other snapshot of the environment.
+    #[must_use]
+    pub fn txn_id(&self) -> usize {
+        self.txn_id
+    }
+
+    /// How many threads can work at once: each has a transaction of its own.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.txns.len()
+    }
+
+    /// Asks for the `k` nearest neighbours of each of many queries, with the options of [`Nns`]: see [`Many`].
+    ///
+    /// # Cost
+    /// That of as many single searches, shared among the threads. Each thread prepares anew at each
+    /// call, as a new [`Reader`] does, and then remembers: a few hundred queries at once are better
+    /// than a few.
+    pub fn nns<'a>(&'a mut self, k: usize) -> Nns<'a, Many<'a, 'e>> {
+        Nns::with_executor(k, Many::new(self))
+    }
+
+    /// Does `work` for each of `0..count`, shared among the threads, and returns the results in
+    /// order.
+    ///
+    /// Each thread has a reader of its own, which remembers from one of its tasks to the next.
+    /// Which thread does what, and when, is open; tasks are begun in order.
+    ///
+    /// ```
+    /// # use spinney::{heed, Database, IndexOptions, Metric, Reader, Snapshot, Writer};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let mut options = heed::EnvOpenOptions::new().read_txn_without_tls();
+    /// # // SAFETY: the folder is ours alone.
+    /// # let env = unsafe { options.map_size(10 << 20).max_dbs(1).open(dir.path())? };
+    /// # let db = Database::open_or_create(&env)?;
+    /// # let mut wtxn = env.write_txn()?;
+    /// # let writer = Writer::open_or_create(&mut wtxn, db, 0, &IndexOptions::new(1, Metric::Euclidean))?;
+    /// # writer.add_items(&mut wtxn, &[1, 2, 3], &[1.0, 2.0, 5.0])?;
+    /// # wtxn.commit()?;
+    /// // How far each item is from its nearest neighbour.
+    /// let ids = [1, 2, 3];
+    /// let gaps = Snapshot::open(&env, db, 0)?.each(ids.len(), |reader, i| {
+    ///     let hits = reader.nns(1).by_item(ids[i])?.unwrap_or_default();
+    ///     Ok(hits.first().map_or(f32::INFINITY, |hit| hit.distance))
+    /// })?;
+    /// assert_eq!(gaps, [1.0, 1.0, 3.0]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// That of the first task, by its number, that fails. Tasks that were begun by then end, and no
+    /// others begin.
+    pub fn each<R: Send>(
+        &mut self,
+        count: usize,
+        work: impl Fn(&Reader<'_>, usize) -> Result<R> + Sync,
+    ) -> Result<Vec<R>> {
+        let Self { txns, pool, db, spec, .. } = self;
+        let mut share = || {
+            tasks::share(txns, count, |txn, tasks| {
+                let txn: &RoTxn<'_> = txn;
+                let mut reader = None;
+                tasks.work_off(|task| match &reader {
+                    Some(reader) => work(reader, task),
+                    None => work(reader.insert(Reader::open(txn, *db, spec.index)?), task),
+                })
+            })
+        };
+        match pool {
+            Some(pool) => pool.install(share),
+            None => share(),
+        }
+    }
+
+    pub(crate) fn spec(&self) -> IndexSpec {
+        self.spec
+    }
+}
+
+/// So many transactions of one snapshot: one, and the others.
+///
+/// One that was opened after a commit makes those before it worthless.
+fn open_all<'e>(
+    count: usize,
+    mut open: impl FnMut() -> Result<RoTxn<'e, WithoutTls>>,
+) -> Result<(RoTxn<'e, WithoutTls>, Vec<RoTxn<'e, WithoutTls>>)> {
+    let (mut newest, mut others) = (open()?, Vec::with_capacity(count));
+    while others.len() + 1 < count {
+        let txn = open()?;
+        if txn.id() == newest.id() {
+            others.push(txn);
+        } else {
+            others.clear();
+            newest = txn;
+        }
+    }
+    Ok((newest, others))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lmdb::database::temporary;
+    use crate::options::IndexOptions;
+    use crate::writer::Writer;
+
+    #[test]
+    fn commits_in_between_make_all_open_again() {
+        let (_folder, env) = temporary(4);
+        let db = Database::open_or_create(&env).unwrap();
+        let mut wtxn = env.write_txn().unwrap();
+        let options = IndexOptions::new(1, Metric::Euclidean);
+        let writer = Writer::open_or_create(&mut wtxn, db, 0, &options).unwrap();
+        wtxn.commit().unwrap();
+        for commits_before in [&[][..], &[1], &[3], &[1, 2, 3], &[3, 6, 7, 8]] {
+            let mut opened = 0;
+            let mut last = 0;
+            let open = || {
+                if commits_before.contains(&opened) {
+                    let mut wtxn = env.write_txn().unwrap();
+                    writer.add_item(&mut wtxn, 0, &[opened as f32]).unwrap();
+                    wtxn.commit().unwrap();
+                }
+                opened += 1;
+                let txn = env.read_txn()?;
+                last = txn.id();
+                Ok(txn)
+            };
+            // There are no more reader slots than that, so that none is lost.
+            let (newest, others) = open_all(4, open).unwrap();
+            assert_eq!(others.len(), 3);
+            assert!(others.iter().chain([&newest]).all(|txn| txn.id() == last));
+            let after_the_last = commits_before.last().copied().unwrap_or(0);
+            assert_eq!(opened, after_the_last + 4);
+        }
+        assert!(matches!(open_all(5, || Ok(env.read_txn()?)), Err(crate::Error::ReadersFull)));
+    }
+}
