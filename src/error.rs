@@ -266,7 +266,7 @@ pub enum Error {
 
     /// Stored bytes are not what this crate writes.
     #[error(
-        "the value under {} is damaged ({what}): `Reader::verify` tells what else is, and `Writer::repair` rebuilds the index from \
+        "the value under {} is damaged ({what}): `Reader::verify` finds what else is, and `Writer::repair` rebuilds the index from \
          the vectors that can still be read; or go back to a backup",
         describe(key)
     )]

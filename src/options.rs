@@ -84,8 +84,7 @@ pub struct BuildOptions<'a> {
 
 impl<'a> BuildOptions<'a> {
     #[doc = concat!("How many trees the forest has, ", trees_words!(), ". Default 1:")]
-    /// a second tree finds what the first
-    /// misses, but spill does so for less.
+    /// a second tree finds what the first misses, but spill does so for less.
     #[must_use]
     pub fn trees(mut self, trees: usize) -> Self {
         self.trees = Some(trees);
@@ -93,9 +92,8 @@ impl<'a> BuildOptions<'a> {
     }
 
     /// Whether each item is put in a second leaf of each tree. Default on: for equal recall, one
-    /// tree with spill scans fewer sketches than two trees without. The `evaluate` example prints
-    /// it for `--spill on`, `--spill off` and `--trees 2 --spill off`: 4.9, 9.3 and 8.8 % of
-    /// 100,000 sentence embeddings at a recall@10 of .95.
+    /// tree with spill scans fewer sketches than two trees without.
+    // Measured: docs/trials.md, "Spill".
     #[must_use]
     pub fn spill(mut self, spill: bool) -> Self {
         self.spill = Some(spill);
@@ -103,11 +101,12 @@ impl<'a> BuildOptions<'a> {
     }
 
     #[doc = concat!("How many entries a leaf holds at most, ", leaf_sizes_words!(), ".")]
-    /// Default 256 for up to 100,000 items and
-    /// 48 more for each doubling beyond, also as an index grows, and less again only by a bulk
-    /// build; a size that was given once is kept. Leaves are split above three quarters of it, and
-    /// hold about half of it on average. Smaller leaves scan fewer sketches for the same recall and
-    /// are written in less time when an item changes, and cost more look-ups and more branches.
+    /// Default 256 for up to 100,000 items, and 48 more for each doubling beyond.
+    ///
+    /// The default follows an index that grows; only a bulk build makes it smaller again. A size
+    /// that was given once is kept. Leaves are split above three quarters of it, and hold about
+    /// half of it on average. Smaller leaves scan fewer sketches for the same recall and take less
+    /// time to write when an item changes. They cost more look-ups and more branches.
     #[must_use]
     pub fn leaf_size(mut self, entries: usize) -> Self {
         self.leaf_size = Some(entries);
@@ -115,9 +114,9 @@ impl<'a> BuildOptions<'a> {
     }
 
     #[doc = concat!("Bits per dimension of leaf sketches: ", sketch_bits_words!(), ".")]
-    /// Default chosen from the dimensions: 4 up to
-    /// 64, 2 up to 192, then 1 (Manhattan: 4 up to 128, then 2). Fewer bits scan faster and need
-    /// more reranking. Without effect on Hamming, whose sketches are the bits themselves.
+    /// Default 4 for up to 64 dimensions, 2 up to 192, then 1 (Manhattan: 4 up to 128, then 2).
+    /// Fewer bits scan faster and need more reranking. Hamming ignores it: its sketches are the
+    /// bits themselves.
     #[must_use]
     pub fn sketch_bits(mut self, bits: u8) -> Self {
         self.sketch_bits = Some(bits);

@@ -162,8 +162,8 @@ impl<'t> Reader<'t> {
     /// to 2 KB lie on the pages of their keys.
     ///
     /// # Errors
-    /// [`Error::Corrupted`] if a leaf or a mark is damaged, or if they do not name as many items as
-    /// there are; [`Error::Heed`].
+    /// [`Error::Corrupted`](crate::Error::Corrupted) if a leaf or a mark is damaged, or if they do not name as many items as
+    /// there are; [`Error::Heed`](crate::Error::Heed).
     pub fn id_set(&self) -> Result<RoaringBitmap> {
         ids::id_set(self.session.view(), &self.session.record)
     }

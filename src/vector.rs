@@ -87,8 +87,7 @@ pub(crate) fn is_as_added(item: &ItemRef<'_>, metric: Metric) -> bool {
     norm == item.squared_norm && norm <= MAX_NORM * MAX_NORM && is_direction
 }
 
-/// Whether stored components are a vector that this crate would have accepted; tells their squared
-/// norm.
+/// The squared norm of stored components, if they are a vector that this crate accepts.
 pub(crate) fn stored_norm(item: &ItemRef<'_>, spec: IndexSpec) -> Option<f64> {
     let vector = item.to_vector(spec.dims);
     CheckedVector::new(&vector, spec).ok().map(|checked| checked.squared_norm)

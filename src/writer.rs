@@ -275,7 +275,7 @@ impl Writer {
     /// aims searches by that: for queries that are distributed unlike the items, on which a bulk
     /// build measures by itself.
     ///
-    /// A thousand queries are enough to tell recalls a percent apart; those beyond 2,000 are left
+    /// A thousand queries distinguish recalls that differ by a percent; those beyond 2,000 are left
     /// out. Later builds may raise the effort where items call for it, but not lower it; the next
     /// bulk build measures on items again. `false` if there is nothing to measure: the index has no
     /// forest, or is so small or of such a metric that searches do not go by measurements (see
@@ -306,7 +306,7 @@ impl Writer {
     /// Nothing is done if [`Reader::verify`](crate::Reader::verify) finds nothing wrong. Else items
     /// whose bytes are not a vector of this index are deleted and named in the answer; those that
     /// were pending are counted as they are now; and the forest is built anew in the shape it had,
-    /// as far as the record tells it. `options` says what the index is, because its record may be
+    /// as far as the record can be read. `options` says what the index is, because its record may be
     /// among what is damaged; it is created if it has no record.
     ///
     /// # Errors
@@ -375,8 +375,8 @@ impl Writer {
         Ok(Old { exists: item.is_some(), had_mark: mark.is_some(), indexed })
     }
 
-    /// Leaves the pending mark that adding (`is_live`) or deleting an item needs; tells whether the
-    /// item exists so far.
+    /// Leaves the pending mark that adding (`is_live`) or deleting an item needs. Returns whether
+    /// the item exists so far.
     ///
     /// The mark keeps the vector that the forest was built with, because the build finds the item's
     /// leaves by it. An item that the forest never held leaves no mark when it is deleted.

@@ -1,5 +1,5 @@
-//! Checks: numbers by which bytes that were changed are told. FNV-1a (Fowler, Noll, Vo) over words
-//! of 64 bits: no other value of any one word has the same.
+//! Checksums, by which changed bytes are noticed. FNV-1a (Fowler, Noll, Vo) over words of 64 bits:
+//! a change of any one word changes the checksum.
 
 const BASIS: u64 = 0xCBF2_9CE4_8422_2325;
 const PRIME: u64 = 0x0000_0100_0000_01B3;
@@ -50,7 +50,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_change_of_a_word_is_told(mut bytes in prop::collection::vec(any::<u8>(), 8..200), at: prop::sample::Index, by in 1u64..) {
+        fn any_change_of_a_word_is_noticed(mut bytes in prop::collection::vec(any::<u8>(), 8..200), at: prop::sample::Index, by in 1u64..) {
             bytes.truncate(bytes.len() / 8 * 8);
             let checks = |bytes: &[u8]| (check_of(bytes), Lanes::new().add(bytes).check());
             let before = checks(&bytes);

@@ -111,7 +111,7 @@ impl<'t> IdSetRef<'t> {
         self.0.len
     }
 
-    /// Sends for the bitmap, whose ids one looks at one by one.
+    /// Prefetches the bitmap.
     pub(crate) fn prefetch(&self) {
         prefetch(self.0.bytes);
     }

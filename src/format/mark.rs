@@ -17,7 +17,7 @@ const LEN: usize = MAGIC.len() + ID;
 const NODE_HEADER: usize = 8;
 const _: () = assert!((NODE_HEADER + MARK_KEY.len() + LEN).is_multiple_of(ALIGN));
 
-/// Tells a database from all others.
+/// Identifies a database among all others.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Mark {
     id: [u8; ID],

@@ -58,15 +58,15 @@
 //! | 984 | 32 | zero |
 //! | 1016 | 8 | check of the bytes before it |
 //!
-//! # Check: by which bytes that were changed are told
+//! # Check: a checksum, by which changed bytes are noticed
 //! Of the words w, `u64` each: c = 0xCBF29CE484222325, then c = (c ^ w) * 0x100000001B3 mod 2^64
 //! for each; it is stored as `u64`. Origins and nodes have one *in lanes*: of four words, which are
 //! the checks of the words whose number is 0, 1, 2 and 3 modulo 4.
 //!
 //! # Confidence
 //! The confidence of a search is e (1 + (D - D_1) / (d_k + D_1 / 32))^4. D is the squared distance
-//! of the nearest leaf left, and d_k that of the k-th candidate. Sketches tell both, none less than
-//! zero; centroids tell D of small leaves. D_1 is the squared distance of the first leaf scanned
+//! of the nearest leaf left, and d_k that of the k-th candidate. Sketches estimate both, none less
+//! than zero; of small leaves, D is that of the centroid. D_1 is the squared distance of the first leaf scanned
 //! that is no nearer than d_k / 4. The entries of that leaf and of those after it are e. Let t be
 //! the squared distance of the very first leaf that has entries, divided by 1.5 times its spread.
 //! If t is above 1 and the spread not 0, t^3 divides the confidence, or 64 if that is less. It is 0

@@ -80,8 +80,8 @@ pub(crate) struct NodeRef<'t> {
     /// Whether factors are relative to the centroid alone, and tables are made for the node: see
     /// [`sketch`](crate::sketch).
     pub(crate) is_local: bool,
-    /// The squared distance of the middle entry from the centroid when that was set; 0 if it is not
-    /// told.
+    /// The squared distance of the middle entry from the centroid when that was set; 0 where scores
+    /// are no distances.
     pub(crate) spread: f32,
     pub(crate) len: usize,
     pub(crate) weight: u64,
@@ -115,7 +115,7 @@ impl LeafRef<'_> {
         Err(Error::corrupted(key, "the ids of a leaf do not ascend"))
     }
 
-    /// Sends for what a search reads besides the sketches.
+    /// Prefetches what a search reads besides the sketches.
     pub(crate) fn prefetch(&self) {
         prefetch(self.node.centroid);
         prefetch(self.node.steps);
@@ -150,7 +150,7 @@ impl BranchRef<'_> {
     }
 }
 
-/// Takes the front of a slice, or tells what is wrong.
+/// Takes the front of a slice; fails with what is wrong.
 fn take<'t>(rest: &mut &'t [u8], bytes: usize) -> Result<&'t [u8], &'static str> {
     let (front, back) =
         rest.split_at_checked(bytes).ok_or("a node is shorter than its header says")?;
@@ -343,7 +343,7 @@ pub(crate) fn is_near_weight(kept: u64, now: u64) -> bool {
     kept.abs_diff(now) <= now / 4
 }
 
-/// A child of a branch, as its parent tells of it.
+/// What a branch stores of a child.
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub(crate) struct Child {
     pub(crate) id: u32,

@@ -139,13 +139,7 @@ impl Panels {
 }
 
 /// Panel by panel, as many sums at a time as AVX-512 and AVX2 have registers for, so that few loads
-/// feed them.
-///
-/// On an Intel Xeon (trials, one thread, products of 256 or 1,228 rows with 40, and of 256 with
-/// 1,000, of 128 and of 384 floats) 12 rows with 32 lanes reach 107 to 156 GFlop/s with AVX-512,
-/// where four rows reached 95 to 150; and 6 rows with 16 lanes 80 to 101 with AVX2, where four with
-/// 32 reached 50 to 57. With 40 rows in the panels a second one of half the width takes a quarter
-/// off.
+/// feed them. Measured: docs/trials.md, "Products of rows".
 #[simd]
 fn products_with<S: Simd, A: Accumulate>(
     simd: S,
@@ -240,7 +234,7 @@ fn panel_sums<
 ) -> [[f32x16<S>; VECTORS]; ROWS] {
     let mut sums = [[f32x16::splat(simd, 0.0); VECTORS]; ROWS];
     let (steps, _) = panel.as_chunks::<STRIDE>();
-    // Of one length that is known, rows need no look at their ends in the loop.
+    // With one known length for all rows, the loop checks no bounds.
     let rows: [&[f32]; ROWS] = std::array::from_fn(|i| &rows[i][..steps.len()]);
     for (at, step) in steps.iter().enumerate() {
         let vectors: [f32x16<S>; VECTORS] = std::array::from_fn(|i| {

@@ -1,15 +1,13 @@
-//! Sending for memory before it is needed: the only unsafe code of the library.
+//! Prefetching memory before it is needed: the only unsafe code of the library.
 
 /// Bytes of a cache line, of the machines there are.
 const LINE: usize = 64;
 
-/// Asks for the cache lines of these values, without waiting for them.
+/// Prefetches the cache lines of these values, without waiting for them.
 ///
-/// Reading a byte of each line instead, which needs no unsafe code, holds the processor up once the
-/// instructions after the first one that is far away have filled its queue. The lines go to the
-/// second level of caches: a leaf and the next one are more than the first level holds beside
-/// tables and queues, and on an AMD EPYC a search among 100,000 vectors of 384 dimensions took 12
-/// percent longer when it asked for the first level.
+/// Reading a byte of each line needs no unsafe code, but stalls the processor when its queue is
+/// full. The lines go to the second level of caches: two leaves, tables and queues are more than
+/// the first level holds. Measured: docs/trials.md, "Prefetch level".
 #[inline(always)]
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
@@ -23,7 +21,7 @@ pub(crate) fn prefetch<T: Copy>(values: &[T]) {
     }
 }
 
-/// Asks for the cache line of an address, which need not be one of anything.
+/// Prefetches the cache line of an address, which need not be valid.
 #[inline(always)]
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
@@ -33,12 +31,12 @@ pub(crate) fn prefetch_address(address: usize) {
     unsafe { _mm_prefetch::<_MM_HINT_T1>(std::ptr::without_provenance(address)) };
 }
 
-/// There is no way to ask for an address without reading it.
+/// An address cannot be prefetched without reading it.
 #[inline(always)]
 #[cfg(not(target_arch = "x86_64"))]
 pub(crate) fn prefetch_address(_address: usize) {}
 
-/// Reads a value of each cache line, which sends for as many of them at once as the processor can.
+/// Reads a value of each cache line: the processor loads several lines at a time.
 #[inline(always)]
 #[cfg(not(target_arch = "x86_64"))]
 pub(crate) fn prefetch<T: Copy>(values: &[T]) {

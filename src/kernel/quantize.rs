@@ -15,7 +15,7 @@ pub(crate) struct Fit {
     pub(crate) squared_norm: f32,
 }
 
-/// Writes the codes of `r` for this step, `0..2^bits`, as floats, and tells how well they fit.
+/// Writes the codes of `r` for this step, `0..2^bits`, as floats, and returns how well they fit.
 ///
 /// Code k stands for the level `k - (2^bits - 1) / 2`. `inverse` is 1 / step per dimension, or one
 /// for all.

@@ -6,14 +6,7 @@
 //! estimate is `(along a + base) + b (delta * sum + bias)`, with a = 0 and b = 1 for codes without
 //! factors.
 //!
-//! # What was tried
-//! Searches for 10 of 100,000 vectors of 128 dimensions (2 bits) and of 384 (1 bit) on an AMD EPYC
-//! with AVX-512, one run, the time of a whole search: one branch for a block instead of one per
-//! half, and sums that stay in registers, took 3 and 2 percent off; bytes of seven bits that are
-//! added in pairs (see [`TOP`]) 4 and 3 percent; sending for the next leaf along with the blocks of
-//! this one, instead of all at once before it, 7 and 3 percent. A fifth of what is left of the
-//! kernel's time is waiting for codes to arrive. Tables that begin with a cache line, and sending
-//! for the leaf after the next one, made no difference, nor did the latter among 1,000,000 vectors.
+//! Measured: docs/trials.md, "Scan".
 
 use fearless_simd::prelude::*;
 use fearless_simd::{Simd, dispatch, f32x16, u8x64, u16x16, u16x32, u32x16};
@@ -43,7 +36,7 @@ pub(crate) struct Scan<'a> {
     pub(crate) base: f32,
     /// Times a.
     pub(crate) along: f32,
-    /// What will be scanned next: it is sent for on the way, a part with each block.
+    /// What will be scanned next: a part of it is prefetched with each block.
     pub(crate) ahead: &'a [u8],
 }
 
@@ -162,8 +155,8 @@ fn sums<S: Simd>(simd: S, codes: &[u8], tables: &[u8]) -> (u32x16<S>, u32x16<S>)
 fn group_sums<S: Simd>(simd: S, codes: &[u8], tables: &[u8]) -> (u32x16<S>, u32x16<S>) {
     let nibble = u8x64::splat(simd, 0x0F);
     let zero = u16x32::splat(simd, 0);
-    // Byte pairs are added as 16-bit numbers; the sums of the odd bytes tell what spilled from the
-    // even ones.
+    // Byte pairs are added as 16-bit numbers. The sums of the odd bytes give the carries of the even
+    // ones.
     let (mut low, mut low_odd, mut high, mut high_odd) = (zero, zero, zero, zero);
     for (codes, tables) in codes.chunks_exact(128).zip(tables.chunks_exact(128)) {
         let ((c0, c1), (t0, t1)) = (codes.split_at(64), tables.split_at(64));

@@ -6,7 +6,7 @@ use fearless_simd_macros::simd;
 
 use crate::kernel::simd::Level;
 
-/// Scores that are looked at together.
+/// Scores that are compared at once.
 const LANES: usize = 16;
 
 /// Scores as products give them: `norms[i] + sign * products[i]`.
@@ -23,19 +23,19 @@ impl Scores<'_> {
     }
 }
 
-/// Tells `found` of each score that is not at or above `limit`, by its place, in order; it returns
-/// the limit from there on. A score that is no number is told of, and every score while the limit
-/// is none.
+/// Calls `visit(index, score)` for each score below `limit`, in order. `visit` returns the new
+/// limit, which may only fall. A score that is NaN is visited, and every score while the limit is
+/// NaN.
 ///
 /// Most scores are above the limit, so that 16 take one comparison. A limit that falls within 16
-/// scores holds for the next 16: who is told of a score has to compare it himself.
+/// scores holds from the next 16 on: `visit` has to compare again.
 pub(crate) fn below(
     simd: Level,
     scores: Scores<'_>,
     limit: f32,
-    found: impl FnMut(usize, f32) -> f32,
+    visit: impl FnMut(usize, f32) -> f32,
 ) {
-    dispatch!(simd, simd => below_with(simd, scores, limit, found));
+    dispatch!(simd, simd => below_with(simd, scores, limit, visit));
 }
 
 #[simd]
@@ -43,7 +43,7 @@ fn below_with<S: Simd, F: FnMut(usize, f32) -> f32>(
     simd: S,
     scores: Scores<'_>,
     mut limit: f32,
-    mut found: F,
+    mut visit: F,
 ) {
     let (norms, rest_of_norms) = scores.norms.as_chunks::<LANES>();
     let (products, rest_of_products) = scores.products.as_chunks::<LANES>();
@@ -54,15 +54,15 @@ fn below_with<S: Simd, F: FnMut(usize, f32) -> f32>(
         while near != 0 {
             let lane = near.trailing_zeros() as usize % LANES;
             near &= near - 1;
-            limit = found(at * LANES + lane, scores.as_slice()[lane]);
+            limit = visit(at * LANES + lane, scores.as_slice()[lane]);
         }
     }
     let first = norms.len() * LANES;
     for (at, (norm, product)) in rest_of_norms.iter().zip(rest_of_products).enumerate() {
         let score = norm + product * scores.sign;
-        #[expect(clippy::neg_cmp_op_on_partial_ord, reason = "either may be no number")]
+        #[expect(clippy::neg_cmp_op_on_partial_ord, reason = "either may be NaN")]
         if !(score >= limit) {
-            limit = found(first + at, score);
+            limit = visit(first + at, score);
         }
     }
 }
@@ -75,7 +75,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn all_that_are_below_are_told_in_order(
+        fn all_that_are_below_are_visited_in_order(
             pairs in prop::collection::vec((-20i8..20, -20i8..20), 0..70),
             limit in -30i8..30,
             minus in any::<bool>(),
@@ -88,7 +88,7 @@ mod tests {
             let products: Vec<f32> = pairs.iter().map(|pair| f32::from(pair.1)).collect();
             let sign = if minus { -1.0 } else { 1.0 };
             let score = |i: usize| norms[i] + sign * products[i];
-            // As who looks for the least does it: the limit falls.
+            // The limit falls, as in a search for the least.
             let mut expected = Vec::new();
             let mut least = f32::from(limit);
             for i in 0..pairs.len() {
@@ -98,16 +98,16 @@ mod tests {
                 }
             }
             for simd in crate::kernel::simd::all() {
-                let (mut told, mut least) = (Vec::new(), f32::from(limit));
+                let (mut visited, mut least) = (Vec::new(), f32::from(limit));
                 below(simd, Scores { norms: &norms, products: &products, sign }, least, |i, found| {
                     assert!(found == score(i) || found.is_nan() && score(i).is_nan());
                     if found.is_nan() || found < least {
-                        told.push(i);
+                        visited.push(i);
                         least = least.min(found);
                     }
                     least
                 });
-                prop_assert_eq!(&told, &expected);
+                prop_assert_eq!(&visited, &expected);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::kernel::prefetch::prefetch;
 
-/// Slots among which the hash of a key lets it choose.
+/// Slots in which a key may be.
 const WAYS: usize = 4;
 /// Slots of a cache that holds something, at first.
 const FIRST_SLOTS: usize = 64;
@@ -21,37 +21,37 @@ pub(crate) struct Cache<T> {
     values: Vec<Option<T>>,
     held: usize,
     /// Zero, or a power of two.
-    most: usize,
+    max_slots: usize,
 }
 
 impl<T: Copy> Cache<T> {
     /// A cache of at most so many slots: a power of two, or 0 for a cache that keeps nothing.
-    pub(crate) fn new(most: usize) -> Self {
-        Self { keys: Vec::new(), values: Vec::new(), held: 0, most }
+    pub(crate) fn new(max_slots: usize) -> Self {
+        Self { keys: Vec::new(), values: Vec::new(), held: 0, max_slots }
     }
 
     /// The value of a key, if one of its slots still has it.
     #[inline]
     pub(crate) fn get(&self, key: u64) -> Option<T> {
-        let first = place(key, self.keys.len());
+        let first = first_slot(key, self.keys.len());
         let ways = self.keys.get(first..first + WAYS)?;
         let way = ways.iter().position(|slot| *slot == key)?;
         self.values[first + way]
     }
 
-    /// Sends for the slots of a key.
+    /// Prefetches the slots of a key.
     #[inline]
     pub(crate) fn prefetch(&self, key: u64) {
-        let first = place(key, self.keys.len());
+        let first = first_slot(key, self.keys.len());
         prefetch(self.keys.get(first..first + WAYS).unwrap_or_default());
         prefetch(self.values.get(first..first + WAYS).unwrap_or_default());
     }
 
     pub(crate) fn put(&mut self, key: u64, value: T) {
-        if 2 * self.held >= self.keys.len() && self.keys.len() < self.most {
+        if 2 * self.held >= self.keys.len() && self.keys.len() < self.max_slots {
             self.grow();
         }
-        let first = place(key, self.keys.len());
+        let first = first_slot(key, self.keys.len());
         let Some(ways) = self.keys.get(first..first + WAYS) else { return };
         let way = ways.iter().position(|slot| *slot == key || *slot == EMPTY);
         // Any victim will do, and this one takes no list of who was used when.
@@ -63,7 +63,7 @@ impl<T: Copy> Cache<T> {
     }
 
     fn grow(&mut self) {
-        let len = (4 * self.keys.len()).max(FIRST_SLOTS).min(self.most.max(WAYS));
+        let len = (4 * self.keys.len()).max(FIRST_SLOTS).min(self.max_slots.max(WAYS));
         let keys = std::mem::replace(&mut self.keys, vec![EMPTY; len]);
         let values = std::mem::replace(&mut self.values, vec![None; len]);
         self.held = 0;
@@ -78,7 +78,7 @@ impl<T: Copy> Cache<T> {
 /// The first slot of a key among `len`, a power of two (Fibonacci hashing: Knuth, The Art of
 /// Computer Programming, 6.4).
 #[inline]
-fn place(key: u64, len: usize) -> usize {
+fn first_slot(key: u64, len: usize) -> usize {
     let hash = key.wrapping_mul(0x9E37_79B9_7F4A_7C15);
     // The high bits are the best mixed ones.
     (hash >> 40) as usize & len.wrapping_sub(1) & !(WAYS - 1)
@@ -92,7 +92,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_it_tells_is_what_was_put_last(
+        fn what_it_holds_is_what_was_put_last(
             puts in prop::collection::vec((0u64..500, any::<u32>()), 0..2000),
             log in 0u32..12,
         ) {

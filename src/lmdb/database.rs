@@ -348,7 +348,7 @@ mod tests {
     use crate::{IndexOptions, Metric, Writer};
 
     #[test]
-    fn items_are_visited_in_the_order_asked_for_and_a_missing_one_is_told() {
+    fn items_are_visited_in_the_order_asked_for_and_a_missing_one_is_an_error() {
         let (_folder, env) = temporary(1);
         let db = Database::open_or_create(&env).unwrap();
         let mut wtxn = env.write_txn().unwrap();

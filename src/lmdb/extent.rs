@@ -101,10 +101,10 @@ impl Pages {
         let mut free = BTreeSet::new();
         let mut left = if meta.free == NO_PAGE { Vec::new() } else { vec![meta.free] };
         // Each page is in a tree once.
-        let mut most = meta.end;
+        let mut left_to_read = meta.end;
         while let Some(number) = left.pop() {
-            let Some(rest) = most.checked_sub(1) else { return false };
-            most = rest;
+            let Some(rest) = left_to_read.checked_sub(1) else { return false };
+            left_to_read = rest;
             if self.visit(number, wanted, &mut left, &mut free).is_none() {
                 return false;
             }

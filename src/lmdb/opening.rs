@@ -168,9 +168,9 @@ fn foreign(name: &str) -> Error {
     }
 }
 
-/// An error if keys are ordered in another way than ours, or have many values.
+/// An error if keys are in another order than ours, or have many values.
 ///
-/// `heed` does not tell the flags of a table. LMDB keeps them in the entry of its name in the
+/// `heed` has no call for the flags of a table. LMDB keeps them in the entry of its name in the
 /// unnamed database.
 fn check_kind<'e, T>(opener: &DatabaseOpener<'e, T>, rtxn: &RoTxn<'e>, name: &str) -> Result<()> {
     let Some(unnamed) = opener.open_database::<Bytes, Bytes>(rtxn, None)? else { return Ok(()) };

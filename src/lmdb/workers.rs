@@ -85,7 +85,7 @@ pub(crate) struct Reports<'a> {
     made: Mutex<Made>,
 }
 
-/// What the user has been told, and what he said.
+/// What was reported, and whether the callback cancelled.
 #[derive(Default)]
 struct Made {
     last: Option<(BuildPhase, u64)>,
@@ -106,10 +106,11 @@ impl<'a> Reports<'a> {
         }
     }
 
-    /// Who finds another report going on leaves his out instead of waiting: he may be called from
-    /// within it, if the callback uses the same rayon pool. A report that comes late is left out,
-    /// too. Once the callback has cancelled or panicked, every thread is told so at its next
-    /// report.
+    /// Calls the callback, unless a later step was reported or another report is being made.
+    ///
+    /// Waiting for the other report could wait for ever: this thread may be within it, if the
+    /// callback uses the same rayon pool. Once the callback has cancelled or panicked, every
+    /// later report fails.
     pub(crate) fn make(&self, phase: BuildPhase, done: u64, total: u64) -> Result<()> {
         let Some(callback) = self.progress else { return Ok(()) };
         let mut made = match self.made.try_lock() {

@@ -105,7 +105,7 @@ impl Examples {
             }
             for (query, _) in others {
                 let other = searcher.compare(query.as_item(), id)?;
-                if is_within(&other, Some(hit.distance), metric) {
+                if is_within(&other, Some(hit.distance), spec.metric) {
                     hit = other;
                 }
                 stats.reranked += 1;

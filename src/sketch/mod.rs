@@ -15,8 +15,8 @@
 //!
 //! The estimate is base + a + b <u, q>, with q = P(query - m) as for items. For the dot product,
 //! which is that of the vectors as they were added, it is base + t a + b <u, P p>, where d = c + P
-//! m is the centroid before it was moved and t = <P p, d> / |d|^2: a tells what the code gets wrong
-//! in the direction of d, and P p holds t times d. What is left to estimate is <r, P p - t d>, the
+//! m is the centroid before it was moved and t = <P p, d> / |d|^2: a is the error of the code in the
+//! direction of d, and P p holds t times d. What is left to estimate is <r, P p - t d>, the
 //! shortest that this can be, for queries of every length. The term <m, p> is the same for every
 //! item, so it is left out.
 //!
@@ -45,10 +45,8 @@ mod tests;
 /// Bits per dimension of leaf sketches: 256 to 512 bits in all suit most data, and one bit per
 /// dimension at least.
 ///
-/// In the prototype that this design rests on, on SIFT (128 dimensions), one bit per dimension
-/// needs 160 reranks for what 2 bits reach with 40 and 4 bits with 24; at 384 dimensions one bit
-/// with 40 reranks is enough. A Manhattan grid has one step per dimension for all entries instead
-/// of a scale per entry, and needs twice the bits for the same correlation with true distances.
+/// A Manhattan grid has one step per dimension for all entries instead of a scale per entry. It
+/// needs twice the bits for the same precision. Measured: docs/trials.md, "Sketch bits".
 pub(crate) fn default_leaf_bits(metric: Metric, width: usize) -> u8 {
     match (metric.is_rotated(), width) {
         _ if metric.is_of_bits() => 1,
@@ -59,12 +57,7 @@ pub(crate) fn default_leaf_bits(metric: Metric, width: usize) -> u8 {
 }
 
 /// Bits per dimension of branch sketches. Ranking leaves needs more precision than ranking
-/// candidates, which are reranked anyway. With 2 bits instead of 4, searches of 100,000 vectors
-/// with a recall of .90, .95 and .99 read 8, 11 and 9 percent fewer bytes on minilm (384
-/// dimensions) in 3 to 4 percent less time, under the dot product (one seed) 10, 12 and 9 percent
-/// fewer, and 5, 6 and 6 percent fewer on sift (128 dimensions) in the same time; among 1,000,000
-/// (one seed) 9, 9 and 4 percent fewer in about the same time. Trials, three seeds but for those,
-/// timed in turns.
+/// candidates, which are reranked anyway. Measured: docs/trials.md, "Sketch bits".
 pub(crate) fn default_branch_bits(metric: Metric, width: usize) -> u8 {
     match (metric.is_rotated(), width) {
         (false, ..=384) | (true, ..=64) => 4,

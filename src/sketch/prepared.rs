@@ -201,8 +201,9 @@ impl Prepared {
                 let product = gemm::dot(self.simd, &self.point, node.centroid);
                 let squared = gemm::squared_euclidean(self.simd, &self.minus_origin, node.centroid);
                 // What is left of a centroid and an origin that cancel has no direction.
-                let is_told = squared > (CANCELLED * self.squared_origin).max(f32::MIN_POSITIVE);
-                (-product, if is_told { (product - self.of_origin) / squared } else { 0.0 })
+                let has_direction =
+                    squared > (CANCELLED * self.squared_origin).max(f32::MIN_POSITIVE);
+                (-product, if has_direction { (product - self.of_origin) / squared } else { 0.0 })
             }
             _ => (0.0, 1.0),
         }

@@ -34,8 +34,7 @@ const LOCAL_ABOVE: f32 = 4.0;
 /// The factors a and b of an entry, as they are stored.
 ///
 /// Half of an `f32` is enough: its error is 1 part in 256 at most, and a node's base holds what its
-/// entries have in common. On 100,000 vectors of sift and of minilm (trials, three seeds) recall
-/// was the same to .002, from 9 and 6 percent fewer bytes.
+/// entries have in common. Measured: docs/trials.md, "Factors of two bytes".
 pub(crate) type Factors = [u16; 2];
 /// What a code without factors has in their place.
 pub(crate) const NO_FACTORS: Factors = [0; 2];
@@ -45,7 +44,7 @@ pub(crate) const NO_FACTORS: Factors = [0; 2];
 pub(crate) fn bfloat16(x: f32) -> u16 {
     let bits = x.to_bits();
     let upper = bits >> 16;
-    // What is no number stays none, whatever its lower half.
+    // NaN stays NaN, whatever its lower half.
     let rounded = if x.is_nan() { upper | 0x40 } else { (bits + 0x7FFF + (upper & 1)) >> 16 };
     #[expect(clippy::cast_possible_truncation, reason = "the upper half has 16 bits")]
     let rounded = rounded as u16;

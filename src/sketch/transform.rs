@@ -77,7 +77,7 @@ impl Transform {
         self.rotate(plain);
     }
 
-    /// What a branch tells of a child's centroid under the dot product: |x|^2 less |origin|^2. 0
+    /// The norm that a branch holds of a child's centroid under the dot product: |x|^2 less |origin|^2. 0
     /// under other metrics.
     pub(crate) fn norm(&self, y: &[f32]) -> f32 {
         if !self.metric.is_inner_product() {
