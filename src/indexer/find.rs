@@ -7,12 +7,13 @@ use heed::RoTxn;
 use crate::error::Result;
 use crate::forest::context::ForestContext;
 use crate::forest::descent::{Descent, Order, QueuedNode};
-use crate::forest::route::{NO_LEAF, SHORTLIST, by_score, second_leaf};
+use crate::forest::route::{NO_LEAF, SHORTLIST, second_leaf};
 use crate::format::item::{ItemRef, PendingRef};
 use crate::format::node::{BranchRef, LeafRef};
 use crate::format::record::TreeRecord;
 use crate::key::Kind;
 use crate::lmdb::nodes::Nodes;
+use crate::math::scored::Scored;
 use crate::sketch::prepared::Prepared;
 
 /// Leaves, nearest by their sketches, whose centroids are compared exactly.
@@ -139,6 +140,13 @@ pub(crate) struct NearLeaf {
     pub(crate) path: Vec<u32>,
 }
 
+impl NearLeaf {
+    /// Its place among leaves sorted by distance.
+    pub(crate) fn scored(&self) -> Scored {
+        Scored { score: self.distance, id: self.leaf }
+    }
+}
+
 /// Looks for the stored leaves of one tree near points, one point after the other. What it has
 /// looked up in LMDB serves the next point, too, and so do its buffers. Measured: docs/trials.md,
 /// "one finder for a task".
@@ -220,7 +228,7 @@ impl<'a> Finder<'a> {
                 path: self.descent.path(&next),
             });
         }
-        near.sort_unstable_by(|a, b| by_score(&(a.distance, a.leaf), &(b.distance, b.leaf)));
+        near.sort_unstable_by_key(NearLeaf::scored);
         Ok(near)
     }
 }
