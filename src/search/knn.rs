@@ -221,13 +221,14 @@ impl<'t> Run<'_, 't> {
 
     /// Whether a search seems to have missed this many times what it may, by its comparisons.
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-    fn has_missed(&self, times: f64) -> bool {
+    fn has_missed(&mut self, times: f64) -> bool {
         let Request { k, recall, search_k, oversampling, .. } = *self.request;
         let is_told = search_k.is_some() || oversampling.is_some();
-        let missed = || self.residuals.missed(self.target.items.spec.metric, self.nearest.kth());
-        !is_told
-            && !self.searched.is_partial
-            && missed() > times * (1.0 - f64::from(recall)) * k as f64
+        if is_told || self.searched.is_partial {
+            return false;
+        }
+        let missed = self.residuals.missed(self.target.items.spec.metric, self.nearest.kth());
+        missed > times * (1.0 - f64::from(recall)) * k as f64
     }
 
     /// Scans leaves for candidates.
