@@ -161,8 +161,8 @@ pub(crate) fn cut(near: Vec<Scored>, own: Option<u32>, ks: Vec<usize>) -> TrueNe
     neighbours
 }
 
-/// The nearest items of the `i`-th of some queries, so far. One more is wanted than it is asked for:
-/// it may be among them itself.
+/// Keeps the nearest items of the `i`-th of some queries. One more is kept than it is asked for:
+/// the query may be an item itself.
 fn nearest_of_query(i: usize, items: usize) -> TopK {
     let max = asked(i, items).into_iter().max().unwrap_or(1);
     TopK::of_different((KEPT * max).max(MIN_KEPT) + 1, f32::INFINITY)

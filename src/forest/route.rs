@@ -212,10 +212,10 @@ fn differences(a: &[f32], b: &[f32]) -> impl Iterator<Item = f32> {
     a.iter().zip(b).map(|(a, b)| a - b)
 }
 
-/// Keeps the nearest, sorted, of those that were near and of the leaves from `first` on, which have
-/// these scores.
+/// Keeps the nearest, sorted, of those in `near` and of leaves with these scores, the first of
+/// which is `first`.
 fn keep_nearest(simd: Level, near: &mut [u64], scores: Scores<'_>, first: u32) {
-    // What is no leaf stands for no number: the limit is none as long as there is room.
+    // The filling of free places is no number as a limit, so that every score is visited.
     let limit = |near: &[u64]| near.last().map_or(f32::NEG_INFINITY, |last| estimate_of(*last));
     below(simd, scores, limit(near), |leaf, score| {
         #[expect(clippy::cast_possible_truncation, reason = "leaves have 32-bit ids")]
