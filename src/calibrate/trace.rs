@@ -12,7 +12,8 @@ use crate::error::Result;
 use crate::format::item::ItemRef;
 use crate::format::record::CALIBRATED_RECALLS;
 use crate::lmdb::pending::Pending;
-use crate::search::candidates::{estimate_of, id_of, insert, make_room, packed};
+use crate::math::id_table::IdTable;
+use crate::math::scored::{estimate_of, id_of, packed};
 use crate::search::leaf_scan::{Collector, LeafScan};
 use crate::search::request::Request;
 use crate::search::scratch::Scratch;
@@ -235,8 +236,8 @@ struct Ranking {
     new: Vec<u64>,
     waiting: Vec<u64>,
     merged: Vec<u64>,
-    /// Ids seen while merging: a hash table.
-    met: Vec<u64>,
+    /// Ids seen while merging.
+    seen: IdTable,
 }
 
 impl Collector for Ranking {
@@ -251,8 +252,8 @@ impl Collector for Ranking {
 
 impl Ranking {
     fn new(keep: usize) -> Self {
-        let (best, new, waiting, merged, met) = Default::default();
-        Self { keep, best, new, waiting, merged, met }
+        let (best, new, waiting, merged, seen) = Default::default();
+        Self { keep, best, new, waiting, merged, seen }
     }
 
     /// Takes in those of the last leaf. A few may wait: they change little.
@@ -265,15 +266,15 @@ impl Ranking {
     }
 
     fn merge(&mut self) {
-        let Self { keep, best, waiting, merged, met, .. } = self;
+        let Self { keep, best, waiting, merged, seen, .. } = self;
         merged.clear();
-        make_room(met, best.len() + waiting.len());
+        seen.begin(best.len() + waiting.len());
         let (mut old, mut fresh) = (best.iter().peekable(), waiting.iter().peekable());
         while merged.len() < *keep {
             let is_fresh =
                 fresh.peek().is_some_and(|fresh| old.peek().is_none_or(|old| fresh < old));
             let Some(next) = (if is_fresh { fresh.next() } else { old.next() }) else { break };
-            if insert(met, id_of(*next)) {
+            if seen.insert(id_of(*next)) {
                 merged.push(*next);
             }
         }

@@ -7,7 +7,6 @@ use heed::RoTxn;
 
 use crate::error::Result;
 use crate::forest::points::Points;
-use crate::forest::route::by_score;
 use crate::format::record::calibrated_ks;
 use crate::kernel::gemm;
 use crate::kernel::gemm::Panels;
@@ -17,6 +16,8 @@ use crate::lmdb::pending::Pending;
 use crate::lmdb::workers::Workers;
 use crate::math::kmeans::sample;
 use crate::math::matrix::Matrix;
+use crate::math::scored::{Scored, estimate_of, id_of, packed};
+use crate::math::top_k::TopK;
 use crate::progress::BuildPhase;
 
 /// Multiplications for all comparisons of a calibration, about: some seconds of one thread at most
@@ -131,80 +132,50 @@ pub(crate) fn asked(i: usize, items: usize) -> Vec<usize> {
 }
 
 /// What of the nearest items, sorted, a query is asked for.
-pub(crate) fn cut(near: Vec<(f32, u32)>, own: Option<u32>, ks: Vec<usize>) -> TrueNeighbours {
+pub(crate) fn cut(near: Vec<Scored>, own: Option<u32>, ks: Vec<usize>) -> TrueNeighbours {
     let mut neighbours = TrueNeighbours::default();
     let mut others = Vec::with_capacity(near.len());
-    let own_score = near.iter().find(|(_, id)| Some(*id) == own).map(|(score, _)| *score);
-    for (score, id) in near {
+    let own_score = near.iter().find(|item| Some(item.id) == own).map(|item| item.score);
+    for Scored { score, id } in near {
         // What lies where the query does says nothing about the items around it.
         match own_score {
             _ if own == Some(id) => {}
             Some(own_score) if own_score == score => _ = neighbours.hidden.ids.insert(id),
-            _ => others.push((score, id)),
+            _ => others.push(Scored { score, id }),
         }
     }
     let limit = |k: usize, sign: f32| {
-        let last = others[k - 1].0;
+        let last = others[k - 1].score;
         last + sign * EQUAL * last.abs()
     };
     for k in ks {
         let k = k.min(others.len());
         if k > 0 {
-            let nearer = others.partition_point(|(score, _)| *score < limit(k, -1.0));
-            let as_near = others.partition_point(|(score, _)| *score <= limit(k, 1.0));
+            let nearer = others.partition_point(|item| item.score < limit(k, -1.0));
+            let as_near = others.partition_point(|item| item.score <= limit(k, 1.0));
             neighbours.cuts.push(Cut { k, nearer, as_near });
         }
     }
     let len = neighbours.cuts.iter().map(|cut| cut.as_near).max().unwrap_or(0);
-    neighbours.ids = others[..len].iter().map(|(_, id)| *id).collect();
+    neighbours.ids = others[..len].iter().map(|item| item.id).collect();
     neighbours
 }
 
-/// The nearest items of a query so far.
-struct Best {
-    near: Vec<(f32, u32)>,
-    wanted: usize,
-    farthest: f32,
+/// Keeps the nearest items of the `i`-th of some queries. One more is kept than it is asked for:
+/// the query may be an item itself.
+fn nearest_of_query(i: usize, items: usize) -> TopK {
+    let max = asked(i, items).into_iter().max().unwrap_or(1);
+    TopK::of_different((KEPT * max).max(MIN_KEPT) + 1, f32::INFINITY)
 }
 
-impl Best {
-    /// Of the `i`-th of some queries one more is wanted than it is asked for: it may be among them
-    /// itself.
-    fn for_query(i: usize, items: usize) -> Self {
-        let max = asked(i, items).into_iter().max().unwrap_or(1);
-        Self { near: Vec::new(), wanted: (KEPT * max).max(MIN_KEPT) + 1, farthest: f32::INFINITY }
-    }
-
-    fn offer(&mut self, score: f32, id: u32) {
-        self.near.push((score, id));
-        if self.near.len() >= 4 * self.wanted {
-            self.prune();
+/// Offers items that have these scores.
+fn offer_all(nearest: &mut TopK, simd: Level, ids: &[u32], scores: Scores<'_>) {
+    below(simd, scores, nearest.threshold(), |i, score| {
+        if score < nearest.threshold() {
+            nearest.offer(packed(ids[i], score));
         }
-    }
-
-    /// Offers items that have these scores.
-    fn offer_all(&mut self, simd: Level, ids: &[u32], scores: Scores<'_>) {
-        below(simd, scores, self.farthest, |i, score| {
-            if score < self.farthest {
-                self.offer(score, ids[i]);
-            }
-            self.farthest
-        });
-    }
-
-    fn prune(&mut self) {
-        if self.near.len() >= self.wanted {
-            let (_, last, _) = self.near.select_nth_unstable_by(self.wanted - 1, by_score);
-            self.farthest = last.0;
-            self.near.truncate(self.wanted);
-        }
-    }
-
-    fn into_sorted(mut self) -> Vec<(f32, u32)> {
-        self.prune();
-        self.near.sort_unstable_by(by_score);
-        self.near
-    }
+        nearest.threshold()
+    });
 }
 
 /// The nearest items of each query, nearest first: all pairs are compared. For the queries see
@@ -213,18 +184,21 @@ pub(crate) fn neighbours(
     workers: &mut Workers<'_>,
     all: Points<'_>,
     queries: &Matrix,
-) -> Result<Vec<Vec<(f32, u32)>>> {
+) -> Result<Vec<Vec<Scored>>> {
     let items = all.ids.len();
     let part = items.div_ceil(PARTS).max(ITEMS_AT_ONCE);
     let parts = items.div_ceil(part);
     let found = workers.map(BuildPhase::Calibrating, parts, |rtxn, task| {
         nearest_of(all, rtxn, task * part..items.min((task + 1) * part), queries)
     })?;
-    let mut best: Vec<Best> = (0..queries.len()).map(|i| Best::for_query(i, items)).collect();
+    let mut nearest: Vec<TopK> = (0..queries.len()).map(|i| nearest_of_query(i, items)).collect();
     for part in found {
-        best.iter_mut().zip(part).for_each(|(all, best)| all.near.extend(best.near));
+        for (all, part) in nearest.iter_mut().zip(part) {
+            part.iter().for_each(|item| all.offer(item));
+        }
     }
-    Ok(best.into_iter().map(Best::into_sorted).collect())
+    let scored = |item: &u64| Scored { score: estimate_of(*item), id: id_of(*item) };
+    Ok(nearest.into_iter().map(|all| all.into_sorted().iter().map(scored).collect()).collect())
 }
 
 /// The nearest of the items at some places to each query.
@@ -233,12 +207,12 @@ fn nearest_of(
     rtxn: &RoTxn<'_>,
     part: Range<usize>,
     queries: &Matrix,
-) -> Result<Vec<Best>> {
+) -> Result<Vec<TopK>> {
     let context = all.context;
     let (simd, width, metric) =
         (context.transform.simd, context.transform.width, context.spec.metric);
-    let mut best: Vec<Best> =
-        (0..queries.len()).map(|i| Best::for_query(i, all.ids.len())).collect();
+    let mut nearest: Vec<TopK> =
+        (0..queries.len()).map(|i| nearest_of_query(i, all.ids.len())).collect();
     let rows: Vec<&[f32]> = queries.values.chunks_exact(width).collect();
     let mut products = Vec::new();
     // The products are the scores, but for their sign.
@@ -257,10 +231,11 @@ fn nearest_of(
             _ => gemm::manhattans,
         };
         kernel(simd, &rows, &panels, &mut products);
-        for (best, products) in best.iter_mut().zip(products.chunks_exact(ids.len())) {
-            best.offer_all(simd, ids, Scores { norms: &norms[..ids.len()], products, sign });
+        for (nearest, products) in nearest.iter_mut().zip(products.chunks_exact(ids.len())) {
+            let scores = Scores { norms: &norms[..ids.len()], products, sign };
+            offer_all(nearest, simd, ids, scores);
         }
     }
-    best.iter_mut().for_each(Best::prune);
-    Ok(best)
+    nearest.iter_mut().for_each(TopK::prune);
+    Ok(nearest)
 }

@@ -136,9 +136,8 @@ impl Descent {
         Ok(())
     }
 
-    /// The nearest leaf that has not come out yet. Widens the descent when those found have run
-    /// out;
-    /// `None` when there are no more in the forest.
+    /// The nearest leaf that has not come out yet; `None` when there are no more in the forest.
+    /// Widens the descent when those found have run out.
     pub(crate) fn next_leaf(
         &mut self,
         nodes: &Nodes<'_>,
@@ -217,8 +216,7 @@ impl Descent {
         }
         self.branches += 1;
         let branch = nodes.branch(node.tree, node.id)?;
-        // Heights fall by one with every step down, so that no chain of stored ids can lead in a
-        // circle.
+        // Heights fall by one with every step down. So no chain of stored ids leads in a circle.
         if usize::from(branch.node.height) != height {
             return corrupted("a branch at another height than its parent says");
         }
@@ -235,7 +233,7 @@ impl Descent {
         let has_norms = self.is_by_distance && spec.metric.is_inner_product();
         let queue = &mut self.frontiers[height - 1].queue;
         for (position, (id, found)) in branch.children.iter().zip(&self.estimates).enumerate() {
-            // |x - q|^2 is |x|^2 - 2 <x, q>, up to what is the same for all x.
+            // |x - q|^2 is |x|^2 - 2 <x, q> + |q|^2, and the last is the same for all x.
             let norm =
                 if has_norms { branch.norms.get(position).copied().unwrap_or(0.0) } else { 0.0 };
             let estimate = if has_norms { norm + 2.0 * found.estimate } else { found.estimate };

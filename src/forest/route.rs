@@ -8,8 +8,9 @@ use crate::kernel::simd::Level;
 use crate::kernel::threshold::{Scores, below};
 use crate::math::kmeans::{half_norms, split, update};
 use crate::math::matrix::Matrix;
+use crate::math::scored::{Scored, estimate_of, id_of, packed};
+use crate::math::top_k::replace_last;
 use crate::metric::Metric;
-use crate::search::candidates::{estimate_of, id_of, packed};
 
 /// Coarse groups whose leaves are compared with a point, at least.
 const BEAM: usize = 12;
@@ -38,9 +39,6 @@ pub(crate) struct Router {
     /// The leaves of each group.
     leaf_panels: Vec<Panels>,
 }
-
-/// A leaf and how far its centroid is, in the order of the metric.
-pub(crate) type ScoredLeaf = (f32, u32);
 
 impl Router {
     pub(crate) fn new(simd: Level, groups: &[Matrix]) -> Self {
@@ -141,15 +139,15 @@ impl Router {
         let mut scores = Vec::new();
         self.products(&rows, &self.coarse_panels, &mut scores);
         let mut visitors: Vec<Vec<u32>> = vec![Vec::new(); groups];
-        let mut order: Vec<ScoredLeaf> = Vec::with_capacity(groups);
+        let mut order: Vec<Scored> = Vec::with_capacity(groups);
         for (row, scores) in (0u32..).zip(scores.chunks_exact(groups.max(1))) {
             order.clear();
             let scores = self.scores_of(&self.coarse_norms, scores);
-            order.extend(scores.iter().zip(0u32..));
+            order.extend(scores.iter().zip(0u32..).map(|(score, id)| Scored { score, id }));
             if beam < groups {
-                order.select_nth_unstable_by(beam, by_score);
+                order.select_nth_unstable(beam);
             }
-            order[..beam].iter().for_each(|(_, group)| visitors[*group as usize].push(row));
+            order[..beam].iter().for_each(|group| visitors[group.id as usize].push(row));
         }
         let mut near = vec![u64::MAX; rows.len() * count];
         let mut gathered = Vec::new();
@@ -214,33 +212,16 @@ fn differences(a: &[f32], b: &[f32]) -> impl Iterator<Item = f32> {
     a.iter().zip(b).map(|(a, b)| a - b)
 }
 
-pub(crate) fn by_score(a: &ScoredLeaf, b: &ScoredLeaf) -> std::cmp::Ordering {
-    a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))
-}
-
-/// Keeps the nearest, sorted, of those that were near and of the leaves from `first` on, which have
-/// these scores.
+/// Keeps the nearest, sorted, of those in `near` and of leaves with these scores, the first of
+/// which is `first`.
 fn keep_nearest(simd: Level, near: &mut [u64], scores: Scores<'_>, first: u32) {
-    // What is no leaf stands for no number: the limit is none as long as there is room.
+    // The filling of free places is no number as a limit, so that every score is visited.
     let limit = |near: &[u64]| near.last().map_or(f32::NEG_INFINITY, |last| estimate_of(*last));
-    below(simd, scores, limit(near), |at, score| {
+    below(simd, scores, limit(near), |leaf, score| {
         #[expect(clippy::cast_possible_truncation, reason = "leaves have 32-bit ids")]
-        insert(near, packed(first + at as u32, score));
+        replace_last(near, packed(first + leaf as u32, score));
         limit(near)
     });
-}
-
-/// Puts one in its place among the nearest, if it is one of them; the farthest falls out.
-fn insert(near: &mut [u64], new: u64) {
-    if near.last().is_none_or(|last| *last <= new) {
-        return;
-    }
-    let mut at = near.len() - 1;
-    while at > 0 && near[at - 1] > new {
-        near[at] = near[at - 1];
-        at -= 1;
-    }
-    near[at] = new;
 }
 
 #[cfg(test)]

@@ -1,17 +1,14 @@
-//! Which nodes a descent has looked at, so that it looks at none for ever.
+//! Which nodes a descent has opened, so that damaged trees do not keep it busy for ever.
 //!
-//! Each node of a tree has one parent. Stored bytes may say otherwise. Twenty levels of four
-//! branches that all name the four below lead to each leaf on 4^20 ways. The counts in the record
-//! may be forged to allow for all of them.
+//! Each node of a tree has one parent. Damaged bytes may say otherwise. In twenty levels of four
+//! branches that all name the four below, 4^20 ways lead to each leaf.
 
 use roaring::RoaringTreemap;
 
-/// Nodes that are looked at before others are remembered. Most searches look at fewer, and remember
-/// none.
+/// Nodes that are opened before others are remembered. Most searches open fewer, and remember none.
 const UNREMEMBERED: u32 = 256;
 
-/// The nodes that a descent has looked at, but for the first ones: each of these may come once
-/// more.
+/// The nodes that a descent has opened, but for the first ones: each of these may come once more.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     unremembered: u32,
@@ -24,7 +21,7 @@ impl Seen {
         self.nodes.clear();
     }
 
-    /// Notes a branch or a leaf; `false` if it is known to have been looked at before.
+    /// Notes a branch or a leaf; `false` if it is known to have been opened before.
     pub(crate) fn note(&mut self, tree: u8, is_leaf: bool, id: u32) -> bool {
         if self.unremembered < UNREMEMBERED {
             self.unremembered += 1;

@@ -51,8 +51,7 @@ pub(crate) fn train(
         .par_iter()
         .enumerate()
         .map(|(i, rows)| {
-            // As many leaves as the group's share of the rows, rounded to the nearest, at least
-            // one.
+            // Leaves in proportion to the rows of the group, at least one.
             let share = (rows.len() * leaves + sample_rows.len() / 2) / sample_rows.len().max(1);
             let seed = seed ^ (i as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
             let centroids = subsampled_kmeans(simd, &sample_rows.gather(rows), share.max(1), seed);

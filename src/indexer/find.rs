@@ -7,26 +7,26 @@ use heed::RoTxn;
 use crate::error::Result;
 use crate::forest::context::ForestContext;
 use crate::forest::descent::{Descent, Order, QueuedNode};
-use crate::forest::route::{NO_LEAF, SHORTLIST, by_score, second_leaf};
+use crate::forest::route::{NO_LEAF, SHORTLIST, second_leaf};
 use crate::format::item::{ItemRef, PendingRef};
 use crate::format::node::{BranchRef, LeafRef};
 use crate::format::record::TreeRecord;
 use crate::key::Kind;
 use crate::lmdb::nodes::Nodes;
 use crate::lmdb::view::View;
+use crate::math::scored::Scored;
 use crate::sketch::prepared::Prepared;
 
 /// Leaves, nearest by their sketches, whose centroids are compared exactly.
 pub(crate) const NEAR_LEAVES: usize = 24;
-/// Leaves after which the search for an old item opens more branches: one that is not among the
-/// nearest leaves is likelier under a branch that was passed over than far down the list.
+/// Leaves after which the search for an old item opens more branches. If none of the nearest leaves
+/// has it, it is likelier under another branch than far down the list.
 const WIDENED_AFTER: [usize; 3] = [16, 48, 96];
 /// Leaves in which an old item is looked for before all bitmaps are read.
 const MAX_LEAVES_SEARCHED: usize = 256;
 /// Leaves, and branches, whose places a [`Finder`] remembers: more than most tasks look at.
 const MAX_CACHED_NODES: usize = 1 << 12;
-/// How far descents reach, in full leaves; 16 times as many entries hang under the branches that
-/// are opened.
+/// How far descents go, in full leaves.
 const LEAVES_COVERED: usize = 16;
 
 /// One pending mark.
@@ -139,6 +139,13 @@ pub(crate) struct NearLeaf {
     pub(crate) path: Vec<u32>,
 }
 
+impl NearLeaf {
+    /// Its place among leaves sorted by distance.
+    pub(crate) fn scored(&self) -> Scored {
+        Scored { score: self.distance, id: self.leaf }
+    }
+}
+
 /// Looks for the stored leaves of one tree near points, one point after the other. What it has
 /// looked up in LMDB serves the next point, too, and so do its buffers. Measured: docs/trials.md,
 /// "one finder for a task".
@@ -171,8 +178,7 @@ impl<'a> Finder<'a> {
         self.context.point(self.rtxn, id)
     }
 
-    /// Begins at the root, for leaves in order of their distance from a point, by the sketches of
-    /// their centroids.
+    /// Begins at the root. Leaves come in the order of their distance from a point, by sketches.
     pub(crate) fn begin(&mut self, point: &[f32]) -> Result<()> {
         self.point.clear();
         self.point.extend_from_slice(point);
@@ -220,7 +226,7 @@ impl<'a> Finder<'a> {
                 path: self.descent.path(&next),
             });
         }
-        near.sort_unstable_by(|a, b| by_score(&(a.distance, a.leaf), &(b.distance, b.leaf)));
+        near.sort_unstable_by_key(NearLeaf::scored);
         Ok(near)
     }
 }

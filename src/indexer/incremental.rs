@@ -48,7 +48,7 @@ const UNDERFULL: usize = 4;
 /// Leaves with less than this part of the leaf size are merged when it is their turn to be
 /// refreshed.
 const SPARSE: usize = 3;
-/// Searches are measured again when one in so many items has changed.
+/// The forest is calibrated again when one in so many items has changed.
 const CHANGED_PART: u64 = 3;
 /// A tree of fewer leaves is built in bulk: it is small, and two copies of an item need two leaves.
 const MIN_LEAVES: usize = 4;
@@ -94,7 +94,7 @@ pub(crate) fn plan(
     let mut new = *record;
     (new.indexed, new.pending) = (record.items, 0);
     shape.write_leaf_size(&mut new);
-    // As many leaves as the changes call for, those that builds before left over included.
+    // Changes of earlier builds that were too few for a refresh count, too.
     let unrefreshed = u64::from(record.unrefreshed) + changes.len() as u64;
     let refreshes = unrefreshed / u64::from(CHANGES_PER_REFRESH);
     new.unrefreshed = u32::try_from(unrefreshed % u64::from(CHANGES_PER_REFRESH)).unwrap_or(0);
@@ -134,7 +134,7 @@ pub(crate) fn plan(
     Ok(Some((plan, stats)))
 }
 
-/// Counts changes. Whether there were so many since the calibration that it is due again.
+/// Counts changes; whether there were so many since the calibration that it is due again.
 ///
 /// So the work for each change does not grow with the index: now and then one build does that of
 /// many.

@@ -196,7 +196,7 @@ pub(crate) fn build(
     let (plan, update) = match options.thread_pool {
         Some(pool) => pool.install(compute)?,
         None if record.pending < FEW_CHANGES => compute()?,
-        // Into the current pool: each step into it from outside would cost as much as a small task.
+        // Entered once: each step into the pool from outside costs as much as a small task.
         None => rayon::scope(move |_| compute())?,
     };
     stats.method = match update {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::Result;
 use crate::forest::context::ForestContext;
-use crate::forest::route::{SHORTLIST, ScoredLeaf, second_leaf};
+use crate::forest::route::{SHORTLIST, second_leaf};
 use crate::format::node::NodeRef;
 use crate::indexer::find::{Finder, choose};
 use crate::indexer::leaf_edit::LeafEdit;
@@ -14,6 +14,7 @@ use crate::kernel::layout::Code;
 use crate::lmdb::workers::Workers;
 use crate::math::kmeans::{assign, kmeans, members, split};
 use crate::math::matrix::Matrix;
+use crate::math::scored::Scored;
 use crate::sketch::prepared::{Prepared, ScanOptions};
 
 /// Leaves around a changed one whose items may be nearer to it now.
@@ -69,21 +70,22 @@ impl Neighbourhood {
         context: &ForestContext<'_>,
         point: &[f32],
         leaves: &[u32],
-    ) -> Option<Vec<ScoredLeaf>> {
-        let distances = self.leaves.iter().map(|(leaf, c)| (context.distance(point, c), *leaf));
-        let mut near: Vec<ScoredLeaf> = distances.collect();
+    ) -> Option<Vec<Scored>> {
+        let scored =
+            |(leaf, c): (&u32, &Vec<f32>)| Scored { score: context.distance(point, c), id: *leaf };
+        let mut near: Vec<Scored> = self.leaves.iter().map(scored).collect();
         // Among leaves equally near, its own come first. Copies of one vector would else all move
         // to the same leaves, which would be split again and again.
         near.sort_unstable_by(|a, b| {
-            let is_other = |near: &ScoredLeaf| !leaves.contains(&near.1);
-            a.0.total_cmp(&b.0).then(is_other(a).cmp(&is_other(b))).then(a.1.cmp(&b.1))
+            let is_other = |near: &Scored| !leaves.contains(&near.id);
+            a.score.total_cmp(&b.score).then(is_other(a).cmp(&is_other(b))).then(a.id.cmp(&b.id))
         });
-        let farther = near.iter().rposition(|near| leaves.contains(&near.1)).unwrap_or(0);
-        if !near[..=farther].iter().any(|near| self.changed.contains(&near.1)) {
+        let farther = near.iter().rposition(|near| leaves.contains(&near.id)).unwrap_or(0);
+        if !near[..=farther].iter().any(|near| self.changed.contains(&near.id)) {
             return None;
         }
         let has_room = |leaf: &u32| self.room.get(leaf).is_some_and(|room| *room > 0);
-        near.retain(|near| leaves.contains(&near.1) || has_room(&near.1));
+        near.retain(|near| leaves.contains(&near.id) || has_room(&near.id));
         Some(near)
     }
 }
@@ -250,15 +252,15 @@ fn choose_leaves(
     let Some(near) = around.candidates(&view.context, &point, leaves) else { return Ok(None) };
     let Some(first) = near.first().copied() else { return Ok(None) };
     let centroids =
-        || near.iter().filter_map(|(_, leaf)| around.leaves.get(leaf).map(|c| (*leaf, &c[..])));
+        || near.iter().filter_map(|near| around.leaves.get(&near.id).map(|c| (near.id, &c[..])));
     let targets = if leaves.len() == view.copies {
         choose(&view.context, &point, centroids(), view.copies)
-    } else if leaves.contains(&first.1) {
+    } else if leaves.contains(&first.id) {
         return Ok(None);
     } else {
         // One copy is outside. If that is the nearer one, the copy here is the second.
-        match nearer_copy(view, finder, around, id, &point, first.0)? {
-            None => vec![first.1],
+        match nearer_copy(view, finder, around, id, &point, first.score)? {
+            None => vec![first.id],
             Some(outer) => {
                 let simd = view.context.transform.simd;
                 let others = centroids().take(SHORTLIST - 1);

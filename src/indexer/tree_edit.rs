@@ -8,7 +8,7 @@ use heed::RoTxn;
 
 use crate::error::{Error, Result};
 use crate::forest::context::ForestContext;
-use crate::forest::route::{SHORTLIST, by_score, second_leaf};
+use crate::forest::route::{SHORTLIST, second_leaf};
 use crate::format::MAX_FREE;
 use crate::format::free_ids::{free_ids_value, parse_free_ids};
 use crate::format::record::TreeRecord;
@@ -281,7 +281,7 @@ impl<'a> TreeView<'a> {
                 near.distance = self.context.distance(point, &near.centroid);
             }
         }
-        near.sort_unstable_by(|a, b| by_score(&(a.distance, a.leaf), &(b.distance, b.leaf)));
+        near.sort_unstable_by_key(NearLeaf::scored);
         Ok(near)
     }
 

@@ -1,5 +1,7 @@
 //! A queue that gives the nearest first.
 
+use crate::math::scored::ordered;
+
 /// Elements that are sorted the first time. Each time that these run out, twice as many are.
 const FIRST_SORTED: usize = 32;
 
@@ -91,17 +93,6 @@ impl<T: Copy> LazyQueue<T> {
     }
 }
 
-/// A number that orders as `f32::total_cmp` does.
-pub(crate) fn ordered(x: f32) -> u32 {
-    let bits = x.to_bits();
-    if bits >> 31 == 1 { !bits } else { bits | 1 << 31 }
-}
-
-/// The number that [`ordered`] makes this of.
-pub(crate) fn unordered(number: u32) -> f32 {
-    f32::from_bits(if number >> 31 == 1 { number & !(1 << 31) } else { !number })
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -129,13 +120,6 @@ mod tests {
                 }
                 prop_assert_eq!(queue.is_empty(), list.is_empty());
             }
-        }
-
-        #[test]
-        fn ordered_numbers_order_as_floats_do(a: u32, b: u32) {
-            let (x, y) = (f32::from_bits(a), f32::from_bits(b));
-            prop_assert_eq!(ordered(x).cmp(&ordered(y)), x.total_cmp(&y));
-            prop_assert_eq!(unordered(ordered(x)).to_bits(), a);
         }
     }
 }

@@ -1,7 +1,5 @@
 //! Exact distances: rerank, small filters, pending items, and whole scans.
 
-use std::collections::BinaryHeap;
-
 use rayon::prelude::*;
 use roaring::RoaringBitmap;
 
@@ -14,6 +12,8 @@ use crate::kernel::simd::Level;
 use crate::key::{Key, Kind};
 use crate::lmdb::database::missing_item;
 use crate::lmdb::items::Items;
+use crate::math::scored::Scored;
+use crate::math::top_k::TopK;
 use crate::metric::Metric;
 use crate::search::Hit;
 use crate::search::interrupt::{Interrupt, LAST_COMPARED};
@@ -25,35 +25,11 @@ const BATCH: usize = 32;
 /// Items that are sent for before they are compared, of those that threads share: two took 10 ms
 /// instead of 19 for 100,000 vectors of sift, and 22 instead of 30 for as many of minilm (trials).
 const PREFETCHED_ITEMS: usize = 8;
-/// Hits that there is room for at once; more need a larger place.
-const ROOM: usize = 128;
 /// Items that are shared among threads at once, those if the search may have to stop soon, and how
 /// many of them are one task.
 const ITEMS_PER_ROUND: usize = 1 << 16;
 const ITEMS_PER_TIMED_ROUND: usize = 1 << 14;
 const ITEMS_PER_TASK: usize = 1 << 10;
-
-/// An item in the order of the answer: by score, then by id. The score is the distance, or its
-/// negative where the largest comes first.
-#[derive(Copy, Clone, Debug, PartialEq)]
-pub(crate) struct Scored {
-    pub(crate) score: f32,
-    pub(crate) id: u32,
-}
-
-impl Eq for Scored {}
-
-impl Ord for Scored {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.score.total_cmp(&other.score).then(self.id.cmp(&other.id))
-    }
-}
-
-impl PartialOrd for Scored {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
 
 impl Scored {
     pub(crate) fn into_hit(self, metric: Metric) -> Hit {
@@ -186,76 +162,53 @@ pub(crate) struct Nearest {
     k: usize,
     /// What is nearer or farther is not kept.
     bounds: Bounds,
-    /// The farthest on top.
-    heap: BinaryHeap<Scored>,
+    /// It becomes the answer, and is all that a search allocates.
+    nearest: TopK<Scored>,
     pub(crate) compared: u64,
 }
 
 impl Nearest {
     pub(crate) fn new(k: usize, bounds: Bounds) -> Self {
-        // The heap becomes the answer, and is all that a search allocates.
-        Self { k, bounds, heap: BinaryHeap::with_capacity(k.min(ROOM)), compared: 0 }
+        Self { k, bounds, nearest: TopK::of_different(k, bounds.farthest), compared: 0 }
     }
 
     pub(crate) fn offer(&mut self, ranked: Scored) {
         self.compared += 1;
-        if ranked.score > self.bounds.farthest || ranked.score < self.bounds.nearest {
-            return;
-        }
-        if self.heap.len() < self.k {
-            self.heap.push(ranked);
-        } else if let Some(mut farthest) = self.heap.peek_mut()
-            && ranked < *farthest
-        {
-            *farthest = ranked;
+        if ranked.score >= self.bounds.nearest {
+            self.nearest.offer(ranked);
         }
     }
 
     /// Takes in what another has found.
     fn merge(&mut self, other: Self) {
-        let compared = self.compared + other.compared;
-        other.heap.into_iter().for_each(|ranked| self.offer(ranked));
-        self.compared = compared;
+        self.compared += other.compared;
+        other.nearest.iter().for_each(|ranked| self.nearest.offer(ranked));
     }
 
     /// Forgets what was found; how much was compared stays. It is given back for a search that may
-    /// have to interrupt.
-    pub(crate) fn begin_again(&mut self, interrupt: Interrupt<'_>) -> BinaryHeap<Scored> {
-        if interrupt.is_none() || self.heap.is_empty() {
-            // The room is all that a search allocates.
-            self.heap.clear();
-            return BinaryHeap::new();
-        }
-        std::mem::take(&mut self.heap)
+    /// have to stop.
+    pub(crate) fn begin_again(&mut self, interrupt: Interrupt<'_>) -> Vec<Scored> {
+        // Its room is kept where nothing is given back.
+        let taken = if interrupt.is_none() { Vec::new() } else { self.nearest.iter().collect() };
+        self.nearest.clear(self.bounds.farthest);
+        taken
     }
 
     /// Puts back what was taken out, of which some may have been found again.
-    pub(crate) fn put_back(&mut self, taken: BinaryHeap<Scored>) {
-        let known: RoaringBitmap = self.iter().collect();
-        let compared = self.compared;
-        taken
-            .into_iter()
-            .filter(|ranked| !known.contains(ranked.id))
-            .for_each(|ranked| self.offer(ranked));
-        self.compared = compared;
+    pub(crate) fn put_back(&mut self, taken: Vec<Scored>) {
+        let known: RoaringBitmap = self.nearest.iter().map(|ranked| ranked.id).collect();
+        let lost = taken.into_iter().filter(|ranked| !known.contains(ranked.id));
+        lost.for_each(|ranked| self.nearest.offer(ranked));
     }
 
     /// The score of the last of `k` hits; that beyond which there are none, if there are fewer.
-    pub(crate) fn kth(&self) -> f32 {
-        self.heap
-            .peek()
-            .filter(|_| self.heap.len() >= self.k)
-            .map_or(self.bounds.farthest, |farthest| farthest.score)
-    }
-
-    /// What has been found so far, in no order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = u32> {
-        self.heap.iter().map(|ranked| ranked.id)
+    pub(crate) fn kth(&mut self) -> f32 {
+        if self.nearest.is_full() { self.nearest.kth(self.k) } else { self.bounds.farthest }
     }
 
     /// The answer, nearest first.
     pub(crate) fn into_hits(self, metric: Metric) -> Vec<Hit> {
-        let ranked = self.heap.into_sorted_vec();
+        let ranked = self.nearest.into_sorted();
         ranked.into_iter().map(|ranked| ranked.into_hit(metric)).collect()
     }
 }
@@ -392,7 +345,7 @@ mod tests {
         let never = || ControlFlow::Continue(());
         let taken =
             nearest.begin_again(Interrupt { callback: Some(&never), ..Interrupt::default() });
-        assert_eq!((nearest.iter().count(), nearest.compared), (0, 60));
+        assert_eq!((nearest.nearest.iter().count(), nearest.compared), (0, 60));
         (40..80).for_each(|id| nearest.offer(ranked(id)));
         nearest.put_back(taken);
         assert_eq!(nearest.compared, 100);

@@ -244,7 +244,7 @@ impl<'t> Run<'_, 't> {
 
     /// Whether the comparisons seem to have missed more than `times` what they may.
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-    fn has_missed(&self, times: f64) -> bool {
+    fn has_missed(&mut self, times: f64) -> bool {
         let Options { recall, search_k, oversampling, .. } = self.request.options;
         // The caller's own budget is kept.
         if search_k.is_some() || oversampling.is_some() || self.stats.is_partial {

@@ -5,14 +5,11 @@
 //! many would. Nothing comes twice, and in the end everything has come once; an item that is found
 //! late comes late.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-
 use roaring::RoaringBitmap;
 
 use crate::error::Result;
 use crate::format::item::ItemRef;
-use crate::search::brute_force::Scored;
+use crate::math::scored::Scored;
 use crate::search::knn::{admitted, search};
 use crate::search::request::Request;
 use crate::search::session::Session;
@@ -22,8 +19,8 @@ use crate::vector::CheckedVector;
 /// Where a search has come to.
 pub(crate) struct Stream {
     query: CheckedVector<'static>,
-    /// Found and not given yet.
-    ready: BinaryHeap<Reverse<Scored>>,
+    /// Found and not given yet, the nearest last.
+    ready: Vec<Scored>,
     given: usize,
     /// Hits that the last search was to find.
     sought: usize,
@@ -38,7 +35,7 @@ impl Stream {
     pub(crate) fn new(query: &ItemRef<'_>) -> Self {
         Self {
             query: CheckedVector::of_item(query),
-            ready: BinaryHeap::new(),
+            ready: Vec::new(),
             given: 0,
             sought: 0,
             found: RoaringBitmap::new(),
@@ -70,10 +67,11 @@ impl Stream {
             self.is_exhausted = hits.len() < k && !did.is_partial;
             self.sought = k;
             let new = hits.into_iter().filter(|hit| self.found.insert(hit.id));
-            self.ready.extend(new.map(|hit| Reverse(Scored::from_hit(hit, metric))));
+            self.ready.extend(new.map(|hit| Scored::from_hit(hit, metric)));
+            self.ready.sort_unstable_by(|a, b| b.cmp(a));
         }
         let ready = (0..count).map_while(|_| self.ready.pop());
-        let hits: Vec<Hit> = ready.map(|Reverse(ranked)| ranked.into_hit(metric)).collect();
+        let hits: Vec<Hit> = ready.map(|ranked| ranked.into_hit(metric)).collect();
         self.given += hits.len();
         Ok(hits)
     }

@@ -305,7 +305,7 @@ impl<'e, 'a> Branches<'e, 'a> {
         let deletes = self.removed.iter().map(|id| self.key(*id)).collect();
         let removed = u32::try_from(self.removed.len()).unwrap_or(u32::MAX);
         self.removed.iter().for_each(|id| self.edit.branch_ids.give_back(*id));
-        // What the record says of the others may be anything.
+        // The stored number may be damaged, so the sum saturates.
         let branches =
             self.edit.stored.branches.saturating_add(self.created).saturating_sub(removed);
         Ok(BranchUpdate { root, height, branches, puts, deletes })
