@@ -236,6 +236,5 @@ fn nearest_of(
             offer_all(nearest, simd, ids, scores);
         }
     }
-    nearest.iter_mut().for_each(TopK::prune);
     Ok(nearest)
 }

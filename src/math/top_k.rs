@@ -79,8 +79,16 @@ impl<T: Ranked> TopK<T> {
         }
         self.buffer.push(element);
         if self.buffer.len() >= capacity(self.keep) {
-            self.prune();
+            if self.may_repeat { self.prune() } else { self.trim() }
         }
+    }
+
+    /// Leaves the nearest of different ids, in no order: less work than [`TopK::prune`].
+    fn trim(&mut self) {
+        let (_, last, _) = self.buffer.select_nth_unstable(self.keep - 1);
+        self.threshold = last.score();
+        self.buffer.truncate(self.keep);
+        self.sorted = 0;
     }
 
     /// All elements so far, in no order: the nearest and perhaps some others.
@@ -142,7 +150,7 @@ impl<T: Ranked> TopK<T> {
     }
 
     /// Leaves the nearest of each id, up to `keep` ids, sorted.
-    pub(crate) fn prune(&mut self) {
+    fn prune(&mut self) {
         if self.sorted == self.buffer.len() {
             return;
         }
