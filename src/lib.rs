@@ -98,6 +98,7 @@ pub use readers::{Merged, MergedHit, Readers};
 pub use repair::Repair;
 pub use roaring;
 pub use search::{Hit, SearchPlan, SearchStats};
-pub use snapshot::{Many, Snapshot};
+pub use snapshot::Snapshot;
+pub use snapshot::batch::Many;
 pub use verify::{Verification, Violation};
 pub use writer::Writer;

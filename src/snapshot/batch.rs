@@ -20,8 +20,20 @@ pub struct Many<'a, 'e> {
     predicate: Option<SharedCallback<'a, bool>>,
 }
 
+impl<'e> Snapshot<'e> {
+    /// Asks for the `k` nearest neighbours of each of many queries, with the options of [`Nns`]: see [`Many`].
+    ///
+    /// # Cost
+    /// That of as many single searches, shared among the threads. Each thread prepares anew at each
+    /// call, as a new [`Reader`] does, and then remembers: a few hundred queries at once are better
+    /// than a few.
+    pub fn nns<'a>(&'a mut self, k: usize) -> Nns<'a, Many<'a, 'e>> {
+        Nns::with_executor(k, Many::new(self))
+    }
+}
+
 impl<'a, 'e> Many<'a, 'e> {
-    pub(super) fn new(snapshot: &'a mut Snapshot<'e>) -> Self {
+    fn new(snapshot: &'a mut Snapshot<'e>) -> Self {
         Self { snapshot, predicate: None }
     }
 }

@@ -1,6 +1,6 @@
 //! Reading an index in one snapshot by many threads.
 
-mod batch;
+pub(crate) mod batch;
 
 use heed::{Env, RoTxn, WithoutTls};
 use rayon::ThreadPool;
@@ -10,9 +10,7 @@ use crate::index_spec::IndexSpec;
 use crate::lmdb::database::Database;
 use crate::lmdb::tasks;
 use crate::metric::Metric;
-use crate::query::Nns;
 use crate::reader::Reader;
-pub use crate::snapshot::batch::Many;
 
 /// An index in one snapshot of the database, searched by all threads of a rayon pool.
 ///
@@ -170,16 +168,6 @@ impl<'e> Snapshot<'e> {
     #[must_use]
     pub fn workers(&self) -> usize {
         self.txns.len()
-    }
-
-    /// Asks for the `k` nearest neighbours of each of many queries, with the options of [`Nns`]: see [`Many`].
-    ///
-    /// # Cost
-    /// That of as many single searches, shared among the threads. Each thread prepares anew at each
-    /// call, as a new [`Reader`] does, and then remembers: a few hundred queries at once are better
-    /// than a few.
-    pub fn nns<'a>(&'a mut self, k: usize) -> Nns<'a, Many<'a, 'e>> {
-        Nns::with_executor(k, Many::new(self))
     }
 
     /// Does `work` for each of `0..count`, shared among the threads, and returns the results in

@@ -1,0 +1,48 @@
+//! What a build has computed, and writing it.
+
+use heed::RwTxn;
+
+use crate::calibrate::truth::Truth;
+use crate::error::Result;
+use crate::format::origin::origin_value;
+use crate::format::record::Record;
+use crate::key::{Key, Kind};
+use crate::lmdb::database::Database;
+
+/// Everything a build will write.
+pub(crate) struct BuildPlan {
+    pub(crate) record: Record,
+    /// A new origin, or `None` to keep the one there is.
+    pub(crate) origin: Option<Vec<f32>>,
+    /// Whether the old forest and all pending marks go first.
+    pub(crate) is_anew: bool,
+    /// In the order of their keys.
+    pub(crate) puts: Vec<(Key, Vec<u8>)>,
+    pub(crate) deletes: Vec<Key>,
+    /// What the forest is calibrated with once it is written.
+    pub(crate) truth: Option<Truth>,
+}
+
+/// Writes a plan. Only LMDB can fail here, and it refuses to commit a transaction in which it did.
+pub(super) fn write(
+    db: Database,
+    wtxn: &mut RwTxn<'_>,
+    index: u16,
+    plan: &BuildPlan,
+) -> Result<()> {
+    if plan.is_anew {
+        for kind in [Kind::Pending, Kind::Branch, Kind::Leaf, Kind::Free] {
+            db.delete_kind(wtxn, index, kind)?;
+        }
+    }
+    if let Some(origin) = &plan.origin {
+        db.put(wtxn, Key::origin(index), &origin_value(origin))?;
+    }
+    for key in &plan.deletes {
+        db.delete(wtxn, *key)?;
+    }
+    for (key, value) in &plan.puts {
+        db.put(wtxn, *key, value)?;
+    }
+    db.put(wtxn, Key::record(index), &plan.record.to_bytes())
+}
