@@ -44,6 +44,7 @@ pub struct Readers<'a> {
 
 /// A hit of a search over several indexes.
 #[derive(Copy, Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct MergedHit {
     /// Which of the readers found it, by its place among those given to [`Readers::new`].
     pub reader: usize,

@@ -19,6 +19,7 @@ use crate::search::Hit;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Hits<H = Hit> {
     hits: Vec<H>,
     is_partial: bool,
