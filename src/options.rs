@@ -4,8 +4,10 @@ use std::fmt;
 
 use crate::error::{Error, Result};
 use crate::index_spec::IndexSpec;
-use crate::limits::{DIMS, LEAF_SIZES, TREES, is_sketch_bits};
-use crate::limits::{dims_words, leaf_sizes_words, sketch_bits_words, trees_words};
+use crate::limits::{
+    DIMS, LEAF_SIZES, TREES, dims_words, is_sketch_bits, leaf_sizes_words, sketch_bits_words,
+    trees_words,
+};
 use crate::metric::Metric;
 use crate::progress::ProgressCallback;
 

@@ -8,7 +8,8 @@ use std::sync::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{from_str, json, to_string, to_value};
-use spinney::heed::{EnvOpenOptions, types::Bytes};
+use spinney::heed::EnvOpenOptions;
+use spinney::heed::types::Bytes;
 use spinney::*;
 
 #[track_caller]

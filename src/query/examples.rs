@@ -94,6 +94,7 @@ impl Examples {
         stats: &mut SearchStats,
     ) -> Result<Vec<Hit>> {
         let spec = searcher.spec();
+        let metric = spec.metric;
         let (mut kept, mut late, before) = (Vec::with_capacity(hits.len()), 0, stats.reranked);
         for mut hit in hits {
             let id = hit.id;
@@ -116,7 +117,7 @@ impl Examples {
             kept.push(hit);
         }
         stats.bytes += (stats.reranked - before) * item_bytes(spec) as u64;
-        sort(&mut kept, spec.metric);
+        sort(&mut kept, metric);
         Ok(kept)
     }
 

@@ -12,7 +12,7 @@ use crate::search::brute_force::{Bounds, Nearest, Scorer, compare_all};
 use crate::search::budget::Budget;
 use crate::search::candidates::{Candidates, estimate_of, id_of};
 use crate::search::interrupt::LAST_COMPARED;
-use crate::search::leaf_scan::{Ended, LeafScan};
+use crate::search::leaf_scan::{Ended, LeafScan, Limits};
 use crate::search::plan::{Choice, Costs};
 use crate::search::request::{Options, Request};
 use crate::search::residuals::Residuals;
@@ -35,8 +35,8 @@ fn live_in<'r>(
 }
 
 /// Answers a request: the nearest `k` items that it admits, nearest first.
-pub(crate) fn search<'t>(
-    session: &Session<'t>,
+pub(crate) fn search(
+    session: &Session<'_>,
     query: ItemRef<'_>,
     request: &Request<'_>,
 ) -> Result<(Vec<Hit>, SearchStats)> {
@@ -47,87 +47,107 @@ pub(crate) fn search<'t>(
         return Ok((Vec::new(), SearchStats::default()));
     }
     let request = &Request { k, ..*request };
+    let costs = Costs::new(&session.record, spec, admitted);
     let mut run = Run {
         session,
         request,
-        measure: Scorer { spec, simd: session.simd, query },
+        admitted,
+        costs,
+        scorer: Scorer { spec, simd: session.simd, query },
         nearest: Nearest::new(k, Bounds::new(spec.metric, &request.options)),
         residuals: Residuals::default(),
-        searched: SearchStats::default(),
+        stats: SearchStats::default(),
         clock: Clock::start(request.options.is_timed),
     };
-    let effort = match Choice::new(request, &session.record, spec, admitted) {
-        Choice::Forest(effort) => session.forest()?.map(|open| (open, effort)),
+    let choice = match Choice::new(request, &session.record, &costs) {
+        Choice::Forest(budget) => session.forest()?.map(|open| (open, budget)),
         Choice::Exact { is_out_of_reach } => {
-            run.searched.is_out_of_reach = is_out_of_reach;
+            run.stats.is_out_of_reach = is_out_of_reach;
             None
         }
     };
-    match effort {
+    match choice {
         None => run.compare_all()?,
-        Some((open, effort)) => run.search_forest(open, effort, admitted)?,
+        Some((open, budget)) => run.search_forest(open, budget)?,
     }
     Ok(run.finish())
 }
 
-/// A query whose comparisons seem to miss more than 4 times what they may is unlike those measured.
-/// Its search does 4 times more of everything, until they seem to miss no more than they may:
-/// docs/trials.md, "residuals".
-const UNLIKE: f64 = 4.0;
-const MORE: u32 = 4;
-/// The same for a filter that leaves out what is near.
-const DEEPER: u32 = 16;
-
-/// What to do after leaves have been scanned.
-enum Done {
-    /// Compare the candidates.
-    Candidates,
-    /// The same, but the filter leaves out what is near.
-    Against,
-    CompareAll,
-}
-
-/// A filter against the query leaves out so many times more of what is near than of all. It also
-/// leaves out so many entries more.
-const AGAINST: f64 = 4.0;
-const AGAINST_BY: f64 = 16.0;
+/// A query whose comparisons seem to miss so many times what they may is unlike those measured. Its
+/// search does more of everything, until they seem to miss no more than they may: docs/trials.md,
+/// "residuals".
+const UNLIKE_RATIO: f64 = 4.0;
+const UNLIKE_EFFORT: u32 = 4;
+/// How many times more a search does when its filter is adverse: it leaves out what is near.
+const ADVERSE_EFFORT: u32 = 16;
+/// An adverse filter leaves out so many times more of what is near than of all, and so many entries
+/// more.
+const ADVERSE_RATIO: f64 = 4.0;
+const ADVERSE_ENTRIES: f64 = 16.0;
 
 /// Whether a filter that admits this part of all leaves out much more of what is near.
 #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-fn is_against(k: usize, (part, nearer): (f64, usize), record: &Record) -> bool {
+fn is_adverse(k: usize, part: f64, nearer_left_out: usize, record: &Record) -> bool {
     let copies = f64::from(1 + record.spill) * f64::from(record.trees);
     let usual = copies * k as f64 * (1.0 - part) / part;
-    nearer as f64 > AGAINST * usual + AGAINST_BY
+    nearer_left_out as f64 > ADVERSE_RATIO * usual + ADVERSE_ENTRIES
+}
+
+/// What comes after a pass over leaves.
+enum Next {
+    Rerank,
+    /// The same, and then a deeper pass: the filter is adverse.
+    RerankAdverse,
+    CompareAll,
+}
+
+/// One pass over leaves.
+#[derive(Copy, Clone)]
+struct Pass {
+    budget: Budget,
+    /// Whether it comes after a pass that found too little.
+    is_deeper: bool,
+}
+
+impl Pass {
+    fn deeper(self, times: u32) -> Self {
+        Self { budget: self.budget.times(times), is_deeper: true }
+    }
 }
 
 struct Run<'a, 't> {
     session: &'a Session<'t>,
     request: &'a Request<'a>,
-    measure: Scorer<'a>,
+    /// Items that the request can find, at most.
+    admitted: u64,
+    costs: Costs,
+    scorer: Scorer<'a>,
     nearest: Nearest,
     residuals: Residuals,
-    searched: SearchStats,
+    stats: SearchStats,
     clock: Clock,
 }
 
 impl<'t> Run<'_, 't> {
-    /// Compares all items. What was found before is not lost if it has to interrupt.
+    /// Compares all items. If it is interrupted, what was found before stays.
     fn compare_all(&mut self) -> Result<()> {
-        let (taken, before) =
-            (self.nearest.begin_again(self.request.interrupt), self.nearest.compared);
-        self.searched.is_partial =
-            compare_all(self.session, &self.measure, self.request, &mut self.nearest)?;
-        self.searched.scanned_exactly += self.nearest.compared - before;
-        let has_tried = self.searched.plan == SearchPlan::Forest;
-        self.searched.plan =
-            if has_tried { SearchPlan::ForestThenExact } else { SearchPlan::Exact };
-        if self.searched.is_partial {
+        let taken = self.nearest.begin_again(self.request.interrupt);
+        let before = self.nearest.compared;
+        self.stats.is_partial =
+            compare_all(self.session, &self.scorer, self.request, &mut self.nearest)?;
+        self.stats.scanned_exactly += self.nearest.compared - before;
+        self.stats.plan = match self.stats.plan {
+            SearchPlan::Forest => SearchPlan::ForestThenExact,
+            _ => SearchPlan::Exact,
+        };
+        if self.stats.is_partial {
             self.nearest.put_back(taken);
         }
         Ok(())
     }
 
-    /// Compares all items after some were found to be near, which are not lost if it has to interrupt.
+    /// Compares all items after leaves have been scanned. An interrupt loses none of their best
+    /// candidates.
     fn compare_all_after(&mut self, candidates: &mut Candidates) -> Result<()> {
         if self.nearest.compared == 0 {
             self.compare_few(candidates)?;
@@ -135,7 +155,8 @@ impl<'t> Run<'_, 't> {
         self.compare_all()
     }
 
-    /// Compares the nearest candidates of a search that may have to stop before it has better ones.
+    /// Compares the nearest candidates of a search that may be interrupted before it has better
+    /// ones.
     fn compare_few(&mut self, candidates: &mut Candidates) -> Result<()> {
         if self.request.interrupt.is_none() {
             return Ok(());
@@ -143,78 +164,68 @@ impl<'t> Run<'_, 't> {
         self.compare(candidates.arranged(LAST_COMPARED, LAST_COMPARED), std::iter::empty())
     }
 
-    fn prepare(&mut self, open: &OpenForest<'t>, scratch: &mut Scratch) {
-        let forest = &open.forest;
-        scratch.prepared.prepare(
-            &forest.transform,
-            &self.measure.query,
-            forest.leaf,
-            forest.branch,
-        );
-        self.searched.preparing = self.clock.lap();
-    }
-
-    /// Searches the forest; and all items where comparing them takes less than going on.
-    fn search_forest(
-        &mut self,
-        open: &OpenForest<'t>,
-        effort: Budget,
-        admitted: u64,
-    ) -> Result<()> {
-        let pending = self.session.pending()?;
+    /// Searches the forest, or compares all items where going on would take longer.
+    fn search_forest(&mut self, open: &OpenForest<'t>, budget: Budget) -> Result<()> {
         Scratch::with(|scratch| {
-            self.prepare(open, scratch);
+            let OpenForest { forest, .. } = open;
+            scratch.prepared.prepare(
+                &forest.transform,
+                &self.scorer.query,
+                forest.leaf,
+                forest.branch,
+            );
+            self.stats.preparing = self.clock.lap();
+            // The buffers of both are lent to this search.
             let mut candidates = std::mem::take(&mut scratch.candidates);
             self.residuals = std::mem::take(&mut scratch.residuals);
-            let compared = self.look((open, pending), scratch, (effort, admitted), &mut candidates);
-            (scratch.candidates, scratch.residuals) =
-                (candidates, std::mem::take(&mut self.residuals));
-            compared
+            let result = self.search_leaves(open, scratch, budget, &mut candidates);
+            scratch.candidates = candidates;
+            scratch.residuals = std::mem::take(&mut self.residuals);
+            result
         })
     }
 
-    /// Scans leaves and compares candidates; and does so again with more effort where that turns
-    /// out to be too little.
-    fn look(
+    /// Scans leaves and reranks candidates, and again with a larger budget where that was too
+    /// little.
+    fn search_leaves(
         &mut self,
-        (open, pending): (&OpenForest<'t>, &Pending),
+        open: &OpenForest<'t>,
         scratch: &mut Scratch,
-        (mut effort, admitted): (Budget, u64),
+        budget: Budget,
         candidates: &mut Candidates,
     ) -> Result<()> {
-        let costs = Costs::new(&self.session.record, self.session.spec(), admitted);
-        let mut is_thorough = false;
+        let pending = self.session.pending()?;
+        let mut pass = Pass { budget, is_deeper: false };
         loop {
-            let before = self.searched.sketches;
-            let done =
-                self.scan((open, pending), scratch, (effort, is_thorough, admitted), candidates)?;
-            #[expect(clippy::cast_precision_loss, reason = "estimates")]
-            let scanned = (self.searched.sketches - before) as f64;
-            self.searched.scanning += self.clock.lap();
-            let more = match done {
-                Done::CompareAll => return self.compare_all_after(candidates),
-                Done::Against if !is_thorough => {
-                    if self.is_all_cheaper(&costs, admitted, pending) {
+            let before = self.stats.sketches;
+            let next = self.scan(open, scratch, pass, candidates)?;
+            #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+            let scanned = (self.stats.sketches - before) as f64;
+            self.stats.scanning += self.clock.lap();
+            pass = match next {
+                Next::CompareAll => return self.compare_all_after(candidates),
+                Next::RerankAdverse if !pass.is_deeper => {
+                    if self.is_exact_cheaper(pending) {
                         return self.compare_all_after(candidates);
                     }
                     self.compare_few(candidates)?;
-                    DEEPER
+                    pass.deeper(ADVERSE_EFFORT)
                 }
-                Done::Against | Done::Candidates => {
-                    let most = if self.searched.is_partial { LAST_COMPARED } else { usize::MAX };
-                    let candidates =
-                        candidates.arranged(most, self.request.interrupt.compared_first());
-                    self.compare(candidates, live_in(pending, self.request))?;
-                    self.searched.comparing += self.clock.lap();
-                    if !self.has_missed(if is_thorough { 1.0 } else { UNLIKE }) {
+                Next::RerankAdverse | Next::Rerank => {
+                    let max = if self.stats.is_partial { LAST_COMPARED } else { usize::MAX };
+                    let first = self.request.interrupt.compared_first();
+                    let live = live_in(pending, self.request);
+                    self.compare(candidates.arranged(max, first), live)?;
+                    self.stats.comparing += self.clock.lap();
+                    if !self.has_missed(if pass.is_deeper { 1.0 } else { UNLIKE_RATIO }) {
                         return Ok(());
                     }
-                    MORE
+                    pass.deeper(UNLIKE_EFFORT)
                 }
             };
-            (effort, is_thorough) = (effort.times(more), true);
-            #[expect(clippy::cast_precision_loss, reason = "estimates")]
-            if costs.forest(effort.entries.max(scanned), 1.0, effort.rerank as f64) > costs.exact {
+            let Budget { entries, rerank, .. } = pass.budget;
+            #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+            if self.costs.forest(entries.max(scanned), 1.0, rerank as f64) > self.costs.exact {
                 return self.compare_all_after(candidates);
             }
         }
@@ -222,107 +233,103 @@ impl<'t> Run<'_, 't> {
 
     /// Whether comparing all takes no longer than to search as deep as for all that is left out.
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-    fn is_all_cheaper(&self, costs: &Costs, admitted: u64, pending: &Pending) -> bool {
+    fn is_exact_cheaper(&self, pending: &Pending) -> bool {
         let record = &self.session.record;
-        let left_out = record.items.saturating_sub(admitted).saturating_add(pending.ids.len());
+        let left_out = record.items.saturating_sub(self.admitted).saturating_add(pending.ids.len());
         let rank = usize::try_from(left_out).unwrap_or(usize::MAX).saturating_add(self.request.k);
         let deep = Budget::for_recall(rank, f64::from(self.request.options.recall), record);
-        deep.is_out_of_reach || costs.forest(deep.entries, 1.0, deep.rerank as f64) >= costs.exact
+        deep.is_out_of_reach
+            || self.costs.forest(deep.entries, 1.0, deep.rerank as f64) >= self.costs.exact
     }
 
-    /// Whether a search seems to have missed this many times what it may, by its comparisons.
+    /// Whether the comparisons seem to have missed more than `times` what they may.
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     fn has_missed(&self, times: f64) -> bool {
         let Options { recall, search_k, oversampling, .. } = self.request.options;
-        let k = self.request.k;
-        let is_told = search_k.is_some() || oversampling.is_some();
-        let missed = || self.residuals.missed(self.session.spec().metric, self.nearest.kth());
-        !is_told
-            && !self.searched.is_partial
-            && missed() > times * (1.0 - f64::from(recall)) * k as f64
+        // The caller's own budget is kept.
+        if search_k.is_some() || oversampling.is_some() || self.stats.is_partial {
+            return false;
+        }
+        let missed = self.residuals.missed(self.session.spec().metric, self.nearest.kth());
+        missed > times * (1.0 - f64::from(recall)) * self.request.k as f64
     }
 
     /// Scans leaves for candidates.
     fn scan(
         &mut self,
-        (open, pending): (&OpenForest<'t>, &Pending),
+        open: &OpenForest<'t>,
         scratch: &mut Scratch,
-        (effort, is_thorough, admitted): (Budget, bool, u64),
+        pass: Pass,
         candidates: &mut Candidates,
-    ) -> Result<Done> {
-        let record = &self.session.record;
+    ) -> Result<Next> {
+        let (record, pending) = (&self.session.record, self.session.pending()?);
+        let Request { k, options, filter, .. } = self.request;
         // Entries that are no longer true are left out as a filter leaves out what it does not
         // admit.
         let all = record.items.saturating_add(pending.ids.len()).max(1);
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-        let part = admitted as f64 / all as f64;
-        let is_filtered = (part < 1.0 || !self.request.filter.is_none())
-            && self.request.options.search_k.is_none();
-        let costs = Costs::new(record, self.session.spec(), admitted);
-        let most = if is_filtered { costs.entries_for(part) } else { f64::INFINITY };
-        candidates.begin(effort.rerank);
+        let part = self.admitted as f64 / all as f64;
+        let is_filtered = (part < 1.0 || !filter.is_none()) && options.search_k.is_none();
+        // What a predicate leaves out of all is not known.
+        let is_part_known = is_filtered && filter.predicate.is_none();
+        let limits = Limits {
+            max_entries: if is_filtered { self.costs.entries_for(part) } else { f64::INFINITY },
+            expected_part: if is_part_known && !pass.is_deeper { part } else { 0.0 },
+        };
+        candidates.begin(pass.budget.rerank);
         let mut leaf_scan = LeafScan::begin(self.session, open, pending, self.request, scratch);
-        let is_known = is_filtered && !is_thorough && self.request.filter.predicate.is_none();
-        let ended =
-            leaf_scan.run(&effort, (most, if is_known { part } else { 0.0 }), candidates)?;
-        let did = leaf_scan.searched();
-        self.searched.plan = SearchPlan::Forest;
-        self.searched.add(&did);
-        self.searched.is_partial = ended == Ended::Stopped;
+        let ended = leaf_scan.run(&pass.budget, limits, candidates)?;
+        self.stats.plan = SearchPlan::Forest;
+        self.stats.add(&leaf_scan.stats());
+        self.stats.is_partial = ended == Ended::Interrupted;
         Ok(match ended {
-            Ended::Stopped => Done::Candidates,
-            Ended::Against => Done::Against,
-            Ended::GaveUp => Done::CompareAll,
-            Ended::Exhausted if is_filtered => Done::CompareAll,
+            Ended::Adverse => Next::RerankAdverse,
+            Ended::GaveUp => Next::CompareAll,
+            Ended::Exhausted if is_filtered => Next::CompareAll,
             // What is left out may be all that so many entries hold.
-            Ended::Enough if is_filtered && candidates.kth(self.request.k) == f32::INFINITY => {
-                Done::CompareAll
+            Ended::Enough if is_filtered && candidates.kth(*k) == f32::INFINITY => Next::CompareAll,
+            Ended::Enough if is_part_known => {
+                let nearer = leaf_scan.left_out_within(candidates.kth(*k));
+                let is_adverse = is_adverse(*k, part, nearer, record);
+                if is_adverse { Next::RerankAdverse } else { Next::Rerank }
             }
-            // What a predicate leaves out of all is not known.
-            Ended::Enough if is_filtered && self.request.filter.predicate.is_none() => {
-                let nearer = leaf_scan.left_out_within(candidates.kth(self.request.k));
-                if is_against(self.request.k, (part, nearer), record) {
-                    Done::Against
-                } else {
-                    Done::Candidates
-                }
-            }
-            _ => Done::Candidates,
+            Ended::Enough | Ended::Exhausted | Ended::Interrupted => Next::Rerank,
         })
     }
 
     /// Compares candidates, and then items that wait for a build.
     fn compare(&mut self, candidates: &[u64], pending: impl Iterator<Item = u32>) -> Result<()> {
-        let Self { session, request, measure, nearest, searched, residuals, .. } = self;
+        let Self { session, request, scorer, nearest, stats, residuals, .. } = self;
         let (items, metric, interrupt) = (&session.items, session.spec().metric, request.interrupt);
-        let (taken, before) = (nearest.begin_again(interrupt), nearest.compared);
+        let taken = nearest.begin_again(interrupt);
+        let before = nearest.compared;
         residuals.clear();
         let mut estimates = candidates.iter().map(|candidate| estimate_of(*candidate));
         let ids = candidates.iter().map(|candidate| id_of(*candidate));
-        searched.is_partial |= measure.rank_known(items, ids, interrupt, |ranked| {
+        stats.is_partial |= scorer.rank_known(items, ids, interrupt, |ranked| {
             residuals.add(metric, estimates.next().unwrap_or(f32::NAN), ranked.score);
             nearest.offer(ranked);
         })?;
         let reranked = nearest.compared;
-        searched.is_partial |=
-            measure.rank_known(items, pending, interrupt, |ranked| nearest.offer(ranked))?;
-        searched.reranked += reranked - before;
-        searched.scanned_exactly += nearest.compared - reranked;
-        if searched.is_partial {
+        stats.is_partial |=
+            scorer.rank_known(items, pending, interrupt, |ranked| nearest.offer(ranked))?;
+        stats.reranked += reranked - before;
+        stats.scanned_exactly += nearest.compared - reranked;
+        if stats.is_partial {
             nearest.put_back(taken);
         }
         Ok(())
     }
 
     fn finish(mut self) -> (Vec<Hit>, SearchStats) {
-        self.searched.bytes += self.measure.bytes(self.nearest.compared);
+        self.stats.bytes += self.scorer.bytes(self.nearest.compared);
         let hits = self.nearest.into_hits(self.session.spec().metric);
-        self.searched.comparing += self.clock.lap();
-        (hits, self.searched)
+        self.stats.comparing += self.clock.lap();
+        (hits, self.stats)
     }
 }
 
-/// Measures the phases of a search, if somebody wants to know.
+/// Times the phases of a search, if a report wants them.
 struct Clock(Option<Instant>);
 
 impl Clock {

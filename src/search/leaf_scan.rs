@@ -17,30 +17,30 @@ use crate::search::scratch::Scratch;
 use crate::search::session::Session;
 use crate::sketch::prepared::ScanOptions;
 
-/// Branches are opened as for so many entries more than have been looked at, and again when there
-/// are so many times as many and a quarter of these more.
+/// Branches are opened as if so many entries more had been scanned. They are opened again when
+/// entries have grown by this factor and a quarter of the lead.
 ///
-/// So which leaves a search scans depends on its query alone, and its goal only says when it ends:
-/// a calibration sees what searches see. Trials: docs/trials.md, "opening branches".
-const ENTRIES_AHEAD: f64 = 512.0;
-const EXPAND_EVERY: f64 = 1.125;
-/// A filter is against the query if it admits an eighth of what is expected, and that is more than
-/// this.
-const RARER: f64 = 8.0;
-const TOLD: f64 = 32.0;
-/// Leaves that are looked at before it is known how wrong the sketches of small ones are.
-const MEASURED: u64 = 8;
-/// Sketches do not tell leaves apart whose spread is so many times smaller than that of their
-/// branch.
-const SMALL_BELOW: f32 = 4.0;
-/// The power of the part of the entries that is admitted with which the confidence that is wanted
-/// falls: a filter makes the index smaller. Trials: docs/trials.md, "filters".
-const SMALLER: f64 = 0.5;
+/// So the leaves that a search scans depend on its query alone. Its goal only says when it ends, and
+/// a calibration sees what searches see: docs/trials.md, "opening branches".
+const LEAD_ENTRIES: f64 = 512.0;
+const EXPAND_GROWTH: f64 = 1.125;
+/// A filter is adverse if it admits less than an eighth of the entries expected, and more than so
+/// many were expected.
+const ADVERSE_RARITY: f64 = 8.0;
+const ADVERSE_MIN_EXPECTED: f64 = 32.0;
+/// Leaves scanned before the error of the sketches of small leaves counts as known.
+const MIN_MEASURED_LEAVES: u64 = 8;
+/// A leaf is small if its spread is so many times smaller than that of its branch. Sketches of
+/// centroids cannot order small leaves.
+const SMALL_SPREAD_RATIO: f32 = 4.0;
+/// A filter makes the index smaller. The confidence wanted falls with this power of the part that
+/// is admitted: docs/trials.md, "filters".
+const FILTER_POWER: f64 = 0.5;
 
-/// Whether the sketch of a leaf's centroid says too little: it lies far out, or is small beside the
-/// branches above leaves, whose spread is this.
-fn is_small(leaf: &NodeRef<'_>, spread: f32) -> bool {
-    leaf.is_local || spread > SMALL_BELOW * leaf.spread
+/// Whether the sketch of a leaf's centroid says too little: the leaf lies far out, or is small
+/// beside the branches above leaves.
+fn is_small(leaf: &NodeRef<'_>, branch_spread: f32) -> bool {
+    leaf.is_local || branch_spread > SMALL_SPREAD_RATIO * leaf.spread
 }
 
 /// What takes the estimates of entries that the request admits.
@@ -67,12 +67,20 @@ pub(crate) enum Ended {
     Enough,
     /// There are no more leaves.
     Exhausted,
-    /// Of what lies near much less is admitted than of all.
-    Against,
-    /// As many entries were looked at as it was given.
+    /// The filter is adverse: of what lies near, it admits much less than of all.
+    Adverse,
+    /// The limit of entries was reached.
     GaveUp,
-    /// The caller wanted it.
-    Stopped,
+    Interrupted,
+}
+
+/// When a search gives up before it meets its goal.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Limits {
+    pub(crate) max_entries: f64,
+    /// The part of the entries that the filter admits, by what it admits of all; 0 if that is not
+    /// known.
+    pub(crate) expected_part: f64,
 }
 
 /// How far a search through the forest has come.
@@ -135,45 +143,44 @@ impl<'a, 't> LeafScan<'a, 't> {
         Self { session, forest, pending, request, scratch, ahead: None, noise: 0.0 }
     }
 
-    /// Scans leaves until the goal is met, or more entries than `most` have been looked at. It also
-    /// ends when much fewer than this part of them have been admitted.
+    /// Scans leaves until the goal of the budget is met, or a limit is reached.
     pub(crate) fn run(
         &mut self,
-        effort: &Budget,
-        (most, part): (f64, f64),
+        budget: &Budget,
+        limits: Limits,
         candidates: &mut Candidates,
     ) -> Result<Ended> {
         // With `search_k` a search keeps what was best on the way, so that more never finds less.
         let mut kept_at =
-            if matches!(effort.goal, Goal::Admitted(_)) { 0.0 } else { f64::INFINITY };
+            if matches!(budget.goal, Goal::Admitted(_)) { 0.0 } else { f64::INFINITY };
         loop {
             if !self.look_ahead()? {
                 return Ok(Ended::Exhausted);
             }
             let ScanState { entries, admitted, .. } = self.scratch.state;
             let Some(next) = self.ahead.take() else { return Ok(Ended::Exhausted) };
-            if self.is_met(effort, candidates, (entries, admitted), next.estimate) {
+            if self.is_met(budget, candidates, next.estimate) {
                 return Ok(Ended::Enough);
             }
             if self.request.interrupt.check() {
-                return Ok(Ended::Stopped);
+                return Ok(Ended::Interrupted);
             }
-            if entries * part > TOLD && admitted * RARER < entries * part {
-                return Ok(Ended::Against);
+            let expected = entries * limits.expected_part;
+            if expected > ADVERSE_MIN_EXPECTED && admitted * ADVERSE_RARITY < expected {
+                return Ok(Ended::Adverse);
             }
-            if entries > most {
+            if entries > limits.max_entries {
                 return Ok(Ended::GaveUp);
             }
             if entries >= kept_at {
                 candidates.keep_back();
                 kept_at = 2.0 * entries.max(1.0);
             }
-            // The leaf after it is on its way from memory while this one is scanned, if it will be
-            // scanned as far as is known.
+            // Prefetches the leaf after it, if that is likely to be scanned.
             #[expect(clippy::cast_precision_loss, reason = "a leaf has few entries")]
             let then = entries + next.leaf.node.len as f64;
             if self.request.filter.is_none()
-                && !self.is_likely_met(effort, candidates, then, next.estimate)
+                && !self.is_likely_met(budget, candidates, then, next.estimate)
             {
                 self.widen(then)?;
                 self.ahead = self.next()?;
@@ -183,21 +190,16 @@ impl<'a, 't> LeafScan<'a, 't> {
     }
 
     /// Whether the goal is met after so many entries, of which the request admits so many.
-    fn is_met(
-        &self,
-        effort: &Budget,
-        candidates: &mut Candidates,
-        (entries, admitted): (f64, f64),
-        next: f32,
-    ) -> bool {
-        match effort.goal {
+    fn is_met(&self, budget: &Budget, candidates: &mut Candidates, next: f32) -> bool {
+        let ScanState { entries, admitted, .. } = self.scratch.state;
+        match budget.goal {
             Goal::Admitted(wanted) => admitted >= wanted && candidates.is_full(),
             Goal::Confidence(wanted) => {
                 // What a predicate leaves out of all is not known.
                 let filter = &self.request.filter;
                 let is_filtered =
                     admitted < entries && filter.allowed.is_some() && filter.predicate.is_none();
-                let part = if is_filtered { (admitted / entries).powf(SMALLER) } else { 1.0 };
+                let part = if is_filtered { (admitted / entries).powf(FILTER_POWER) } else { 1.0 };
                 let (leaves, metric, k) =
                     (&self.scratch.leaves, self.session.spec().metric, self.request.k);
                 let farthest = leaves.farthest(metric, next, wanted * part);
@@ -207,16 +209,15 @@ impl<'a, 't> LeafScan<'a, 't> {
         }
     }
 
-    /// Whether the goal seems to be met after so many entries: no more than a hint, which costs
-    /// nothing.
+    /// Whether the goal seems to be met after so many entries: a cheap hint.
     fn is_likely_met(
         &self,
-        effort: &Budget,
+        budget: &Budget,
         candidates: &Candidates,
         entries: f64,
         next: f32,
     ) -> bool {
-        match effort.goal {
+        match budget.goal {
             Goal::Admitted(wanted) => entries >= wanted,
             Goal::Confidence(wanted) => {
                 let farthest =
@@ -258,13 +259,13 @@ impl<'a, 't> LeafScan<'a, 't> {
         if entries < state.reached {
             return Ok(());
         }
-        state.reached = EXPAND_EVERY * entries + ENTRIES_AHEAD / 4.0;
+        state.reached = EXPAND_GROWTH * entries + LEAD_ENTRIES / 4.0;
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "far below 2^53"
         )]
-        let goal = (entries + ENTRIES_AHEAD) as usize;
+        let goal = (entries + LEAD_ENTRIES) as usize;
         descent.expand(&self.forest.nodes, prepared, goal)
     }
 
@@ -279,7 +280,7 @@ impl<'a, 't> LeafScan<'a, 't> {
     }
 
     /// What has been done so far.
-    pub(crate) fn searched(&self) -> SearchStats {
+    pub(crate) fn stats(&self) -> SearchStats {
         let descent = &self.scratch.descent;
         let mut searched = self.scratch.state.searched;
         (searched.branches, searched.branch_sketches) = (descent.branches, descent.branch_sketches);
@@ -289,12 +290,12 @@ impl<'a, 't> LeafScan<'a, 't> {
 
     /// The nearest leaf that has not been looked at.
     ///
-    /// Leaves that sketches do not tell apart are put in order by their centroids themselves.
+    /// Small leaves are ordered by their exact centroids.
     fn next(&mut self) -> Result<Option<Next<'t>>> {
         loop {
             let Scratch { descent, prepared, state, measured, .. } = &mut *self.scratch;
             let upcoming = descent.upcoming().map_or(f32::INFINITY, |met| met.estimate);
-            let nearest = measured.last().filter(|_| state.leaves >= MEASURED);
+            let nearest = measured.last().filter(|_| state.leaves >= MIN_MEASURED_LEAVES);
             let is_nearest =
                 nearest.is_some_and(|nearest| nearest.estimate + self.noise <= upcoming);
             let met =
@@ -349,11 +350,8 @@ impl<'a, 't> LeafScan<'a, 't> {
         let (entries, admitted) = (len as f64, admitted as f64 * part);
         state.entries += entries;
         state.admitted += admitted;
-        self.scratch.leaves.push(
-            self.session.spec().metric,
-            next.estimate,
-            (admitted, next.leaf.node.spread),
-        );
+        let metric = self.session.spec().metric;
+        self.scratch.leaves.push(metric, next.estimate, admitted, next.leaf.node.spread);
         Ok(())
     }
 

@@ -19,16 +19,15 @@ pub(crate) enum Choice {
     Forest(Budget),
 }
 
-/// Nanoseconds for looking up an item, for looking at an entry of a leaf and asking the filter, and
-/// for what a search costs whatever its effort; bytes that come from memory in a nanosecond. Rough
-/// guesses: only their ratios matter, and the `filters` bench of the peers prints where they choose
-/// badly.
+/// Nanoseconds for looking up an item, for asking a filter about an entry, and for what every search
+/// costs; bytes that come from memory in a nanosecond. Only their ratios matter: docs/trials.md,
+/// "costs of plans".
 const ITEM_NS: f64 = 60.0;
 const ENTRY_NS: f64 = 16.0;
 const SEARCH_NS: f64 = 20_000.0;
 const BYTES_PER_NS: f64 = 8.0;
-/// The power of the part that a filter admits with which the entries of a search grow as it falls.
-const FARTHER: f64 = 0.4;
+/// Where a filter admits a part p of all, a search looks at p^-0.4 times as many entries.
+const FILTERED_ENTRIES_POWER: f64 = 0.4;
 
 /// What the two ways take, by estimate, in nanoseconds.
 #[derive(Copy, Clone, Debug)]
@@ -70,34 +69,28 @@ impl Costs {
 #[expect(clippy::cast_precision_loss, reason = "estimates")]
 impl Choice {
     /// The way that takes least, by estimate, for a request that admits at most so many items.
-    pub(crate) fn new(
-        request: &Request<'_>,
-        record: &Record,
-        spec: IndexSpec,
-        admitted: u64,
-    ) -> Self {
+    pub(crate) fn new(request: &Request<'_>, record: &Record, costs: &Costs) -> Self {
         let wants_all = request.options.is_exact
             || request.options.recall >= 1.0 && request.options.search_k.is_none();
         if wants_all || record.trees == 0 || record.items <= EXACT_ITEMS {
             return Self::Exact { is_out_of_reach: false };
         }
-        let effort = Budget::new(request, record);
-        if effort.is_out_of_reach {
+        let budget = Budget::new(request, record);
+        if budget.is_out_of_reach {
             return Self::Exact { is_out_of_reach: true };
         }
-        let costs = Costs::new(record, spec, admitted);
-        let part = admitted as f64 / record.items as f64;
+        let part = costs.admitted / record.items as f64;
         let copies = f64::from(record.trees) * f64::from(1 + record.spill);
-        let entries = match effort.goal {
+        let entries = match budget.goal {
             Goal::Admitted(wanted) => wanted / part,
-            _ => effort.entries * part.powf(-FARTHER),
+            _ => budget.entries * part.powf(-FILTERED_ENTRIES_POWER),
         };
         let entries = entries.min(copies * record.indexed as f64);
-        let whole = SEARCH_NS + costs.forest(entries, part, effort.rerank as f64);
+        let whole = SEARCH_NS + costs.forest(entries, part, budget.rerank as f64);
         // It would give up on the way.
         let is_too_deep =
             part < 1.0 && request.options.search_k.is_none() && entries > costs.entries_for(part);
         let is_exact = is_too_deep || whole > costs.exact;
-        if is_exact { Self::Exact { is_out_of_reach: false } } else { Self::Forest(effort) }
+        if is_exact { Self::Exact { is_out_of_reach: false } } else { Self::Forest(budget) }
     }
 }

@@ -60,7 +60,7 @@ impl StopRule {
 
     /// Takes in a leaf: how many of its entries count, and the squared distance of the middle one
     /// from its centroid.
-    pub(crate) fn push(&mut self, metric: Metric, score: f32, (entries, spread): (f64, f32)) {
+    pub(crate) fn push(&mut self, metric: Metric, score: f32, entries: f64, spread: f32) {
         if entries > 0.0 {
             if self.scanned.is_empty() && spread > 0.0 {
                 let times = metric.squared_distance(score) / f64::from(spread);
@@ -138,7 +138,7 @@ mod tests {
             scanned.clear();
             let mut leaves = leaves;
             leaves.sort_by(|a, b| a.0.total_cmp(&b.0));
-            leaves.iter().for_each(|(score, entries)| scanned.push(metric, *score, (f64::from(*entries), spread)));
+            leaves.iter().for_each(|(score, entries)| scanned.push(metric, *score, f64::from(*entries), spread));
             let next = leaves.last().unwrap().0 + beyond;
             let has = scanned.confidence(metric, next, kth);
             let farthest = scanned.farthest(metric, next, wanted);
@@ -152,7 +152,7 @@ mod tests {
             let mut scanned = StopRule::default();
             scanned.clear();
             leaves.iter().for_each(|(score, entries)| {
-                scanned.push(Metric::Euclidean, *score, (*entries, 0.0))
+                scanned.push(Metric::Euclidean, *score, *entries, 0.0)
             });
             scanned.confidence(Metric::Euclidean, next, kth)
         };
@@ -171,7 +171,7 @@ mod tests {
         assert_eq!(confidence_of(&[(1.0, 1_000.0)], 9_000.0, 10_000.0), 0.0);
         let mut outside = StopRule::default();
         outside.clear();
-        outside.push(Metric::Euclidean, 8.0, (100.0, 1.0));
+        outside.push(Metric::Euclidean, 8.0, 100.0, 1.0);
         assert_eq!(outside.confidence(Metric::Euclidean, 8.0, 8.0), 100.0 / MAX_OUTSIDE);
     }
 }
