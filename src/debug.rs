@@ -4,21 +4,32 @@ use std::fmt::{Debug, Formatter, Result};
 
 use crate::lmdb::database::Database;
 use crate::lmdb::hosted::UncommittedDatabase;
-use crate::query::{Neighbours, Pages};
+use crate::query::{Neighbours, Pages, Single};
 use crate::reader::Reader;
-use crate::snapshot::Snapshot;
+use crate::readers::{Merged, Readers};
+use crate::snapshot::{Many, Snapshot};
 use crate::writer::Writer;
 
-impl Debug for Database {
-    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        f.debug_struct("Database").finish_non_exhaustive()
-    }
+/// Types that print their names alone.
+macro_rules! print_names {
+    ($($name:literal: $handle:ty;)*) => { $(
+        impl Debug for $handle {
+            fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+                f.debug_struct($name).finish_non_exhaustive()
+            }
+        }
+    )* };
 }
 
-impl Debug for UncommittedDatabase<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        f.debug_struct("UncommittedDatabase").finish_non_exhaustive()
-    }
+print_names! {
+    "Database": Database;
+    "UncommittedDatabase": UncommittedDatabase<'_>;
+    "Pages": Pages<'_>;
+    "Neighbours": Neighbours<'_>;
+    "Readers": Readers<'_>;
+    "Single": Single<'_>;
+    "Merged": Merged<'_>;
+    "Many": Many<'_, '_>;
 }
 
 impl Debug for Writer {
@@ -52,18 +63,6 @@ impl Debug for Snapshot<'_> {
             .field("items", &self.len())
             .field("workers", &self.workers())
             .finish_non_exhaustive()
-    }
-}
-
-impl Debug for Pages<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        f.debug_struct("Pages").finish_non_exhaustive()
-    }
-}
-
-impl Debug for Neighbours<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        f.debug_struct("Neighbours").finish_non_exhaustive()
     }
 }
 

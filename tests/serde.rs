@@ -66,7 +66,8 @@ fn what_an_index_says_of_itself_comes_back() {
     let mut stats = SearchStats::default();
     let hits = reader.nns(3).report(&mut stats).by_vector(&[3.3, 0.7]).unwrap();
     assert_eq!(hits.len(), 3);
-    hits.iter().for_each(comes_back);
+    comes_back(&hits);
+    assert_eq!(to_value(&hits).unwrap()["is_partial"], json!(false));
     let hit = hits.first().unwrap();
     assert_eq!(to_value(hit).unwrap(), json!({ "id": hit.id, "distance": hit.distance }));
     assert_eq!(stats.plan, SearchPlan::Forest);

@@ -21,21 +21,6 @@ pub(crate) fn prefetch<T: Copy>(values: &[T]) {
     }
 }
 
-/// Prefetches the cache line of an address, which need not be valid.
-#[inline(always)]
-#[cfg(target_arch = "x86_64")]
-#[allow(unsafe_code)]
-pub(crate) fn prefetch_address(address: usize) {
-    use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-    // SAFETY: the instruction is a hint that cannot fault, whatever the address.
-    unsafe { _mm_prefetch::<_MM_HINT_T1>(std::ptr::without_provenance(address)) };
-}
-
-/// An address cannot be prefetched without reading it.
-#[inline(always)]
-#[cfg(not(target_arch = "x86_64"))]
-pub(crate) fn prefetch_address(_address: usize) {}
-
 /// Reads a value of each cache line: the processor loads several lines at a time.
 #[inline(always)]
 #[cfg(not(target_arch = "x86_64"))]
@@ -56,7 +41,6 @@ mod tests {
         for (start, end) in [(0, 0), (1000, 1000), (3, 4), (0, 1000), (63, 129)] {
             prefetch(&bytes[start..end]);
         }
-        [0, 1, usize::MAX, bytes.as_ptr().addr()].into_iter().for_each(prefetch_address);
         assert!((0..1000u32).all(|i| bytes[i as usize] == (i % 251) as u8));
     }
 }

@@ -7,7 +7,6 @@ use crate::format::item::ItemRef;
 use crate::key::Key;
 use crate::lmdb::cache::Cache;
 use crate::lmdb::database::missing_item;
-use crate::lmdb::page_hints::PageHints;
 use crate::lmdb::view::View;
 
 /// Items that a reader knows the places of, at most: 12 MiB of them.
@@ -20,40 +19,27 @@ pub(crate) const MAX_CACHED_ITEMS: usize = 1 << 18;
 pub(crate) struct Items<'t> {
     pub(crate) view: View<'t>,
     known: RefCell<Cache<&'t [u8]>>,
-    /// None where nothing is remembered, as in builds, whose pages move with the commit, and where
-    /// no address can be sent for.
-    places: Option<PageHints>,
 }
 
 impl<'t> Items<'t> {
     /// `most`: items to remember, a power of two or 0.
     pub(crate) fn new(view: View<'t>, most: usize) -> Self {
-        let hints = most > 0 && cfg!(target_arch = "x86_64");
-        Self {
-            view,
-            known: RefCell::new(Cache::new(most)),
-            places: hints.then(|| PageHints::new(view.spec)),
-        }
+        Self { view, known: RefCell::new(Cache::new(most)) }
     }
 
-    /// Sends for what is remembered of where an item is.
+    /// Prefetches what is remembered of where an item is.
     pub(crate) fn prefetch(&self, id: u32) {
         self.known.borrow().prefetch(u64::from(id));
-        self.places.iter().for_each(|places| places.prefetch(id));
     }
 
-    /// The bytes of an item that was looked up before; sends for the place of another.
+    /// The bytes of an item that was looked up before.
     pub(crate) fn remembered(&self, id: u32) -> Option<&'t [u8]> {
-        let known = self.known.borrow().get(u64::from(id));
-        if known.is_none() {
-            self.places.iter().for_each(|places| places.prefetch_page(id));
-        }
-        known
+        self.known.borrow().get(u64::from(id))
     }
 
     /// The bytes of an item, if it exists.
     pub(crate) fn find_bytes(&self, id: u32) -> Result<Option<&'t [u8]>> {
-        let known = self.known.borrow().get(u64::from(id));
+        let known = self.remembered(id);
         if known.is_some() { Ok(known) } else { self.look_up(id) }
     }
 
@@ -62,7 +48,6 @@ impl<'t> Items<'t> {
         let bytes = self.view.get(Key::item(self.view.spec.index, id))?;
         if let Some(bytes) = bytes {
             self.known.borrow_mut().put(u64::from(id), bytes);
-            self.places.iter().for_each(|places| places.remember(id, bytes));
         }
         Ok(bytes)
     }

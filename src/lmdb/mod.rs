@@ -7,7 +7,6 @@ pub(crate) mod hosted;
 pub(crate) mod items;
 pub(crate) mod nodes;
 mod opening;
-mod page_hints;
 pub(crate) mod pending;
 pub(crate) mod tasks;
 pub(crate) mod view;
