@@ -8,6 +8,8 @@ mod bounds;
 mod examples;
 #[path = "forms/failures.rs"]
 mod failures;
+#[path = "forms/hits.rs"]
+mod hits;
 #[path = "forms/narrowing.rs"]
 mod narrowing;
 #[path = "forms/pages.rs"]

@@ -43,6 +43,12 @@ impl<'a> Nns<'a> {
         Self::with_executor(k, executor)
     }
 
+    /// Makes it a search after others, which does not begin once it is interrupted.
+    pub(crate) fn after_others(self) -> Self {
+        self.executor.has_searched.set(true);
+        self
+    }
+
     pub(super) fn searcher(&self) -> &'a dyn Searcher {
         self.executor.searcher
     }

@@ -86,6 +86,9 @@ impl Nns<'_, Many<'_, '_>> {
         let found = snapshot.each(count, |reader, i| {
             let mut nns = Nns::new(reader.session(), k);
             nns.options = options;
+            if i > 0 {
+                nns = nns.after_others();
+            }
             if let Some(allowed) = allowed {
                 nns = nns.filter(allowed);
             }
