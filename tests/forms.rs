@@ -10,6 +10,8 @@ mod examples;
 mod failures;
 #[path = "forms/hits.rs"]
 mod hits;
+#[path = "forms/merged.rs"]
+mod merged;
 #[path = "forms/narrowing.rs"]
 mod narrowing;
 #[path = "forms/pages.rs"]
@@ -20,6 +22,8 @@ mod question;
 mod recalls;
 #[path = "forms/refusals.rs"]
 mod refusals;
+#[path = "forms/serialized.rs"]
+mod serialized;
 #[path = "forms/stops.rs"]
 mod stops;
 #[path = "forms/subject.rs"]
