@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::format::item::ItemRef;
-use crate::query::once::search_once;
+use crate::query::once::{Rules, search_once};
 use crate::query::{Hits, Nns};
 use crate::reader::Reader;
 use crate::search::SearchStats;
@@ -147,7 +147,7 @@ impl Nns<'_, Merged<'_>> {
             if interrupt.check() {
                 break;
             }
-            let (hits, did) = search_once(*searcher, None, query, &request)?;
+            let (hits, did) = search_once(*searcher, Rules::default(), query, &request)?;
             stats.add(&did);
             let merged = |hit: crate::Hit| MergedHit { reader, id: hit.id, distance: hit.distance };
             all.extend(hits.into_iter().map(merged));

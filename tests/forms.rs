@@ -2,10 +2,16 @@
 //! brute-force oracle.
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "forms/bounds.rs"]
+mod bounds;
 #[path = "forms/examples.rs"]
 mod examples;
 #[path = "forms/failures.rs"]
 mod failures;
+#[path = "forms/hits.rs"]
+mod hits;
+#[path = "forms/merged.rs"]
+mod merged;
 #[path = "forms/narrowing.rs"]
 mod narrowing;
 #[path = "forms/pages.rs"]
@@ -16,6 +22,8 @@ mod question;
 mod recalls;
 #[path = "forms/refusals.rs"]
 mod refusals;
+#[path = "forms/serialized.rs"]
+mod serialized;
 #[path = "forms/stops.rs"]
 mod stops;
 #[path = "forms/subject.rs"]
@@ -56,8 +64,8 @@ pub fn any_question(rng: &mut Rng, subject: &Subject<'_>) -> Question {
     }
     if rng.random_bool(0.3) {
         let groups = *[1, 2, 7, 100, u64::MAX].choose(rng).unwrap();
-        question.per_group =
-            Some(PerGroup { most: *[1, 2, 5, usize::MAX].choose(rng).unwrap(), groups });
+        let most = *[1, 2, 5, usize::MAX].choose(rng).unwrap();
+        question.per_group = Some(PerGroup { most, groups, is_k_groups: rng.random() });
     }
     if rng.random_bool(0.3) {
         let oracle = question.oracle(subject.metric, &subject.items);
@@ -70,6 +78,12 @@ pub fn any_question(rng: &mut Rng, subject: &Subject<'_>) -> Question {
         {
             question.within = Some(radius);
         }
+    }
+    if rng.random_bool(0.3) {
+        let oracle = question.oracle(subject.metric, &subject.items);
+        let radius = oracle.radius(*[0, 1, 9, 70, n / 2, n].choose(rng).unwrap());
+        let bounds = [radius, radius, radius, -1.0, f32::NEG_INFINITY, f32::INFINITY];
+        question.beyond = Some(*bounds.choose(rng).unwrap());
     }
     question
 }
@@ -171,14 +185,20 @@ fn all_of_each_group_are_found_in_the_end() {
             let form = rng.random_range(0..FORMS);
             let what = any_what(&mut rng, metric, &subject.items, form);
             for (most, groups) in [(1, 1), (1, 40), (3, 300), (2, u64::MAX), (usize::MAX, 7)] {
-                for (k, effort) in
-                    [(usize::MAX, Effort::Usual), (usize::MAX, Effort::Least), (25, Effort::Least)]
-                {
-                    let per_group = Some(PerGroup { most, groups });
-                    let question = Question { per_group, effort, ..Question::new(k, what.clone()) };
-                    question
-                        .oracle(metric, &subject.items)
-                        .check(&question, &question.ask(&reader));
+                for (k, effort) in [
+                    (usize::MAX, Effort::Usual),
+                    (usize::MAX, Effort::Least),
+                    (25, Effort::Least),
+                    (2, Effort::Least),
+                ] {
+                    for is_k_groups in [false, true] {
+                        let per_group = Some(PerGroup { most, groups, is_k_groups });
+                        let question =
+                            Question { per_group, effort, ..Question::new(k, what.clone()) };
+                        question
+                            .oracle(metric, &subject.items)
+                            .check(&question, &question.ask(&reader));
+                    }
                 }
             }
         }

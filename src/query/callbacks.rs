@@ -129,7 +129,7 @@ impl<'a> Nns<'a> {
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let group = Box::new(move |id| group(id).map_err(Into::into));
-        self.executor.groups = Some(Groups { max_hits, wanted, group });
+        self.executor.groups = Some(Groups { max_hits, wanted, among: None, group });
         self
     }
 

@@ -6,7 +6,6 @@ use crate::error::{Error, Result};
 use crate::format::item::item_bytes;
 use crate::index_spec::IndexSpec;
 use crate::metric::Metric;
-use crate::query::Hits;
 use crate::query::once::{is_within, sort};
 use crate::search::interrupt::{Interrupt, LAST_COMPARED};
 use crate::search::session::Searcher;
@@ -14,7 +13,7 @@ use crate::search::{Hit, SearchStats};
 use crate::vector::CheckedVector;
 
 /// Comparisons after which it is asked whether to stop.
-const COMPARED_AT_ONCE: u64 = 32;
+pub(super) const COMPARED_AT_ONCE: u64 = 32;
 
 /// Something to search for: an item that is stored, or a vector.
 ///
@@ -150,10 +149,10 @@ pub(crate) struct Gathered {
 }
 
 impl Gathered {
-    pub(crate) fn new(found: Vec<Hits>, metric: Metric) -> Self {
+    pub(crate) fn new(found: &[Vec<Hit>], metric: Metric) -> Self {
         let known: Vec<RoaringBitmap> =
             found.iter().map(|hits| hits.iter().map(|hit| hit.id).collect()).collect();
-        let mut hits: Vec<Hit> = found.into_iter().flatten().collect();
+        let mut hits: Vec<Hit> = found.iter().flatten().copied().collect();
         sort(&mut hits, metric);
         let mut met = RoaringBitmap::new();
         hits.retain(|hit| met.insert(hit.id));

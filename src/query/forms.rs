@@ -3,8 +3,9 @@
 use crate::error::Result;
 use crate::format::item::ItemRef;
 use crate::query::examples::{Example, Examples, Gathered, point_of};
+use crate::query::groups::Wanted;
 use crate::query::{Hits, Neighbours, Nns, Pages};
-use crate::search::SearchStats;
+use crate::search::{Hit, SearchStats};
 use crate::vector::{CheckedVector, check_rows};
 
 /// Page by page.
@@ -29,7 +30,7 @@ impl<'a> Nns<'a> {
     /// # Errors
     /// As [`by_vector`](Self::by_vector); [`Error::ItemNotFound`](crate::Error::ItemNotFound);
     /// [`Error::Incompatible`](crate::Error::Incompatible) with
-    /// [`per_group`](Self::per_group).
+    /// [`per_group`](Self::per_group) or [`groups`](Self::groups).
     ///
     /// # Cost
     /// The search begins anew for twice as many hits each time. So all pages up to one take about
@@ -127,24 +128,60 @@ impl Nns<'_> {
     ///
     /// # Cost
     /// One search for each, and comparisons of each with the hits: `k` times as many as there are
-    /// examples, at most.
+    /// examples, at most. With [`groups`](Self::groups), two searches for each. With
+    /// [`beyond`](Self::beyond), whatever is found is compared with each.
     pub fn by_any(mut self, examples: &[Example<'_>]) -> Result<Hits> {
         self.check()?;
         let examples = Examples::new(self.searcher(), examples)?;
-        let (mut found, mut stats): (Vec<Hits>, SearchStats) = Default::default();
-        for query in &examples.queries {
-            let (hits, did) = self.run(query.as_item(), &examples.items)?;
-            found.push(hits);
+        let (mut found, mut stats) = Default::default();
+        self.find_groups(&examples, &mut found, &mut stats)?;
+        let all = self.gather(&examples, &mut found, &mut stats)?;
+        let hits = examples.measure(self.searcher(), all, self.interrupt(), &mut stats)?;
+        self.write_report(&stats);
+        Ok(Hits::new(hits, stats.is_partial))
+    }
+
+    /// The answers to all examples as one, with what was `found` before for each.
+    fn gather(
+        &self,
+        examples: &Examples,
+        found: &mut Vec<Vec<Hit>>,
+        stats: &mut SearchStats,
+    ) -> Result<Gathered> {
+        found.resize_with(examples.queries.len(), Vec::new);
+        for (query, found) in examples.queries.iter().zip(found.iter_mut()) {
+            let (hits, did) = self.run(query.as_item(), &examples.items, &examples.queries)?;
+            found.extend(hits);
             stats.add(&did);
         }
         let mut all = Gathered::new(found, self.searcher().spec().metric);
         match &self.executor.groups {
-            Some(groups) => _ = groups.keep(&mut all.hits, self.k)?,
+            Some(groups) => all.hits = groups.answer(&mut all.hits, self.k)?.0,
             None => all.hits.truncate(self.k),
         }
-        let hits = examples.measure(self.searcher(), all, self.interrupt(), &mut stats)?;
-        self.write_report(&stats);
-        Ok(Hits::new(hits, stats.is_partial))
+        Ok(all)
+    }
+
+    /// Finds out which groups are the nearest ones to several examples, so that the search for
+    /// each finds hits of these. Other groups may be nearer to it.
+    fn find_groups(
+        &mut self,
+        examples: &Examples,
+        found: &mut Vec<Vec<Hit>>,
+        stats: &mut SearchStats,
+    ) -> Result<()> {
+        let Some(groups) = self.executor.groups.as_mut() else { return Ok(()) };
+        if groups.wanted == Wanted::Hits || examples.queries.len() < 2 {
+            return Ok(());
+        }
+        let max_hits = std::mem::replace(&mut groups.max_hits, 1);
+        let nearest = self.gather(examples, found, stats)?.hits;
+        if let Some(groups) = &mut self.executor.groups {
+            groups.max_hits = max_hits;
+            let of = |hit: &Hit| groups.group_of(hit.id);
+            groups.among = Some(nearest.iter().map(of).collect::<Result<_>>()?);
+        }
+        Ok(())
     }
 
     /// Finds the items nearest to the mean of some examples, these excluded; distances are to the
@@ -257,7 +294,7 @@ impl Nns<'_> {
         exclude: &[u32],
         all: &mut SearchStats,
     ) -> Result<Hits> {
-        let (hits, stats) = self.run(query, exclude)?;
+        let (hits, stats) = self.run(query, exclude, &[])?;
         all.add(&stats);
         Ok(hits)
     }

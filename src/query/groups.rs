@@ -1,6 +1,6 @@
 //! A few hits of each group.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::error::{Error, Result};
 use crate::query::callback::Callback;
@@ -19,33 +19,86 @@ pub(crate) enum Wanted {
 pub(crate) struct Groups<'a> {
     pub(crate) max_hits: usize,
     pub(crate) wanted: Wanted,
+    /// The only groups that count, if they are known beforehand.
+    pub(crate) among: Option<HashSet<u64>>,
     pub(crate) group: Callback<'a, u64>,
 }
 
+/// A group that was met.
+struct Met {
+    hits: usize,
+    /// Whether it is one of those that the answer has.
+    is_chosen: bool,
+}
+
 impl Groups<'_> {
-    /// Leaves the hits that an answer for `k` has, of these, which are sorted. Whether none that
-    /// are farther would join them.
-    pub(crate) fn keep(&self, hits: &mut Vec<Hit>, k: usize) -> Result<bool> {
-        let mut counts: HashMap<u64, usize> = HashMap::new();
-        let mut kept = Vec::with_capacity(hits.len());
+    /// The option that asked for them.
+    pub(crate) fn option(&self) -> &'static str {
+        match self.wanted {
+            Wanted::Hits => "per_group",
+            Wanted::Groups => "groups",
+        }
+    }
+
+    pub(crate) fn group_of(&self, id: u32) -> Result<u64> {
+        (self.group)(id).map_err(Error::Callback)
+    }
+
+    /// The answer for `k` that these sorted hits give, and whether none that are farther would
+    /// join it. Of the hits it leaves as many of each group as an answer may need.
+    ///
+    /// A hit that is found late may bring any group among the nearest, with its other hits.
+    pub(crate) fn answer(&self, hits: &mut Vec<Hit>, k: usize) -> Result<(Vec<Hit>, bool)> {
+        let counts_groups = self.wanted == Wanted::Groups;
+        let mut all: HashMap<u64, Met> = HashMap::new();
+        let (mut kept, mut answer) = (Vec::with_capacity(hits.len()), Vec::new());
         for hit in hits.drain(..) {
-            let group = (self.group)(hit.id).map_err(Error::Callback)?;
-            let is_room = match self.wanted {
-                Wanted::Hits => kept.len() < k,
-                Wanted::Groups => counts.len() < k || counts.contains_key(&group),
-            };
-            let count = if is_room { counts.entry(group).or_default() } else { continue };
-            if *count < self.max_hits {
-                *count += 1;
-                kept.push(hit);
+            let group = self.group_of(hit.id)?;
+            if self.among.as_ref().is_some_and(|among| !among.contains(&group)) {
+                continue;
+            }
+            let is_chosen = !counts_groups || all.len() < k;
+            let met = all.entry(group).or_insert(Met { hits: 0, is_chosen });
+            if met.hits >= self.max_hits {
+                continue;
+            }
+            met.hits += 1;
+            kept.push(hit);
+            if met.is_chosen && (counts_groups || answer.len() < k) {
+                answer.push(hit);
             }
         }
         *hits = kept;
-        Ok(match self.wanted {
-            Wanted::Hits => hits.len() >= k,
-            Wanted::Groups => {
-                counts.len() >= k && counts.values().all(|count| *count >= self.max_hits)
-            }
-        })
+        let is_full = if counts_groups {
+            all.len() >= k && all.values().all(|met| !met.is_chosen || met.hits >= self.max_hits)
+        } else {
+            answer.len() >= k
+        };
+        Ok((answer, is_full))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Hits of two groups, odd and even ids, at the distances of their ids.
+    fn answer(groups: &Groups<'_>, hits: &mut Vec<Hit>, more: &[u32]) -> (Vec<u32>, bool) {
+        hits.extend(more.iter().map(|id| Hit { id: *id, distance: *id as f32 }));
+        hits.sort_by_key(|hit| hit.id);
+        let (answer, is_full) = groups.answer(hits, 1).unwrap();
+        (answer.iter().map(|hit| hit.id).collect(), is_full)
+    }
+
+    #[test]
+    fn a_group_whose_nearest_hit_is_found_late_has_its_other_hits() {
+        let group = Box::new(|id| Ok(u64::from(id % 2)));
+        let mut groups = Groups { max_hits: 3, wanted: Wanted::Groups, among: None, group };
+        let mut hits = Vec::new();
+        assert_eq!(answer(&groups, &mut hits, &[4, 5, 7, 9, 10]), (vec![4, 10], false));
+        assert_eq!(answer(&groups, &mut hits, &[3]), (vec![3, 5, 7], true));
+        assert_eq!(hits.iter().map(|hit| hit.id).collect::<Vec<_>>(), [3, 4, 5, 7, 10]);
+        groups.among = Some(HashSet::from([0]));
+        assert_eq!(answer(&groups, &mut hits, &[12]), (vec![4, 10, 12], true));
     }
 }

@@ -1,35 +1,52 @@
 //! One query by one searcher: distances and groups ask for hits until there are enough.
 
 use crate::error::Result;
-use crate::format::item::ItemRef;
+use crate::format::item::{ItemRef, item_bytes};
+use crate::lmdb::database::IndexSpec;
 use crate::metric::Metric;
+use crate::query::examples::COMPARED_AT_ONCE;
 use crate::query::groups::Groups;
+use crate::search::interrupt::{Interrupt, LAST_COMPARED};
 use crate::search::paged::Stream;
 use crate::search::request::{Options, Request};
 use crate::search::session::Searcher;
 use crate::search::{Hit, SearchStats};
+use crate::vector::CheckedVector;
 
 /// Hits that a search within a distance looks for at first, if there may be more.
 const FIRST_WITHIN: usize = 64;
 
+/// What the hits of one query have to keep together, and beside those of others.
+#[derive(Copy, Clone, Default)]
+pub(crate) struct Rules<'a> {
+    pub(crate) groups: Option<&'a Groups<'a>>,
+    /// All queries of the search, if there are several: hits are beyond a distance to each of them.
+    pub(crate) queries: &'a [CheckedVector<'static>],
+}
+
 /// Finds the hits of one query, sorted.
 pub(crate) fn search_once(
     searcher: &dyn Searcher,
-    groups: Option<&Groups<'_>>,
+    Rules { groups, queries }: Rules<'_>,
     query: ItemRef<'_>,
     request: &Request<'_>,
 ) -> Result<(Vec<Hit>, SearchStats)> {
     let Options { within, beyond, is_exact, .. } = request.options;
-    // A search that compares all leaves out by itself what is too near.
-    let beyond = beyond.filter(|_| !is_exact || groups.is_some());
     let may_be_many = within.is_some() && request.k > FIRST_WITHIN;
-    if groups.is_none() && beyond.is_none() && !may_be_many {
+    // A search that compares all leaves out by itself what is too near or too far.
+    let is_at_once = if is_exact {
+        beyond.is_none() || queries.len() < 2
+    } else {
+        beyond.is_none() && !may_be_many
+    };
+    if groups.is_none() && is_at_once {
         return searcher.search(query, request);
     }
     let options = Options { beyond: None, ..request.options };
     let request = &Request { options, ..*request };
     let metric = searcher.spec().metric;
     let mut stream = Stream::new(&query);
+    let mut others = Others { searcher, queries, beyond, compared: 0, late: 0 };
     let mut hits: Vec<Hit> = Vec::new();
     let mut count = if may_be_many { FIRST_WITHIN } else { request.k };
     loop {
@@ -39,22 +56,65 @@ pub(crate) fn search_once(
             some.is_empty() || stream.stats().is_partial || request.interrupt.has_fired();
         for hit in some {
             is_over |= !is_within(&hit, within, metric);
-            if is_within(&hit, within, metric) && is_beyond(&hit, beyond, metric) {
+            if is_within(&hit, within, metric)
+                && is_beyond(&hit, beyond, metric)
+                && others.are_beyond(&hit, request.interrupt)?
+            {
                 hits.push(hit);
             }
         }
+        is_over |= request.interrupt.has_fired();
         sort(&mut hits, metric);
-        let is_full = match groups {
-            Some(groups) => groups.keep(&mut hits, request.k)?,
-            None => hits.len() >= request.k,
+        let (mut answer, is_full) = match groups {
+            Some(groups) => groups.answer(&mut hits, request.k)?,
+            None => (Vec::new(), hits.len() >= request.k),
         };
         if is_over || is_full {
             if groups.is_none() {
                 hits.truncate(request.k);
+                answer = hits;
             }
-            return Ok((hits, stream.stats()));
+            let mut stats = stream.stats();
+            let IndexSpec { dims, metric, .. } = searcher.spec();
+            stats.reranked += others.compared;
+            stats.bytes += others.compared * item_bytes(dims, metric) as u64;
+            return Ok((answer, stats));
         }
         count = count.saturating_mul(2);
+    }
+}
+
+/// Comparisons of hits with all queries of a search, as each hit may be too near to one of them.
+struct Others<'a> {
+    searcher: &'a dyn Searcher,
+    queries: &'a [CheckedVector<'static>],
+    beyond: Option<f32>,
+    compared: u64,
+    /// Hits that were compared after a stop.
+    late: usize,
+}
+
+impl Others<'_> {
+    /// Whether a hit is beyond the distance to all queries. After a stop, a few hits are compared.
+    fn are_beyond(&mut self, hit: &Hit, interrupt: Interrupt<'_>) -> Result<bool> {
+        if self.beyond.is_none() || self.queries.len() < 2 {
+            return Ok(true);
+        }
+        self.late += usize::from(interrupt.has_fired());
+        if self.late > LAST_COMPARED {
+            return Ok(false);
+        }
+        for query in self.queries {
+            let other = self.searcher.compare(query.as_item(), hit.id)?;
+            self.compared += 1;
+            if self.compared.is_multiple_of(COMPARED_AT_ONCE) {
+                interrupt.check();
+            }
+            if !is_beyond(&other, self.beyond, self.searcher.spec().metric) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::error::{Error, Result};
 use crate::query::examples::{Example, Examples};
-use crate::query::once::{is_beyond, is_within};
+use crate::query::once::{is_beyond, is_within, sort};
 use crate::query::{Hits, Nns};
 use crate::search::Hit;
 use crate::search::paged::Stream;
@@ -26,10 +26,10 @@ impl<'a> Pages<'a> {
     pub(super) fn new(nns: Nns<'a>, example: Example<'_>) -> Result<Self> {
         nns.check()?;
         let mut examples = Examples::new(nns.searcher(), &[example])?;
-        if nns.executor.groups.is_some() {
+        if let Some(groups) = &nns.executor.groups {
             let instead = "which groups are full is not kept from page to page, so count them over the hits that come";
             return Err(Error::Incompatible {
-                option: "per_group",
+                option: groups.option(),
                 with: "pages and neighbours",
                 instead,
             });
@@ -59,6 +59,8 @@ impl<'a> Pages<'a> {
         while !self.is_done && hits.len() < count {
             self.read(&mut hits, count)?;
         }
+        // What is found late comes with a later read of the same page.
+        sort(&mut hits, self.nns.searcher().spec().metric);
         Ok(Hits::new(hits, self.stream.stats().is_partial))
     }
 

@@ -7,13 +7,14 @@ use crate::error::{BoxedError, Error, Result};
 use crate::format::item::ItemRef;
 use crate::query::callback::Callback;
 use crate::query::groups::Groups;
-use crate::query::once::search_once;
+use crate::query::once::{Rules, search_once};
 use crate::query::{Hits, Nns};
 use crate::search::SearchStats;
 use crate::search::filter::Filter;
 use crate::search::interrupt::{Interrupt, InterruptState};
 use crate::search::request::Request;
 use crate::search::session::Searcher;
+use crate::vector::CheckedVector;
 
 /// Searches of one [`Reader`](crate::Reader), one after the other, by the thread that asks.
 pub struct Single<'a> {
@@ -42,12 +43,18 @@ impl<'a> Nns<'a> {
         Self::with_executor(k, executor)
     }
 
+    /// Makes it a search after others, which does not begin once it is interrupted.
+    pub(crate) fn after_others(self) -> Self {
+        self.executor.has_searched.set(true);
+        self
+    }
+
     pub(super) fn searcher(&self) -> &'a dyn Searcher {
         self.executor.searcher
     }
 
     pub(super) fn answer(&mut self, query: ItemRef<'_>, exclude: &[u32]) -> Result<Hits> {
-        let (hits, stats) = self.run(query, exclude)?;
+        let (hits, stats) = self.run(query, exclude, &[])?;
         self.write_report(&stats);
         Ok(hits)
     }
@@ -57,7 +64,7 @@ impl<'a> Nns<'a> {
         self.options.check()?;
         match &self.executor.groups {
             Some(groups) if groups.max_hits == 0 => {
-                Err(Error::option("per_group", "a number from 1 up", 0))
+                Err(Error::option(groups.option(), "a number from 1 up", 0))
             }
             _ => Ok(()),
         }
@@ -112,7 +119,13 @@ impl<'a> Nns<'a> {
         }
     }
 
-    pub(crate) fn run(&self, query: ItemRef<'_>, exclude: &[u32]) -> Result<(Hits, SearchStats)> {
+    /// One search. Its hits keep the inner bound with all of `queries`, if there are several.
+    pub(crate) fn run(
+        &self,
+        query: ItemRef<'_>,
+        exclude: &[u32],
+        queries: &[CheckedVector<'static>],
+    ) -> Result<(Hits, SearchStats)> {
         self.with_request(exclude, |request| {
             let interrupt = request.interrupt;
             // One search may be so short that it does not check, many of them are not.
@@ -122,8 +135,8 @@ impl<'a> Nns<'a> {
                 let stats = SearchStats { is_partial: true, ..SearchStats::default() };
                 return Ok((Hits::new(Vec::new(), true), stats));
             }
-            let (hits, stats) =
-                search_once(self.searcher(), self.executor.groups.as_ref(), query, request)?;
+            let rules = Rules { groups: self.executor.groups.as_ref(), queries };
+            let (hits, stats) = search_once(self.searcher(), rules, query, request)?;
             let is_partial = stats.is_partial || interrupt.has_fired();
             Ok((Hits::new(hits, is_partial), SearchStats { is_partial, ..stats }))
         })

@@ -72,7 +72,7 @@ impl Nns<'_, Many<'_, '_>> {
     pub fn by_vectors(self, vectors: &[f32]) -> Result<Vec<Hits>> {
         self.options.check()?;
         let checked = crate::vector::check_rows(vectors, self.executor.snapshot.spec())?;
-        self.share(checked.len(), |nns, _, i| nns.run(checked[i].as_item(), &[]))
+        self.share(checked.len(), |nns, _, i| nns.run(checked[i].as_item(), &[], &[]))
     }
 
     /// Finds the items nearest to each of some items, itself excluded, in their order; `None` for
@@ -83,7 +83,7 @@ impl Nns<'_, Many<'_, '_>> {
     pub fn by_items(self, ids: &[u32]) -> Result<Vec<Option<Hits>>> {
         self.options.check()?;
         self.share(ids.len(), |nns, reader, i| match reader.session().query_item(ids[i])? {
-            Some(item) => nns.run(item, &[ids[i]]).map(|(hits, stats)| (Some(hits), stats)),
+            Some(item) => nns.run(item, &[ids[i]], &[]).map(|(hits, stats)| (Some(hits), stats)),
             None => Ok((None, SearchStats::default())),
         })
     }
@@ -98,6 +98,9 @@ impl Nns<'_, Many<'_, '_>> {
         let found = snapshot.each(count, |reader, i| {
             let mut nns = Nns::new(reader.session(), k);
             nns.options = options;
+            if i > 0 {
+                nns = nns.after_others();
+            }
             if let Some(allowed) = allowed {
                 nns = nns.filter(allowed);
             }

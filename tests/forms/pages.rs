@@ -95,6 +95,11 @@ fn all_pages_together_are_all_that_matches() {
                     question.within =
                         Some(oracle.radius(*[0, 20, n / 2].choose(&mut rng).unwrap()));
                 }
+                if rng.random_bool(0.2) {
+                    let oracle = question.oracle(metric, &subject.items);
+                    question.beyond =
+                        Some(oracle.radius(*[0, 20, n / 2].choose(&mut rng).unwrap()));
+                }
                 let all = all_pages(&question, metric, &subject.items, &reader);
                 check_neighbours(&question, metric, &subject.items, &reader, &all);
             }

@@ -135,6 +135,8 @@ pub enum Patience {
 pub struct PerGroup {
     pub most: usize,
     pub groups: u64,
+    /// Whether `k` counts groups, not hits.
+    pub is_k_groups: bool,
 }
 
 impl PerGroup {
@@ -152,6 +154,7 @@ pub struct Question {
     /// What `filter_fn` is given, as a set.
     pub admits: Option<RoaringBitmap>,
     pub within: Option<f32>,
+    pub beyond: Option<f32>,
     pub per_group: Option<PerGroup>,
     pub effort: Effort,
 }
@@ -164,6 +167,7 @@ impl Question {
             filter: None,
             admits: None,
             within: None,
+            beyond: None,
             per_group: None,
             effort: Effort::Usual,
         }
@@ -175,10 +179,12 @@ impl Question {
         nns = self.filter.iter().fold(nns, Nns::filter);
         nns = self.admits.iter().fold(nns, |nns, set| nns.filter_fn(|id| set.contains(id)));
         nns = self.within.into_iter().fold(nns, Nns::within);
-        nns = self
-            .per_group
-            .into_iter()
-            .fold(nns, |nns, per| nns.per_group(per.most, move |id| per.group(id)));
+        nns = self.beyond.into_iter().fold(nns, Nns::beyond);
+        nns = match self.per_group {
+            Some(per) if per.is_k_groups => nns.groups(per.most, move |id| per.group(id)),
+            Some(per) => nns.per_group(per.most, move |id| per.group(id)),
+            None => nns,
+        };
         match self.effort {
             Effort::Usual => nns,
             Effort::Least => nns.search_k(1).oversampling(1.0),
@@ -186,6 +192,10 @@ impl Question {
             Effort::Exact => nns.exact(),
             Effort::Parallel => nns.exact().parallel(),
         }
+    }
+
+    fn is_k_groups(&self) -> bool {
+        self.per_group.is_some_and(|per| per.is_k_groups)
     }
 
     /// Searches for what is searched for.
@@ -289,20 +299,54 @@ impl Oracle {
         oriented(self.metric, beyond) as f32
     }
 
+    /// What matches and lies between the bounds.
+    fn between(&self, question: &Question) -> Vec<Ranked> {
+        let mut between = self.matching.clone();
+        between.retain(|ranked| {
+            let distance = ranked.distance as f32;
+            is_within(self.metric, distance, question.within)
+                && is_beyond(self.metric, distance, question.beyond)
+        });
+        between
+    }
+
     /// The exact answer, ties by id.
     pub fn answer(&self, question: &Question) -> Vec<Ranked> {
         let mut counts: HashMap<u64, usize> = HashMap::new();
-        let mut answer = self.matching.clone();
-        answer.retain(|ranked| {
-            is_within(self.metric, ranked.distance as f32, question.within)
-                && question.per_group.is_none_or(|per| {
-                    let count = counts.entry(per.group(ranked.id)).or_default();
-                    *count += 1;
-                    *count <= per.most
-                })
-        });
-        answer.truncate(question.k);
+        let mut answer = self.between(question);
+        let is_k_groups = question.is_k_groups();
+        if let Some(per) = question.per_group {
+            answer.retain(|ranked| {
+                let group = per.group(ranked.id);
+                if is_k_groups && counts.len() >= question.k && !counts.contains_key(&group) {
+                    return false;
+                }
+                let count = counts.entry(group).or_default();
+                *count += 1;
+                *count <= per.most
+            });
+        }
+        if !is_k_groups {
+            answer.truncate(question.k);
+        }
         answer
+    }
+
+    /// Fails unless there are as many groups as there should be, each with all its hits.
+    fn check_groups(&self, question: &Question, per: PerGroup, hits: &[Hit]) {
+        let sizes = |ids: &mut dyn Iterator<Item = u32>| {
+            let mut sizes: HashMap<u64, usize> = HashMap::new();
+            ids.for_each(|id| *sizes.entry(per.group(id)).or_default() += 1);
+            sizes
+        };
+        let all = sizes(&mut self.between(question).iter().map(|ranked| ranked.id));
+        let got = sizes(&mut hits.iter().map(|hit| hit.id));
+        let (found, expected) = (got.len(), question.k.min(all.len()));
+        assert_eq!(found, expected, "{}: number of groups for {question:?}", self.metric);
+        for (group, count) in got {
+            let expected = per.most.min(all[&group]);
+            assert_eq!(count, expected, "{}: hits of {group} for {question:?}", self.metric);
+        }
     }
 
     /// Fails unless all hits match, come once, are sorted, near enough, not too many of a group,
@@ -311,7 +355,8 @@ impl Oracle {
         let distances: HashMap<u32, f64> =
             self.matching.iter().map(|r| (r.id, r.distance)).collect();
         let (mut seen, mut counts) = (HashSet::new(), HashMap::new());
-        assert!(hits.len() <= question.k, "{}: {} hits for {question:?}", self.metric, hits.len());
+        let most = if question.is_k_groups() { usize::MAX } else { question.k };
+        assert!(hits.len() <= most, "{}: {} hits for {question:?}", self.metric, hits.len());
         for hit in hits {
             assert!(
                 seen.insert(hit.id),
@@ -330,6 +375,8 @@ impl Oracle {
             );
             let near = is_within(self.metric, hit.distance, question.within);
             assert!(near, "{}: {hit:?} is too far for {question:?}", self.metric);
+            let far = is_beyond(self.metric, hit.distance, question.beyond);
+            assert!(far, "{}: {hit:?} is too near for {question:?}", self.metric);
             if let Some(per) = question.per_group {
                 let count = counts.entry(per.group(hit.id)).or_insert(0);
                 *count += 1;
@@ -340,6 +387,8 @@ impl Oracle {
                 );
             }
         }
+        let few = !question.is_k_groups() || counts.len() <= question.k;
+        assert!(few, "{}: {} groups for {question:?}", self.metric, counts.len());
         let keys: Vec<(f32, u32)> =
             hits.iter().map(|hit| (score(self.metric, hit.distance), hit.id)).collect();
         assert!(keys.is_sorted(), "{}: not sorted for {question:?}: {hits:?}", self.metric);
@@ -351,7 +400,10 @@ impl Oracle {
         self.check_hits(question, hits);
         let answer = self.answer(question);
         let is_exact = question.effort.is_exact();
-        if question.within.is_none() || is_exact {
+        let is_whole = question.within.is_none() || is_exact;
+        if let Some(per) = question.per_group.filter(|per| is_whole && per.is_k_groups) {
+            self.check_groups(question, per, hits);
+        } else if is_whole {
             let (got, expected) = (hits.len(), answer.len());
             assert_eq!(got, expected, "{}: number of hits for {question:?}", self.metric);
         }
@@ -392,6 +444,10 @@ fn examples(given: &[Given]) -> Vec<Example<'_>> {
 
 pub fn is_within(metric: Metric, distance: f32, within: Option<f32>) -> bool {
     within.is_none_or(|within| score(metric, distance) <= score(metric, within))
+}
+
+pub fn is_beyond(metric: Metric, distance: f32, beyond: Option<f32>) -> bool {
+    beyond.is_none_or(|beyond| score(metric, distance) >= score(metric, beyond))
 }
 
 /// Anything that can be searched for.

@@ -140,12 +140,22 @@ fn radii_groups_and_examples_have_nine_of_ten() {
                 recalls.push((format!("within {rank}, k {k}"), recall));
             }
         }
-        for (most, groups) in [(1, 5), (1, 1_000), (3, 20)] {
+        for (rank, k) in [(100, 10), (100, usize::MAX)] {
             let recall = mean_recall(&subject, &queries, |query| {
-                let per_group = Some(PerGroup { most, groups });
-                Question { per_group, ..Question::new(10, What::Vector(query.to_vec())) }
+                let question = Question::new(k, What::Vector(query.to_vec()));
+                let oracle = question.oracle(metric, items);
+                let beyond = Some(oracle.radius(rank));
+                let within = (k > 10).then(|| oracle.radius(rank + 100));
+                Question { beyond, within, ..question }
             });
-            recalls.push((format!("{most} of each of {groups} groups"), recall));
+            recalls.push((format!("beyond {rank}, k {k}"), recall));
+        }
+        for (k, most, groups) in [(10, 1, 5), (10, 1, 1_000), (10, 3, 20), (4, 3, 20)] {
+            let recall = mean_recall(&subject, &queries, |query| {
+                let per_group = Some(PerGroup { most, groups, is_k_groups: k < 10 });
+                Question { per_group, ..Question::new(k, What::Vector(query.to_vec())) }
+            });
+            recalls.push((format!("k {k}, {most} of each of {groups} groups"), recall));
         }
         // The last form is left out: what is unlike an example is unlike the queries that the
         // effort was measured with.

@@ -71,6 +71,10 @@ fn options_out_of_range_are_refused_by_every_form() {
                 };
             }
             assert_refused!("per_group", reader.nns(3).per_group(0, |_| 0));
+            assert_refused!("groups", reader.nns(3).groups(0, |_| 0));
+            assert_refused!("groups", reader.nns(3).per_group(1, |_| 0).groups(0, |_| 0));
+            assert_refused!("beyond", reader.nns(3).beyond(f32::NAN));
+            assert_refused!("beyond", reader.nns(0).within(1.0).beyond(f32::NAN));
             assert_refused!("within", reader.nns(3).within(f32::NAN));
             assert_refused!("within", reader.nns(3).exact().per_group(1, |_| 0).within(f32::NAN));
             for recall in [0.0, -0.5, 1.01, f32::NAN, f32::INFINITY] {
@@ -97,6 +101,9 @@ fn forms_that_do_not_go_together_are_refused() {
             let grouped = || reader.nns(3).per_group(1, |_| 0);
             assert_parts(&grouped().pages(&GOOD).map(|_| ()).unwrap_err(), "per_group");
             assert_parts(&grouped().neighbours(2).map(|_| ()).unwrap_err(), "per_group");
+            let grouped = || reader.nns(3).per_group(1, |_| 0).groups(1, |_| 0);
+            assert_parts(&grouped().pages(&GOOD).map(|_| ()).unwrap_err(), "groups");
+            assert_parts(&grouped().neighbours(2).map(|_| ()).unwrap_err(), "groups");
             let errors = all_forms(metric, &|| reader.nns(3).search_k(10).exact());
             errors.iter().for_each(|error| assert_parts(error, "search_k"));
             let errors = all_forms(metric, &|| reader.nns(3).exact().parallel().oversampling(2.0));
