@@ -7,7 +7,8 @@ use crate::lmdb::hosted::UncommittedDatabase;
 use crate::query::{Neighbours, Pages, Single};
 use crate::reader::Reader;
 use crate::readers::{Merged, Readers};
-use crate::snapshot::{Many, Snapshot};
+use crate::snapshot::Snapshot;
+use crate::snapshot::batch::Many;
 use crate::writer::Writer;
 
 /// Types that print their names alone.

@@ -2,7 +2,6 @@
 
 use crate::error::Result;
 use crate::format::item::{ItemRef, item_bytes};
-use crate::lmdb::database::IndexSpec;
 use crate::metric::Metric;
 use crate::query::examples::COMPARED_AT_ONCE;
 use crate::query::groups::Groups;
@@ -75,9 +74,8 @@ pub(crate) fn search_once(
                 answer = hits;
             }
             let mut stats = stream.stats();
-            let IndexSpec { dims, metric, .. } = searcher.spec();
             stats.reranked += others.compared;
-            stats.bytes += others.compared * item_bytes(dims, metric) as u64;
+            stats.bytes += others.compared * item_bytes(searcher.spec()) as u64;
             return Ok((answer, stats));
         }
         count = count.saturating_mul(2);

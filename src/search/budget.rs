@@ -1,43 +1,41 @@
-//! How much of the forest a search looks at: what a calibration measured for its number of
-//! neighbours and its recall.
+//! How much work a search may do, by what the calibration measured for its `k` and recall.
 
 use crate::format::record::{
     CALIBRATED_RECALLS, Calibration, NO_CORRECTION, OperatingPoint, Record, most_measured,
 };
 use crate::search::request::{DEFAULT_RECALL, Request};
 
-/// The confidence that searches have at least, for the square root of the number of entries:
-/// docs/trials.md, "stop rule".
+/// The smallest confidence of a search for one neighbour, divided by the square root of the number
+/// of entries: docs/trials.md, "stop rule".
 ///
-/// Usual data take twice as much. Items that all lie beside copies of themselves would teach less,
-/// and queries that are no items take more.
+/// Usual data take twice as much. Items that lie beside their copies take less, so a calibration on
+/// them measures too little for other queries.
 const MIN_CONFIDENCE: f64 = 10.0;
-/// The part of that under the dot product, whose confidence knows no margin.
-const WITHOUT_MARGIN: f64 = 0.7;
-/// How many times more it is where nothing was measured.
-const UNMEASURED: f64 = 4.0;
-/// Candidates beyond the neighbours that a search of a chosen length compares at least.
-const MIN_MORE: usize = 14;
+/// What the minimum is multiplied with under inner products: their confidence has no margin.
+const NO_MARGIN_FACTOR: f64 = 0.7;
+/// What the minimum is multiplied with if the index was never calibrated.
+const UNMEASURED_FACTOR: f64 = 4.0;
+/// A search with `search_k` reranks at least this many candidates more than `k`.
+const MIN_EXTRA_RERANK: usize = 14;
 
-/// When a search has looked at enough.
+/// When a search has scanned enough.
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub(crate) enum Goal {
-    /// Its confidence is so large: see [`super::stop_rule`].
+    /// When it has this confidence: see [`super::stop_rule`].
     Confidence(f64),
-    /// It has looked at so many entries that the request admits.
+    /// When it has scanned this many entries that the request admits.
     Admitted(f64),
 }
 
-/// How much of the forest a search looks at.
+/// How much a search scans and reranks.
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub(crate) struct Budget {
     pub(crate) goal: Goal,
     /// Candidates to compare exactly.
     pub(crate) rerank: usize,
-    /// Entries that it will look at, by estimate.
+    /// Entries that it is expected to scan.
     pub(crate) entries: f64,
-    /// Whether the forest was found not to reach what is wanted, so that all items have to be
-    /// compared.
+    /// Whether all items have to be compared, as the forest does not reach the target recall.
     pub(crate) is_out_of_reach: bool,
 }
 
@@ -48,13 +46,15 @@ pub(crate) struct Budget {
     reason = "saturating estimates"
 )]
 impl Budget {
-    /// The user's knobs, else what reached the recall that he wants when it was measured.
+    /// The caller's `search_k` and `oversampling`, else what the target recall takes.
     pub(crate) fn new(request: &Request<'_>, record: &Record) -> Self {
         let usual = Self::for_recall(request.k, f64::from(request.options.recall), record);
         let times = |factor: f64| (request.k as f64 * factor).ceil() as usize;
         let rerank = match (request.options.oversampling, request.options.search_k) {
             (Some(factor), _) => times(f64::from(factor)),
-            (None, Some(_)) => times(oversampling(record)).max(request.k.saturating_add(MIN_MORE)),
+            (None, Some(_)) => {
+                times(oversampling(record)).max(request.k.saturating_add(MIN_EXTRA_RERANK))
+            }
             (None, None) => usual.rerank,
         };
         let copies = f64::from(record.trees) * f64::from(1 + record.spill);
@@ -63,22 +63,24 @@ impl Budget {
         match request.options.search_k {
             None => Self { rerank, ..usual },
             Some(wanted) => {
-                // The best of so many candidates have to be met.
+                // With fewer entries there would not be enough candidates to rerank.
                 let entries = (wanted as f64).max(copies * rerank as f64);
                 Self { goal: Goal::Admitted(entries), rerank, entries, is_out_of_reach: false }
             }
         }
     }
 
-    /// What this recall of the k nearest takes.
+    /// What finding the `k` nearest with this recall takes.
     pub(crate) fn for_recall(k: usize, recall: f64, record: &Record) -> Self {
         let indexed = record.indexed as f64;
-        let least = least_confidence(k, recall, record);
+        let minimum = min_confidence(k, recall, record);
         let calibration = &record.calibration;
         if calibration.items == 0 {
-            let (goal, rerank) =
-                (Goal::Confidence(UNMEASURED * least), (oversampling(record) * k as f64) as usize);
-            return Self { goal, rerank, entries: least, is_out_of_reach: false };
+            let (goal, rerank) = (
+                Goal::Confidence(UNMEASURED_FACTOR * minimum),
+                (oversampling(record) * k as f64) as usize,
+            );
+            return Self { goal, rerank, entries: minimum, is_out_of_reach: false };
         }
         let Some([confidence, rerank, entries]) = measured(calibration, k, recall) else {
             return Self {
@@ -90,10 +92,10 @@ impl Budget {
         };
         let correction = f64::from(calibration.correction()) / f64::from(NO_CORRECTION);
         let growth = correction * growth(indexed / calibration.items as f64);
-        let least = if calibration.is_of_queries == 1 { 0.0 } else { least };
-        let confidence = (confidence * growth).max(least);
-        // Not up: logarithms and targets in `f32` are not exact, and one more is much where two
-        // would do.
+        let minimum = if calibration.is_of_queries == 1 { 0.0 } else { minimum };
+        let confidence = (confidence * growth).max(minimum);
+        // Not rounded up: logarithms are not exact, and 3 comparisons instead of 2 are half as much
+        // again.
         let rerank = rerank.round() as usize;
         Self {
             goal: Goal::Confidence(confidence),
@@ -103,7 +105,7 @@ impl Budget {
         }
     }
 
-    /// So many times more of everything.
+    /// A budget that is `factor` times as large.
     pub(crate) fn times(self, factor: u32) -> Self {
         let times = |wanted: f64| wanted * f64::from(factor);
         let goal = match self.goal {
@@ -115,7 +117,7 @@ impl Budget {
     }
 }
 
-/// Candidates to compare for each neighbour where nothing was measured.
+/// Candidates to rerank per neighbour if the index was never calibrated.
 fn oversampling(record: &Record) -> f64 {
     match record.sketch_bits {
         1 => 8.0,
@@ -124,20 +126,21 @@ fn oversampling(record: &Record) -> f64 {
     }
 }
 
-/// By how much the confidence that a fixed recall takes changes with the number of items. It grows
-/// less fast than they do. Where items go it falls less: what is left of a forest is not as good as
-/// a fresh one.
+/// How much more confidence the same recall takes if the number of items changes by a factor.
+///
+/// It grows more slowly than the index. It falls even more slowly when items are deleted: the
+/// forest that is left is worse than a fresh one.
 fn growth(times: f64) -> f64 {
     times.powf(if times < 1.0 { 0.4 } else { 0.7 })
 }
 
-/// What a search that knows nothing else of the data ends with at least.
+/// The smallest confidence of any search, whatever a calibration on items measured.
 #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-fn least_confidence(k: usize, recall: f64, record: &Record) -> f64 {
+fn min_confidence(k: usize, recall: f64, record: &Record) -> f64 {
     let copies = f64::from(record.trees) * f64::from(1 + record.spill);
-    // What is missed is about as rare as the confidence is large.
+    // A stricter target than the default takes more confidence.
     let strictness = (1.0 - f64::from(DEFAULT_RECALL)) / (1.0 - recall).max(1e-3);
-    let times = if record.metric().is_inner_product() { WITHOUT_MARGIN } else { 1.0 };
+    let times = if record.metric().is_inner_product() { NO_MARGIN_FACTOR } else { 1.0 };
     times
         * MIN_CONFIDENCE
         * (copies * record.indexed as f64).sqrt()
@@ -145,24 +148,28 @@ fn least_confidence(k: usize, recall: f64, record: &Record) -> f64 {
         * strictness.max(1.0).sqrt()
 }
 
-/// Straight lines between what was measured. They are in the logarithms of k, of what is missed,
-/// and of confidence, comparisons and entries. `None` if that was out of reach. More neighbours
-/// than were measured take as much more of each.
+/// Confidence, reranked candidates and entries, interpolated between the measured points.
+///
+/// Interpolates linearly in the logarithms of k, of the part missed, and of the three values. For
+/// larger k than were measured, the values grow in proportion. `None` if the recall is out of
+/// reach.
 #[expect(clippy::cast_precision_loss, reason = "an estimate")]
 fn measured(calibration: &Calibration, k: usize, recall: f64) -> Option<[f64; 3]> {
     let ks = calibration.ks();
     let largest = *ks.last()?;
     let missed = |recall: f64| -(1.0 - recall).max(1e-6).ln();
-    let of_recalls =
-        Line::through(&CALIBRATED_RECALLS.map(missed), missed(recall.max(CALIBRATED_RECALLS[0])));
-    let of_ks = Line::through(&ks.map(|k| (k as f64).ln()), (k.clamp(1, largest) as f64).ln());
+    let by_recall = Interpolation::new(
+        &CALIBRATED_RECALLS.map(missed),
+        missed(recall.max(CALIBRATED_RECALLS[0])),
+    );
+    let by_k = Interpolation::new(&ks.map(|k| (k as f64).ln()), (k.clamp(1, largest) as f64).ln());
     let at = |value: fn(&OperatingPoint) -> f64| {
-        of_ks
-            .at(|k| of_recalls.at(|recall| value(&calibration.points[k][recall]).max(1.0).ln()))
-            .exp()
+        by_k.value(|k| {
+            by_recall.value(|recall| value(&calibration.points[k][recall]).max(1.0).ln())
+        })
+        .exp()
     };
-    // Beyond a part of all items comparing all takes little more, and what lies there was not
-    // measured.
+    // For so large a part of the items nothing was measured, and comparing all costs little more.
     if k > largest && k as u64 > most_measured(calibration.items) {
         return None;
     }
@@ -175,28 +182,29 @@ fn measured(calibration: &Calibration, k: usize, recall: f64) -> Option<[f64; 3]
     all.iter().all(|value| value.is_finite()).then_some(all)
 }
 
-/// A place on straight lines through points with ascending `x`; the last line goes on beyond the
-/// end.
-struct Line {
-    /// The point behind it, and which part of the way from the one before that is covered.
+/// Linear interpolation at one `x` between points with ascending `x`. The last line goes on beyond
+/// the last point.
+struct Interpolation {
+    /// The point after `x`.
     upper: usize,
-    way: f64,
+    /// How far `x` is from the point before to that one: 1 is all the way.
+    fraction: f64,
 }
 
-impl Line {
-    fn through(xs: &[f64], x: f64) -> Self {
+impl Interpolation {
+    fn new(xs: &[f64], x: f64) -> Self {
         let upper = xs.partition_point(|known| *known < x).clamp(1, xs.len() - 1);
         let (x0, x1) = (xs[upper - 1], xs[upper]);
-        Self { upper, way: ((x - x0) / (x1 - x0)).max(0.0) }
+        Self { upper, fraction: ((x - x0) / (x1 - x0)).max(0.0) }
     }
 
-    /// The value there, if these are the values of the points.
-    fn at(&self, y: impl Fn(usize) -> f64) -> f64 {
-        match self.way {
-            // What is infinite beside the place must not be counted.
+    /// The value at `x`, given those at the points.
+    fn value(&self, y: impl Fn(usize) -> f64) -> f64 {
+        match self.fraction {
+            // Zero times infinity is no number.
             0.0 => y(self.upper - 1),
             1.0 => y(self.upper),
-            way => y(self.upper - 1) * (1.0 - way) + y(self.upper) * way,
+            fraction => y(self.upper - 1) * (1.0 - fraction) + y(self.upper) * fraction,
         }
     }
 }

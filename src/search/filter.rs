@@ -2,7 +2,7 @@
 
 use roaring::RoaringBitmap;
 
-/// A set and a predicate. An item is admitted if both admit it.
+/// A set and a predicate, either of which may be missing. An item has to be admitted by both.
 #[derive(Copy, Clone, Default)]
 pub(crate) struct Filter<'a> {
     pub(crate) allowed: Option<&'a RoaringBitmap>,

@@ -5,11 +5,12 @@ use roaring::RoaringBitmap;
 use crate::format::id_set::{Containers, IdSetRef};
 use crate::kernel::layout::BLOCK;
 
-/// Ids in a row of which one bit each is kept, at most: 512 KiB. Beyond, the set is asked itself.
+/// The largest range of ids of which a copy is kept, one bit each: 512 KiB. Beyond that, each id is
+/// looked up in the set.
 const MAX_BITS: u64 = 1 << 22;
-/// Bytes of the set that are written as bits, for each entry that will probably be looked at, at
-/// most: all of them are, whether they are met or not.
-const BYTES_PER_ENTRY: u64 = 8;
+/// The set is copied only if it has at most this many bytes for each entry to be scanned: copying
+/// takes time for the whole set.
+const MAX_BYTES_PER_ENTRY: u64 = 8;
 
 /// Entries of a leaf that a set admits, one bit each.
 #[derive(Debug, Default)]
@@ -17,11 +18,11 @@ pub(crate) struct Mask {
     pub(crate) words: Vec<u32>,
     /// How many entries it admits.
     pub(crate) admitted: usize,
-    /// Entries of the blocks that have to be scanned.
+    /// Entries of the blocks that hold an admitted one: those to scan.
     pub(crate) touched: usize,
-    /// All entries of these blocks, once [`Mask::touch`] has marked them.
+    /// All entries of these blocks, as bits; set by [`Mask::touch`].
     pub(crate) touching: Vec<u32>,
-    /// The set itself as bits, from id `first` on; none if it is too large.
+    /// A copy of the set, one bit for each id from `first` on; stale unless `has_bits`.
     bits: Vec<u64>,
     serialized: Vec<u8>,
     first: u32,
@@ -29,14 +30,14 @@ pub(crate) struct Mask {
 }
 
 impl Mask {
-    /// Prepares for a set of which about `entries` entries of leaves will be asked for.
+    /// Prepares for a set against which about `entries` entries of leaves will be checked.
     pub(crate) fn begin(&mut self, allowed: &RoaringBitmap, entries: u64) {
         self.has_bits = false;
         let (Some(min), Some(max)) = (allowed.min(), allowed.max()) else { return };
         self.first = min / 64 * 64;
         let span = u64::from(max - self.first) + 1;
         let bytes = allowed.serialized_size() as u64;
-        if span > MAX_BITS || bytes > entries.saturating_mul(BYTES_PER_ENTRY) {
+        if span > MAX_BITS || bytes > entries.saturating_mul(MAX_BYTES_PER_ENTRY) {
             return;
         }
         self.bits.clear();
@@ -47,14 +48,11 @@ impl Mask {
         self.has_bits = true;
     }
 
-    /// Writes the bits of a set without run containers, whole bitmaps at once; `false` if it has
-    /// such.
-    ///
-    /// Of 99,000 ids among 100,000, in a tenth of the time that their iterator takes.
+    /// Copies the set container by container, which is faster than its iterator: docs/trials.md,
+    /// "filter masks". Returns `false` if the set has run containers.
     fn copy_containers(&mut self, allowed: &RoaringBitmap) -> bool {
         let mut bytes = std::mem::take(&mut self.serialized);
         bytes.clear();
-        // Writing to memory does not fail.
         let written = allowed.serialize_into(&mut bytes).is_ok();
         let set = if written { Containers::parse(&bytes) } else { None };
         if let Some(set) = set {
@@ -66,14 +64,16 @@ impl Mask {
     }
 
     fn set(&mut self, id: u32) {
-        let at = id - self.first;
-        if let Some(word) = self.bits.get_mut(at as usize / 64) {
-            *word |= 1 << (at % 64);
+        let offset = id - self.first;
+        if let Some(word) = self.bits.get_mut(offset as usize / 64) {
+            *word |= 1 << (offset % 64);
         }
     }
 
-    /// Marks all entries of the blocks with one that is admitted, or of the first block if there is
-    /// none.
+    /// Marks all entries of each block that holds an admitted entry; at least the first block.
+    ///
+    /// A whole block costs as much as one entry. What is left out shows whether a filter is
+    /// adverse.
     pub(crate) fn touch(&mut self) {
         self.touching.clear();
         self.touching.extend(self.words.iter().map(|word| if *word == 0 { 0 } else { u32::MAX }));
@@ -105,9 +105,9 @@ impl Mask {
         if self.has_bits {
             let (bits, first) = (&self.bits, self.first);
             set.for_each(|position, id| {
-                let at = id.wrapping_sub(first);
-                let word = bits.get(at as usize / 64).copied().unwrap_or(0);
-                admit(position, word >> (at % 64) & 1 == 1);
+                let offset = id.wrapping_sub(first);
+                let word = bits.get(offset as usize / 64).copied().unwrap_or(0);
+                admit(position, word >> (offset % 64) & 1 == 1);
             });
         } else {
             set.for_each(|position, id| admit(position, allowed.contains(id)));

@@ -1,21 +1,22 @@
-//! When a search ends before it is done.
+//! Ending a search before it is done: deadlines and callbacks.
 
 use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-/// Ids processed between two checks.
+/// Ids processed between two checks: reading the clock takes longer than one id.
 const IDS_PER_CHECK: u32 = 32;
-/// Candidates that are compared after a search was interrupted, and calls of a predicate, at most.
-/// So it returns the best of what it has scanned.
+/// The largest number of comparisons, and of calls of a predicate, after an interrupt. With them
+/// the search returns the best of what it has scanned.
 pub(crate) const LAST_COMPARED: usize = 64;
 
 /// What an interrupt remembers from check to check.
 #[derive(Debug, Default)]
 pub(crate) struct InterruptState {
     has_fired: Cell<bool>,
-    /// Calls of the predicate, and those after it fired.
+    /// Calls of the predicate.
     calls: Cell<u32>,
+    /// Those of them after the interrupt fired.
     late_calls: Cell<usize>,
 }
 
@@ -26,7 +27,7 @@ impl InterruptState {
     }
 }
 
-/// A deadline and a callback, either of which ends a search. Once it has fired, it stays so.
+/// A deadline and a callback, either of which ends a search. With a state, it fires for good.
 #[derive(Copy, Clone, Default)]
 pub(crate) struct Interrupt<'a> {
     pub(crate) deadline: Option<Instant>,
@@ -56,12 +57,13 @@ impl<'a> Interrupt<'a> {
         self.deadline.is_none() && self.callback.is_none()
     }
 
-    /// How many of the nearest candidates are compared before the others, as it may fire then.
+    /// How many of the best candidates to compare before all others, in case it fires meanwhile.
     pub(crate) fn compared_first(&self) -> usize {
         if self.is_none() { usize::MAX } else { LAST_COMPARED }
     }
 
-    /// These ids, until it fires. A predicate may refuse any number of them.
+    /// These ids, until it fires. Checks by itself, as the caller may filter out any number of
+    /// them.
     pub(crate) fn limit(self, ids: impl Iterator<Item = u32>) -> impl Iterator<Item = u32> {
         let is_open = move |(number, _): &(u64, u32)| {
             !number.is_multiple_of(u64::from(IDS_PER_CHECK)) || !self.check()
@@ -69,7 +71,7 @@ impl<'a> Interrupt<'a> {
         (1u64..).zip(ids).take_while(is_open).map(|(_, id)| id)
     }
 
-    /// Calls a predicate until it fires, and a few times more.
+    /// Calls a predicate, until it has fired and [`LAST_COMPARED`] more calls were made.
     pub(crate) fn admits(&self, predicate: &dyn Fn(u32) -> bool, id: u32) -> bool {
         let Some(state) = self.state else { return predicate(id) };
         state.calls.set(state.calls.get().wrapping_add(1));

@@ -1,5 +1,4 @@
-//! One search from its beginning to its end: candidates from the forest, exact distances, what is
-//! pending.
+//! One search from query to hits: scan leaves, rerank candidates, compare pending items.
 
 use std::time::{Duration, Instant};
 
@@ -8,25 +7,26 @@ use crate::forest::open::OpenForest;
 use crate::format::item::ItemRef;
 use crate::format::record::Record;
 use crate::lmdb::pending::Pending;
-use crate::search::brute_force::{Bounds, Nearest, Scorer, compare_all};
+use crate::search::brute_force::compare_all;
 use crate::search::budget::Budget;
 use crate::search::candidates::{Candidates, estimate_of, id_of};
 use crate::search::interrupt::LAST_COMPARED;
 use crate::search::leaf_scan::{Ended, LeafScan, Limits};
 use crate::search::plan::{Choice, Costs};
 use crate::search::request::{Options, Request};
+use crate::search::rerank::{Bounds, Nearest, Scorer};
 use crate::search::residuals::Residuals;
 use crate::search::scratch::Scratch;
 use crate::search::session::Session;
 use crate::search::{Hit, SearchPlan, SearchStats};
 
-/// Items that a request can find, at most.
+/// The largest number of items that a request can find.
 pub(crate) fn admitted(session: &Session<'_>, request: &Request<'_>) -> u64 {
     let items = session.record.items;
     request.filter.allowed.map_or(items, |allowed| allowed.len().min(items))
 }
 
-/// Pending items that exist and that a request admits, until it is interrupted.
+/// Pending items that exist and that the request admits. Ends early if it is interrupted.
 fn live_in<'r>(
     pending: &'r Pending,
     request: &'r Request<'_>,
@@ -34,7 +34,7 @@ fn live_in<'r>(
     request.interrupt.limit(pending.live.iter()).filter(|id| request.admits(*id))
 }
 
-/// Answers a request: the nearest `k` items that it admits, nearest first.
+/// Finds the nearest `k` items that the request admits, nearest first.
 pub(crate) fn search(
     session: &Session<'_>,
     query: ItemRef<'_>,
@@ -73,30 +73,31 @@ pub(crate) fn search(
     Ok(run.finish())
 }
 
-/// A query whose comparisons seem to miss so many times what they may is unlike those measured. Its
-/// search does more of everything, until they seem to miss no more than they may: docs/trials.md,
-/// "residuals".
+/// A query is unlike the measured ones if it seems to miss this many times what the target allows.
+/// Then deeper passes follow, until it misses no more than that: docs/trials.md, "residuals".
 const UNLIKE_RATIO: f64 = 4.0;
-const UNLIKE_EFFORT: u32 = 4;
-/// How many times more a search does when its filter is adverse: it leaves out what is near.
-const ADVERSE_EFFORT: u32 = 16;
-/// An adverse filter leaves out so many times more of what is near than of all, and so many entries
-/// more.
+/// The budget of such a deeper pass, as a multiple of the one before.
+const UNLIKE_BUDGET_FACTOR: u32 = 4;
+/// The budget of a deeper pass with an adverse filter, as a multiple of the first one.
+const ADVERSE_BUDGET_FACTOR: u32 = 16;
+/// A filter is adverse if it leaves out this many times the near entries that its selectivity
+/// explains.
 const ADVERSE_RATIO: f64 = 4.0;
+/// And this many more, as a few may be chance.
 const ADVERSE_ENTRIES: f64 = 16.0;
 
-/// Whether a filter that admits this part of all leaves out much more of what is near.
+/// Whether a filter left out many more near entries than its selectivity explains.
 #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-fn is_adverse(k: usize, part: f64, nearer_left_out: usize, record: &Record) -> bool {
+fn is_adverse(k: usize, selectivity: f64, nearer_left_out: usize, record: &Record) -> bool {
     let copies = f64::from(1 + record.spill) * f64::from(record.trees);
-    let usual = copies * k as f64 * (1.0 - part) / part;
+    let usual = copies * k as f64 * (1.0 - selectivity) / selectivity;
     nearer_left_out as f64 > ADVERSE_RATIO * usual + ADVERSE_ENTRIES
 }
 
 /// What comes after a pass over leaves.
-enum Next {
+enum AfterPass {
     Rerank,
-    /// The same, and then a deeper pass: the filter is adverse.
+    /// Scan more leaves before reranking, as the filter is adverse.
     RerankAdverse,
     CompareAll,
 }
@@ -105,20 +106,20 @@ enum Next {
 #[derive(Copy, Clone)]
 struct Pass {
     budget: Budget,
-    /// Whether it comes after a pass that found too little.
+    /// Whether an earlier pass found too little.
     is_deeper: bool,
 }
 
 impl Pass {
-    fn deeper(self, times: u32) -> Self {
-        Self { budget: self.budget.times(times), is_deeper: true }
+    fn deeper(self, factor: u32) -> Self {
+        Self { budget: self.budget.times(factor), is_deeper: true }
     }
 }
 
 struct Run<'a, 't> {
     session: &'a Session<'t>,
     request: &'a Request<'a>,
-    /// Items that the request can find, at most.
+    /// The largest number of items that the request can find.
     admitted: u64,
     costs: Costs,
     scorer: Scorer<'a>,
@@ -129,7 +130,7 @@ struct Run<'a, 't> {
 }
 
 impl<'t> Run<'_, 't> {
-    /// Compares all items. If it is interrupted, what was found before stays.
+    /// Compares all items. An interrupt leaves the hits found before.
     fn compare_all(&mut self) -> Result<()> {
         let taken = self.nearest.begin_again(self.request.interrupt);
         let before = self.nearest.compared;
@@ -146,8 +147,8 @@ impl<'t> Run<'_, 't> {
         Ok(())
     }
 
-    /// Compares all items after leaves have been scanned. An interrupt loses none of their best
-    /// candidates.
+    /// Compares all items after a pass over leaves. Reranks the best candidates first, in case an
+    /// interrupt ends the comparison of all.
     fn compare_all_after(&mut self, candidates: &mut Candidates) -> Result<()> {
         if self.nearest.compared == 0 {
             self.compare_few(candidates)?;
@@ -155,8 +156,8 @@ impl<'t> Run<'_, 't> {
         self.compare_all()
     }
 
-    /// Compares the nearest candidates of a search that may be interrupted before it has better
-    /// ones.
+    /// Reranks the best candidates of a search that may be interrupted, so that it has hits by
+    /// then.
     fn compare_few(&mut self, candidates: &mut Candidates) -> Result<()> {
         if self.request.interrupt.is_none() {
             return Ok(());
@@ -164,7 +165,7 @@ impl<'t> Run<'_, 't> {
         self.compare(candidates.arranged(LAST_COMPARED, LAST_COMPARED), std::iter::empty())
     }
 
-    /// Searches the forest, or compares all items where going on would take longer.
+    /// Searches the forest. Compares all items once that takes less than going on.
     fn search_forest(&mut self, open: &OpenForest<'t>, budget: Budget) -> Result<()> {
         Scratch::with(|scratch| {
             let OpenForest { forest, .. } = open;
@@ -175,7 +176,7 @@ impl<'t> Run<'_, 't> {
                 forest.branch,
             );
             self.stats.preparing = self.clock.lap();
-            // The buffers of both are lent to this search.
+            // Taken out, as the scratch is borrowed for the scan.
             let mut candidates = std::mem::take(&mut scratch.candidates);
             self.residuals = std::mem::take(&mut scratch.residuals);
             let result = self.search_leaves(open, scratch, budget, &mut candidates);
@@ -185,8 +186,7 @@ impl<'t> Run<'_, 't> {
         })
     }
 
-    /// Scans leaves and reranks candidates, and again with a larger budget where that was too
-    /// little.
+    /// Scans leaves and reranks candidates, in passes of growing budget until one is enough.
     fn search_leaves(
         &mut self,
         open: &OpenForest<'t>,
@@ -197,30 +197,32 @@ impl<'t> Run<'_, 't> {
         let pending = self.session.pending()?;
         let mut pass = Pass { budget, is_deeper: false };
         loop {
-            let before = self.stats.sketches;
+            let sketches_before = self.stats.sketches;
             let next = self.scan(open, scratch, pass, candidates)?;
             #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-            let scanned = (self.stats.sketches - before) as f64;
+            let scanned = (self.stats.sketches - sketches_before) as f64;
             self.stats.scanning += self.clock.lap();
             pass = match next {
-                Next::CompareAll => return self.compare_all_after(candidates),
-                Next::RerankAdverse if !pass.is_deeper => {
+                AfterPass::CompareAll => return self.compare_all_after(candidates),
+                AfterPass::RerankAdverse if !pass.is_deeper => {
                     if self.is_exact_cheaper(pending) {
                         return self.compare_all_after(candidates);
                     }
                     self.compare_few(candidates)?;
-                    pass.deeper(ADVERSE_EFFORT)
+                    pass.deeper(ADVERSE_BUDGET_FACTOR)
                 }
-                Next::RerankAdverse | Next::Rerank => {
+                AfterPass::RerankAdverse | AfterPass::Rerank => {
                     let max = if self.stats.is_partial { LAST_COMPARED } else { usize::MAX };
                     let first = self.request.interrupt.compared_first();
                     let live = live_in(pending, self.request);
                     self.compare(candidates.arranged(max, first), live)?;
                     self.stats.comparing += self.clock.lap();
+                    // After a deeper pass the query is known to be unlike: the target itself
+                    // counts.
                     if !self.has_missed(if pass.is_deeper { 1.0 } else { UNLIKE_RATIO }) {
                         return Ok(());
                     }
-                    pass.deeper(UNLIKE_EFFORT)
+                    pass.deeper(UNLIKE_BUDGET_FACTOR)
                 }
             };
             let Budget { entries, rerank, .. } = pass.budget;
@@ -231,7 +233,9 @@ impl<'t> Run<'_, 't> {
         }
     }
 
-    /// Whether comparing all takes no longer than to search as deep as for all that is left out.
+    /// Whether comparing all costs no more than a search for everything left out and `k` more.
+    ///
+    /// That is the worst case of an adverse filter: all that it leaves out is nearer.
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     fn is_exact_cheaper(&self, pending: &Pending) -> bool {
         let record = &self.session.record;
@@ -242,39 +246,42 @@ impl<'t> Run<'_, 't> {
             || self.costs.forest(deep.entries, 1.0, deep.rerank as f64) >= self.costs.exact
     }
 
-    /// Whether the comparisons seem to have missed more than `times` what they may.
+    /// Whether the residuals show more missed neighbours than `ratio` times what the target allows.
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-    fn has_missed(&mut self, times: f64) -> bool {
+    fn has_missed(&mut self, ratio: f64) -> bool {
         let Options { recall, search_k, oversampling, .. } = self.request.options;
-        // The caller's own budget is kept.
+        // A budget of the caller's is final.
         if search_k.is_some() || oversampling.is_some() || self.stats.is_partial {
             return false;
         }
         let missed = self.residuals.missed(self.session.spec().metric, self.nearest.kth());
-        missed > times * (1.0 - f64::from(recall)) * self.request.k as f64
+        missed > ratio * (1.0 - f64::from(recall)) * self.request.k as f64
     }
 
-    /// Scans leaves for candidates.
+    /// One pass over leaves, which gathers candidates.
     fn scan(
         &mut self,
         open: &OpenForest<'t>,
         scratch: &mut Scratch,
         pass: Pass,
         candidates: &mut Candidates,
-    ) -> Result<Next> {
+    ) -> Result<AfterPass> {
         let (record, pending) = (&self.session.record, self.session.pending()?);
         let Request { k, options, filter, .. } = self.request;
-        // Entries that are no longer true are left out as a filter leaves out what it does not
-        // admit.
+        // Pending ids are left out of leaves as a filter leaves out ids, so they count as filtered.
         let all = record.items.saturating_add(pending.ids.len()).max(1);
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-        let part = self.admitted as f64 / all as f64;
-        let is_filtered = (part < 1.0 || !filter.is_none()) && options.search_k.is_none();
-        // What a predicate leaves out of all is not known.
-        let is_part_known = is_filtered && filter.predicate.is_none();
+        let selectivity = self.admitted as f64 / all as f64;
+        let is_filtered = (selectivity < 1.0 || !filter.is_none()) && options.search_k.is_none();
+        // The selectivity of a predicate is unknown before it is called.
+        let is_selectivity_known = is_filtered && filter.predicate.is_none();
         let limits = Limits {
-            max_entries: if is_filtered { self.costs.entries_for(part) } else { f64::INFINITY },
-            expected_part: if is_part_known && !pass.is_deeper { part } else { 0.0 },
+            max_entries: if is_filtered {
+                self.costs.entries_for(selectivity)
+            } else {
+                f64::INFINITY
+            },
+            selectivity: if is_selectivity_known && !pass.is_deeper { selectivity } else { 0.0 },
         };
         candidates.begin(pass.budget.rerank);
         let mut leaf_scan = LeafScan::begin(self.session, open, pending, self.request, scratch);
@@ -283,21 +290,25 @@ impl<'t> Run<'_, 't> {
         self.stats.add(&leaf_scan.stats());
         self.stats.is_partial = ended == Ended::Interrupted;
         Ok(match ended {
-            Ended::Adverse => Next::RerankAdverse,
-            Ended::GaveUp => Next::CompareAll,
-            Ended::Exhausted if is_filtered => Next::CompareAll,
-            // What is left out may be all that so many entries hold.
-            Ended::Enough if is_filtered && candidates.kth(*k) == f32::INFINITY => Next::CompareAll,
-            Ended::Enough if is_part_known => {
-                let nearer = leaf_scan.left_out_within(candidates.kth(*k));
-                let is_adverse = is_adverse(*k, part, nearer, record);
-                if is_adverse { Next::RerankAdverse } else { Next::Rerank }
+            Ended::Adverse => AfterPass::RerankAdverse,
+            Ended::GaveUp => AfterPass::CompareAll,
+            Ended::Exhausted if is_filtered => AfterPass::CompareAll,
+            // Fewer than k candidates: the filter may leave out nearly all that is near.
+            Ended::Enough if is_filtered && candidates.kth(*k) == f32::INFINITY => {
+                AfterPass::CompareAll
             }
-            Ended::Enough | Ended::Exhausted | Ended::Interrupted => Next::Rerank,
+            Ended::Enough if is_selectivity_known => {
+                let nearer = leaf_scan.left_out_within(candidates.kth(*k));
+                let is_adverse = is_adverse(*k, selectivity, nearer, record);
+                if is_adverse { AfterPass::RerankAdverse } else { AfterPass::Rerank }
+            }
+            Ended::Enough | Ended::Exhausted | Ended::Interrupted => AfterPass::Rerank,
         })
     }
 
-    /// Compares candidates, and then items that wait for a build.
+    /// Compares candidates and then pending items, and notes the residuals of the candidates.
+    ///
+    /// Begins with no hits. If it is interrupted, earlier hits are added again.
     fn compare(&mut self, candidates: &[u64], pending: impl Iterator<Item = u32>) -> Result<()> {
         let Self { session, request, scorer, nearest, stats, residuals, .. } = self;
         let (items, metric, interrupt) = (&session.items, session.spec().metric, request.interrupt);
@@ -329,7 +340,7 @@ impl<'t> Run<'_, 't> {
     }
 }
 
-/// Times the phases of a search, if a report wants them.
+/// Times the phases of a search, if a report is asked for: reading the clock takes time.
 struct Clock(Option<Instant>);
 
 impl Clock {

@@ -1,5 +1,4 @@
-//! From leaf to leaf: scanning sketches, nearest centroid first, until the goal of the search is
-//! met.
+//! Scanning leaves, nearest centroid first, until the goal of the search is reached.
 
 use std::cell::Cell;
 
@@ -17,35 +16,34 @@ use crate::search::scratch::Scratch;
 use crate::search::session::Session;
 use crate::sketch::prepared::ScanOptions;
 
-/// Branches are opened as if so many entries more had been scanned. They are opened again when
-/// entries have grown by this factor and a quarter of the lead.
+/// Branches are opened as if this many more entries had been scanned.
 ///
-/// So the leaves that a search scans depend on its query alone. Its goal only says when it ends, and
-/// a calibration sees what searches see: docs/trials.md, "opening branches".
+/// So the order of leaves depends on the query alone, not on the goal. That is why a calibration
+/// sees the leaves that searches see: docs/trials.md, "opening branches".
 const LEAD_ENTRIES: f64 = 512.0;
+/// More branches are opened when the entries have grown by this factor and a quarter of the lead.
 const EXPAND_GROWTH: f64 = 1.125;
-/// A filter is adverse if it admits less than an eighth of the entries expected, and more than so
-/// many were expected.
+/// A filter is adverse if it admits less than one in this many of the entries expected.
 const ADVERSE_RARITY: f64 = 8.0;
+/// That is checked once this many admitted entries were expected: fewer may be missing by chance.
 const ADVERSE_MIN_EXPECTED: f64 = 32.0;
-/// Leaves scanned before the error of the sketches of small leaves counts as known.
+/// Leaves to take from the descent before the largest error of their sketches counts as known.
 const MIN_MEASURED_LEAVES: u64 = 8;
-/// A leaf is small if its spread is so many times smaller than that of its branch. Sketches of
-/// centroids cannot order small leaves.
+/// A leaf is small if its spread is this many times smaller than that of its branch. Sketches are
+/// too coarse to order the centroids of small leaves.
 const SMALL_SPREAD_RATIO: f32 = 4.0;
-/// A filter makes the index smaller. The confidence wanted falls with this power of the part that
-/// is admitted: docs/trials.md, "filters".
+/// A filter makes the index smaller, so less confidence is needed: by this power of its
+/// selectivity. Measured: docs/trials.md, "filters".
 const FILTER_POWER: f64 = 0.5;
 
-/// Whether the sketch of a leaf's centroid says too little: the leaf lies far out, or is small
-/// beside the branches above leaves.
+/// Whether the sketch of a leaf's centroid is too coarse: the leaf is small, or lies far out.
 fn is_small(leaf: &NodeRef<'_>, branch_spread: f32) -> bool {
     leaf.is_local || branch_spread > SMALL_SPREAD_RATIO * leaf.spread
 }
 
-/// What takes the estimates of entries that the request admits.
+/// Collects the estimates of entries that the request admits.
 pub(crate) trait Collector {
-    /// Estimates above this are of no use.
+    /// Estimates above this need not be offered.
     fn threshold(&self) -> f32;
     fn offer(&mut self, id: u32, estimate: f32);
 }
@@ -63,46 +61,46 @@ impl Collector for Candidates {
 /// Why a search through the forest ended.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
-    /// The goal was met.
+    /// The goal was reached.
     Enough,
     /// There are no more leaves.
     Exhausted,
-    /// The filter is adverse: of what lies near, it admits much less than of all.
+    /// The filter is adverse: it admits many fewer near entries than its selectivity suggests.
     Adverse,
     /// The limit of entries was reached.
     GaveUp,
     Interrupted,
 }
 
-/// When a search gives up before it meets its goal.
+/// When a search gives up before it reaches its goal.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Limits {
     pub(crate) max_entries: f64,
-    /// The part of the entries that the filter admits, by what it admits of all; 0 if that is not
-    /// known.
-    pub(crate) expected_part: f64,
+    /// The part of all entries that the filter admits; 0 if that is not to be checked.
+    pub(crate) selectivity: f64,
 }
 
-/// How far a search through the forest has come.
+/// The progress of a search through the forest.
 #[derive(Copy, Clone, Debug, Default)]
 pub(crate) struct ScanState {
-    /// Leaves looked at, those that the filter rules out included.
+    /// Leaves taken from the descent.
     leaves: u64,
-    /// Entries of these leaves, and how many of them the request admits.
+    /// Entries of the leaves scanned.
     entries: f64,
+    /// How many of them the request admits, by estimate.
     admitted: f64,
-    /// How many entries were asked about one by one, and how many of them the request admits.
-    asked: f64,
-    yes: f64,
-    /// Entries with which more branches are opened.
-    reached: f64,
-    /// The least estimate of an entry that the request excludes.
+    /// Entries that were checked one by one, and how many of them the request admits.
+    checked: f64,
+    passed: f64,
+    /// More branches are opened from this many entries on.
+    next_expand: f64,
+    /// The smallest estimate of an entry that the request excludes.
     excluded: f32,
-    searched: SearchStats,
+    stats: SearchStats,
 }
 
-/// A leaf that has come out of the descent.
-struct Next<'t> {
+/// A leaf to scan.
+struct NextLeaf<'t> {
     estimate: f32,
     key: Key,
     leaf: LeafRef<'t>,
@@ -115,8 +113,9 @@ pub(crate) struct LeafScan<'a, 't> {
     pending: &'a Pending,
     request: &'a Request<'a>,
     scratch: &'a mut Scratch,
-    ahead: Option<Next<'t>>,
-    /// The most by which sketches of small leaves were wrong.
+    /// The leaf to scan next, once it has been looked up.
+    ahead: Option<NextLeaf<'t>>,
+    /// The largest error of the sketches of small leaves so far.
     noise: f32,
 }
 
@@ -133,25 +132,26 @@ impl<'a, 't> LeafScan<'a, 't> {
         scratch.descent.begin(Order::Score, record.trees().map(|(tree, record)| (tree, *record)));
         scratch.state = ScanState { excluded: f32::INFINITY, ..ScanState::default() };
         scratch.left_out.clear();
-        scratch.measured.clear();
+        scratch.waiting.clear();
         scratch.leaves.clear();
         if let Some(allowed) = request.filter.allowed {
-            // Much more than the entries that will be looked at; all of them if that is less.
+            // Far more entries than most searches scan: enough to pay for preparing a usual filter.
             let entries = record.indexed.min(1 << 15);
             scratch.mask.begin(allowed, entries);
         }
         Self { session, forest, pending, request, scratch, ahead: None, noise: 0.0 }
     }
 
-    /// Scans leaves until the goal of the budget is met, or a limit is reached.
+    /// Scans leaves until the goal of the budget or a limit is reached.
     pub(crate) fn run(
         &mut self,
         budget: &Budget,
         limits: Limits,
         candidates: &mut Candidates,
     ) -> Result<Ended> {
-        // With `search_k` a search keeps what was best on the way, so that more never finds less.
-        let mut kept_at =
+        // With `search_k`, the best on the way are kept at each doubling: a larger `search_k` must
+        // not lose hits of a smaller one.
+        let mut next_keep =
             if matches!(budget.goal, Goal::Admitted(_)) { 0.0 } else { f64::INFINITY };
         loop {
             if !self.look_ahead()? {
@@ -159,58 +159,63 @@ impl<'a, 't> LeafScan<'a, 't> {
             }
             let ScanState { entries, admitted, .. } = self.scratch.state;
             let Some(next) = self.ahead.take() else { return Ok(Ended::Exhausted) };
-            if self.is_met(budget, candidates, next.estimate) {
+            if self.is_goal_reached(budget, candidates, next.estimate) {
                 return Ok(Ended::Enough);
             }
             if self.request.interrupt.check() {
                 return Ok(Ended::Interrupted);
             }
-            let expected = entries * limits.expected_part;
+            let expected = entries * limits.selectivity;
             if expected > ADVERSE_MIN_EXPECTED && admitted * ADVERSE_RARITY < expected {
                 return Ok(Ended::Adverse);
             }
             if entries > limits.max_entries {
                 return Ok(Ended::GaveUp);
             }
-            if entries >= kept_at {
+            if entries >= next_keep {
                 candidates.keep_back();
-                kept_at = 2.0 * entries.max(1.0);
+                next_keep = 2.0 * entries.max(1.0);
             }
-            // Prefetches the leaf after it, if that is likely to be scanned.
+            // Looks up the leaf after it, which the scan prefetches, if it will likely be scanned.
             #[expect(clippy::cast_precision_loss, reason = "a leaf has few entries")]
-            let then = entries + next.leaf.node.len as f64;
+            let entries_after = entries + next.leaf.node.len as f64;
             if self.request.filter.is_none()
-                && !self.is_likely_met(budget, candidates, then, next.estimate)
+                && !self.is_goal_likely_reached(budget, candidates, entries_after, next.estimate)
             {
-                self.widen(then)?;
+                self.open_branches(entries_after)?;
                 self.ahead = self.next()?;
             }
             self.scan(next, candidates)?;
         }
     }
 
-    /// Whether the goal is met after so many entries, of which the request admits so many.
-    fn is_met(&self, budget: &Budget, candidates: &mut Candidates, next: f32) -> bool {
+    /// Whether the goal is reached, if the next leaf has this estimate.
+    fn is_goal_reached(&self, budget: &Budget, candidates: &mut Candidates, next: f32) -> bool {
         let ScanState { entries, admitted, .. } = self.scratch.state;
         match budget.goal {
             Goal::Admitted(wanted) => admitted >= wanted && candidates.is_full(),
             Goal::Confidence(wanted) => {
-                // What a predicate leaves out of all is not known.
+                // A predicate is called for near entries only, so it says nothing about all.
                 let filter = &self.request.filter;
                 let is_filtered =
                     admitted < entries && filter.allowed.is_some() && filter.predicate.is_none();
-                let part = if is_filtered { (admitted / entries).powf(FILTER_POWER) } else { 1.0 };
+                let wanted = if is_filtered {
+                    wanted * (admitted / entries).powf(FILTER_POWER)
+                } else {
+                    wanted
+                };
                 let (leaves, metric, k) =
                     (&self.scratch.leaves, self.session.spec().metric, self.request.k);
-                let farthest = leaves.farthest(metric, next, wanted * part);
+                // The first check is cheap, the second is exact.
+                let farthest = leaves.farthest(metric, next, wanted);
                 farthest.is_some_and(|farthest| candidates.has_within(k, farthest))
-                    && leaves.confidence(metric, next, candidates.kth(k)) >= wanted * part
+                    && leaves.confidence(metric, next, candidates.kth(k)) >= wanted
             }
         }
     }
 
-    /// Whether the goal seems to be met after so many entries: a cheap hint.
-    fn is_likely_met(
+    /// Whether the goal will likely be reached after this many entries. Cheap, and only a hint.
+    fn is_goal_likely_reached(
         &self,
         budget: &Budget,
         candidates: &Candidates,
@@ -227,10 +232,10 @@ impl<'a, 't> LeafScan<'a, 't> {
         }
     }
 
-    /// Finds the next leaf, and opens the branches that takes; `false` if there is none.
+    /// Looks up the next leaf, and opens branches for it. Returns `false` if there is none.
     pub(crate) fn look_ahead(&mut self) -> Result<bool> {
         if self.ahead.is_none() {
-            self.widen(self.scratch.state.entries)?;
+            self.open_branches(self.scratch.state.entries)?;
             self.ahead = self.next()?;
         }
         Ok(self.ahead.is_some())
@@ -242,24 +247,24 @@ impl<'a, 't> LeafScan<'a, 't> {
         self.ahead.take().map_or(Ok(()), |next| self.scan(next, sink))
     }
 
-    /// The confidence with this score of the k-th candidate.
+    /// The confidence of the search, if its k-th candidate has this score.
     pub(crate) fn confidence(&self, kth: f32) -> f64 {
         let next = self.ahead.as_ref().map_or(f32::INFINITY, |next| next.estimate);
         self.scratch.leaves.confidence(self.session.spec().metric, next, kth)
     }
 
-    /// The least estimate of an entry that the request excludes; infinite if none was met.
+    /// The smallest estimate of an entry that the request excludes; infinite if none was scanned.
     pub(crate) fn excluded(&self) -> f32 {
         self.scratch.state.excluded
     }
 
-    /// Opens the branches that so many entries call for.
-    fn widen(&mut self, entries: f64) -> Result<()> {
+    /// Opens the branches needed after this many entries.
+    fn open_branches(&mut self, entries: f64) -> Result<()> {
         let Scratch { descent, prepared, state, .. } = &mut *self.scratch;
-        if entries < state.reached {
+        if entries < state.next_expand {
             return Ok(());
         }
-        state.reached = EXPAND_GROWTH * entries + LEAD_ENTRIES / 4.0;
+        state.next_expand = EXPAND_GROWTH * entries + LEAD_ENTRIES / 4.0;
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -269,47 +274,49 @@ impl<'a, 't> LeafScan<'a, 't> {
         descent.expand(&self.forest.nodes, prepared, goal)
     }
 
-    /// Entries of the leaves looked at so far.
+    /// Entries of the leaves scanned so far.
     pub(crate) fn entries(&self) -> f64 {
         self.scratch.state.entries
     }
 
-    /// How many of the entries looked at so far were left out, and looked nearer than this.
+    /// How many of the entries that were left out have an estimate below this.
     pub(crate) fn left_out_within(&self, estimate: f32) -> usize {
         self.scratch.left_out.iter().filter(|left_out| **left_out < estimate).count()
     }
 
-    /// What has been done so far.
+    /// The statistics so far.
     pub(crate) fn stats(&self) -> SearchStats {
         let descent = &self.scratch.descent;
-        let mut searched = self.scratch.state.searched;
-        (searched.branches, searched.branch_sketches) = (descent.branches, descent.branch_sketches);
-        searched.bytes += descent.bytes;
-        searched
+        let mut stats = self.scratch.state.stats;
+        (stats.branches, stats.branch_sketches) = (descent.branches, descent.branch_sketches);
+        stats.bytes += descent.bytes;
+        stats
     }
 
-    /// The nearest leaf that has not been looked at.
+    /// The nearest leaf that has not been scanned.
     ///
-    /// Small leaves are ordered by their exact centroids.
-    fn next(&mut self) -> Result<Option<Next<'t>>> {
+    /// The descent orders leaves by the sketches of their centroids. Small leaves are ordered
+    /// by their exact centroids instead, and wait until the descent has nothing nearer.
+    fn next(&mut self) -> Result<Option<NextLeaf<'t>>> {
         loop {
-            let Scratch { descent, prepared, state, measured, .. } = &mut *self.scratch;
-            let upcoming = descent.upcoming().map_or(f32::INFINITY, |met| met.estimate);
-            let nearest = measured.last().filter(|_| state.leaves >= MIN_MEASURED_LEAVES);
+            let Scratch { descent, prepared, state, waiting, .. } = &mut *self.scratch;
+            let upcoming = descent.upcoming().map_or(f32::INFINITY, |node| node.estimate);
+            let nearest = waiting.last().filter(|_| state.leaves >= MIN_MEASURED_LEAVES);
+            // The sketch of the upcoming leaf may be wrong by as much as earlier ones were.
             let is_nearest =
                 nearest.is_some_and(|nearest| nearest.estimate + self.noise <= upcoming);
-            let met =
+            let node =
                 if is_nearest { None } else { descent.next_leaf(&self.forest.nodes, prepared)? };
-            let is_measured = met.is_none();
-            let Some(met) = met.or_else(|| measured.pop()) else { return Ok(None) };
-            let key = Key::leaf(self.session.spec().index, met.tree, met.id);
-            // Where the next one is, is known by the time that this one has been scanned.
+            let is_from_waiting = node.is_none();
+            let Some(node) = node.or_else(|| waiting.pop()) else { return Ok(None) };
+            let key = Key::leaf(self.session.spec().index, node.tree, node.id);
+            // Its slot of the cache arrives while this leaf is scanned.
             if let Some(upcoming) = descent.upcoming() {
                 self.forest.nodes.prefetch_leaf(upcoming.tree, upcoming.id);
             }
-            let leaf = self.forest.nodes.leaf(met.tree, met.id)?;
-            if is_measured {
-                return Ok(Some(Next { estimate: met.estimate, key, leaf }));
+            let leaf = self.forest.nodes.leaf(node.tree, node.id)?;
+            if is_from_waiting {
+                return Ok(Some(NextLeaf { estimate: node.estimate, key, leaf }));
             }
             state.leaves += 1;
             if self.request.filter.allowed.is_none() {
@@ -317,33 +324,32 @@ impl<'a, 't> LeafScan<'a, 't> {
             }
             let is_small = is_small(&leaf.node, descent.spread);
             let score = if is_small { prepared.score_of_centroid(&leaf.node) } else { None };
-            if score.is_none() && measured.is_empty() {
-                return Ok(Some(Next { estimate: met.estimate, key, leaf }));
+            if score.is_none() && waiting.is_empty() {
+                return Ok(Some(NextLeaf { estimate: node.estimate, key, leaf }));
             }
-            let estimate = score.unwrap_or(met.estimate);
-            let noise = (estimate - met.estimate).abs();
+            let estimate = score.unwrap_or(node.estimate);
+            let noise = (estimate - node.estimate).abs();
             if is_small && noise.is_finite() {
                 self.noise = self.noise.max(noise);
             }
-            let place =
-                measured.partition_point(|other| other.estimate.total_cmp(&estimate).is_gt());
-            measured.insert(place, QueuedNode { estimate, ..met });
+            let slot = waiting.partition_point(|other| other.estimate.total_cmp(&estimate).is_gt());
+            waiting.insert(slot, QueuedNode { estimate, ..node });
         }
     }
 
-    fn scan<S: Collector>(&mut self, next: Next<'t>, sink: &mut S) -> Result<()> {
+    fn scan<S: Collector>(&mut self, next: NextLeaf<'t>, sink: &mut S) -> Result<()> {
         let len = next.leaf.node.len;
         let ahead = self.ahead.as_ref().map_or(&[][..], |next| next.leaf.node.blocks);
         let admitted = self.estimate(&next.leaf, ahead, sink.threshold());
-        let (asked, yes) = self.select(&next, sink)?;
+        let (checked, passed) = self.select(&next, sink)?;
         let state = &mut self.scratch.state;
-        // Only what looks near is asked about. The answers go for the rest of the leaf. Where
-        // nothing looks near, the answers so far do.
-        state.asked += f64::from(asked);
-        state.yes += f64::from(yes);
-        let part = match (asked, state.asked > 0.0) {
-            (1.., _) => f64::from(yes) / f64::from(asked),
-            (0, true) => state.yes / state.asked,
+        // Only near entries were checked. They stand for the whole leaf, and all checked so far for
+        // a leaf without near ones.
+        state.checked += f64::from(checked);
+        state.passed += f64::from(passed);
+        let part = match (checked, state.checked > 0.0) {
+            (1.., _) => f64::from(passed) / f64::from(checked),
+            (0, true) => state.passed / state.checked,
             (0, false) => 1.0,
         };
         #[expect(clippy::cast_precision_loss, reason = "a leaf has few entries")]
@@ -355,8 +361,8 @@ impl<'a, 't> LeafScan<'a, 't> {
         Ok(())
     }
 
-    /// Estimates the entries of a leaf that may be wanted; returns how many of all its entries the
-    /// set of the filter admits.
+    /// Estimates the entries of a leaf, except those that the set of the filter rules out. Returns
+    /// how many of all its entries that set admits.
     fn estimate(&mut self, leaf: &LeafRef<'t>, ahead: &[u8], threshold: f32) -> usize {
         let Scratch { prepared, mask, estimates, left_out, state, .. } = &mut *self.scratch;
         let len = leaf.node.len;
@@ -367,16 +373,16 @@ impl<'a, 't> LeafScan<'a, 't> {
             (admitted, touched, allowed) =
                 (mask.admitted, mask.touched.min(len), Some(&mask.touching[..]));
         }
-        state.searched.leaves += 1;
-        state.searched.sketches += touched as u64;
-        state.searched.bytes += leaf.bytes_of(touched) as u64;
+        state.stats.leaves += 1;
+        state.stats.sketches += touched as u64;
+        state.stats.bytes += leaf.bytes_of(touched) as u64;
         estimates.clear();
         prepared.scan(&leaf.node, ScanOptions { allowed, threshold, ahead }, estimates);
         if allowed.is_some() {
-            estimates.retain(|found| {
-                let is_admitted = mask.admits(found.position as usize);
+            estimates.retain(|entry| {
+                let is_admitted = mask.admits(entry.position as usize);
                 if !is_admitted {
-                    left_out.push(found.estimate);
+                    left_out.push(entry.estimate);
                 }
                 is_admitted
             });
@@ -384,43 +390,44 @@ impl<'a, 't> LeafScan<'a, 't> {
         admitted
     }
 
-    /// Offers what was estimated and is admitted; returns how many entries were asked about, and
-    /// how many of these are.
-    fn select<S: Collector>(&mut self, next: &Next<'t>, sink: &mut S) -> Result<(u32, u32)> {
+    /// Offers the estimated entries that the request admits. Returns how many were checked one by
+    /// one, and how many of them passed.
+    fn select<S: Collector>(&mut self, next: &NextLeaf<'t>, sink: &mut S) -> Result<(u32, u32)> {
         let Scratch { estimates, left_out, state, .. } = &mut *self.scratch;
         let (request, pending) = (self.request, self.pending);
         let predicate = request.filter.predicate;
-        let is_asking = predicate.is_some() || !pending.ids.is_empty();
-        let (mut asked, mut yes) = (0u32, 0u32);
-        // What was near enough when the scan began may be too far by now.
+        let is_checking = predicate.is_some() || !pending.ids.is_empty();
+        let (mut checked, mut passed) = (0u32, 0u32);
+        // The threshold may have fallen since the scan began.
         let threshold = Cell::new(sink.threshold());
-        let positions = estimates.iter().filter(|found| {
-            let is_above = found.estimate > threshold.get();
+        let positions = estimates.iter().filter(|entry| {
+            // Not `<=`: an estimate that is not a number passes.
+            let is_above = entry.estimate > threshold.get();
             !is_above
         });
-        let positions = positions.map(|found| (found.position as usize, found.estimate));
+        let positions = positions.map(|entry| (entry.position as usize, entry.estimate));
         let selected = next.leaf.set.select(positions, |id, estimate| {
             if request.exclude.contains(&id) {
                 state.excluded = state.excluded.min(estimate);
                 return;
             }
-            if is_asking {
+            if is_checking {
                 let is_admitted = !pending.ids.contains(id)
                     && predicate.is_none_or(|predicate| request.interrupt.admits(predicate, id));
-                (asked, yes) = (asked + 1, yes + u32::from(is_admitted));
+                (checked, passed) = (checked + 1, passed + u32::from(is_admitted));
                 if !is_admitted {
                     left_out.push(estimate);
                     return;
                 }
             }
             sink.offer(id, estimate);
-            // What a predicate says of some goes for the leaf, and must not depend on what came
-            // before them.
-            if !is_asking {
+            // The checked entries stand for the leaf. So which ones are checked must not depend on
+            // the entries before them.
+            if !is_checking {
                 threshold.set(sink.threshold());
             }
         });
         selected.ok_or_else(|| Error::corrupted(next.key, "a leaf has fewer ids than it says"))?;
-        Ok((asked, yes))
+        Ok((checked, passed))
     }
 }

@@ -1,5 +1,4 @@
-//! Searching: choose a plan, gather candidates, rerank them by exact distance, merge what is
-//! pending.
+//! Searching: choose a plan, gather candidates, rerank them by exact distance, add pending items.
 
 pub(crate) mod brute_force;
 pub(crate) mod budget;
@@ -12,6 +11,7 @@ pub(crate) mod leaf_scan;
 pub(crate) mod paged;
 pub(crate) mod plan;
 pub(crate) mod request;
+pub(crate) mod rerank;
 mod residuals;
 pub(crate) mod scratch;
 pub(crate) mod session;
@@ -19,7 +19,7 @@ pub(crate) mod stop_rule;
 
 use std::time::Duration;
 
-/// Indexes of at most this many items are scanned exactly: that takes less time than a descent.
+/// Indexes of at most this many items are searched exactly: that takes less time than a descent.
 pub(crate) const EXACT_ITEMS: u64 = 1_000;
 
 /// One answer of a search.
@@ -32,22 +32,21 @@ pub struct Hit {
     pub distance: f32,
 }
 
-/// How a search found its answer, from the least work to the most: see [`SearchStats::plan`].
+/// How a search found its answer, in order of work: see [`SearchStats::plan`].
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum SearchPlan {
-    /// There was nothing to look for: no items, or none wanted.
+    /// There was nothing to search: the index is empty, the filter is, or `k` is 0.
     #[default]
     Nothing,
-    /// The leaves of the forest that are nearest to the query were scanned, and the best of their
-    /// items compared.
+    /// The leaves nearest to the query were scanned, and their best candidates compared exactly.
     Forest,
-    /// Every item that the request admits was compared.
+    /// Every item that the filter admits was compared exactly.
     Exact,
-    /// The forest was tried, found to take longer than comparing all that the request admits, and
-    /// given up for that.
+    /// The forest was scanned at first. Then going on would have taken longer than comparing every
+    /// item that the filter admits, so that was done.
     ForestThenExact,
 }
 
@@ -56,8 +55,8 @@ pub enum SearchPlan {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct SearchStats {
-    /// How the answer was found; of several searches in one, as of [`by_any`](crate::Nns::by_any),
-    /// that which did most.
+    /// How the answer was found. Where one call makes several searches, as
+    /// [`by_any`](crate::Nns::by_any) does, the plan that takes most work.
     pub plan: SearchPlan,
     /// Branches whose sketches were scanned.
     pub branches: u64,
@@ -65,31 +64,31 @@ pub struct SearchStats {
     pub branch_sketches: u64,
     /// Leaves whose sketches were scanned.
     pub leaves: u64,
-    /// Sketches scanned in leaves; an item is counted in each leaf and tree in which it was met.
+    /// Sketches scanned in leaves. An item counts once for each scanned leaf that holds it.
     pub sketches: u64,
-    /// Vectors that were compared exactly because of their sketches.
+    /// Candidates compared exactly: vectors chosen by their sketches.
     pub reranked: u64,
-    /// Vectors that were compared exactly without a sketch: pending items, small filters, exact
-    /// searches.
+    /// Vectors compared exactly without a sketch: pending items, those of small filters and of
+    /// exact searches.
     pub scanned_exactly: u64,
-    /// Bytes of the nodes and of the vectors that were read. Of a leaf that a filter restricts,
-    /// only those of the blocks of sketches that it left count.
+    /// Bytes of nodes and vectors that were read. Blocks of sketches that a filter rules out do not
+    /// count.
     pub bytes: u64,
-    /// Time from the call until the query was ready to be compared with sketches.
+    /// Time for preparing the query for its comparison with sketches.
     pub preparing: Duration,
-    /// Time for descending through branches and scanning leaves.
+    /// Time for opening branches and scanning leaves.
     pub scanning: Duration,
-    /// Time for comparing vectors exactly, and for sorting the answer.
+    /// Time for comparing vectors exactly and sorting the hits.
     pub comparing: Duration,
     /// Whether the search was stopped before it was done.
     pub is_partial: bool,
-    /// Whether all items were compared because the forest does not reach the recall aimed at, as
-    /// its calibration found.
+    /// Whether all items were compared because the forest does not reach the target recall. Its
+    /// calibration measured that.
     pub is_out_of_reach: bool,
 }
 
 impl SearchStats {
-    /// Adds what another search did.
+    /// Adds the statistics of another search.
     pub(crate) fn add(&mut self, other: &Self) {
         self.plan = self.plan.max(other.plan);
         self.branches += other.branches;

@@ -1,9 +1,8 @@
-//! A search that goes on: the next nearest neighbours, again and again.
+//! A search that goes on: the next nearest neighbours, page by page.
 //!
-//! When the hits of one search have run out, the next begins anew, for at least twice as many. So
-//! all of them take about as long as the last one twice. Each finds what a single search for as
-//! many would. Nothing comes twice, and in the end everything has come once; an item that is found
-//! late comes late.
+//! When the hits of one search have run out, a new search finds at least twice as many. So all of
+//! them together take about twice as long as the last one. Each hit comes once. An item that the
+//! first searches miss comes with a later page.
 
 use roaring::RoaringBitmap;
 
@@ -16,14 +15,14 @@ use crate::search::session::Session;
 use crate::search::{Hit, SearchStats};
 use crate::vector::CheckedVector;
 
-/// Where a search has come to.
+/// A search that can go on, and the hits that it has in hand.
 pub(crate) struct Stream {
     query: CheckedVector<'static>,
     /// Found and not given yet, the nearest last.
     ready: Vec<Scored>,
     given: usize,
-    /// Hits that the last search was to find.
-    sought: usize,
+    /// The `k` of the last search.
+    last_k: usize,
     /// All hits of all searches.
     found: RoaringBitmap,
     /// Whether there are no more.
@@ -37,14 +36,14 @@ impl Stream {
             query: CheckedVector::of_item(query),
             ready: Vec::new(),
             given: 0,
-            sought: 0,
+            last_k: 0,
             found: RoaringBitmap::new(),
             is_exhausted: false,
             stats: SearchStats::default(),
         }
     }
 
-    /// What has been done so far.
+    /// The statistics of all searches so far.
     pub(crate) fn stats(&self) -> SearchStats {
         self.stats
     }
@@ -61,11 +60,11 @@ impl Stream {
         let count = count.min(admitted.saturating_sub(self.given));
         self.stats.is_partial = false;
         while self.ready.len() < count && !self.is_exhausted && !self.stats.is_partial {
-            let k = (self.given + count).max(self.sought.saturating_mul(2));
-            let (hits, did) = search(session, self.query.as_item(), &Request { k, ..*request })?;
-            self.stats.add(&did);
-            self.is_exhausted = hits.len() < k && !did.is_partial;
-            self.sought = k;
+            let k = (self.given + count).max(self.last_k.saturating_mul(2));
+            let (hits, stats) = search(session, self.query.as_item(), &Request { k, ..*request })?;
+            self.stats.add(&stats);
+            self.is_exhausted = hits.len() < k && !stats.is_partial;
+            self.last_k = k;
             let new = hits.into_iter().filter(|hit| self.found.insert(hit.id));
             self.ready.extend(new.map(|hit| Scored::from_hit(hit, metric)));
             self.ready.sort_unstable_by(|a, b| b.cmp(a));

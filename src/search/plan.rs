@@ -1,4 +1,4 @@
-//! Which way to answer a request: by comparing all that it admits, or by the forest.
+//! The choice between searching the forest and comparing all items, by their costs.
 
 use crate::forest::open::layout_of_leaves;
 use crate::format::item::item_bytes;
@@ -9,40 +9,46 @@ use crate::search::EXACT_ITEMS;
 use crate::search::budget::{Budget, Goal};
 use crate::search::request::Request;
 
-/// How to answer.
+/// How to answer a request.
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub(crate) enum Choice {
-    /// Compare all items that are admitted, as that takes less, or as nothing else reaches the
+    /// Compare all items that the request admits: that costs less, or the forest does not reach the
     /// recall.
     Exact { is_out_of_reach: bool },
     /// Search the forest.
     Forest(Budget),
 }
 
-/// Nanoseconds for looking up an item, for asking a filter about an entry, and for what every search
-/// costs; bytes that come from memory in a nanosecond. Only their ratios matter: docs/trials.md,
+/// Nanoseconds for looking up an item. Of these costs only the ratios matter: docs/trials.md,
 /// "costs of plans".
 const ITEM_NS: f64 = 60.0;
-const ENTRY_NS: f64 = 16.0;
+/// Nanoseconds for checking an entry against a filter.
+const FILTER_NS: f64 = 16.0;
+/// Nanoseconds that every search of the forest costs.
 const SEARCH_NS: f64 = 20_000.0;
+/// Bytes read from memory in a nanosecond.
 const BYTES_PER_NS: f64 = 8.0;
-/// Where a filter admits a part p of all, a search looks at p^-0.4 times as many entries.
+/// With a filter of selectivity s, a search scans s^-0.4 times as many entries.
 const FILTERED_ENTRIES_POWER: f64 = 0.4;
+/// A search of the forest may take this part of the time of comparing all. Then it gives up.
+const GIVE_UP_PART: f64 = 0.5;
 
-/// What the two ways take, by estimate, in nanoseconds.
+/// The expected costs of both ways, in nanoseconds.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Costs {
+    /// Of comparing one item.
     item: f64,
-    /// Of the sketches of one entry.
+    /// Of scanning one sketch.
     sketch: f64,
-    /// Of comparing all that is admitted.
+    /// Of comparing all items that the request admits.
     pub(crate) exact: f64,
+    /// The number of these items.
     admitted: f64,
 }
 
 #[expect(clippy::cast_precision_loss, reason = "estimates")]
 impl Costs {
-    /// For a request that admits at most so many items.
+    /// For a request that admits at most this many items.
     pub(crate) fn new(record: &Record, spec: IndexSpec, admitted: u64) -> Self {
         let item = ITEM_NS + item_bytes(spec) as f64 / BYTES_PER_NS;
         let sketch =
@@ -50,25 +56,23 @@ impl Costs {
         Self { item, sketch, exact: admitted as f64 * item, admitted: admitted as f64 }
     }
 
-    /// Entries that half the time of comparing all is enough for, if the filter admits this part of
-    /// them.
-    pub(crate) fn entries_for(&self, part: f64) -> f64 {
-        0.5 * self.exact / self.forest(1.0, part, 0.0)
+    /// How many entries a search may scan before it gives up, if the filter has this selectivity.
+    pub(crate) fn entries_for(&self, selectivity: f64) -> f64 {
+        GIVE_UP_PART * self.exact / self.forest(1.0, selectivity, 0.0)
     }
 
-    /// Of looking at so many entries, of which the filter admits a part, and of comparing so many
-    /// items.
-    pub(crate) fn forest(&self, entries: f64, part: f64, compared: f64) -> f64 {
-        // Of a block of sketches with one that is admitted, all are read.
-        let asked = if part < 1.0 { ENTRY_NS } else { 0.0 };
-        let entry = asked + (BLOCK as f64 * part).min(1.0) * self.sketch;
+    /// The cost of scanning `entries`, of which a filter admits some, and of comparing items.
+    pub(crate) fn forest(&self, entries: f64, selectivity: f64, compared: f64) -> f64 {
+        let filter = if selectivity < 1.0 { FILTER_NS } else { 0.0 };
+        // A block is scanned whole if it holds one admitted entry.
+        let entry = filter + (BLOCK as f64 * selectivity).min(1.0) * self.sketch;
         entries * entry + compared.min(self.admitted) * self.item
     }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "estimates")]
 impl Choice {
-    /// The way that takes least, by estimate, for a request that admits at most so many items.
+    /// The way that is expected to cost less.
     pub(crate) fn new(request: &Request<'_>, record: &Record, costs: &Costs) -> Self {
         let wants_all = request.options.is_exact
             || request.options.recall >= 1.0 && request.options.search_k.is_none();
@@ -79,18 +83,19 @@ impl Choice {
         if budget.is_out_of_reach {
             return Self::Exact { is_out_of_reach: true };
         }
-        let part = costs.admitted / record.items as f64;
+        let selectivity = costs.admitted / record.items as f64;
         let copies = f64::from(record.trees) * f64::from(1 + record.spill);
         let entries = match budget.goal {
-            Goal::Admitted(wanted) => wanted / part,
-            _ => budget.entries * part.powf(-FILTERED_ENTRIES_POWER),
+            Goal::Admitted(wanted) => wanted / selectivity,
+            _ => budget.entries * selectivity.powf(-FILTERED_ENTRIES_POWER),
         };
         let entries = entries.min(copies * record.indexed as f64);
-        let whole = SEARCH_NS + costs.forest(entries, part, budget.rerank as f64);
-        // It would give up on the way.
-        let is_too_deep =
-            part < 1.0 && request.options.search_k.is_none() && entries > costs.entries_for(part);
-        let is_exact = is_too_deep || whole > costs.exact;
+        let whole = SEARCH_NS + costs.forest(entries, selectivity, budget.rerank as f64);
+        // The search would give up on the way, so it should not begin.
+        let would_give_up = selectivity < 1.0
+            && request.options.search_k.is_none()
+            && entries > costs.entries_for(selectivity);
+        let is_exact = would_give_up || whole > costs.exact;
         if is_exact { Self::Exact { is_out_of_reach: false } } else { Self::Forest(budget) }
     }
 }

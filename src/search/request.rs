@@ -1,4 +1,4 @@
-//! What a search is asked for.
+//! What a search has to find: number, options, filter, interrupt.
 
 use std::time::Instant;
 
@@ -6,21 +6,22 @@ use crate::error::{Error, Result};
 use crate::search::filter::Filter;
 use crate::search::interrupt::Interrupt;
 
-/// The recall that searches aim at, unless they are told another.
+/// The target recall of a search if the caller gives none.
 pub(crate) const DEFAULT_RECALL: f32 = 0.95;
 
-/// The plain options of a search, which threads may share.
+/// The options of a search that are plain data, so that threads can share them.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Options {
     pub(crate) recall: f32,
     /// Whether the caller chose the recall.
     pub(crate) is_recall_given: bool,
+    /// The smallest number of leaf sketches to scan.
     pub(crate) search_k: Option<usize>,
+    /// Candidates to rerank, as a multiple of `k`.
     pub(crate) oversampling: Option<f32>,
-    /// Nothing farther than this, as the metric gives distances (for the dot product: no smaller
-    /// product).
+    /// The outer bound: no hit is farther than this distance (dot product: no product is smaller).
     pub(crate) within: Option<f32>,
-    /// Nothing nearer than this.
+    /// The inner bound: no hit is nearer than this distance.
     pub(crate) beyond: Option<f32>,
     pub(crate) deadline: Option<Instant>,
     pub(crate) is_exact: bool,
@@ -79,13 +80,13 @@ impl Options {
     }
 }
 
-/// How many neighbours, among which items, and when to give up.
+/// How many neighbours to find, among which items, and when to stop.
 #[derive(Copy, Clone)]
 pub(crate) struct Request<'a> {
     pub(crate) k: usize,
     pub(crate) options: Options,
     pub(crate) filter: Filter<'a>,
-    /// A few items that are not in the answer.
+    /// Items that are left out of the answer: the examples searched for.
     pub(crate) exclude: &'a [u32],
     pub(crate) interrupt: Interrupt<'a>,
 }

@@ -1,24 +1,23 @@
-//! How many neighbours a search misses because it compared too few candidates, by what it saw of
-//! its own sketches.
+//! How many neighbours a search missed because it reranked too few candidates, by the errors of its
+//! own estimates.
 //!
-//! A calibration says how many comparisons are enough for queries like the items. Far from all
-//! items, or in a hole between them, all distances are nearly equal. Sketches do not tell there
-//! which are the least. Such a search sees that by itself. The exact scores y of the candidates
-//! that were compared lie around a line over their estimates x. Its slope is b, and s the deviation
-//! of those below it. It goes on beyond the largest estimate. With its value l there and the k-th
-//! score d_k,
+//! A calibration measures how many candidates to rerank for queries like the items. Far from all
+//! items, or in a hole between them, distances are nearly equal, and sketches cannot order them.
+//! Such a search can notice it. The exact scores y of its candidates lie around a line over their
+//! estimates x. The slope of the line is b. The deviation of the scores below it is s. At the
+//! largest estimate the line has the value l. With the k-th score d_k,
 //!
 //! ```text
 //! z = (l - d_k) / s
 //! missed = (candidates per unit value x) (s / b) (phi(z) - z Q(z))
 //! ```
 //!
-//! where phi is the density and Q the upper tail of the normal distribution. Trials:
+//! where phi is the density and Q the upper tail of the normal distribution. Measured:
 //! docs/trials.md, "residuals".
 
 use crate::metric::Metric;
 
-/// The slope is at least this: estimates that tell nothing would promise neighbours without end.
+/// The smallest slope: with that of useless estimates, 0, neighbours would be missed without end.
 const MIN_SLOPE: f64 = 0.125;
 
 /// The estimates and exact scores of the candidates that were compared.
@@ -36,8 +35,8 @@ impl Residuals {
         self.pairs.push((f64::from(estimate), metric.estimate_of_score(f64::from(score))));
     }
 
-    /// How many more of the nearest there seem to be beyond these candidates. `kth` is the score of
-    /// the last hit.
+    /// How many neighbours seem to be missing among these candidates. `kth` is the score of the
+    /// last hit.
     #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
     pub(crate) fn missed(&self, metric: Metric, kth: f32) -> f64 {
         let count = self.pairs.len() as f64;
@@ -48,26 +47,28 @@ impl Residuals {
         let slope = mean(&|a, b| (a - x) * (b - y)) / mean(&|a, _| (a - x).powi(2));
         let slope = slope.max(MIN_SLOPE);
         let line = |at: f64| y + slope * (at - x);
-        // Scores far above the line make no neighbours. A line through few candidates lies nearer
-        // to them than to others.
+        // Scores above the line are no neighbours, so that only those below count. The line fits
+        // its own candidates too well, which `count - 2` corrects.
         let below = mean(&|x, y| (y - line(x)).min(0.0).powi(2));
         let deviation = (2.0 * below * count / (count - 2.0).max(1.0)).sqrt();
         let last = self.pairs.iter().map(|(x, _)| *x).fold(f64::NEG_INFINITY, f64::max);
-        // The farther ones tell how many there are at the end, or those within a deviation if that
-        // is more.
+        // Candidates per unit at the end: of those beyond the mean, or of those within a deviation
+        // of the end if that is wider.
         let width = deviation.max(last - x);
         let density = self.pairs.iter().filter(|(x, _)| *x >= last - width).count() as f64 / width;
         let missed = density * deviation / slope
-            * beyond((line(last) - metric.estimate_of_score(f64::from(kth))) / deviation);
-        // Sketches that are never wrong, or all by the same, leave out nothing.
+            * tail_integral((line(last) - metric.estimate_of_score(f64::from(kth))) / deviation);
+        // Without any deviation, the estimates are in the right order, and nothing is missed.
         if missed.is_nan() { 0.0 } else { missed }
     }
 }
 
-/// phi(z) - z Q(z), nearly: the integral of Q from z on. For positive numbers by the bound of
-/// Sampford, Annals of Mathematical Statistics 1953: "Some inequalities on Mill's ratio and related
-/// functions".
-fn beyond(z: f64) -> f64 {
+/// The integral of Q from z on, phi(z) - z Q(z), approximately.
+///
+/// Uses the bound of Sampford, Annals of Mathematical Statistics 1953: "Some inequalities on Mill's
+/// ratio and related functions".
+fn tail_integral(z: f64) -> f64 {
+    // The bound holds for positive numbers; the integral from -z on is larger by z.
     let positive = z.abs();
     let density = (-0.5 * positive * positive).exp() / std::f64::consts::TAU.sqrt();
     let root = (positive * positive + 8.0).sqrt();
@@ -86,15 +87,15 @@ mod tests {
             let integral: f64 =
                 (0..100_000).map(|i| f64::from(i) * 1e-4).map(|t| t * density(z + t) * 1e-4).sum();
             assert!(
-                (beyond(z) / integral - 1.0).abs() < 0.15,
+                (tail_integral(z) / integral - 1.0).abs() < 0.15,
                 "{z}: {} instead of {integral}",
-                beyond(z)
+                tail_integral(z)
             );
         }
     }
 
-    /// Of a thousand candidates some are compared. How many of the ten nearest do the others seem
-    /// to hold, and how many do they?
+    /// Compares some of a thousand candidates. Returns how many of the ten nearest the others seem
+    /// to hold, and how many they do.
     fn missed(compared: usize, noise: f32) -> (f64, f64) {
         let mut state = 1u32;
         let mut uniform = || {
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn it_tells_too_few_comparisons_from_enough() {
+    fn it_distinguishes_too_few_comparisons_from_enough() {
         for (compared, noise) in
             [(20, 0.0), (40, 0.05), (20, 1.0), (40, 1.0), (80, 1.0), (300, 1.0)]
         {

@@ -1,4 +1,4 @@
-//! What a search needs besides its result, kept for the next search of the same thread.
+//! The buffers of a search, kept for the next search of the same thread.
 
 use std::cell::Cell;
 
@@ -11,7 +11,7 @@ use crate::search::residuals::Residuals;
 use crate::search::stop_rule::StopRule;
 use crate::sketch::prepared::Prepared;
 
-/// The buffers of a search. They grow to what the largest search of a thread needed.
+/// The buffers of a search. They grow to the size that the largest search of a thread needed.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
     pub(crate) prepared: Prepared,
@@ -19,12 +19,12 @@ pub(crate) struct Scratch {
     pub(crate) estimates: Vec<Estimate>,
     pub(crate) mask: Mask,
     pub(crate) candidates: Candidates,
-    /// Estimates of entries that a filter left out and that looked near enough.
+    /// Estimates below the threshold of entries that a filter left out.
     pub(crate) left_out: Vec<f32>,
     pub(crate) state: ScanState,
-    /// Leaves that have come out of the descent and wait, the nearest last. Small ones are placed
-    /// by their centroids.
-    pub(crate) measured: Vec<QueuedNode>,
+    /// Leaves that have come out of the descent and wait to be scanned, the nearest last. Small
+    /// ones are ordered by their exact centroids.
+    pub(crate) waiting: Vec<QueuedNode>,
     pub(crate) leaves: StopRule,
     pub(crate) residuals: Residuals,
 }
@@ -34,9 +34,9 @@ thread_local! {
 }
 
 impl Scratch {
-    /// Lends the scratch of this thread, or a new one within another search of the same thread.
+    /// Calls `work` with the scratch of this thread. A search within another gets a new one.
     pub(crate) fn with<R>(work: impl FnOnce(&mut Self) -> R) -> R {
-        // A thread that is ending has none any more.
+        // While a thread ends, its scratch may be gone already.
         let mut scratch = SCRATCH.try_with(Cell::take).ok().flatten().unwrap_or_default();
         let result = work(&mut scratch);
         let _ = SCRATCH.try_with(|cell| cell.set(Some(scratch)));

@@ -1,4 +1,4 @@
-//! What a search needs of an index in one snapshot.
+//! An index in one transaction, with what its searches share.
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
@@ -14,15 +14,16 @@ use crate::lmdb::items::{Items, MAX_CACHED_ITEMS};
 use crate::lmdb::nodes::MAX_CACHED_NODES;
 use crate::lmdb::pending::Pending;
 use crate::lmdb::view::View;
-use crate::search::brute_force::Scorer;
 use crate::search::knn::search;
 use crate::search::paged::Stream;
 use crate::search::request::Request;
+use crate::search::rerank::Scorer;
 use crate::search::{Hit, SearchStats};
 use crate::vector::is_as_added;
 
-/// An index in one snapshot, and what searches of it share. The first search that needs the forest
-/// or the pending marks reads them.
+/// An index in one transaction, with what its searches share.
+///
+/// The forest and the pending marks are read by the first search that needs them.
 pub(crate) struct Session<'t> {
     pub(crate) items: Items<'t>,
     pub(crate) record: Record,
@@ -33,12 +34,12 @@ pub(crate) struct Session<'t> {
 }
 
 impl<'t> Session<'t> {
-    /// Remembers what it has looked up, for later searches.
+    /// A session with the usual cache of nodes and items.
     pub(crate) fn new(view: View<'t>, record: Record) -> Self {
         Self::with_cache(view, record, MAX_CACHED_ITEMS, MAX_CACHED_NODES)
     }
 
-    /// Remembers at most so many items, and nodes of each kind: powers of two or 0.
+    /// A session that caches at most this many items, and nodes of each kind: powers of two or 0.
     pub(crate) fn with_cache(
         view: View<'t>,
         record: Record,
@@ -55,14 +56,14 @@ impl<'t> Session<'t> {
         }
     }
 
-    /// With a forest that has been read before.
+    /// Uses a forest that has been read before.
     pub(crate) fn with_forest(mut self, forest: &'t Forest) -> Self {
         let open = OpenForest::new(self.items.view, Cow::Borrowed(forest), self.max_cached_nodes);
         self.forest = OnceCell::from(Some(open));
         self
     }
 
-    /// With these pending marks in place of the stored ones.
+    /// Uses these pending marks instead of the stored ones.
     pub(crate) fn with_pending(mut self, pending: &'t Pending) -> Self {
         self.pending = OnceCell::from(Cow::Borrowed(pending));
         self
@@ -88,7 +89,7 @@ impl<'t> Session<'t> {
         Ok(get_or_try(&self.forest, read)?.as_ref())
     }
 
-    /// The pending marks.
+    /// The pending marks: those of the snapshot, or the given ones.
     pub(crate) fn pending(&self) -> Result<&Pending> {
         let read = || match self.record.pending {
             0 => Ok(Cow::Owned(Pending::default())),
@@ -108,14 +109,16 @@ fn get_or_try<T>(cell: &OnceCell<T>, read: impl FnOnce() -> Result<T>) -> Result
     }
 }
 
-/// What a query asks of a session, whatever the lifetime of its transaction.
+/// What queries need of a session, without the lifetime of its transaction.
 pub(crate) trait Searcher {
     fn spec(&self) -> IndexSpec;
-    /// An item that becomes a query.
+    /// The item to search with, if it exists.
     fn query_item(&self, id: u32) -> Result<Option<ItemRef<'_>>>;
-    /// An item that was found, with its distance to another query.
+    /// A stored item as a hit, with its distance to `query`.
     fn compare(&self, query: ItemRef<'_>, id: u32) -> Result<Hit>;
+    /// One search: see [`search`].
     fn search(&self, query: ItemRef<'_>, request: &Request<'_>) -> Result<(Vec<Hit>, SearchStats)>;
+    /// The next hits of a stream: see [`Stream::next`].
     fn next(&self, stream: &mut Stream, request: &Request<'_>, count: usize) -> Result<Vec<Hit>>;
 }
 
@@ -126,7 +129,7 @@ impl Searcher for Session<'_> {
 
     fn query_item(&self, id: u32) -> Result<Option<ItemRef<'_>>> {
         let (item, spec) = (self.items.find(id)?, self.spec());
-        // A wrong norm would otherwise be blamed on the items that it is compared with.
+        // Otherwise a wrong norm here would be reported as damage of the items compared with it.
         if item.is_none_or(|item| is_as_added(&item, spec.metric)) {
             return Ok(item);
         }

@@ -1,79 +1,77 @@
-//! When a search may end: not after so many entries, but when the leaves that are left are too far
-//! for its hits.
+//! When a search may end: when the leaves that are left are too far away to hold a hit.
 //!
 //! Items lie in the leaves whose centroids are nearest to them. D is the squared distance from the
-//! query to the next centroid, D_1 that to the nearest one. That to the k-th candidate is d_k. A
-//! leaf can only hold a nearer item that lies towards it by the *margin* (D - D_1) / d_k. The
-//! *confidence* of a search is
+//! query to the next centroid, and D_1 that to the nearest one. The squared distance to the k-th
+//! candidate is d_k. The larger the *margin* (D - D_1) / d_k, the less likely does the next leaf
+//! hold anything nearer. The *confidence* of a search is
 //!
 //! ```text
 //! confidence = entries (1 + (D - D_1) / (d_k + D_1 / 32))^4
 //! ```
 //!
-//! Leaves much nearer than the k-th candidate are left out of both: one that lies around a cluster
-//! has scanned all of it and may know little of what lies beyond. Inner products have no such
-//! geometry, so that their confidence is the entries alone.
+//! Leaves much nearer than the k-th candidate do not count, neither for the entries nor for D_1. A
+//! query in a tight cluster scans all of it, which says little about what lies beyond.
 //!
-//! A query that lies outside of its nearest leaf has less confidence, as its neighbours may lie on
-//! any side.
+//! Inner products have no such geometry, so that their confidence is the entries alone. A query
+//! outside its nearest leaf has less confidence, as its neighbours may lie on any side.
 //!
-//! The margin has no unit and holds at every scale: for tight clusters, far queries, any k, and
-//! what a filter leaves. A calibration measures which confidence reaches which recall. Trials:
-//! docs/trials.md, "stop rule".
+//! The margin has no unit. So it works for tight clusters, for far queries, for any k and with
+//! filters. A calibration measures which confidence reaches which recall. Measured: docs/trials.md,
+//! "stop rule".
 //!
 //! Each query ends by itself, as in Li et al., SIGMOD 2020: "Improving approximate nearest neighbor
 //! search through learned adaptive early termination".
 
 use crate::metric::Metric;
 
-/// What the sketches of centroids leave open of their distance, as a part of the nearest one's.
+/// The error of the sketches of centroids, as a part of the squared distance D_1.
 const RESOLUTION: f64 = 1.0 / 32.0;
 /// The power of the margin.
 const POWER: i32 = 4;
 
-/// A query whose squared distance is so many times that of the middle entry lies outside of its
-/// nearest leaf. Its neighbours may be in any of the leaves around it, as where what was near has
-/// been deleted. This and the next three: docs/trials.md, "stop rule".
-const INSIDE: f64 = 1.5;
-/// Confidences are divided by the cube of how many times farther it is, and by 64 at most. A query
-/// beside a tight group may be any number of times farther.
-const OUTSIDE: i32 = 3;
-const MAX_OUTSIDE: f64 = 64.0;
-/// Leaves count from this part of the squared distance of the k-th candidate on.
-const SHELL: f64 = 0.25;
+/// A query lies outside its nearest leaf if its squared distance is this many times the spread of
+/// the leaf. Where near items were deleted, its neighbours may be in any leaf around it. This and
+/// the next three: docs/trials.md, "stop rule".
+const MAX_INSIDE: f64 = 1.5;
+/// The confidence of such a query is divided by this power of how many times farther it is.
+const OUTSIDE_POWER: i32 = 3;
+/// The largest such divisor: a query beside a tight group is any number of times farther.
+const MAX_OUTSIDE_DIVISOR: f64 = 64.0;
+/// Leaves count if their squared distance is at least this part of d_k.
+const MIN_COUNTED_DISTANCE: f64 = 0.25;
 
 /// The leaves that a search has scanned, and the next one.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StopRule {
-    /// The square of the score of each that has entries, and the entries of all before it.
+    /// For each leaf with entries: its squared distance, and the entries of all leaves before it.
     scanned: Vec<(f64, f64)>,
     entries: f64,
-    /// By what confidences are divided, as the query lies outside of its nearest leaf.
-    outside: f64,
+    /// What confidences are divided by: more than 1 if the query lies outside its nearest leaf.
+    divisor: f64,
 }
 
 impl StopRule {
     pub(crate) fn clear(&mut self) {
         self.scanned.clear();
-        (self.entries, self.outside) = (0.0, 1.0);
+        (self.entries, self.divisor) = (0.0, 1.0);
     }
 
-    /// Takes in a leaf: how many of its entries count, and the squared distance of the middle one
-    /// from its centroid.
+    /// Adds a scanned leaf. `spread` is the squared distance of its middle entry from its centroid.
     pub(crate) fn push(&mut self, metric: Metric, score: f32, entries: f64, spread: f32) {
         if entries > 0.0 {
             if self.scanned.is_empty() && spread > 0.0 {
                 let times = metric.squared_distance(score) / f64::from(spread);
-                self.outside = (times / INSIDE).max(1.0).powi(OUTSIDE).min(MAX_OUTSIDE);
+                self.divisor =
+                    (times / MAX_INSIDE).max(1.0).powi(OUTSIDE_POWER).min(MAX_OUTSIDE_DIVISOR);
             }
-            // Branches that are opened late may bring leaves that are nearer than those before.
+            // Not sorted: branches that are opened late may have nearer leaves.
             self.scanned.push((metric.squared_distance(score), self.entries));
             self.entries += entries;
         }
     }
 
-    /// The confidence of a search with this score of the next leaf and of its k-th candidate; 0 if
-    /// it has fewer.
+    /// The confidence of a search whose next leaf and k-th candidate have these scores. 0 if it has
+    /// fewer than k candidates.
     pub(crate) fn confidence(&self, metric: Metric, next: f32, kth: f32) -> f64 {
         if !kth.is_finite() {
             return 0.0;
@@ -82,17 +80,21 @@ impl StopRule {
             return self.entries;
         }
         let kth = metric.squared_distance(kth);
-        let Some(shell) = self.scanned.iter().find(|(leaf, _)| *leaf >= SHELL * kth) else {
+        let Some((first, before)) =
+            self.scanned.iter().find(|(leaf, _)| *leaf >= MIN_COUNTED_DISTANCE * kth)
+        else {
             return 0.0;
         };
-        let (first, before) = *shell;
-        (self.entries - before) * factor(first, metric.squared_distance(next), kth) / self.outside
+        (self.entries - before) * margin_factor(*first, metric.squared_distance(next), kth)
+            / self.divisor
     }
 
-    /// A score of the k-th candidate beyond which the confidence is less than `wanted`; none if it
-    /// is so for all.
+    /// A score beyond which no k-th candidate gives the confidence `wanted`; `None` if no score
+    /// does.
+    ///
+    /// It is an upper bound, cheaper than sorting candidates to find the k-th.
     pub(crate) fn farthest(&self, metric: Metric, next: f32, wanted: f64) -> Option<f32> {
-        let root = (wanted * self.outside / self.entries).sqrt().sqrt();
+        let root = (wanted * self.divisor / self.entries).sqrt().sqrt();
         if root.is_nan() || root == f64::INFINITY {
             return None;
         }
@@ -113,7 +115,7 @@ impl StopRule {
 }
 
 /// (1 + margin)^4.
-fn factor(first: f64, next: f64, kth: f64) -> f64 {
+fn margin_factor(first: f64, next: f64, kth: f64) -> f64 {
     let margin = (next - first) / (kth + first * RESOLUTION);
     (1.0 + if margin.is_nan() { 0.0 } else { margin.max(0.0) }).powi(POWER)
 }
@@ -172,6 +174,6 @@ mod tests {
         let mut outside = StopRule::default();
         outside.clear();
         outside.push(Metric::Euclidean, 8.0, 100.0, 1.0);
-        assert_eq!(outside.confidence(Metric::Euclidean, 8.0, 8.0), 100.0 / MAX_OUTSIDE);
+        assert_eq!(outside.confidence(Metric::Euclidean, 8.0, 8.0), 100.0 / MAX_OUTSIDE_DIVISOR);
     }
 }
