@@ -1,4 +1,4 @@
-//! A few hits of each group.
+//! Answers with a few hits of each group.
 
 use std::collections::HashMap;
 
@@ -6,35 +6,37 @@ use crate::error::{Error, Result};
 use crate::query::callback::Callback;
 use crate::search::Hit;
 
-/// How the hits of an answer are counted.
+/// What `k` counts.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Wanted {
-    /// So many hits in all.
+    /// Hits.
     Hits,
-    /// So many groups.
+    /// Groups.
     Groups,
 }
 
-/// The group of each item, and how many hits of a group an answer has at most.
+/// The option to group hits.
 pub(crate) struct Groups<'a> {
+    /// The largest number of hits of one group.
     pub(crate) max_hits: usize,
     pub(crate) wanted: Wanted,
+    /// Returns the group of an item.
     pub(crate) group: Callback<'a, u64>,
 }
 
 impl Groups<'_> {
-    /// Leaves the hits that an answer for `k` has, of these, which are sorted. Whether none that
-    /// are farther would join them.
+    /// Keeps those of the sorted hits that belong to the answer for `k`. Returns whether the answer
+    /// is full, so that no farther hit could join it.
     pub(crate) fn keep(&self, hits: &mut Vec<Hit>, k: usize) -> Result<bool> {
         let mut counts: HashMap<u64, usize> = HashMap::new();
         let mut kept = Vec::with_capacity(hits.len());
         for hit in hits.drain(..) {
             let group = (self.group)(hit.id).map_err(Error::Callback)?;
-            let is_room = match self.wanted {
+            let has_room = match self.wanted {
                 Wanted::Hits => kept.len() < k,
                 Wanted::Groups => counts.len() < k || counts.contains_key(&group),
             };
-            let count = if is_room { counts.entry(group).or_default() } else { continue };
+            let count = if has_room { counts.entry(group).or_default() } else { continue };
             if *count < self.max_hits {
                 *count += 1;
                 kept.push(hit);

@@ -1,4 +1,4 @@
-//! One query by one searcher: distances and groups ask for hits until there are enough.
+//! One query on one index. Bounds and groups read more hits until there are enough.
 
 use crate::error::Result;
 use crate::format::item::ItemRef;
@@ -9,7 +9,7 @@ use crate::search::request::{Options, Request};
 use crate::search::session::Searcher;
 use crate::search::{Hit, SearchStats};
 
-/// Hits that a search within a distance looks for at first, if there may be more.
+/// The `k` of the first search within a distance: few items may lie within it, so it begins small.
 const FIRST_WITHIN: usize = 64;
 
 /// Finds the hits of one query, sorted.
@@ -20,7 +20,7 @@ pub(crate) fn search_once(
     request: &Request<'_>,
 ) -> Result<(Vec<Hit>, SearchStats)> {
     let Options { within, beyond, is_exact, .. } = request.options;
-    // A search that compares all leaves out by itself what is too near.
+    // An exact search leaves out what is too near by itself.
     let beyond = beyond.filter(|_| !is_exact || groups.is_some());
     let may_be_many = within.is_some() && request.k > FIRST_WITHIN;
     if groups.is_none() && beyond.is_none() && !may_be_many {
@@ -33,11 +33,11 @@ pub(crate) fn search_once(
     let mut hits: Vec<Hit> = Vec::new();
     let mut count = if may_be_many { FIRST_WITHIN } else { request.k };
     loop {
-        let some = searcher.next(&mut stream, request, count)?;
-        // Whether what comes next is too far, as far as the search can tell.
+        let found = searcher.next(&mut stream, request, count)?;
+        // A hit that is too far ends it: those that follow are farther, up to the recall.
         let mut is_over =
-            some.is_empty() || stream.stats().is_partial || request.interrupt.has_fired();
-        for hit in some {
+            found.is_empty() || stream.stats().is_partial || request.interrupt.has_fired();
+        for hit in found {
             is_over |= !is_within(&hit, within, metric);
             if is_within(&hit, within, metric) && is_beyond(&hit, beyond, metric) {
                 hits.push(hit);
@@ -58,17 +58,17 @@ pub(crate) fn search_once(
     }
 }
 
-/// Whether a hit is within a distance, if there is one.
+/// Whether a hit is within the outer bound, if there is one.
 pub(super) fn is_within(hit: &Hit, within: Option<f32>, metric: Metric) -> bool {
     within.is_none_or(|within| metric.is_within(hit.distance, within))
 }
 
-/// Whether a hit is at a distance or farther, if there is one.
+/// Whether a hit is beyond the inner bound, if there is one.
 pub(super) fn is_beyond(hit: &Hit, beyond: Option<f32>, metric: Metric) -> bool {
     beyond.is_none_or(|beyond| metric.is_within(beyond, hit.distance))
 }
 
-/// Sorts hits as an answer has them.
+/// Sorts hits, the nearest first and equally near ones by id.
 pub(super) fn sort(hits: &mut [Hit], metric: Metric) {
     hits.sort_unstable_by(|a, b| {
         let order = a.distance.total_cmp(&b.distance);
