@@ -9,12 +9,12 @@ use crate::key::{Key, Kind};
 use crate::lmdb::pending::Pending;
 use crate::lmdb::view::View;
 
-/// The first tree, in whose leaves all items of a forest are.
+/// The first tree: the leaves of each tree hold all items of the forest.
 const FIRST_TREE: u8 = 0;
 
 /// The ids of all items, from the leaves of one tree and the pending marks.
 ///
-/// Without a forest, they are those of the keys, whose pages may hold vectors, too.
+/// Without a forest they come from the keys of the items, whose pages may also hold vectors.
 pub(crate) fn id_set(view: View<'_>, record: &Record) -> Result<RoaringBitmap> {
     let ids = if record.trees == 0 {
         view.ids()?.collect::<Result<_>>()?
@@ -39,6 +39,7 @@ fn leaf_ids(view: View<'_>) -> Result<RoaringBitmap> {
     let mut ids = RoaringBitmap::new();
     for entry in view.iter(Kind::Leaf)? {
         let (key, bytes) = entry?;
+        // Keys are sorted by tree.
         if key.tree() != FIRST_TREE {
             break;
         }

@@ -1,4 +1,4 @@
-//! Reading an index in one snapshot.
+//! Reading an index in one transaction.
 
 use heed::RoTxn;
 use roaring::RoaringBitmap;
@@ -16,13 +16,12 @@ use crate::{ids, verify};
 
 /// An index in one snapshot of the database.
 ///
-/// A reader borrows the transaction it was opened in and never sees another: there is no call that
-/// takes a second one. It never blocks and is never blocked, and answers the same for as long as it
-/// lives, whatever is committed meanwhile. Opened in a write transaction, it sees that
-/// transaction's changes, and nothing can be written while it lives.
+/// A reader borrows the transaction it was opened in, and reads in no other. It neither blocks nor
+/// waits. It answers the same for as long as it lives, whatever is committed meanwhile. In a write
+/// transaction it sees that transaction's changes, and nothing can be written while it lives.
 ///
 /// A reader belongs to one thread. To search from several, open a read transaction and a reader in
-/// each.
+/// each, or use a [`Snapshot`](crate::Snapshot).
 ///
 /// ```
 /// # use spinney::{heed, Database, IndexOptions, Metric, Reader, Writer};
@@ -57,18 +56,18 @@ pub struct Reader<'t> {
 }
 
 impl<'t> Reader<'t> {
-    /// Opens an index in the snapshot of a transaction.
+    /// Opens an index in a transaction.
     ///
     /// # Cost
-    /// O(1): reads one record of 1 KiB. The first search prepares what all share, O(dims +
-    /// pending).
+    /// O(1): reads one record of 1 KiB. The first search also reads what all searches share:
+    /// O(dims + pending).
     ///
     /// # Errors
     /// [`Error::IndexNotFound`](crate::Error::IndexNotFound) if there is no such index in this
     /// snapshot; [`Error::FormatTooNew`](crate::Error::FormatTooNew);
     /// [`Error::Corrupted`](crate::Error::Corrupted);
-    /// [`Error::OtherEnvironment`](crate::Error::OtherEnvironment) if the transaction does not show
-    /// the database.
+    /// [`Error::OtherEnvironment`](crate::Error::OtherEnvironment) if the transaction is of another
+    /// environment than the database.
     pub fn open(rtxn: &'t RoTxn<'_>, db: Database, index: u16) -> Result<Self> {
         let record = db.record(rtxn, index)?;
         let spec = record.spec(index);
@@ -107,8 +106,8 @@ impl<'t> Reader<'t> {
 
     /// How many items were added, overwritten or deleted since the last build. O(1).
     ///
-    /// They are found and hidden as they should be; each query compares the added ones exactly, so
-    /// that many of them make queries slow until the next build.
+    /// Searches see all these changes. They compare each added item exactly, so many of them make
+    /// searches slow until the next build.
     #[must_use]
     pub fn pending_len(&self) -> u64 {
         self.session.record.pending_len()
@@ -122,7 +121,7 @@ impl<'t> Reader<'t> {
         Ok(self.session.view().get(Key::item(self.index(), id))?.is_some())
     }
 
-    /// The vector of an item as it was added, if there is such an item.
+    /// The vector of an item as it was added; `None` if there is no such item.
     ///
     /// # Errors
     /// [`Error::Corrupted`](crate::Error::Corrupted) if the stored bytes are damaged.
@@ -130,8 +129,8 @@ impl<'t> Reader<'t> {
         Ok(self.session.view().item(id)?.map(|item| item.to_vector(self.dims())))
     }
 
-    /// The ids of all items, ascending. The first error ends what can be relied on.
-    /// [`Reader::id_set`] takes less.
+    /// The ids of all items, ascending. Do not rely on what follows an error. [`Reader::id_set`] is
+    /// faster.
     ///
     /// # Errors
     /// [`Error::Heed`](crate::Error::Heed).
@@ -157,18 +156,18 @@ impl<'t> Reader<'t> {
     /// ```
     ///
     /// # Cost
-    /// O(items). It reads the lists of ids in the leaves of one tree and the pending marks. An index
-    /// that was never built has no leaves: there it reads the keys of the items, and vectors of up
-    /// to 2 KB lie on the pages of their keys.
+    /// O(items). It reads the lists of ids in the leaves of one tree, and the pending marks. If the
+    /// index was never built, it reads the keys of all items. Then it does touch the pages of
+    /// vectors of up to 2 KB: they lie beside their keys.
     ///
     /// # Errors
-    /// [`Error::Corrupted`](crate::Error::Corrupted) if a leaf or a mark is damaged, or if they do not name as many items as
-    /// there are; [`Error::Heed`](crate::Error::Heed).
+    /// [`Error::Corrupted`](crate::Error::Corrupted) if a leaf or a mark is damaged, or if they
+    /// name another number of items than the record; [`Error::Heed`](crate::Error::Heed).
     pub fn id_set(&self) -> Result<RoaringBitmap> {
         ids::id_set(self.session.view(), &self.session.record)
     }
 
-    /// All items with their vectors, by ascending id. The first error ends what can be relied on.
+    /// All items with their vectors, by ascending id. Do not rely on what follows an error.
     ///
     /// # Errors
     /// [`Error::Heed`](crate::Error::Heed); an item is
@@ -187,15 +186,15 @@ impl<'t> Reader<'t> {
         &self.session
     }
 
-    /// Asks for the `k` nearest neighbours of what the returned builder is given.
+    /// Starts a search for `k` nearest neighbours: the builder takes the options and the query.
     pub fn nns(&self, k: usize) -> Nns<'_> {
         Nns::new(&self.session, k)
     }
 
-    /// Counts of entries and of the bytes of their values, by kind.
+    /// What the index is made of: counts, bytes and options.
     ///
     /// # Cost
-    /// Walks the whole index: O(items).
+    /// Reads the whole index: O(items).
     ///
     /// # Errors
     /// [`Error::Heed`](crate::Error::Heed).
@@ -231,18 +230,20 @@ impl<'t> Reader<'t> {
     /// Reads the whole index and reports every invariant that does not hold, as data: see
     /// [`Verification`].
     ///
-    /// Every item must be in exactly the leaves it should be in, and no other; every node must be
-    /// reached once from the root of its tree; counts, pending marks and free ids must be right;
-    /// every sketch must be what encoding the stored vector gives; and the origin and all nodes
-    /// must have the bytes that were written. [`Writer::repair`](crate::Writer::repair) mends what
-    /// can be mended.
+    /// - Every item is in exactly the leaves it belongs to.
+    /// - Every node is reached once from the root of its tree.
+    /// - Counts, pending marks and free ids are right.
+    /// - Every sketch is what encoding the stored vector gives.
+    /// - The origin and all nodes have the bytes that were written.
+    ///
+    /// [`Writer::repair`](crate::Writer::repair) repairs what can be repaired.
     ///
     /// # Cost
     /// Encodes every entry of the forest again: some microseconds for each item.
     ///
     /// # Errors
-    /// [`Error::Heed`](crate::Error::Heed). Damage is no error but a violation, unless it is the
-    /// record that is damaged: then [`Reader::open`] says so.
+    /// [`Error::Heed`](crate::Error::Heed). Damage is reported as a violation. Only a damaged
+    /// record is an error, of [`Reader::open`].
     pub fn verify(&self) -> Result<Verification> {
         verify::verify(
             self.session.view().db,
@@ -253,8 +254,8 @@ impl<'t> Reader<'t> {
     }
 }
 
-/// What an index is made of: see [`Reader::stats`]. Bytes are those of the values, without keys and
-/// unused page space.
+/// What an index is made of: see [`Reader::stats`]. Bytes are those of the values alone, without
+/// keys and unused space of pages.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
@@ -263,11 +264,11 @@ pub struct IndexStats {
     pub items: u64,
     /// Items added, overwritten or deleted since the last build.
     pub pending: u64,
-    /// Trees of the forest; 0 if it was never built.
+    /// Trees of the forest; 0 if the index was never built.
     pub trees: usize,
     /// Whether each item is in a second leaf of each tree.
     pub spill: bool,
-    /// Entries a leaf holds at most.
+    /// The largest number of entries in a leaf.
     pub leaf_size: usize,
     /// Bits per dimension of leaf sketches.
     pub sketch_bits: u8,

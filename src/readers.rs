@@ -14,8 +14,8 @@ use crate::vector::{CheckedVector, check_rows};
 
 /// Several indexes of equal dimensions and metric, searched as one: shards, tenants, years.
 ///
-/// They may be of one database or of several. Each is searched for the nearest `k`, one after the
-/// other by the calling thread, and the answers are merged: it costs as much as all these searches.
+/// They may be of one database or of several. The calling thread searches each for the nearest `k`,
+/// one after the other, and merges the answers. That costs as much as all these searches.
 ///
 /// ```
 /// # use spinney::{heed, Database, IndexOptions, Metric, Reader, Readers, Writer};
@@ -46,7 +46,7 @@ pub struct Readers<'a> {
 #[derive(Copy, Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct MergedHit {
-    /// Which of the readers found it, by its place among those given to [`Readers::new`].
+    /// The reader that found it, by its position among those given to [`Readers::new`].
     pub reader: usize,
     /// The item of that index.
     pub id: u32,
@@ -54,14 +54,14 @@ pub struct MergedHit {
     pub distance: f32,
 }
 
-/// Searches of several indexes at once: see [`Readers`].
+/// Searches over several indexes: see [`Readers`].
 pub struct Merged<'a> {
     searchers: Vec<&'a dyn Searcher>,
     interrupted: InterruptState,
 }
 
 impl<'a> Readers<'a> {
-    /// Takes readers together, in this order.
+    /// Combines readers, in this order.
     ///
     /// # Errors
     /// [`Error::InvalidOption`] without readers, or if they differ in dimensions or metric.
@@ -82,8 +82,8 @@ impl<'a> Readers<'a> {
         Ok(Self { searchers })
     }
 
-    /// Asks for the `k` nearest neighbours in all indexes together, with the options of
-    /// [`Nns`]. A filter holds for the ids of each index.
+    /// Starts a search for the `k` nearest neighbours in all indexes together, with the options of
+    /// [`Nns`]. A filter applies to the ids of each index.
     pub fn nns(&self, k: usize) -> Nns<'a, Merged<'a>> {
         let interrupted = InterruptState::default();
         Nns::with_executor(k, Merged { searchers: self.searchers.clone(), interrupted })
@@ -92,8 +92,8 @@ impl<'a> Readers<'a> {
 
 /// What to search for in several indexes.
 impl Nns<'_, Merged<'_>> {
-    /// Finds the items of all indexes that are nearest to `vector`; equally near ones by reader and
-    /// then by id.
+    /// Finds the items of all indexes that are nearest to `vector`. Equally near ones are sorted by
+    /// reader and then by id.
     ///
     /// # Errors
     /// As [`Nns::by_vector`].
@@ -108,10 +108,10 @@ impl Nns<'_, Merged<'_>> {
         Ok(hits)
     }
 
-    /// Finds the items of all indexes that are nearest to each of some vectors, in their order.
+    /// Finds the items of all indexes that are nearest to each of several vectors, in their order.
     ///
     /// # Shape and units
-    /// `vectors`: rows of `dims` numbers, one after the other; there may be none.
+    /// `vectors`: rows of `dims` numbers each; there may be none.
     ///
     /// # Errors
     /// As [`Nns::by_vectors`].

@@ -1,4 +1,4 @@
-//! Measuring the recall of a forest: on its own items after a bulk build, or on a user's queries.
+//! Measuring which confidence reaches which recall: on items after a bulk build, or on queries.
 
 pub(crate) mod drift;
 mod fit;
@@ -26,12 +26,12 @@ use crate::math::matrix::Matrix;
 use crate::search::EXACT_ITEMS;
 use crate::search::session::Session;
 
-/// Whether searches of this index would go by a calibration.
+/// Whether searches of an index of this size use a calibration: smaller ones are compared whole.
 pub(crate) fn applies_to(items: u64) -> bool {
     items > EXACT_ITEMS
 }
 
-/// Measures a forest that has been written.
+/// Calibrates a forest that has been written, on the items in `truth`.
 pub(crate) fn measure(
     db: Database,
     wtxn: &RwTxn<'_>,
@@ -57,7 +57,7 @@ pub(crate) fn measure(
     Measured { db, spec, record, forest: &forest }.calibration(&mut workers, &asked, false)
 }
 
-/// Measures the forest there is on these queries.
+/// Calibrates the stored forest on queries of the user.
 pub(crate) fn measure_on(
     db: Database,
     wtxn: &RwTxn<'_>,
@@ -77,7 +77,7 @@ pub(crate) fn measure_on(
     for (query, point) in queries.iter().zip(points.values.chunks_exact_mut(points.width)) {
         forest.transform.map_query(query, point);
     }
-    // What waits for a build is always compared exactly, and is not what is measured.
+    // Pending items are always compared exactly, so they say nothing about the forest.
     let pending = Pending::read(view)?;
     let ids = view
         .ids()?
@@ -94,7 +94,7 @@ pub(crate) fn measure_on(
     Measured { db, spec, record, forest: &forest }.calibration(&mut workers, &asked, true)
 }
 
-/// The index whose forest is measured.
+/// The index whose forest is calibrated.
 #[derive(Copy, Clone)]
 struct Measured<'a> {
     db: Database,
@@ -104,7 +104,7 @@ struct Measured<'a> {
 }
 
 impl<'a> Measured<'a> {
-    /// A session that remembers nothing: each query is asked twice only.
+    /// A session without a cache: each query runs twice only.
     fn session<'t>(&self, rtxn: &'t RoTxn<'t>) -> Session<'t>
     where
         'a: 't,
@@ -113,7 +113,8 @@ impl<'a> Measured<'a> {
         Session::with_cache(view, *self.record, 0, 0).with_forest(self.forest)
     }
 
-    /// Runs all queries, and once more with the confidences that recalls were found to take.
+    /// Runs all queries twice: to find the confidence for each recall, and to count what searches
+    /// that end with it take.
     fn calibration(
         &self,
         workers: &mut Workers<'_>,

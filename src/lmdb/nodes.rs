@@ -1,4 +1,4 @@
-//! Reading nodes; a search looks each up in LMDB once.
+//! Reading nodes, with a cache of what has been looked up.
 
 use std::cell::RefCell;
 
@@ -13,14 +13,14 @@ use crate::lmdb::cache::Cache;
 use crate::lmdb::database::Database;
 use crate::lmdb::view::View;
 
-/// Nodes of each kind that a reader knows the places of, at most: some 6 MiB of each.
+/// The largest number of nodes that a reader caches, of each kind: about 6 MiB of each.
 pub(crate) const MAX_CACHED_NODES: usize = 1 << 15;
 
 /// The nodes of a forest in one snapshot.
 ///
-/// A look-up in LMDB is a walk through some pages that are rarely in the caches of the processor:
-/// at 100,000 items these and those of items took a third of the time of a search. What it tells
-/// holds as long as the transaction, and so does what this keeps.
+/// A look-up in LMDB waits for several pages that are rarely in the caches of the processor. Its
+/// result is valid as long as the transaction, so it is cached. Measured: docs/trials.md,
+/// "look-ups".
 pub(crate) struct Nodes<'t> {
     view: View<'t>,
     /// The layouts that leaves and branches must have.
@@ -30,9 +30,10 @@ pub(crate) struct Nodes<'t> {
 }
 
 impl<'t> Nodes<'t> {
-    /// `most`: nodes of each kind to remember, a power of two or 0.
-    pub(crate) fn new(view: View<'t>, leaf: Layout, branch: Layout, most: usize) -> Self {
-        let (leaves, branches) = (RefCell::new(Cache::new(most)), RefCell::new(Cache::new(most)));
+    /// `max_cached`: nodes to cache of each kind, a power of two or 0.
+    pub(crate) fn new(view: View<'t>, leaf: Layout, branch: Layout, max_cached: usize) -> Self {
+        let (leaves, branches) =
+            (RefCell::new(Cache::new(max_cached)), RefCell::new(Cache::new(max_cached)));
         Self { view, layouts: [leaf, branch], leaves, branches }
     }
 
@@ -41,49 +42,50 @@ impl<'t> Nodes<'t> {
     }
 
     pub(crate) fn leaf(&self, tree: u8, id: u32) -> Result<LeafRef<'t>> {
-        let name = name(tree, id);
-        if let Some(known) = self.leaves.borrow().get(name) {
-            return Ok(known);
+        let cache_key = cache_key(tree, id);
+        if let Some(cached) = self.leaves.borrow().get(cache_key) {
+            return Ok(cached);
         }
         let spec = self.view.spec;
         let key = Key::leaf(spec.index, tree, id);
         let leaf = LeafRef::parse(key, known_node(self.view.db, self.view.rtxn, key)?, spec.dims)?;
         check_layout(key, leaf.node.layout, self.layouts[0])?;
-        self.leaves.borrow_mut().put(name, leaf);
+        self.leaves.borrow_mut().put(cache_key, leaf);
         Ok(leaf)
     }
 
-    /// Sends for the place of a leaf that will be wanted, if that is known.
+    /// Prefetches the slots of the cache for a leaf that will likely be scanned next.
     pub(crate) fn prefetch_leaf(&self, tree: u8, id: u32) {
-        self.leaves.borrow().prefetch(name(tree, id));
+        self.leaves.borrow().prefetch(cache_key(tree, id));
     }
 
     pub(crate) fn branch(&self, tree: u8, id: u32) -> Result<BranchRef<'t>> {
-        let name = name(tree, id);
-        if let Some(known) = self.branches.borrow().get(name) {
-            return Ok(known);
+        let cache_key = cache_key(tree, id);
+        if let Some(cached) = self.branches.borrow().get(cache_key) {
+            return Ok(cached);
         }
         let spec = self.view.spec;
         let key = Key::branch(spec.index, tree, id);
         let bytes = known_node(self.view.db, self.view.rtxn, key)?;
         let branch = BranchRef::parse(key, bytes, spec.dims, spec.metric)?;
         check_layout(key, branch.node.layout, self.layouts[1])?;
-        self.branches.borrow_mut().put(name, branch);
+        self.branches.borrow_mut().put(cache_key, branch);
         Ok(branch)
     }
 }
 
-fn name(tree: u8, id: u32) -> u64 {
+/// The key of a node in a cache of its kind.
+fn cache_key(tree: u8, id: u32) -> u64 {
     u64::from(tree) << 32 | u64::from(id)
 }
 
-/// The value of a node that another node names.
+/// The value of a node that must exist, as another node names it.
 pub(crate) fn known_node<'t>(db: Database, rtxn: &'t RoTxn<'_>, key: Key) -> Result<&'t [u8]> {
     db.get(rtxn, key)?
         .ok_or_else(|| Error::corrupted(key, "its parent names this node, and it is missing"))
 }
 
-/// Refuses a node whose sketches the prepared tables do not fit.
+/// Fails unless a node has the layout that the look-up tables of queries are made for.
 pub(crate) fn check_layout(key: Key, found: Layout, expected: Layout) -> Result<()> {
     if found == expected {
         Ok(())

@@ -1,4 +1,4 @@
-//! What was added, overwritten or deleted since the last build.
+//! The items that were added, overwritten or deleted since the last build.
 
 use roaring::RoaringBitmap;
 
@@ -10,9 +10,9 @@ use crate::lmdb::view::View;
 /// The pending marks of a snapshot.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Pending {
-    /// Ids of which the forest knows nothing, or something that is no longer true.
+    /// Ids that changed since the last build: the forest lacks them, or has an older vector.
     pub(crate) ids: RoaringBitmap,
-    /// Those of them that exist.
+    /// Those of them that exist now.
     pub(crate) live: RoaringBitmap,
 }
 

@@ -1,4 +1,4 @@
-//! One index in one snapshot.
+//! One index in one transaction.
 
 use heed::RoTxn;
 
@@ -8,7 +8,7 @@ use crate::index_spec::IndexSpec;
 use crate::key::{Key, Kind};
 use crate::lmdb::database::{Database, Entries};
 
-/// An index as one transaction shows it.
+/// What reading an index takes: database, transaction and spec.
 #[derive(Copy, Clone)]
 pub(crate) struct View<'t> {
     pub(crate) db: Database,

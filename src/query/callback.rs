@@ -1,14 +1,14 @@
-//! Functions of the caller's that a search asks about items, and that may fail.
+//! Functions of the caller's that a search calls with ids, and that may fail.
 
 use crate::error::BoxedError;
 
-/// Such a function. One that cannot fail is one that never does.
+/// Such a function. One that cannot fail never returns an error.
 pub(crate) type Callback<'a, T> = Box<dyn Fn(u32) -> Result<T, BoxedError> + 'a>;
-/// One that several threads may ask at once.
+/// One that several threads may call at once.
 pub(crate) type SharedCallback<'a, T> = Box<dyn Fn(u32) -> Result<T, BoxedError> + Sync + 'a>;
 
-/// What two predicates admit. The first may be missing. The second is not asked about what the
-/// first refuses.
+/// A predicate that admits what two predicates admit. The second is called only for what the first
+/// admits; the first may be missing.
 pub(crate) fn both<E: Into<BoxedError>>(
     first: Option<impl Fn(u32) -> Result<bool, BoxedError>>,
     second: impl Fn(u32) -> Result<bool, E>,

@@ -9,12 +9,12 @@ use crate::query::groups::{Groups, Wanted};
 
 /// Functions that the searching thread calls, and threads for an exact search.
 impl<'a> Nns<'a> {
-    /// Only items of which `admits` says so are found. Of two predicates, what both admit.
+    /// Finds only items for which `admits` returns true. With two predicates, both have to.
     ///
-    /// It is asked of items that look near, or of all where every item is compared, and perhaps
-    /// more than once of one; together with a [`filter`](Self::filter), of any id of that, items or
-    /// not. How many it admits in all is not known beforehand, so that a set is the faster filter
-    /// where few items are admitted.
+    /// It is called for items that look near, or for all items where all are compared. It may be
+    /// called more than once for an item. Together with a [`filter`](Self::filter), it may be
+    /// called for ids of that set that are no items. If few items are admitted, a set is faster, as
+    /// its size is known beforehand.
     ///
     /// ```
     #[doc = include_str!("example.txt")]
@@ -25,11 +25,11 @@ impl<'a> Nns<'a> {
         self.try_filter_fn(move |id| Ok::<_, Infallible>(admits(id)))
     }
 
-    /// As [`filter_fn`](Self::filter_fn), by a predicate that may fail, such as a look-up in a
+    /// As [`filter_fn`](Self::filter_fn), with a predicate that may fail, such as a look-up in a
     /// table of yours.
     ///
-    /// The first failure ends the search: it returns [`Error::Callback`](crate::Error::Callback)
-    /// with that error. Nothing is asked after it.
+    /// The first failure ends the search, which returns [`Error::Callback`](crate::Error::Callback)
+    /// with that error. The predicate is not called again.
     ///
     /// ```
     #[doc = include_str!("example.txt")]
@@ -53,11 +53,11 @@ impl<'a> Nns<'a> {
         self
     }
 
-    /// At most `max_hits` hits of each group, which `group` tells of an item. A later call takes the
-    /// place of an earlier one.
+    /// Finds at most `max_hits` hits of each group, where `group` returns the group of an item. A
+    /// later call replaces an earlier one.
     ///
-    /// The search goes on until `k` hits are found or all items were looked at, so that few groups
-    /// of many items take long.
+    /// The search goes on until it has `k` hits or has seen all items. So it takes long if a few
+    /// groups hold most items.
     ///
     /// ```
     #[doc = include_str!("example.txt")]
@@ -69,7 +69,7 @@ impl<'a> Nns<'a> {
         self.try_per_group(max_hits, move |id| Ok::<_, Infallible>(group(id)))
     }
 
-    /// As [`per_group`](Self::per_group), by a function that may fail. Its first failure ends the
+    /// As [`per_group`](Self::per_group), with a function that may fail. Its first failure ends the
     /// search, as that of a [predicate](Self::try_filter_fn) does.
     ///
     /// ```
@@ -92,13 +92,13 @@ impl<'a> Nns<'a> {
         self.with_groups(max_hits, Wanted::Hits, group)
     }
 
-    /// The nearest `k` groups, with up to `max_hits` hits of each: `k` counts groups instead of
-    /// hits. The hits come sorted by distance, whatever their group. A later call takes the place
-    /// of an earlier one, and of [`per_group`](Self::per_group).
+    /// Finds the nearest `k` groups, with up to `max_hits` hits of each: `k` counts groups instead
+    /// of hits. The hits are sorted by distance, whatever their group. A later call replaces an
+    /// earlier one, and [`per_group`](Self::per_group).
     ///
-    /// The search goes on until all groups are full, or all items were looked at. So groups of
-    /// fewer items take long: bound them by [`within`](Self::within) or a
-    /// [deadline](Self::deadline).
+    /// The search goes on until all `k` groups are full, or until it has seen all items. So it
+    /// takes long if a group has fewer items than `max_hits`: bound it by [`within`](Self::within)
+    /// or a [deadline](Self::deadline).
     ///
     /// ```
     #[doc = include_str!("example.txt")]
@@ -110,7 +110,7 @@ impl<'a> Nns<'a> {
         self.try_groups(max_hits, move |id| Ok::<_, Infallible>(group(id)))
     }
 
-    /// As [`groups`](Self::groups), by a function that may fail. Its first failure ends the
+    /// As [`groups`](Self::groups), with a function that may fail. Its first failure ends the
     /// search, as that of a [predicate](Self::try_filter_fn) does.
     pub fn try_groups<E>(self, max_hits: usize, group: impl Fn(u32) -> Result<u64, E> + 'a) -> Self
     where
@@ -133,12 +133,12 @@ impl<'a> Nns<'a> {
         self
     }
 
-    /// Ends the search when `callback` returns [`ControlFlow::Break`]. The answer is what was found
-    /// by then, and [says so](crate::Hits::is_partial).
+    /// Ends the search when `callback` returns [`ControlFlow::Break`]. The answer has what was
+    /// found by then, and [is partial](crate::Hits::is_partial).
     ///
     /// It is called as often as the clock is read for a [`deadline`](Self::deadline), by the thread
-    /// that searches, and not again after it has ended the search. Goes together with a deadline
-    /// and with other callbacks, of which the first to break counts.
+    /// that searches. It is not called again once it has ended the search. It can be combined with
+    /// a deadline and with other callbacks: the first to fire ends the search.
     ///
     /// ```
     #[doc = include_str!("example.txt")]
@@ -165,10 +165,12 @@ impl<'a> Nns<'a> {
         self
     }
 
-    /// Shares an exact search among the threads of the current rayon pool, whether [asked
-    /// for](Self::exact) or planned. One of them reads the items in order; callbacks are called by
-    /// the thread that asks. Other searches are not shared, nor is a search among a set of fewer
-    /// than three quarters of the items, which are looked up one by one.
+    /// Shares exact searches among the threads of the current rayon pool: [requested](Self::exact)
+    /// ones, and those that the search chose.
+    ///
+    /// The calling thread reads the items in order and calls all callbacks. Other searches are not
+    /// shared. Nor are those in a set of fewer than three quarters of the items: these are looked up
+    /// one by one.
     ///
     /// ```
     #[doc = include_str!("example.txt")]

@@ -12,10 +12,10 @@ use crate::search::session::Searcher;
 use crate::search::{Hit, SearchStats};
 use crate::vector::CheckedVector;
 
-/// Comparisons after which it is asked whether to stop.
-pub(super) const COMPARED_AT_ONCE: u64 = 32;
+/// Comparisons between two checks of the interrupt.
+pub(super) const COMPARED_PER_CHECK: u64 = 32;
 
-/// Something to search for: an item that is stored, or a vector.
+/// What to search for: a stored item or a vector.
 ///
 /// ```
 /// use spinney::Example;
@@ -25,7 +25,7 @@ pub(super) const COMPARED_AT_ONCE: u64 = 32;
 #[derive(Copy, Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Example<'a> {
-    /// An item by its id. It is left out of the answer.
+    /// A stored item, by its id. The answer leaves it out.
     Item(u32),
     /// A vector, as for [`Nns::by_vector`](crate::Nns::by_vector).
     Vector(&'a [f32]),
@@ -55,10 +55,10 @@ impl<'a> From<&'a Vec<f32>> for Example<'a> {
     }
 }
 
-/// Examples, looked up and checked.
+/// Examples that have been looked up and checked.
 pub(crate) struct Examples {
     pub(crate) queries: Vec<CheckedVector<'static>>,
-    /// Those that are items.
+    /// The ids of those that are items.
     pub(crate) items: Vec<u32>,
 }
 
@@ -83,9 +83,9 @@ impl Examples {
         Ok(Self { queries, items })
     }
 
-    /// Gives hits their distances to the nearest query, even if its search has missed them, and
-    /// sorts them. After a stop, some of them.
-    pub(crate) fn measure(
+    /// Compares each hit with the queries that did not find it, which may be nearer. Returns the
+    /// hits sorted, with their smallest distances; after an interrupt, only some of them.
+    pub(crate) fn compare_all(
         &self,
         searcher: &dyn Searcher,
         Gathered { hits, known }: Gathered,
@@ -99,6 +99,7 @@ impl Examples {
             let id = hit.id;
             let mut others =
                 self.queries.iter().zip(&known).filter(|(_, known)| !known.contains(id)).peekable();
+            // A hit not compared with all queries may have a wrong distance.
             if late >= LAST_COMPARED && others.peek().is_some() {
                 continue;
             }
@@ -109,7 +110,7 @@ impl Examples {
                 }
                 stats.reranked += 1;
                 late += usize::from(interrupt.has_fired());
-                if (stats.reranked - before).is_multiple_of(COMPARED_AT_ONCE) {
+                if (stats.reranked - before).is_multiple_of(COMPARED_PER_CHECK) {
                     stats.is_partial |= interrupt.check();
                 }
             }
@@ -120,7 +121,7 @@ impl Examples {
         Ok(kept)
     }
 
-    /// The sum over all, each divided by its norm under the cosine metric, divided by their number.
+    /// The mean of all examples. Under the cosine metric each is divided by its norm.
     #[expect(clippy::cast_precision_loss, reason = "a few examples")]
     fn mean(&self, spec: IndexSpec) -> Vec<f64> {
         let mut sums = vec![0.0; spec.dims];
@@ -135,14 +136,13 @@ impl Examples {
     }
 }
 
-/// What was found for each of some queries, as one list.
+/// The hits of several queries as one list.
 pub(crate) struct Gathered {
-    /// Each item once, at its distance to the nearest of the queries that found it, and sorted by
-    /// that.
+    /// Each item once, with its distance to the nearest query that found it, sorted.
     ///
-    /// A query finds what it is nearest to among the `k` nearest of all, unless its search misses
-    /// it. So the first `k` of these are the answer but for what is missed. No others have to be
-    /// compared with the queries that did not find them.
+    /// Each of the `k` nearest items is nearest to one query, and that query finds it, up to its
+    /// recall. So the first `k` of these are the answer. Only they have to be compared with the
+    /// other queries.
     pub(crate) hits: Vec<Hit>,
     /// The items that each query found.
     known: Vec<RoaringBitmap>,
@@ -154,14 +154,15 @@ impl Gathered {
             found.iter().map(|hits| hits.iter().map(|hit| hit.id).collect()).collect();
         let mut hits: Vec<Hit> = found.iter().flatten().copied().collect();
         sort(&mut hits, metric);
-        let mut met = RoaringBitmap::new();
-        hits.retain(|hit| met.insert(hit.id));
+        // The nearest of each item comes first, and stays.
+        let mut seen = RoaringBitmap::new();
+        hits.retain(|hit| seen.insert(hit.id));
         Self { hits, known }
     }
 }
 
-/// The point p + (p - n) of the means of positive and negative examples, and which of them are
-/// items.
+/// The point p + (p - n), where p and n are the means of positive and negative examples. Also
+/// returns the ids of those that are items.
 pub(crate) fn point_of(
     searcher: &dyn Searcher,
     positive: &[Example<'_>],

@@ -1,4 +1,4 @@
-//! What to search for.
+//! The forms of queries: by vector, by item, by examples, in pages, many at once.
 
 use crate::error::Result;
 use crate::format::item::ItemRef;
@@ -10,13 +10,11 @@ use crate::vector::{CheckedVector, check_rows};
 
 /// Page by page.
 impl<'a> Nns<'a> {
-    /// The nearest neighbours of an example page by page, `k` hits each, for as long as the reader
-    /// lives.
+    /// Finds the nearest neighbours of an example page by page, `k` hits each.
     ///
-    /// A page goes on where the last one ended: nothing comes twice, and in the end everything has
-    /// come. An item that the recall aimed at lets the search miss at first comes with a later
-    /// page, before what is farther. Only with [`within`](Self::within) it may not come at all, as
-    /// the pages end at the first hit that is too far.
+    /// Each page goes on where the last one ended. Each item comes once, and in the end all have
+    /// come. An item that the first searches miss comes with a later page. Only with
+    /// [`within`](Self::within) it may not come, as the pages end at the first hit that is too far.
     ///
     /// ```
     #[doc = include_str!("example.txt")]
@@ -33,18 +31,18 @@ impl<'a> Nns<'a> {
     /// [`per_group`](Self::per_group) or [`groups`](Self::groups).
     ///
     /// # Cost
-    /// The search begins anew for twice as many hits each time. So all pages up to one take about
-    /// as long as two searches for as many hits. With [`exact`](Self::exact), each time compares
-    /// all.
+    /// When its hits have run out, a new search finds twice as many. So all pages together take
+    /// about as long as two searches for as many hits. With [`exact`](Self::exact), each of these
+    /// searches compares all items.
     pub fn pages<'e>(self, example: impl Into<Example<'e>>) -> Result<Pages<'a>> {
         Pages::new(self, example.into())
     }
 
-    /// The nearest neighbours of an example one by one, `k` at most, each looked for when its turn
-    /// comes.
+    /// Iterates over the nearest neighbours of an example, at most `k`. It searches only as far as
+    /// the iterator is read.
     ///
-    /// They come as [`pages`](Self::pages) of growing length do: nearest first, but for what is
-    /// found late.
+    /// They come as in [`pages`](Self::pages) of growing length: nearest first, except for items
+    /// that a search missed at first.
     ///
     /// ```
     #[doc = include_str!("example.txt")]
@@ -91,7 +89,7 @@ impl Nns<'_> {
         self.answer(checked.as_item(), &[])
     }
 
-    /// Finds the items nearest to an item, itself excluded; `None` if there is no such item.
+    /// Finds the items nearest to an item, which is left out. `None` if there is no such item.
     ///
     /// ```
     #[doc = include_str!("example.txt")]
@@ -112,8 +110,8 @@ impl Nns<'_> {
         }
     }
 
-    /// Finds the items nearest to any of some examples: the distance of a hit is that to the
-    /// nearest of them.
+    /// Finds the items nearest to any of several examples. The distance of a hit is that to the
+    /// nearest example.
     ///
     /// ```
     #[doc = include_str!("example.txt")]
@@ -136,7 +134,7 @@ impl Nns<'_> {
         let (mut found, mut stats) = Default::default();
         self.find_groups(&examples, &mut found, &mut stats)?;
         let all = self.gather(&examples, &mut found, &mut stats)?;
-        let hits = examples.measure(self.searcher(), all, self.interrupt(), &mut stats)?;
+        let hits = examples.compare_all(self.searcher(), all, self.interrupt(), &mut stats)?;
         self.write_report(&stats);
         Ok(Hits::new(hits, stats.is_partial))
     }
@@ -184,10 +182,10 @@ impl Nns<'_> {
         Ok(())
     }
 
-    /// Finds the items nearest to the mean of some examples, these excluded; distances are to the
-    /// mean.
+    /// Finds the items nearest to the mean of several examples, and leaves these out. Distances are
+    /// to the mean.
     ///
-    /// Under the cosine metric each example counts by its direction alone.
+    /// Under the cosine metric, only the directions of the examples count.
     ///
     /// ```
     #[doc = include_str!("example.txt")]
@@ -203,9 +201,10 @@ impl Nns<'_> {
         self.by_examples(examples, &[])
     }
 
-    /// Finds the items that are like the positive examples and unlike the negative ones, these and
-    /// those excluded: the nearest to p + (p - n), in which p and n are their means. Distances are
-    /// to that point.
+    /// Finds items that are like the positive examples and unlike the negative ones.
+    ///
+    /// They are nearest to the point p + (p - n), where p and n are the means of the examples.
+    /// Distances are to that point. All examples are left out.
     ///
     /// ```
     #[doc = include_str!("example.txt")]
@@ -230,17 +229,19 @@ impl Nns<'_> {
     }
 }
 
-/// Many queries with the same options, one after the other. A [`Snapshot`](crate::Snapshot) shares
-/// them among threads; its [`each`](crate::Snapshot::each) gives each its own options.
+/// Many queries with the same options, one after the other.
+///
+/// A [`Snapshot`](crate::Snapshot) shares them among threads. With its
+/// [`each`](crate::Snapshot::each), every query can have its own options.
 impl Nns<'_> {
-    /// Finds the items nearest to each of some vectors, in their order: what
-    /// [`by_vector`](Self::by_vector) finds for each.
+    /// Finds the items nearest to each of several vectors, as [`by_vector`](Self::by_vector) does,
+    /// in their order.
     ///
-    /// A [`report`](Self::report) says what all of them did. Once one is
-    /// [stopped](Self::deadline), those after it find nothing.
+    /// A [`report`](Self::report) sums up all of them. Once one is [stopped](Self::deadline), those
+    /// after it find nothing.
     ///
     /// # Shape and units
-    /// `vectors`: rows of `dims` numbers, one after the other; there may be none.
+    /// `vectors`: rows of `dims` numbers each; there may be none.
     ///
     /// ```
     #[doc = include_str!("example.txt")]
@@ -250,9 +251,9 @@ impl Nns<'_> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::QueriesShape`](crate::Error::QueriesShape) if the rows are not whole; else as
-    /// [`by_vector`](Self::by_vector). All vectors are checked before the first search, and a
-    /// position in an error is one in `vectors`.
+    /// [`Error::QueriesShape`](crate::Error::QueriesShape) if the last row is not whole; else as
+    /// [`by_vector`](Self::by_vector). All vectors are checked before the first search. A position
+    /// in an error counts from the start of `vectors`.
     pub fn by_vectors(mut self, vectors: &[f32]) -> Result<Vec<Hits>> {
         self.check()?;
         let checked = check_rows(vectors, self.searcher().spec())?;
@@ -263,8 +264,8 @@ impl Nns<'_> {
         answers
     }
 
-    /// Finds the items nearest to each of some items, in their order: what
-    /// [`by_item`](Self::by_item) finds for each, and `None` for each that is no item.
+    /// Finds the items nearest to each of several items, as [`by_item`](Self::by_item) does, in
+    /// their order. `None` stands for an id that is no item.
     ///
     /// ```
     #[doc = include_str!("example.txt")]

@@ -1,4 +1,4 @@
-//! A few hits of each group.
+//! Answers with a few hits of each group.
 
 use std::collections::{HashMap, HashSet};
 
@@ -6,17 +6,18 @@ use crate::error::{Error, Result};
 use crate::query::callback::Callback;
 use crate::search::Hit;
 
-/// How the hits of an answer are counted.
+/// What `k` counts.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Wanted {
-    /// So many hits in all.
+    /// Hits.
     Hits,
-    /// So many groups.
+    /// Groups.
     Groups,
 }
 
-/// The group of each item, and how many hits of a group an answer has at most.
+/// The option to group hits.
 pub(crate) struct Groups<'a> {
+    /// The largest number of hits of one group.
     pub(crate) max_hits: usize,
     pub(crate) wanted: Wanted,
     /// The only groups that count, if they are known beforehand.

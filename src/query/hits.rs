@@ -4,10 +4,10 @@ use std::ops::Deref;
 
 use crate::search::Hit;
 
-/// The hits of a search, nearest first and then by id, with exact distances.
+/// The hits of a search, with exact distances: nearest first, and equally near ones by id.
 ///
-/// They are read as a slice of [`Hit`]s. A search that was stopped says so: see
-/// [`is_partial`](Self::is_partial).
+/// Derefs to a slice of [`Hit`]s. [`is_partial`](Self::is_partial) says whether the search
+/// was stopped.
 ///
 /// ```
 #[doc = include_str!("example.txt")]
@@ -31,7 +31,7 @@ impl<H> Hits<H> {
     }
 
     /// Whether a [deadline](crate::Nns::deadline) or a [callback](crate::Nns::cancel) stopped the
-    /// search. There may be nearer items then, and fewer hits than asked for.
+    /// search. If so, nearer items may be missing, and there may be fewer than `k` hits.
     #[must_use]
     pub fn is_partial(&self) -> bool {
         self.is_partial
@@ -88,14 +88,14 @@ impl<'h, H> IntoIterator for &'h Hits<H> {
     }
 }
 
-/// Whether these are the hits, whole or not.
+/// Compares the hits alone, whether the answer is partial or not.
 impl<H: PartialEq> PartialEq<Vec<H>> for Hits<H> {
     fn eq(&self, other: &Vec<H>) -> bool {
         self.hits == *other
     }
 }
 
-/// Whether these are the hits, whole or not.
+/// Compares the hits alone, whether the answer is partial or not.
 impl<H: PartialEq> PartialEq<&[H]> for Hits<H> {
     fn eq(&self, other: &&[H]) -> bool {
         self.hits == *other

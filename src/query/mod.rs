@@ -26,15 +26,16 @@ use crate::search::request::Options;
 
 /// A search under construction: see [`Reader::nns`](crate::Reader::nns).
 ///
-/// The answer has exactly min(k, matching items) hits, each item once, sorted by distance and then
-/// by id, with exact distances. What is approximate is only whether these are the very nearest
-/// ones; so a search within a distance finds all that lie within it up to the recall aimed at, and
-/// one that was stopped what it had by then.
+/// The answer has exactly min(k, matching items) hits, each item once, with exact distances. They
+/// are sorted by distance and then by id. Only *which* items are found is approximate, up to the
+/// target [`recall`](Self::recall). So a search within a distance may miss some items there. A
+/// search that was stopped may return fewer hits.
 ///
-/// What is asked for comes last: [`by_vector`](Self::by_vector), [`by_item`](Self::by_item),
-/// [`by_any`](Self::by_any), [`by_mean`](Self::by_mean), [`by_examples`](Self::by_examples), or
-/// page by page: [`pages`](Self::pages), [`neighbours`](Self::neighbours). Each goes with every
-/// filter and every metric, but for means of bits.
+/// Call the options first, and last what to search for: [`by_vector`](Self::by_vector),
+/// [`by_item`](Self::by_item), [`by_any`](Self::by_any), [`by_mean`](Self::by_mean),
+/// [`by_examples`](Self::by_examples), or page by page [`pages`](Self::pages) and
+/// [`neighbours`](Self::neighbours). All work with every filter and every metric, except that bits
+/// have no mean.
 ///
 /// The options are the same for [single searches](Single), for [many by several
 /// threads](crate::Snapshot::nns), and for one search over [several indexes](crate::Readers).
@@ -52,7 +53,7 @@ pub struct Nns<'a, E = Single<'a>> {
     pub(crate) options: Options,
     pub(crate) allowed: Option<Cow<'a, RoaringBitmap>>,
     pub(crate) report: Option<&'a mut SearchStats>,
-    /// Who searches.
+    /// What runs the searches: one reader, many threads or several indexes.
     pub(crate) executor: E,
 }
 

@@ -1,9 +1,9 @@
-//! One query by one searcher: distances and groups ask for hits until there are enough.
+//! One query on one index. Bounds and groups read more hits until there are enough.
 
 use crate::error::Result;
 use crate::format::item::{ItemRef, item_bytes};
 use crate::metric::Metric;
-use crate::query::examples::COMPARED_AT_ONCE;
+use crate::query::examples::COMPARED_PER_CHECK;
 use crate::query::groups::Groups;
 use crate::search::interrupt::{Interrupt, LAST_COMPARED};
 use crate::search::paged::Stream;
@@ -12,7 +12,7 @@ use crate::search::session::Searcher;
 use crate::search::{Hit, SearchStats};
 use crate::vector::CheckedVector;
 
-/// Hits that a search within a distance looks for at first, if there may be more.
+/// The `k` of the first search within a distance: few items may lie within it, so it begins small.
 const FIRST_WITHIN: usize = 64;
 
 /// What the hits of one query have to keep together, and beside those of others.
@@ -49,11 +49,11 @@ pub(crate) fn search_once(
     let mut hits: Vec<Hit> = Vec::new();
     let mut count = if may_be_many { FIRST_WITHIN } else { request.k };
     loop {
-        let some = searcher.next(&mut stream, request, count)?;
-        // Whether what comes next is too far, as far as the search can tell.
+        let found = searcher.next(&mut stream, request, count)?;
+        // A hit that is too far ends it: those that follow are farther, up to the recall.
         let mut is_over =
-            some.is_empty() || stream.stats().is_partial || request.interrupt.has_fired();
-        for hit in some {
+            found.is_empty() || stream.stats().is_partial || request.interrupt.has_fired();
+        for hit in found {
             is_over |= !is_within(&hit, within, metric);
             if is_within(&hit, within, metric)
                 && is_beyond(&hit, beyond, metric)
@@ -105,7 +105,7 @@ impl Others<'_> {
         for query in self.queries {
             let other = self.searcher.compare(query.as_item(), hit.id)?;
             self.compared += 1;
-            if self.compared.is_multiple_of(COMPARED_AT_ONCE) {
+            if self.compared.is_multiple_of(COMPARED_PER_CHECK) {
                 interrupt.check();
             }
             if !is_beyond(&other, self.beyond, self.searcher.spec().metric) {
@@ -121,12 +121,12 @@ pub(super) fn is_within(hit: &Hit, within: Option<f32>, metric: Metric) -> bool 
     within.is_none_or(|within| metric.is_within(hit.distance, within))
 }
 
-/// Whether a hit is at a distance or farther, if there is one.
+/// Whether a hit is beyond the inner bound, if there is one.
 pub(super) fn is_beyond(hit: &Hit, beyond: Option<f32>, metric: Metric) -> bool {
     beyond.is_none_or(|beyond| metric.is_within(beyond, hit.distance))
 }
 
-/// Sorts hits as an answer has them.
+/// Sorts hits, the nearest first and equally near ones by id.
 pub(super) fn sort(hits: &mut [Hit], metric: Metric) {
     hits.sort_unstable_by(|a, b| {
         let order = a.distance.total_cmp(&b.distance);

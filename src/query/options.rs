@@ -9,16 +9,10 @@ use crate::error::{Error, Result};
 use crate::query::Nns;
 use crate::search::SearchStats;
 
-/// Which items may be found. All of these go together: each that is added leaves out more.
+/// Which items may be found. These options can be combined: each leaves out more items.
 impl<'a, E> Nns<'a, E> {
-    /// Only items of this set are found; ids in it that are no items do no harm. Of two sets, what
-    /// is in both.
-    ///
-    /// Whether the items of the set are compared one by one or the forest is searched is decided by
-    /// what takes less; the [report](Self::report) tells which. Where the set leaves out what is
-    /// near the query, the forest is searched 16 times as hard. If that would take longer, the
-    /// items of the set are compared after all. Of a leaf without a member, a few sketches are
-    /// scanned at most.
+    /// Finds only items of this set, which may contain ids that are no items. With two sets, only
+    /// items in both.
     ///
     /// ```
     #[doc = include_str!("example.txt")]
@@ -26,6 +20,12 @@ impl<'a, E> Nns<'a, E> {
     /// assert_eq!(ids(&reader.nns(10).filter(&allowed).by_vector(&[0.0])?), [2, 9]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    ///
+    /// # Cost
+    /// The cheaper of two ways: comparing all items of the set, or searching the forest. The
+    /// [report](Self::report) has which. Of a leaf without an item of the set, at most one block of
+    /// sketches is scanned. A set that leaves out what is near the query takes longer: 16 times the
+    /// effort, or a comparison of all its items.
     pub fn filter(mut self, allowed: &'a RoaringBitmap) -> Self {
         self.allowed = Some(match self.allowed {
             Some(before) => Cow::Owned(before.as_ref() & allowed),
@@ -34,9 +34,9 @@ impl<'a, E> Nns<'a, E> {
         self
     }
 
-    /// As [`filter`](Self::filter), by a set in the portable serialisation of [Roaring
-    /// bitmaps](https://github.com/RoaringBitmap/RoaringFormatSpec), as other languages and
-    /// processes write it.
+    /// As [`filter`](Self::filter), with a set in the portable serialisation of [Roaring
+    /// bitmaps](https://github.com/RoaringBitmap/RoaringFormatSpec), which libraries of many
+    /// languages write.
     ///
     /// ```
     #[doc = include_str!("example.txt")]
@@ -48,7 +48,7 @@ impl<'a, E> Nns<'a, E> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::InvalidOption`] if the bytes are not one such set, whole and nothing else.
+    /// [`Error::InvalidOption`] if the bytes are not exactly one such set.
     pub fn filter_serialized(mut self, bytes: &[u8]) -> Result<Self> {
         let mut rest = bytes;
         let allowed = RoaringBitmap::deserialize_from(&mut rest).map_err(|error| {
@@ -65,9 +65,10 @@ impl<'a, E> Nns<'a, E> {
         Ok(self)
     }
 
-    /// Only items within this distance, as the metric gives it, are found; under the dot product
-    /// those of this product or a larger one. `nns(usize::MAX).within(d)` finds all of them, up to
-    /// the recall aimed at. A later call takes the place of an earlier one.
+    /// Finds only items within this distance, in the unit of the metric. Under the dot product:
+    /// with at least this product. A later call replaces an earlier one.
+    ///
+    /// `nns(usize::MAX).within(d)` finds all items within `d`, up to the target recall.
     ///
     /// ```
     #[doc = include_str!("example.txt")]
@@ -79,12 +80,9 @@ impl<'a, E> Nns<'a, E> {
         self
     }
 
-    /// Only items at this distance or farther are found; under the dot product those of this
-    /// product or a smaller one. With [`within`](Self::within), those between the two, the bounds
-    /// included. A later call takes the place of an earlier one.
-    ///
-    /// The search finds what is nearer, too, and leaves it out: it costs what finding so many
-    /// neighbours more costs.
+    /// Finds only items at this distance or farther, in the unit of the metric. Under the dot
+    /// product: with at most this product. With [`within`](Self::within), those between both
+    /// bounds, which are included. A later call replaces an earlier one.
     ///
     /// ```
     #[doc = include_str!("example.txt")]
@@ -92,29 +90,34 @@ impl<'a, E> Nns<'a, E> {
     /// assert_eq!(ids(&ring.by_vector(&[0.0])?), [2, 3]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    ///
+    /// # Cost
+    /// The search finds nearer items as well and leaves them out. It costs as much as a search
+    /// for all of these and `k` more.
     pub fn beyond(mut self, distance: f32) -> Self {
         self.options.beyond = Some(distance);
         self
     }
 }
 
-/// How well the search finds them.
+/// How thorough the search is.
 impl<'a, E> Nns<'a, E> {
-    /// The part of the true neighbours to be found, on average over queries like those that the
-    /// index was calibrated with: above 0, and at most 1, which compares every item exactly. The
-    /// default is 0.95.
+    /// The part of the true neighbours to find, on average over queries: above 0 and at most 1. The
+    /// default is 0.95. With 1, every item is compared exactly.
     ///
-    /// A build measures what reaches which recall, on some of the items, against exact search. It
-    /// does so for 1, 10, 100 and 1,000 neighbours (an eighth of the items at most). Later builds
-    /// look again at a few items and correct it, and measure again when a third has changed. A
-    /// search ends when its hits are near beside the leaves that are left. So queries whose
-    /// neighbours lie close together take less than others. One that finds that it compared too
-    /// little goes on, with four times as much of everything. With `search_k` or `oversampling` it
-    /// does not. For more than an eighth of the items, all are compared. So they are where the
-    /// forest was found not to reach the target.
-    /// [`SearchStats::is_out_of_reach`](crate::SearchStats::is_out_of_reach) tells either.
-    /// [`Writer::calibrate`](crate::Writer::calibrate) measures on queries of yours instead. An
-    /// index of up to a thousand items is always compared whole.
+    /// A build measures on some of its items how much work reaches which recall, for up to 1,000
+    /// neighbours. Later builds correct that by a few probes, and measure anew when a third of the
+    /// items has changed. If your queries differ from the items, let
+    /// [`Writer::calibrate`](crate::Writer::calibrate) measure on some of them.
+    ///
+    /// A search ends when the leaves that are left are too far away for its hits. So queries whose
+    /// neighbours lie close together take less. A search that notices that it missed too much
+    /// goes on with four times the effort, unless [`search_k`](Self::search_k) or
+    /// [`oversampling`](Self::oversampling) is given.
+    ///
+    /// If there are at most a thousand items, all are compared. The same holds if `k` is more than
+    /// an eighth of them, or if the forest cannot reach the target. In these two cases
+    /// [`SearchStats::is_out_of_reach`](crate::SearchStats::is_out_of_reach) is set.
     ///
     /// ```
     #[doc = include_str!("example.txt")]
@@ -128,10 +131,11 @@ impl<'a, E> Nns<'a, E> {
         self
     }
 
-    /// How many leaf sketches the search scans at least, counting only items that the filter
-    /// admits; 0 is as few as it goes. This takes the place of the effort for the recall aimed at,
-    /// and may be less. More finds more and takes longer. Where the whole set of a
-    /// [`filter`](Self::filter) takes less to compare, all of it is.
+    /// The smallest number of leaf sketches to scan, in place of the target recall. Only entries
+    /// that the filter admits count. 0 is the fastest and least thorough search; more finds more
+    /// and takes longer.
+    ///
+    /// If comparing the whole set of a [`filter`](Self::filter) is cheaper, that is done instead.
     ///
     /// ```
     #[doc = include_str!("example.txt")]
@@ -143,10 +147,11 @@ impl<'a, E> Nns<'a, E> {
         self
     }
 
-    /// How many vectors are compared exactly, as a multiple of `k` (at least 1); of pages, of all
-    /// hits so far. The default is what the recall aimed at needs. With
-    /// [`search_k`](Self::search_k) it is at least 8 for sketches of 1 bit, 4 for 2 and 3 for 4. It
-    /// is also at least 14 vectors more than `k`.
+    /// How many candidates to compare exactly, as a multiple of `k`, at least 1. For pages, it is a
+    /// multiple of the hits so far.
+    ///
+    /// The default is what the target recall needs. With [`search_k`](Self::search_k), the default
+    /// is 8 for sketches of 1 bit, 4 for 2 bits and 3 for 4 bits, and at least `k` + 14 candidates.
     ///
     /// ```
     #[doc = include_str!("example.txt")]
@@ -158,9 +163,10 @@ impl<'a, E> Nns<'a, E> {
         self
     }
 
-    /// Compares every item exactly: slow and always right. O(items). Misses nothing and scans no
-    /// sketches, so that [`recall`](Self::recall), [`search_k`](Self::search_k) and
-    /// [`oversampling`](Self::oversampling) do not go together with it.
+    /// Compares every item exactly, so that no neighbour is missed. O(items).
+    ///
+    /// It cannot be combined with [`recall`](Self::recall), [`search_k`](Self::search_k) or
+    /// [`oversampling`](Self::oversampling).
     ///
     /// ```
     #[doc = include_str!("example.txt")]
@@ -173,16 +179,16 @@ impl<'a, E> Nns<'a, E> {
     }
 }
 
-/// For how long it searches, and what it reports.
+/// How long the search takes, and what it reports.
 impl<'a, E> Nns<'a, E> {
-    /// Ends the search at this time, or at an earlier one that was set before. The answer is what
-    /// was found by then, and [says so](crate::Hits::is_partial). `None` is no limit.
+    /// Ends the search at this time, or at an earlier deadline of another call. The answer has what
+    /// was found by then, and [is partial](crate::Hits::is_partial). `None` is no limit.
     ///
-    /// The clock is read after each leaf and after every few dozen vectors, or calls of a
-    /// predicate: most often every few microseconds; by [`parallel`](Nns::parallel) searches after
-    /// every 16,384 items. Then the nearest of what has been scanned are compared: about a hundred
-    /// comparisons, and as many calls of a predicate, at most; by [`by_any`](Nns::by_any), as many
-    /// with each example. Of several searches in one, those that were not begun find nothing.
+    /// The clock is read after each leaf, and after a few dozen vectors or calls of a predicate:
+    /// usually every few microseconds. [Parallel](Nns::parallel) searches read it after 16,384
+    /// items. After the deadline, at most about a hundred of the best candidates are compared, for
+    /// each example of [`by_any`](Nns::by_any). Of many searches in one call, those not begun find
+    /// nothing.
     ///
     /// ```
     #[doc = include_str!("example.txt")]
@@ -202,9 +208,7 @@ impl<'a, E> Nns<'a, E> {
         self
     }
 
-    /// Writes what the search did into `report`. Times of its phases are zero in searches that go
-    /// on without a filter: `pages`, `neighbours`, [`within`](Self::within) a distance,
-    /// [`per_group`](Self::per_group).
+    /// Writes the statistics of the search into `report`.
     ///
     /// ```
     #[doc = include_str!("example.txt")]

@@ -1,4 +1,4 @@
-//! Neighbours page by page, and one by one.
+//! Neighbours page by page or one by one.
 
 use std::collections::VecDeque;
 
@@ -10,11 +10,12 @@ use crate::search::Hit;
 use crate::search::paged::Stream;
 use crate::search::request::{Options, Request};
 
-/// Hits that an iterator looks for at first, and at most, at once.
+/// Hits that an iterator reads at first.
 const FIRST_HITS: usize = 8;
+/// The largest number of hits that it reads at once.
 const MAX_HITS: usize = 1024;
 
-/// A search that goes on where it stopped: see [`Nns::pages`].
+/// A search that goes on page by page: see [`Nns::pages`].
 pub struct Pages<'a> {
     nns: Nns<'a>,
     stream: Stream,
@@ -44,18 +45,18 @@ impl<'a> Pages<'a> {
         })
     }
 
-    /// The next page: as many hits as were asked for, sorted by distance and then by id; fewer only
-    /// on the last one, and none after it.
+    /// The next page: `k` hits, sorted by distance and then by id. The last page may have fewer,
+    /// and those after it are empty.
     ///
     /// # Errors
-    /// [`Error::Callback`]; [`Error::Corrupted`]. No page comes after an error: begin anew.
+    /// [`Error::Callback`]; [`Error::Corrupted`]. After an error all pages are empty: begin anew.
     pub fn next_page(&mut self) -> Result<Hits> {
         self.next_hits(self.nns.k)
     }
 
     fn next_hits(&mut self, count: usize) -> Result<Hits> {
         let mut hits = Vec::new();
-        // Pages begin with what is nearer than the inner bound, which is left out.
+        // The first hits may be nearer than the inner bound and be left out.
         while !self.is_done && hits.len() < count {
             self.read(&mut hits, count)?;
         }
@@ -64,18 +65,18 @@ impl<'a> Pages<'a> {
         Ok(Hits::new(hits, self.stream.stats().is_partial))
     }
 
-    /// Reads on until there are as many hits as `count`, if none is left out.
+    /// Reads as many hits as are missing to `count`. The bounds may leave some of them out.
     fn read(&mut self, hits: &mut Vec<Hit>, count: usize) -> Result<()> {
         let Self { nns, stream, exclude, is_done } = self;
         let (searcher, wanted) = (nns.searcher(), count - hits.len());
         let (metric, Options { within, beyond, .. }) = (searcher.spec().metric, nns.options);
-        // A search that failed may have lost hits, so that no page follows it.
+        // A search that fails may lose hits, so no page must follow it.
         *is_done = true;
         let found = nns.with_request(exclude, |request| {
             let options = Options { beyond: None, ..request.options };
             searcher.next(stream, &Request { options, ..*request }, wanted)
         })?;
-        // Beyond the distance, or at the end of all items.
+        // All items have come, or the rest is too far.
         *is_done = found.len() < wanted || found.iter().any(|hit| !is_within(hit, within, metric));
         let is_between =
             |hit: &Hit| is_within(hit, within, metric) && is_beyond(hit, beyond, metric);

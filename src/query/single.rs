@@ -1,4 +1,4 @@
-//! One search after the other, by the calling thread.
+//! Searches by the calling thread, one after the other.
 
 use std::cell::{Cell, RefCell};
 use std::ops::ControlFlow;
@@ -16,14 +16,15 @@ use crate::search::request::Request;
 use crate::search::session::Searcher;
 use crate::vector::CheckedVector;
 
-/// Searches of one [`Reader`](crate::Reader), one after the other, by the thread that asks.
+/// Searches of one [`Reader`](crate::Reader), one after the other, by the calling thread.
 pub struct Single<'a> {
     pub(super) searcher: &'a dyn Searcher,
     pub(super) predicate: Option<Callback<'a, bool>>,
-    /// What the predicate has failed with. It is not called any more then.
+    /// The first error of the predicate. It is not called again.
     failure: RefCell<Option<BoxedError>>,
     pub(super) callback: Option<Box<dyn Fn() -> ControlFlow<()> + 'a>>,
     interrupted: InterruptState,
+    /// Whether a search has begun: the first one need not check the interrupt beforehand.
     has_searched: Cell<bool>,
     pub(super) groups: Option<Groups<'a>>,
 }
@@ -59,7 +60,7 @@ impl<'a> Nns<'a> {
         Ok(hits)
     }
 
-    /// Fails unless the options make sense.
+    /// Fails unless each option has a value in its range.
     pub(super) fn check(&self) -> Result<()> {
         self.options.check()?;
         match &self.executor.groups {
@@ -78,8 +79,8 @@ impl<'a> Nns<'a> {
         }
     }
 
-    /// Does `work` for the request with all options. If the predicate fails meanwhile, that is the
-    /// answer.
+    /// Calls `work` with the request that these options make. Returns the error of the predicate if
+    /// it fails meanwhile.
     pub(super) fn with_request<T>(
         &self,
         exclude: &[u32],
@@ -102,8 +103,7 @@ impl<'a> Nns<'a> {
         }
     }
 
-    /// Calls the predicate. Its first failure stops the search, and leaves out whatever it is still
-    /// asked about.
+    /// Calls the predicate. Its first error stops the search; all later ids are left out.
     fn admits(&self, id: u32) -> bool {
         let Single { predicate, failure, interrupted, .. } = &self.executor;
         if failure.borrow().is_some() {
@@ -128,7 +128,7 @@ impl<'a> Nns<'a> {
     ) -> Result<(Hits, SearchStats)> {
         self.with_request(exclude, |request| {
             let interrupt = request.interrupt;
-            // One search may be so short that it does not check, many of them are not.
+            // A short search may never check its interrupt, but many of them must.
             if interrupt.has_fired()
                 || self.executor.has_searched.replace(true) && interrupt.check()
             {

@@ -340,7 +340,7 @@ impl<'t> Run<'_, 't> {
     }
 }
 
-/// Times the phases of a search, if a report is asked for: reading the clock takes time.
+/// Times the phases of a search, if there is a report to fill: reading the clock takes time.
 struct Clock(Option<Instant>);
 
 impl Clock {

@@ -119,7 +119,7 @@ impl Scorer<'_> {
             }
             let is_last = batch[BATCH - 1].is_none();
             for (id, bytes) in batch.iter_mut().flatten() {
-                *bytes = items.remembered(*id).unwrap_or_default();
+                *bytes = items.cached(*id).unwrap_or_default();
                 prefetch(bytes);
             }
             for slot in &mut batch {

@@ -1,4 +1,4 @@
-//! Many queries of one kind, by many threads.
+//! Many queries with the same options, shared among threads.
 
 use std::convert::Infallible;
 
@@ -11,21 +11,21 @@ use crate::snapshot::Snapshot;
 
 /// Searches of a [`Snapshot`], shared among the threads of its pool.
 ///
-/// Each query is answered as a single one with the same options, whatever the number of threads.
-/// All have these options; [`Snapshot::each`] does any searches, each with options of its own, such
-/// as a filter, a callback or several examples. The times of a [report](Nns::report) are sums over
-/// the threads.
+/// Each query gets the answer of a single search with the same options, whatever the number of
+/// threads. For queries with options or examples of their own, use [`Snapshot::each`]. The times of
+/// a [report](Nns::report) are sums over the threads.
 pub struct Many<'a, 'e> {
     snapshot: &'a mut Snapshot<'e>,
     predicate: Option<SharedCallback<'a, bool>>,
 }
 
 impl<'e> Snapshot<'e> {
-    /// Asks for the `k` nearest neighbours of each of many queries, with the options of [`Nns`]: see [`Many`].
+    /// Starts a search for the `k` nearest neighbours of each of many queries, with the options of
+    /// [`Nns`]: see [`Many`].
     ///
     /// # Cost
-    /// That of as many single searches, shared among the threads. Each thread prepares anew at each
-    /// call, as a new [`Reader`] does, and then remembers: a few hundred queries at once are better
+    /// That of as many single searches, shared among the threads. In each call, each thread begins
+    /// with a new [`Reader`], without any cache. So a few hundred queries in one call are better
     /// than a few.
     pub fn nns<'a>(&'a mut self, k: usize) -> Nns<'a, Many<'a, 'e>> {
         Nns::with_executor(k, Many::new(self))
@@ -40,14 +40,14 @@ impl<'a, 'e> Many<'a, 'e> {
 
 /// Predicates that several threads call at once.
 impl<'a, 'e> Nns<'a, Many<'a, 'e>> {
-    /// Only items of which `admits` says so are found, as [`Nns::filter_fn`]. Several threads call
-    /// it at once.
+    /// Finds only items for which `admits` returns true, as [`Nns::filter_fn`] does. Several
+    /// threads call it at once.
     pub fn filter_fn(self, admits: impl Fn(u32) -> bool + Sync + 'a) -> Self {
         self.try_filter_fn(move |id| Ok::<_, Infallible>(admits(id)))
     }
 
-    /// Only items of which `admits` says so are found, as [`Nns::try_filter_fn`]. Several threads
-    /// call it at once. So some may call it after it has failed.
+    /// Finds only items for which `admits` returns true, as [`Nns::try_filter_fn`] does. Several
+    /// threads call it at once, so some may call it after it has failed.
     pub fn try_filter_fn<E>(mut self, admits: impl Fn(u32) -> Result<bool, E> + Sync + 'a) -> Self
     where
         E: Into<Box<dyn std::error::Error + Send + Sync>> + 'a,
@@ -60,23 +60,23 @@ impl<'a, 'e> Nns<'a, Many<'a, 'e>> {
 
 /// What many threads search for.
 impl Nns<'_, Many<'_, '_>> {
-    /// Finds the items nearest to each of some vectors, in their order.
+    /// Finds the items nearest to each of several vectors, in their order.
     ///
     /// # Shape and units
-    /// `vectors`: rows of `dims` numbers, one after the other; there may be none.
+    /// `vectors`: rows of `dims` numbers each; there may be none.
     ///
     /// # Errors
-    /// [`Error::QueriesShape`](crate::Error::QueriesShape) if the rows are not whole; else as
+    /// [`Error::QueriesShape`](crate::Error::QueriesShape) if the last row is not whole; else as
     /// [`Nns::by_vector`], for the first vector that fails. All vectors are checked before the
-    /// first search, and a position in an error is one in `vectors`.
+    /// first search. A position in an error counts from the start of `vectors`.
     pub fn by_vectors(self, vectors: &[f32]) -> Result<Vec<Hits>> {
         self.options.check()?;
         let checked = crate::vector::check_rows(vectors, self.executor.snapshot.spec())?;
         self.share(checked.len(), |nns, _, i| nns.run(checked[i].as_item(), &[], &[]))
     }
 
-    /// Finds the items nearest to each of some items, itself excluded, in their order; `None` for
-    /// each that is no item.
+    /// Finds the items nearest to each of several items, which is left out, in their order. `None`
+    /// stands for an id that is no item.
     ///
     /// # Errors
     /// As [`Nns::by_item`], for the first item that fails.

@@ -1,4 +1,4 @@
-//! Reading an index in one snapshot by many threads.
+//! Searching an index in one snapshot by many threads.
 
 pub(crate) mod batch;
 
@@ -14,13 +14,12 @@ use crate::reader::Reader;
 
 /// An index in one snapshot of the database, searched by all threads of a rayon pool.
 ///
-/// LMDB lets no read transaction be used by two threads at once, so that each worker has one of its
-/// own, all of the same snapshot: they have the same [`txn_id`](Self::txn_id). Whatever is
-/// committed meanwhile, all answers are of that one.
+/// In LMDB, two threads must not use a read transaction at once. So each worker has one of its own.
+/// All are of the same snapshot, with the same [`txn_id`](Self::txn_id), whatever is committed
+/// meanwhile.
 ///
 /// The environment must be opened with `read_txn_without_tls`, which lets a transaction move from
-/// thread to thread, and with a reader slot (`max_readers`, 126 unless told otherwise) for each
-/// worker.
+/// thread to thread. It needs a reader slot for each worker (`max_readers`, by default 126).
 ///
 /// ```
 /// # use spinney::{heed, Database, IndexOptions, Metric, Reader, Snapshot, Writer};
@@ -40,7 +39,7 @@ use crate::reader::Reader;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// One call at a time uses the transactions, and none begins within another:
+/// Calls use the transactions one at a time, so none can begin within another:
 ///
 /// ```compile_fail
 /// # use spinney::Snapshot;
@@ -49,10 +48,9 @@ use crate::reader::Reader;
 /// }
 /// ```
 ///
-/// A snapshot keeps LMDB from reusing the pages that it shows, for as long as it lives: drop it
-/// when it is no longer needed.
+/// As long as a snapshot lives, LMDB cannot reuse its pages: drop it when it is no longer needed.
 pub struct Snapshot<'e> {
-    /// One for each worker, at least one.
+    /// One for each worker; never empty.
     txns: Vec<RoTxn<'e, WithoutTls>>,
     pool: Option<&'e ThreadPool>,
     db: Database,
@@ -62,23 +60,21 @@ pub struct Snapshot<'e> {
 }
 
 impl<'e> Snapshot<'e> {
-    /// Opens an index in the newest snapshot, for the threads of the current rayon pool: that in
-    /// which this is called, or the global one.
+    /// Opens an index in the newest snapshot, for the threads of the current rayon pool.
     ///
     /// # Errors
     /// As [`Reader::open`]; [`Error::ReadersFull`](crate::Error::ReadersFull) if there are fewer
     /// free reader slots than threads; [`Error::MapResized`](crate::Error::MapResized).
     ///
     /// # Cost
-    /// A read transaction for each thread, less than a microsecond. They are of one snapshot unless
-    /// a commit slips between; then those before it are opened again, until all agree. Each round
-    /// but the last is owed to another commit.
+    /// A read transaction for each thread, less than a microsecond. If something is committed
+    /// meanwhile, those opened before are opened again.
     pub fn open(env: &'e Env<WithoutTls>, db: Database, index: u16) -> Result<Self> {
         Self::with_workers(env, db, index, None)
     }
 
-    /// As [`Snapshot::open`], for the threads of this pool. The work is done by them, whoever asks
-    /// for it.
+    /// As [`Snapshot::open`], for the threads of this pool. They do the work, whichever thread
+    /// makes the calls.
     ///
     /// ```
     /// # use spinney::{heed, rayon, Database, IndexOptions, Metric, Reader, Snapshot, Writer};
@@ -157,24 +153,24 @@ impl<'e> Snapshot<'e> {
         self.len == 0
     }
 
-    /// LMDB's number of the last transaction that had been committed when this snapshot was opened:
-    /// that of each of its transactions (`RoTxn::id`), and of no other snapshot of the environment.
+    /// LMDB's number of the last transaction that was committed before this snapshot: `RoTxn::id`
+    /// of its transactions. No other snapshot of the environment has it.
     #[must_use]
     pub fn txn_id(&self) -> usize {
         self.txn_id
     }
 
-    /// How many threads can work at once: each has a transaction of its own.
+    /// How many threads can work at once.
     #[must_use]
     pub fn workers(&self) -> usize {
         self.txns.len()
     }
 
-    /// Does `work` for each of `0..count`, shared among the threads, and returns the results in
-    /// order.
+    /// Calls `work` for each number in `0..count`, shared among the threads. Returns the results in
+    /// that order.
     ///
-    /// Each thread has a reader of its own, which remembers from one of its tasks to the next.
-    /// Which thread does what, and when, is open; tasks are begun in order.
+    /// Each thread has a reader of its own, whose cache serves all its tasks. Tasks begin in order,
+    /// each on any of the threads.
     ///
     /// ```
     /// # use spinney::{heed, Database, IndexOptions, Metric, Reader, Snapshot, Writer};
@@ -198,8 +194,8 @@ impl<'e> Snapshot<'e> {
     /// ```
     ///
     /// # Errors
-    /// That of the first task, by its number, that fails. Tasks that were begun by then end, and no
-    /// others begin.
+    /// The error of the failed task with the smallest number. After an error no further task
+    /// begins, and those already begun end.
     pub fn each<R: Send>(
         &mut self,
         count: usize,
@@ -227,9 +223,9 @@ impl<'e> Snapshot<'e> {
     }
 }
 
-/// So many transactions of one snapshot: one, and the others.
+/// Opens `count` transactions of one snapshot: one, and the others.
 ///
-/// One that was opened after a commit makes those before it worthless.
+/// If a newer snapshot appears, all earlier transactions are dropped: LMDB opens no older ones.
 fn open_all<'e>(
     count: usize,
     mut open: impl FnMut() -> Result<RoTxn<'e, WithoutTls>>,
