@@ -9,7 +9,7 @@ use crate::search::SearchStats;
 use crate::search::filter::Filter;
 use crate::search::interrupt::{Interrupt, InterruptState};
 use crate::search::request::Request;
-use crate::search::session::Searcher;
+use crate::search::searcher::Searcher;
 use crate::vector::{CheckedVector, check_rows};
 
 /// Several indexes of equal dimensions and metric, searched as one: shards, tenants, years.
@@ -66,20 +66,31 @@ impl<'a> Readers<'a> {
     /// # Errors
     /// [`Error::InvalidOption`] without readers, or if they differ in dimensions or metric.
     pub fn new<'t: 'a>(readers: impl IntoIterator<Item = &'a Reader<'t>>) -> Result<Self> {
-        let searchers: Vec<&dyn Searcher> =
-            readers.into_iter().map(|reader| reader.session() as &dyn Searcher).collect();
-        let kind = |searcher: &&dyn Searcher| (searcher.spec().dims, searcher.spec().metric);
-        let Some(first) = searchers.first().map(kind) else {
+        let none = Self { searchers: Vec::new() };
+        let all = readers.into_iter().try_fold(none, Self::and)?;
+        if all.searchers.is_empty() {
             return Err(Error::option("readers", "at least one", 0));
-        };
-        if let Some((dims, metric)) = searchers.iter().map(kind).find(|other| *other != first) {
-            return Err(Error::option(
-                "readers",
-                "readers of equal dimensions and metric",
-                format_args!("{} {} and {dims} {metric}", first.0, first.1),
-            ));
         }
-        Ok(Self { searchers })
+        Ok(all)
+    }
+
+    /// Adds one more, which may be of another transaction or database than the others.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOption`] if it differs from the others in dimensions or metric.
+    pub fn and<'t: 'a>(mut self, reader: &'a Reader<'t>) -> Result<Self> {
+        let got = reader.session().spec();
+        if let Some(expected) = self.searchers.first().map(|first| first.spec())
+            && (expected.dims, expected.metric) != (got.dims, got.metric)
+        {
+            let got = format_args!(
+                "{} {} and {} {}",
+                expected.dims, expected.metric, got.dims, got.metric
+            );
+            return Err(Error::option("readers", "readers of equal dimensions and metric", got));
+        }
+        self.searchers.push(reader.session());
+        Ok(self)
     }
 
     /// Starts a search for the `k` nearest neighbours in all indexes together, with the options of

@@ -1,7 +1,7 @@
 //! Building the forest: the plan first, the writing last.
 //!
 //! All computing reads through transactions nested in the write transaction. So it sees what is not
-//! committed yet, and changes nothing. Only a finished [`BuildPlan`](plan::BuildPlan) is written. So a build that
+//! committed yet, and changes nothing. Only a finished [`BuildPlan`] is written. So a build that
 //! fails, is cancelled or panics leaves the transaction as it was, pending marks included. An error
 //! of LMDB while writing makes LMDB refuse the commit.
 

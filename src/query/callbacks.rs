@@ -3,9 +3,9 @@
 use std::convert::Infallible;
 use std::ops::ControlFlow;
 
-use crate::query::Nns;
 use crate::query::callback::both;
 use crate::query::groups::{Groups, Wanted};
+use crate::query::nns::Nns;
 
 /// Functions that the searching thread calls, and threads for an exact search.
 impl<'a> Nns<'a> {

@@ -6,9 +6,9 @@ use crate::error::{Error, Result};
 use crate::format::item::item_bytes;
 use crate::index_spec::IndexSpec;
 use crate::metric::Metric;
-use crate::query::once::{is_within, sort};
+use crate::query::order::{is_within, sort};
 use crate::search::interrupt::{Interrupt, LAST_COMPARED};
-use crate::search::session::Searcher;
+use crate::search::searcher::Searcher;
 use crate::search::{Hit, SearchStats};
 use crate::vector::CheckedVector;
 

@@ -4,7 +4,9 @@ use crate::error::Result;
 use crate::format::item::ItemRef;
 use crate::query::examples::{Example, Examples, Gathered, point_of};
 use crate::query::groups::Wanted;
-use crate::query::{Hits, Neighbours, Nns, Pages};
+use crate::query::hits::Hits;
+use crate::query::nns::Nns;
+use crate::query::paged::{Neighbours, Pages};
 use crate::search::{Hit, SearchStats};
 use crate::vector::{CheckedVector, check_rows};
 

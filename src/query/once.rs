@@ -2,13 +2,13 @@
 
 use crate::error::Result;
 use crate::format::item::{ItemRef, item_bytes};
-use crate::metric::Metric;
 use crate::query::examples::COMPARED_PER_CHECK;
 use crate::query::groups::Groups;
+use crate::query::order::{is_beyond, is_within, sort};
 use crate::search::interrupt::{Interrupt, LAST_COMPARED};
 use crate::search::paged::Stream;
 use crate::search::request::{Options, Request};
-use crate::search::session::Searcher;
+use crate::search::searcher::Searcher;
 use crate::search::{Hit, SearchStats};
 use crate::vector::CheckedVector;
 
@@ -114,23 +114,4 @@ impl Others<'_> {
         }
         Ok(true)
     }
-}
-
-/// Whether a hit is within a distance, if there is one.
-pub(super) fn is_within(hit: &Hit, within: Option<f32>, metric: Metric) -> bool {
-    within.is_none_or(|within| metric.is_within(hit.distance, within))
-}
-
-/// Whether a hit is beyond the inner bound, if there is one.
-pub(super) fn is_beyond(hit: &Hit, beyond: Option<f32>, metric: Metric) -> bool {
-    beyond.is_none_or(|beyond| metric.is_within(beyond, hit.distance))
-}
-
-/// Sorts hits, the nearest first and equally near ones by id.
-pub(super) fn sort(hits: &mut [Hit], metric: Metric) {
-    hits.sort_unstable_by(|a, b| {
-        let order = a.distance.total_cmp(&b.distance);
-        let order = if metric.larger_is_nearer() { order.reverse() } else { order };
-        order.then(a.id.cmp(&b.id))
-    });
 }

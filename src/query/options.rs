@@ -6,7 +6,7 @@ use std::time::Instant;
 use roaring::RoaringBitmap;
 
 use crate::error::{Error, Result};
-use crate::query::Nns;
+use crate::query::nns::Nns;
 use crate::search::SearchStats;
 
 /// Which items may be found. These options can be combined: each leaves out more items.

@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 
 use crate::error::{Error, Result};
 use crate::query::examples::{Example, Examples};
-use crate::query::once::{is_beyond, is_within, sort};
-use crate::query::{Hits, Nns};
+use crate::query::hits::Hits;
+use crate::query::nns::Nns;
+use crate::query::order::{is_beyond, is_within, sort};
 use crate::search::Hit;
 use crate::search::paged::Stream;
 use crate::search::request::{Options, Request};

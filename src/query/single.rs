@@ -1,33 +1,18 @@
 //! Searches by the calling thread, one after the other.
 
 use std::cell::{Cell, RefCell};
-use std::ops::ControlFlow;
 
-use crate::error::{BoxedError, Error, Result};
+use crate::error::{Error, Result};
 use crate::format::item::ItemRef;
-use crate::query::callback::Callback;
-use crate::query::groups::Groups;
+use crate::query::hits::Hits;
+use crate::query::nns::{Nns, Single};
 use crate::query::once::{Rules, search_once};
-use crate::query::{Hits, Nns};
 use crate::search::SearchStats;
 use crate::search::filter::Filter;
 use crate::search::interrupt::{Interrupt, InterruptState};
 use crate::search::request::Request;
-use crate::search::session::Searcher;
+use crate::search::searcher::Searcher;
 use crate::vector::CheckedVector;
-
-/// Searches of one [`Reader`](crate::Reader), one after the other, by the calling thread.
-pub struct Single<'a> {
-    pub(super) searcher: &'a dyn Searcher,
-    pub(super) predicate: Option<Callback<'a, bool>>,
-    /// The first error of the predicate. It is not called again.
-    failure: RefCell<Option<BoxedError>>,
-    pub(super) callback: Option<Box<dyn Fn() -> ControlFlow<()> + 'a>>,
-    interrupted: InterruptState,
-    /// Whether a search has begun: the first one need not check the interrupt beforehand.
-    has_searched: Cell<bool>,
-    pub(super) groups: Option<Groups<'a>>,
-}
 
 impl<'a> Nns<'a> {
     pub(crate) fn new(searcher: &'a dyn Searcher, k: usize) -> Self {

@@ -12,6 +12,7 @@ use crate::search::SearchStats;
 use crate::search::budget::{Budget, Goal};
 use crate::search::candidates::Candidates;
 use crate::search::request::Request;
+use crate::search::scan_state::ScanState;
 use crate::search::scratch::Scratch;
 use crate::search::session::Session;
 use crate::sketch::prepared::ScanOptions;
@@ -78,25 +79,6 @@ pub(crate) struct Limits {
     pub(crate) max_entries: f64,
     /// The part of all entries that the filter admits; 0 if that is not to be checked.
     pub(crate) selectivity: f64,
-}
-
-/// The progress of a search through the forest.
-#[derive(Copy, Clone, Debug, Default)]
-pub(crate) struct ScanState {
-    /// Leaves taken from the descent.
-    leaves: u64,
-    /// Entries of the leaves scanned.
-    entries: f64,
-    /// How many of them the request admits, by estimate.
-    admitted: f64,
-    /// Entries that were checked one by one, and how many of them the request admits.
-    checked: f64,
-    passed: f64,
-    /// More branches are opened from this many entries on.
-    next_expand: f64,
-    /// The smallest estimate of an entry that the request excludes.
-    excluded: f32,
-    stats: SearchStats,
 }
 
 /// A leaf to scan.

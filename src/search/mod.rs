@@ -13,7 +13,9 @@ pub(crate) mod plan;
 pub(crate) mod request;
 pub(crate) mod rerank;
 mod residuals;
+pub(crate) mod scan_state;
 pub(crate) mod scratch;
+pub(crate) mod searcher;
 pub(crate) mod session;
 pub(crate) mod stop_rule;
 

@@ -6,8 +6,8 @@ use crate::forest::descent::{Descent, QueuedNode};
 use crate::kernel::scan::Estimate;
 use crate::search::candidates::Candidates;
 use crate::search::filter_mask::Mask;
-use crate::search::leaf_scan::ScanState;
 use crate::search::residuals::Residuals;
+use crate::search::scan_state::ScanState;
 use crate::search::stop_rule::StopRule;
 use crate::sketch::prepared::Prepared;
 

@@ -3,23 +3,15 @@
 use std::borrow::Cow;
 use std::cell::OnceCell;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::forest::open::{Forest, OpenForest};
-use crate::format::item::ItemRef;
 use crate::format::record::Record;
 use crate::index_spec::IndexSpec;
 use crate::kernel::simd::{self, Level};
-use crate::key::Key;
 use crate::lmdb::items::{Items, MAX_CACHED_ITEMS};
 use crate::lmdb::nodes::MAX_CACHED_NODES;
 use crate::lmdb::pending::Pending;
 use crate::lmdb::view::View;
-use crate::search::knn::search;
-use crate::search::paged::Stream;
-use crate::search::request::Request;
-use crate::search::rerank::Scorer;
-use crate::search::{Hit, SearchStats};
-use crate::vector::is_as_added;
 
 /// An index in one transaction, with what its searches share.
 ///
@@ -106,47 +98,5 @@ fn get_or_try<T>(cell: &OnceCell<T>, read: impl FnOnce() -> Result<T>) -> Result
             let value = read()?;
             Ok(cell.get_or_init(|| value))
         }
-    }
-}
-
-/// What queries need of a session, without the lifetime of its transaction.
-pub(crate) trait Searcher {
-    fn spec(&self) -> IndexSpec;
-    /// The item to search with, if it exists.
-    fn query_item(&self, id: u32) -> Result<Option<ItemRef<'_>>>;
-    /// A stored item as a hit, with its distance to `query`.
-    fn compare(&self, query: ItemRef<'_>, id: u32) -> Result<Hit>;
-    /// One search: see [`search`].
-    fn search(&self, query: ItemRef<'_>, request: &Request<'_>) -> Result<(Vec<Hit>, SearchStats)>;
-    /// The next hits of a stream: see [`Stream::next`].
-    fn next(&self, stream: &mut Stream, request: &Request<'_>, count: usize) -> Result<Vec<Hit>>;
-}
-
-impl Searcher for Session<'_> {
-    fn spec(&self) -> IndexSpec {
-        Session::spec(self)
-    }
-
-    fn query_item(&self, id: u32) -> Result<Option<ItemRef<'_>>> {
-        let (item, spec) = (self.items.find(id)?, self.spec());
-        // Otherwise a wrong norm here would be reported as damage of the items compared with it.
-        if item.is_none_or(|item| is_as_added(&item, spec.metric)) {
-            return Ok(item);
-        }
-        let what = "the norm of the item is not that of its components";
-        Err(Error::corrupted(Key::item(spec.index, id), what))
-    }
-
-    fn compare(&self, query: ItemRef<'_>, id: u32) -> Result<Hit> {
-        let scorer = Scorer { spec: self.spec(), simd: self.simd, query };
-        Ok(scorer.rank(id, &self.items.get(id)?)?.into_hit(self.spec().metric))
-    }
-
-    fn search(&self, query: ItemRef<'_>, request: &Request<'_>) -> Result<(Vec<Hit>, SearchStats)> {
-        search(self, query, request)
-    }
-
-    fn next(&self, stream: &mut Stream, request: &Request<'_>, count: usize) -> Result<Vec<Hit>> {
-        stream.next(self, request, count)
     }
 }

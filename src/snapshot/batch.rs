@@ -3,10 +3,11 @@
 use std::convert::Infallible;
 
 use crate::error::Result;
-use crate::query::{Hits, Nns, SharedCallback, both};
+use crate::query::callback::{SharedCallback, both};
+use crate::query::{Hits, Nns};
 use crate::reader::Reader;
 use crate::search::SearchStats;
-use crate::search::session::Searcher;
+use crate::search::searcher::Searcher;
 use crate::snapshot::Snapshot;
 
 /// Searches of a [`Snapshot`], shared among the threads of its pool.
