@@ -22,10 +22,10 @@ pub fn questions(rng: &mut Rng, subject: &Subject<'_>) -> Vec<Question> {
     let sets = sets(rng, &oracle.matching);
     let (few, half, far) = (&sets[2], &sets[3], &sets[4]);
     let per_group = Some(PerGroup { most: 2, groups: 9, is_k_groups: false });
-    let groups = Some(PerGroup { most: 3, groups: 20, is_k_groups: true });
-    let (beyond, within) = (Some(oracle.radius(40)), Some(oracle.radius(110)));
+    let groups = Some(PerGroup { most: 2, groups: 8, is_k_groups: true });
+    let (beyond, within) = (Some(oracle.radius(5)), Some(oracle.radius(80)));
     let any = what_any(rng, metric, items);
-    let beyond_any = Some(any.oracle(metric, items).radius(25));
+    let beyond_any = Some(any.oracle(metric, items).radius(4));
     let exact = Effort::Exact;
     let mut all = plain;
     all.extend([
@@ -41,11 +41,11 @@ pub fn questions(rng: &mut Rng, subject: &Subject<'_>) -> Vec<Question> {
             within: Some(oracle.radius(200)),
             ..what_any(rng, metric, items)
         },
-        Question { beyond, within, k: 100, ..base.clone() },
+        Question { beyond, within, k: 70, ..base.clone() },
         Question { beyond, effort: exact, ..base.clone() },
-        Question { beyond: beyond_any, ..any.clone() },
-        Question { per_group: groups, k: 4, ..base.clone() },
-        Question { per_group: groups, k: 4, ..any },
+        Question { beyond: beyond_any, k: 3, ..any.clone() },
+        Question { per_group: groups, k: 3, ..base.clone() },
+        Question { per_group: groups, k: 2, ..any },
         Question { effort: exact, ..base.clone() },
         Question { effort: exact, filter: Some(half.clone()), per_group, ..base.clone() },
         Question { effort: Effort::Parallel, ..base.clone() },
