@@ -179,3 +179,22 @@ fn indexes_of_different_kinds_are_not_merged() {
         assert!(matches!(error, Error::QueriesShape { .. }), "{error}");
     }
 }
+
+/// Readers of transactions with lifetimes of their own, as a function gets them.
+fn join<'a>(first: &'a Reader<'_>, second: &'a Reader<'_>) -> spinney::Result<Readers<'a>> {
+    Readers::new([first])?.and(second)
+}
+
+#[test]
+fn readers_of_any_lifetimes_go_together() {
+    let seed = Seed::new(131);
+    let stores = [Store::new(), Store::new()];
+    let subjects = [0, 1].map(|i| {
+        let mut rng = seed.rng(i as u64);
+        Subject::in_state(&stores[i], Metric::Euclidean, State::Changed, &mut rng)
+    });
+    let (first, second) = (subjects[0].reader(), subjects[1].reader());
+    let query = vec![0.5; first.dims()];
+    let together = Readers::new([&first, &second]).unwrap().nns(7).by_vector(&query).unwrap();
+    assert_eq!(join(&first, &second).unwrap().nns(7).by_vector(&query).unwrap(), together);
+}
