@@ -6,7 +6,7 @@ use crate::lmdb::database::Database;
 use crate::lmdb::hosted::UncommittedDatabase;
 use crate::query::{Neighbours, Pages, Single};
 use crate::reader::Reader;
-use crate::readers::{Merged, Readers};
+use crate::merged::{Merged, Readers};
 use crate::snapshot::Snapshot;
 use crate::snapshot::batch::Many;
 use crate::writer::Writer;
