@@ -4,9 +4,9 @@ use std::fmt::{Debug, Formatter, Result};
 
 use crate::lmdb::database::Database;
 use crate::lmdb::hosted::UncommittedDatabase;
+use crate::merged::{Merged, Readers};
 use crate::query::{Neighbours, Pages, Single};
 use crate::reader::Reader;
-use crate::merged::{Merged, Readers};
 use crate::snapshot::Snapshot;
 use crate::snapshot::batch::Many;
 use crate::writer::Writer;

@@ -57,8 +57,8 @@ impl IndexOptions {
 /// How a forest is built. The defaults suit nearly everyone.
 ///
 /// The shape of the forest (trees, spill, leaf size, sketch bits, seed) is recorded in the index.
-/// An option that is not set means "as the index was built last", and the default for an index that
-/// was never built. A leaf size that was never set follows the number of items.
+/// An option that is not set means "as the index was built last". For an index that was never
+/// built, it means the default. A leaf size that was never set follows the number of items.
 ///
 /// ```
 /// use spinney::BuildOptions;
@@ -123,17 +123,17 @@ impl<'a> BuildOptions<'a> {
         self
     }
 
-    /// Fixes every random choice. The same seed and the same operations give the same bytes, at any
-    /// number of threads, on machines of the same SIMD level. Default 0.
+    /// Fixes every random choice. The same seed and the same operations give the same bytes at any
+    /// number of threads. This holds among machines of the same SIMD level. Default 0.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
     }
 
-    /// Builds the whole forest anew, whatever the change. It may recover some speed after great
-    /// changes, and recall at once where much longer vectors have come under the dot product;
-    /// builds of further changes follow by and by.
+    /// Builds the whole forest anew, whatever the change. After great changes it may recover some
+    /// speed. Where much longer vectors have come under the dot product, it recovers recall at
+    /// once, which other builds do step by step.
     #[must_use]
     pub fn rebuild(mut self, anew: bool) -> Self {
         self.is_anew = anew;
@@ -143,9 +143,9 @@ impl<'a> BuildOptions<'a> {
     /// The pool whose threads compute. Default: the pool of the calling thread, else rayon's global
     /// pool.
     ///
-    /// Do not open write transactions in several tasks of one rayon pool. A thread of it that waits
-    /// for its build runs another task meanwhile, and if that one opens a write transaction, it
-    /// waits for ever for the one that its own thread holds.
+    /// Do not open write transactions in several tasks of one rayon pool. A thread that waits for
+    /// its build runs another task meanwhile. If that task opens a write transaction, it waits for
+    /// ever: its own thread holds the other one.
     #[must_use]
     pub fn thread_pool(mut self, pool: &'a rayon::ThreadPool) -> Self {
         self.thread_pool = Some(pool);
@@ -154,9 +154,9 @@ impl<'a> BuildOptions<'a> {
 
     /// Called while the build computes, after each step: some milliseconds of work, or up to some
     /// seconds while the centroids of millions of items are computed. When it returns
-    /// [`ControlFlow::Break`](std::ops::ControlFlow::Break), the build ends with [`Error::Cancelled`] and has changed nothing. It
-    /// is not called any more once writing has begun. A panic in it passes through the build and
-    /// changes nothing either.
+    /// [`ControlFlow::Break`](std::ops::ControlFlow::Break), the build ends with
+    /// [`Error::Cancelled`] and has changed nothing. It is not called any more once writing has
+    /// begun. A panic in it passes through the build and changes nothing either.
     #[must_use]
     pub fn progress(mut self, callback: ProgressCallback<'a>) -> Self {
         self.progress = Some(callback);

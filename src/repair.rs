@@ -78,8 +78,8 @@ fn refuse_strangers(db: Database, wtxn: &RwTxn<'_>, spec: IndexSpec) -> Result<(
     })
 }
 
-/// Deletes items that are no vectors of this index, writes norms anew that are not those of their
-/// components, and counts the rest.
+/// Deletes items that are no vectors of this index, and corrects norms that are not those of their
+/// components. Counts the rest.
 fn repair_items(
     db: Database,
     wtxn: &mut RwTxn<'_>,

@@ -403,8 +403,8 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// Every item of the forest is in one leaf of each tree, or in two with spill (but where there
-    /// is one leaf only); no other item is in any.
+    /// Every item of the forest is in one leaf of each tree. With spill it is in two, unless there
+    /// is one leaf only; no other item is in any.
     fn membership(&mut self, nodes: &TreeNodes<'_, '_>) {
         let copies = if self.record.spill == 1 && nodes.leaves.len() > 1 { 2 } else { 1 };
         let mut counts: HashMap<u32, u32> = HashMap::new();

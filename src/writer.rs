@@ -246,7 +246,7 @@ impl Writer {
     /// Brings the forest up to date with the items.
     ///
     /// Everything is computed before anything is written. When a build fails or is cancelled, the
-    /// index is as it was before the call, pending items included, and the transaction can be
+    /// index is as it was before the call, pending items included. The transaction can be
     /// committed; the next build completes the work. (When LMDB itself fails, it refuses the
     /// commit: see [`Error`].)
     ///
@@ -306,8 +306,8 @@ impl Writer {
     /// Nothing is done if [`Reader::verify`](crate::Reader::verify) finds nothing wrong. Else items
     /// whose bytes are not a vector of this index are deleted and named in the answer; those that
     /// were pending are counted as they are now; and the forest is built anew in the shape it had,
-    /// as far as the record can be read. `options` says what the index is, because its record may be
-    /// among what is damaged; it is created if it has no record.
+    /// as far as the record can be read. `options` says what the index is, because its record may
+    /// be among what is damaged; it is created if it has no record.
     ///
     /// # Errors
     /// [`Error::MetricMismatch`] or [`Error::DimensionsMismatch`] if the record can be read and

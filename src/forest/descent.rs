@@ -2,7 +2,7 @@
 //!
 //! Height by height, the nearest branches are opened until what hangs under them is several times
 //! the goal. Then the leaves of all trees found so come out of one queue, nearest first. The goal
-//! grows as a search goes on, and when the leaves run out, until the whole forest has been
+//! grows as a search goes on, and when the leaves run out. In the end the whole forest has been
 //! searched.
 //!
 //! Other orders and sizes of branches were measured: docs/trials.md, "descent".
@@ -16,8 +16,9 @@ use crate::lmdb::nodes::Nodes;
 use crate::math::queue::LazyQueue;
 use crate::sketch::prepared::{Prepared, ScanOptions};
 
-/// Entries under the branches opened just above the leaves, for each entry of the goal, times the
-/// fourth root of the number of leaves. For each height further up they are four times as many.
+/// Entries under the branches opened just above the leaves, for each entry of the goal. It is
+/// multiplied by the fourth root of the number of leaves. For each height further up they are four
+/// times as many.
 ///
 /// More take sketches of branches. Fewer miss leaves under a branch whose centroid is far, of which
 /// a forest with more branches has more.

@@ -14,9 +14,9 @@ use crate::metric::Metric;
 
 /// Rows per centroid that k-means looks at. More do not place centroids better.
 const ROWS_PER_CENTROID: usize = 64;
-/// A group with so many times the rows of an equal share is cut, as k-means of it takes the square
-/// of its rows. Rows that coincide can be in one group, and so can all rows but outliers from which
-/// k-means began. Groups of usual data are smaller.
+/// A group with so many times the rows of an equal share is cut. The time of its k-means grows with
+/// the square of its rows. Rows that coincide can be in one group, and so can all rows but outliers
+/// from which k-means began. Groups of usual data are smaller.
 const LARGE_GROUP: usize = 4;
 
 /// A leaf with so many times its share of the rows is divided by so many centroids. What is too

@@ -330,7 +330,8 @@ impl Bulk<'_> {
     }
 }
 
-/// Gives the items of each leaf a second copy in the next leaf, and those of the last in the first.
+/// Gives the items of each leaf a second copy in the next leaf. The last leaf is followed by the
+/// first.
 fn spill_in_circle(leaves: &mut [PlannedLeaf]) {
     let own: Vec<Vec<u32>> = leaves.iter().map(|leaf| leaf.entries.clone()).collect();
     for (leaf, before) in leaves.iter_mut().zip(own.iter().cycle().skip(own.len() - 1)) {
@@ -340,8 +341,8 @@ fn spill_in_circle(leaves: &mut [PlannedLeaf]) {
     }
 }
 
-/// For each level from the root down to the leaves, the numbers of its nodes in the order in which
-/// they get their ids: children of one branch next to each other.
+/// The numbers of the nodes in the order in which they get their ids, for each level from the root
+/// down: children of one branch next to each other.
 fn orders(hierarchy: &[Vec<Group>]) -> Vec<Vec<u32>> {
     let mut orders = if hierarchy.is_empty() { Vec::new() } else { vec![vec![0]] };
     for groups in hierarchy.iter().rev() {

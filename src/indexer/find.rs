@@ -112,8 +112,8 @@ pub(crate) fn locate(
     Ok(located)
 }
 
-/// The first and, if there are to be two copies, the second leaf of a point, among near leaves with
-/// their centroids, sorted by distance.
+/// The first leaf of a point, and the second if there are two copies. `near` are leaves with their
+/// centroids, sorted by distance.
 pub(crate) fn choose<'a>(
     context: &ForestContext<'_>,
     point: &[f32],

@@ -251,8 +251,8 @@ fn change_leaves(
     Ok(())
 }
 
-/// Entries that make a group of their own, and how many times farther they lie from the centroid
-/// than from each other.
+/// Entries that make a group of their own. They lie so many times farther from the centroid than
+/// from each other.
 const GROUP_ENTRIES: usize = 8;
 const GROUP_DISTANCE: f32 = 4.0;
 

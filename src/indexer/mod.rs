@@ -31,9 +31,8 @@ use crate::options::{BuildMethod, BuildOptions, BuildStats};
 
 /// An incremental build takes about as long for one change as a bulk build for this many items.
 const ITEMS_PER_CHANGE: u64 = 8;
-/// An index that was calibrated with fewer items than this, or than fill so many leaves, is built
-/// in bulk and calibrated again once it has more. What few items need says little about what many
-/// do.
+/// A small index has fewer items than this, or than fill so many leaves. Once it has more, it is
+/// built in bulk and calibrated again. What few items need says little about what many do.
 const SMALL_ITEMS: u64 = 2048;
 const SMALL_LEAVES: u64 = 8;
 

@@ -151,8 +151,8 @@ impl TreeEdit<'_> {
         Ok(Neighbourhood { leaves, ..Neighbourhood::default() })
     }
 
-    /// The items around leaves that changed choose their leaves anew where that concerns them, by
-    /// the rule that new items follow, for both copies together.
+    /// The items around changed leaves choose their leaves anew where that concerns them. They
+    /// follow the rule for new items, for both copies together.
     ///
     /// Moving each copy to the nearest leaf instead would undo the spill: second copies would end
     /// up next to the first ones.
@@ -275,8 +275,8 @@ fn choose_leaves(
     Ok((!to.is_empty()).then_some(Reassignment { id, point, from, to }))
 }
 
-/// The centroid of the leaf outside of a neighbourhood that holds another copy of an item, if it is
-/// no farther than `within`.
+/// The centroid of the leaf outside of a neighbourhood that holds the other copy of an item. `None`
+/// if it is farther than `within`.
 fn nearer_copy(
     view: TreeView<'_>,
     finder: &mut Finder<'_>,
@@ -319,8 +319,8 @@ fn part_of(points: &Matrix, rows: Vec<u32>) -> Part {
     (rows, centroid)
 }
 
-/// Parts of near points that fit a leaf. As in a bulk build, the points that have their first copy
-/// here (`own`) decide on the centroids, and the others follow.
+/// Parts of near points that fit a leaf. As in a bulk build, the points with their first copy here
+/// (`own`) decide on the centroids. The others follow.
 fn cut(
     context: &ForestContext<'_>,
     points: &Matrix,

@@ -1,9 +1,9 @@
 //! Exact distances between vectors as they are stored.
 //!
-//! Components are widened to `f64`, accumulated in 32 lanes (component `i` in lane `i % 32`)
-//! without fused operations, and the lanes are added in one fixed order. So a distance has the same
-//! bits on every machine, and its relative error is far below that of the `f32` it is rounded to.
-//! Rerank is bound by memory, not by this arithmetic.
+//! Components are widened to `f64` and added in 32 lanes, component `i` in lane `i % 32`, without
+//! fused operations. The lanes are added in one fixed order. So a distance has the same bits on
+//! every machine. Its relative error is far below that of the `f32` it is rounded to. Reranking
+//! waits for memory, not for this arithmetic.
 
 use fearless_simd::prelude::*;
 use fearless_simd::{Simd, dispatch, f32x16, f64x8};

@@ -1,8 +1,8 @@
 //! Products between the rows of two matrices, for clustering and routing.
 //!
-//! Rows are `width` floats, a multiple of 64. Products of matrices take 16 or 32 rows of one side
-//! by side ([`Panels`]), a few rows of the other at a time. A pair of rows gives the same bits
-//! wherever it stands.
+//! Rows are `width` floats, a multiple of 64. Products of matrices take 16 or 32 rows of one matrix
+//! side by side ([`Panels`]). They take a few rows of the other at a time. A pair of rows gives the
+//! same bits wherever it stands.
 
 use fearless_simd::prelude::*;
 use fearless_simd::{Simd, dispatch, f32x16};
@@ -11,14 +11,13 @@ use fearless_simd_macros::simd;
 use crate::kernel::simd::Level;
 use crate::metric::Metric;
 
-/// Writes the inner product of row `i` of `rows` and row `j` of `panels` to `out[i * len + j]`, in
-/// which the panels have `len`.
+/// Writes the inner product of row `i` of `rows` and row `j` of `panels` to `out[i * len + j]`. The
+/// panels have `len` rows.
 pub(crate) fn dots(simd: Level, rows: &[&[f32]], panels: &Panels, out: &mut [f32]) {
     dispatch!(simd, simd => products_with(simd, Multiply, rows, panels, out));
 }
 
-/// Writes the Manhattan distance of row `i` of `rows` and row `j` of `panels` to `out[i * len +
-/// j]`, as [`dots`] does.
+/// As [`dots`], but writes the Manhattan distance of row `i` of `rows` and row `j` of `panels`.
 pub(crate) fn manhattans(simd: Level, rows: &[&[f32]], panels: &Panels, out: &mut [f32]) {
     dispatch!(simd, simd => products_with(simd, AbsoluteDifference, rows, panels, out));
 }
@@ -138,8 +137,8 @@ impl Panels {
     }
 }
 
-/// Panel by panel, as many sums at a time as AVX-512 and AVX2 have registers for, so that few loads
-/// feed them. Measured: docs/trials.md, "Products of rows".
+/// Goes panel by panel. AVX-512 and AVX2 have registers for as many sums, so few loads feed them.
+/// Measured: docs/trials.md, "Products of rows".
 #[simd]
 fn products_with<S: Simd, A: Accumulate>(
     simd: S,

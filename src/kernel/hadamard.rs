@@ -8,8 +8,9 @@ use fearless_simd_macros::simd;
 
 use crate::kernel::simd::Level;
 
-/// Multiplies `x` by `signs`, of the same length, and then replaces `part` of it, whose length is a
-/// power of two from 32 up, by `scale` H `part`, in which H H = `part.len()` times the identity.
+/// Multiplies `x` by `signs`, of the same length. Then it replaces `part` of `x` by `scale` H
+/// `part`. The length of `part` is a power of two from 32 up, and H H is that length times the
+/// identity.
 pub(crate) fn round(simd: Level, x: &mut [f32], signs: &[f32], part: Range<usize>, scale: f32) {
     dispatch!(simd, simd => round_with(simd, x, signs, part, scale));
 }
@@ -47,9 +48,9 @@ fn transform_with<S: Simd>(simd: S, x: &mut [f32]) {
     }
 }
 
-/// The first five levels, within 32 neighbours. Each takes the sums of even and odd places to the
-/// front and the differences to the back, which turns the bits of the places by one: after five
-/// levels they are in order again.
+/// The first five levels, within 32 neighbours. Each moves the sums of even and odd positions to
+/// the front, and the differences to the back. That rotates the bits of the positions by one. After
+/// five levels they are in order again.
 #[inline(always)]
 fn small<S: Simd>(mut low: f32x16<S>, mut high: f32x16<S>) -> (f32x16<S>, f32x16<S>) {
     for _ in 0..5 {

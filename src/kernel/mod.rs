@@ -1,5 +1,5 @@
-//! The only SIMD of the crate. Each kernel is written once, generic over the SIMD level,
-//! and has a plain scalar twin that its tests compare it with, at every level the test machine has.
+//! The only SIMD of the crate. Each kernel is written once, generic over the SIMD level. It has a
+//! plain scalar twin. Tests compare the two at every level of the test machine.
 //!
 //! - [`simd`]: which instructions this machine has.
 //! - [`distance`]: exact distances between stored vectors, in double precision, the same bits at

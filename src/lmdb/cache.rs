@@ -12,8 +12,8 @@ const EMPTY: u64 = u64::MAX;
 /// Values by key, each in one of four slots that its key has; a later key takes the slot of an
 /// earlier one.
 ///
-/// It grows with what it holds, up to a number of slots, so that a reader that lives for one search
-/// pays for little, and one that lives long for a bounded amount of memory.
+/// It grows with what it holds, up to a number of slots. So a reader for one search pays for
+/// little, and the memory of a long-lived one is bounded.
 #[derive(Debug)]
 pub(crate) struct Cache<T> {
     keys: Vec<u64>,

@@ -17,9 +17,8 @@ pub(crate) struct Tasks {
 }
 
 impl Tasks {
-    /// Does tasks until none is left or one has failed, whoever's it was. What has been handed out
-    /// is done in any case, so that of the tasks that fail the first one is always among what was
-    /// done.
+    /// Does tasks until none is left or any worker's has failed. Tasks that were handed out are
+    /// finished in any case. So the first task that fails is always among them.
     pub(crate) fn work_off<R>(&self, mut work: impl FnMut(usize) -> Result<R>) -> Done<R> {
         let mut done = Vec::new();
         while !self.stop.load(Ordering::Relaxed) {
@@ -37,8 +36,8 @@ impl Tasks {
     }
 }
 
-/// Lets each worker work off some of the tasks `0..count`, and returns the results in order, or the
-/// error of the first task that failed.
+/// Shares the tasks `0..count` among the workers. Returns the results in order, or the error of the
+/// first task that failed.
 ///
 /// Which worker gets which tasks depends on the threads; the results do not.
 pub(crate) fn share<W: Send, R: Send>(

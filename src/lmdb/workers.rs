@@ -37,7 +37,7 @@ impl<'t> Workers<'t> {
     }
 
     /// Runs `work` for each of `0..tasks` and returns the results in order. Reports progress after
-    /// each task, but for those that end while a report is being made, and when all are done.
+    /// each task, and when all are done. A task that ends during another report is not reported.
     ///
     /// The order in which tasks run depends on the threads; the results do not.
     pub(crate) fn map<R: Send>(

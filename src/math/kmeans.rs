@@ -94,9 +94,8 @@ pub(crate) fn sample(n: usize, k: usize, seed: u64) -> Vec<u32> {
 
 /// At most `k` centroids of `points` by Lloyd's algorithm from randomly chosen rows.
 ///
-/// A centroid that loses all its rows restarts at a row of the largest cluster; when rows coincide
-/// so often that this does not help, fewer than `k` centroids come back, never none unless there
-/// are no rows.
+/// A centroid that loses all its rows restarts at a row of the largest cluster. Where too many rows
+/// coincide, fewer than `k` centroids come back, but at least one if there are rows.
 pub(crate) fn kmeans(simd: Level, points: &Matrix, k: usize, seed: u64) -> Matrix {
     let mut centroids = points.gather(&sample(points.len(), k, seed));
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed ^ 1);

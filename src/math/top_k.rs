@@ -7,8 +7,8 @@ use crate::math::scored::{Ranked, packed};
 
 /// Elements that are gathered before the first pruning, at least.
 const FIRST_ROOM: usize = 128;
-/// As many at most are kept in order, so that at any time only what is nearer than the last of them
-/// is offered. More take as long in order as gathered. Measured: docs/trials.md, "candidates".
+/// Up to so many are kept in order. So only what is nearer than the last of them is ever offered.
+/// Keeping more in order takes as long as gathering them. Measured: docs/trials.md, "candidates".
 pub(crate) const FEW: usize = 48;
 
 /// Elements for which there is room at once. More need another allocation.
@@ -211,8 +211,8 @@ fn insert_in_order<T: Ranked>(nearest: &mut Vec<T>, max: usize, element: T, may_
     }
 }
 
-/// Moves the first of each id among the sorted elements in `range` to the end of the `kept` that
-/// are at the front, until these are `keep`; how many they are then.
+/// Moves the first of each id among the sorted elements in `range` behind the `kept` ones at the
+/// front, until there are `keep`. Returns how many there are.
 fn keep_new<T: Ranked>(
     buffer: &mut [T],
     range: Range<usize>,

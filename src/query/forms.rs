@@ -162,8 +162,8 @@ impl Nns<'_> {
         Ok(all)
     }
 
-    /// Finds out which groups are the nearest ones to several examples, so that the search for
-    /// each finds hits of these. Other groups may be nearer to it.
+    /// Finds the groups that are nearest to several examples. Then the search for each example
+    /// looks among these, though other groups may be nearer to it.
     fn find_groups(
         &mut self,
         examples: &Examples,

@@ -13,8 +13,8 @@ use crate::storage::{Components, words};
 /// How many bits are set in each nibble.
 const COUNTS: [u8; 16] = [0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4];
 
-/// The square of how near to 0 a sum of a centroid and the origin is nothing but rounding, for the
-/// length of the origin.
+/// A sum of a centroid and the origin may be nothing but rounding. It counts as that below this
+/// part of the square of the origin's length.
 const CANCELLED: f32 = 1e-8;
 
 /// One byte per position and nibble, and what it stands for.

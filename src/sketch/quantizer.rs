@@ -65,8 +65,8 @@ pub(crate) fn branch_layout(metric: Metric, width: usize, bits: u8) -> Layout {
     Layout { code, bits, width }
 }
 
-/// What the codes of a node are relative to. An entry's code depends on its frame and its own
-/// vector alone, so that entries come and go without a change to the others.
+/// What the codes of a node are relative to. An entry's code depends on its own vector and the
+/// quantizer alone. So entries come and go without a change to the others.
 #[derive(Clone, Debug)]
 pub(crate) struct Quantizer {
     pub(crate) layout: Layout,

@@ -38,7 +38,7 @@ fn as_node(encoded: &EncodedNode, height: u8) -> NodeRef<'_> {
     }
 }
 
-/// The score that an estimate stands for, in double precision, up to a term that is the same for
+/// The score that an estimate stands for, in double precision. It leaves out what is the same for
 /// all items.
 fn score(metric: Metric, x: &ItemRef<'_>, q: &ItemRef<'_>) -> f64 {
     let (x_norm, q_norm) = (x.squared_norm, q.squared_norm);
@@ -191,7 +191,7 @@ fn a_centroid_far_from_the_origin_costs_little_precision() {
     }
 }
 
-/// Entries that lie close together are told apart however far away they all are.
+/// Estimates distinguish entries that lie close together, however far away they all are.
 #[test]
 fn a_node_far_away_is_estimated_as_precisely_as_one_at_the_origin() {
     for away in [30.0, 100.0, 300.0] {

@@ -7,8 +7,8 @@ use crate::kernel::simd::{self, Level};
 use crate::metric::Metric;
 use crate::sketch::rotation::Rotation;
 
-/// Maps vectors to work space: y = P(x - origin), with x divided by its norm under the cosine
-/// metric, and P the identity under the Manhattan metric.
+/// Maps vectors to work space: y = P(x - origin). Under the cosine metric, x is divided by its
+/// norm. Under the Manhattan metric, P is the identity.
 #[derive(Clone, Debug)]
 pub(crate) struct Transform {
     pub(crate) metric: Metric,
@@ -77,8 +77,8 @@ impl Transform {
         self.rotate(plain);
     }
 
-    /// The norm that a branch holds of a child's centroid under the dot product: |x|^2 less |origin|^2. 0
-    /// under other metrics.
+    /// The norm that a branch holds of a child's centroid under the dot product: |x|^2 less
+    /// |origin|^2. 0 under other metrics.
     pub(crate) fn norm(&self, y: &[f32]) -> f32 {
         if !self.metric.is_inner_product() {
             return 0.0;
