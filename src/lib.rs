@@ -38,7 +38,7 @@
 //! Your own code is compiled as before.
 //!
 //! # Features
-//! `serde` (off by default): options, statistics, hits, verifications and progress are
+//! `serde` (off by default): [`IndexOptions`], statistics, hits, verifications and progress are
 //! `Serialize` and `Deserialize`; a [`Metric`] is its name.
 //!
 //! # Where things are

@@ -19,7 +19,8 @@ fn development_builds_are_optimised() {
 
 #[test]
 fn programs_are_told_what_to_add() {
-    assert!(include_str!("../README.md").contains(FOR_PROGRAMS));
+    assert!(include_str!("../docs/tuning.md").contains(FOR_PROGRAMS));
+    assert!(include_str!("../README.md").contains("docs/tuning.md#development-builds"));
     let reference = include_str!("../src/lib.rs").replace("//! ", "");
     assert!(reference.contains(FOR_PROGRAMS));
 }
