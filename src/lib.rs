@@ -43,9 +43,9 @@
 //!
 //! # Where things are
 //! [`Database`] is the handle on the LMDB database; [`Writer`] changes an index in it, [`Reader`]
-//! reads one; [`Reader::nns`] starts a search; [`Snapshot`] searches from many threads. [`Metric`]
-//! says what distances mean, [`IndexOptions`] and [`BuildOptions`] what can be chosen, and
-//! [`Error`] what can go wrong.
+//! reads one; [`Reader::nns`] starts a search; [`Snapshot`] searches from many threads, and
+//! [`Readers`] several indexes as one. [`Metric`] says what distances mean, [`IndexOptions`] and
+//! [`BuildOptions`] what can be chosen, and [`Error`] what can go wrong.
 #![cfg_attr(
     test,
     allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::cast_sign_loss)

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::format::item::ItemRef;
+use crate::metric::Metric;
 use crate::query::once::{Rules, search_once};
 use crate::query::{Hits, Nns};
 use crate::reader::Reader;
@@ -93,8 +94,8 @@ impl<'a> Readers<'a> {
         Ok(self)
     }
 
-    /// Starts a search for the `k` nearest neighbours in all indexes together, with the options of
-    /// [`Nns`]. A filter applies to the ids of each index.
+    /// Starts a search for the `k` nearest neighbours in all indexes together, with the options that
+    /// all searches have: see [`Nns`]. A filter applies to the ids of each index.
     pub fn nns(&self, k: usize) -> Nns<'a, Merged<'a>> {
         let interrupted = InterruptState::default();
         Nns::with_executor(k, Merged { searchers: self.searchers.clone(), interrupted })
@@ -114,7 +115,7 @@ impl Nns<'_, Merged<'_>> {
         };
         self.options.check()?;
         let checked = CheckedVector::new(vector, spec)?;
-        let (hits, stats) = self.merged(checked.as_item())?;
+        let (hits, stats) = self.merged(checked.as_item(), spec.metric)?;
         self.write_report(&stats);
         Ok(hits)
     }
@@ -133,7 +134,7 @@ impl Nns<'_, Merged<'_>> {
         self.options.check()?;
         let mut all = SearchStats::default();
         let mut answer = |vector: &CheckedVector<'_>| {
-            let (hits, stats) = self.merged(vector.as_item())?;
+            let (hits, stats) = self.merged(vector.as_item(), spec.metric)?;
             all.add(&stats);
             Ok(hits)
         };
@@ -142,7 +143,7 @@ impl Nns<'_, Merged<'_>> {
         answers
     }
 
-    fn merged(&self, query: ItemRef<'_>) -> Result<(Hits<MergedHit>, SearchStats)> {
+    fn merged(&self, query: ItemRef<'_>, metric: Metric) -> Result<(Hits<MergedHit>, SearchStats)> {
         let Merged { searchers, interrupted } = &self.executor;
         let deadline = self.options.deadline;
         let interrupt = Interrupt { deadline, callback: None, state: Some(interrupted) };
@@ -163,11 +164,8 @@ impl Nns<'_, Merged<'_>> {
             let merged = |hit: crate::Hit| MergedHit { reader, id: hit.id, distance: hit.distance };
             all.extend(hits.into_iter().map(merged));
         }
-        let larger_is_nearer =
-            searchers.first().is_some_and(|first| first.spec().metric.larger_is_nearer());
         all.sort_unstable_by(|a, b| {
-            let order = a.distance.total_cmp(&b.distance);
-            let order = if larger_is_nearer { order.reverse() } else { order };
+            let order = metric.nearer_first(a.distance, b.distance);
             order.then(a.reader.cmp(&b.reader)).then(a.id.cmp(&b.id))
         });
         all.truncate(self.k);

@@ -1,5 +1,6 @@
 //! What "near" means: the metrics, and the meaning of the number in each hit.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
@@ -66,6 +67,12 @@ impl Metric {
     /// Whether an item at this distance is as near as the limit or nearer.
     pub(crate) fn is_within(self, distance: f32, limit: f32) -> bool {
         if self.larger_is_nearer() { distance >= limit } else { distance <= limit }
+    }
+
+    /// The order of two distances, the nearer first.
+    pub(crate) fn nearer_first(self, a: f32, b: f32) -> Ordering {
+        let order = a.total_cmp(&b);
+        if self.larger_is_nearer() { order.reverse() } else { order }
     }
 
     /// Whether scores are inner products. They have no triangle inequality: an item far from the

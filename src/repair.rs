@@ -18,7 +18,7 @@ use crate::{indexer, verify};
 #[non_exhaustive]
 pub struct Repair {
     /// How many invariants did not hold. 0: nothing was done.
-    pub violations: u64,
+    pub violations_found: u64,
     /// Items that could not be read and were deleted, ascending.
     pub lost: Vec<u32>,
     /// What the rebuilding did.
@@ -39,12 +39,12 @@ pub(crate) fn repair(
         Err(Error::Corrupted { .. } | Error::IndexNotFound { .. }) => None,
         Err(error) => return Err(error),
     };
-    let violations = match &old {
+    let violations_found = match &old {
         Some(record) => verify::verify(db, wtxn, spec, record)?.violations.len() as u64,
         None => 1,
     };
-    let mut repair = Repair { violations, ..Repair::default() };
-    if violations == 0 {
+    let mut repair = Repair { violations_found, ..Repair::default() };
+    if violations_found == 0 {
         return Ok(repair);
     }
     if old.is_none() {

@@ -42,8 +42,9 @@ impl Storage {
     }
 }
 
-fn cast<T: bytemuck::Pod>(bytes: &[u8]) -> Result<&[T], &'static str> {
-    bytemuck::try_cast_slice(bytes).map_err(|_| "an item is not aligned in the map")
+/// Views bytes of the map as numbers; fails with what is wrong.
+pub(crate) fn cast<T: bytemuck::Pod>(bytes: &[u8]) -> Result<&[T], &'static str> {
+    bytemuck::try_cast_slice(bytes).map_err(|_| "a value is not aligned in the map")
 }
 
 /// `u64` words that hold `dims` bits.

@@ -89,11 +89,12 @@ impl Trials {
         &mut self,
         what: &str,
         with_build: bool,
-        (key, before): &([u8; 8], Vec<u8>),
+        key: [u8; 8],
+        before: &[u8],
         value: &[u8],
     ) -> Vec<Error> {
         let mut wtxn = self.store.env.write_txn().unwrap();
-        self.raw.0.put(&mut wtxn, key, value).unwrap();
+        self.raw.0.put(&mut wtxn, &key, value).unwrap();
         let changed = catch_unwind(AssertUnwindSafe(|| {
             let reader = Reader::open(&wtxn, self.store.db, 0).ok()?;
             let is_sound = reader.verify().unwrap().is_sound();
@@ -104,11 +105,11 @@ impl Trials {
         drop(wtxn);
         // What is another vector now is none of the store's business.
         if changed.is_ok_and(|changed| changed.is_some())
-            && vector_of(self.metric, *key, before) == vector_of(self.metric, *key, value)
+            && vector_of(self.metric, key, before) == vector_of(self.metric, key, value)
         {
             self.failures.push(format!("{what}: other answers, and nothing is named"));
         }
-        self.suffer(what, with_build, |raw, wtxn| raw.0.put(wtxn, key, value).unwrap())
+        self.suffer(what, with_build, |raw, wtxn| raw.0.put(wtxn, &key, value).unwrap())
     }
 
     fn finish(self) {
@@ -363,7 +364,7 @@ fn flip(metric: Metric, part: u64) {
         let met = if (trial / STORED.len()).is_multiple_of(2) {
             trials.suffer(&what, with_build, |raw, wtxn| raw.put(wtxn, key, &value))
         } else {
-            trials.damage(&what, with_build, &(key, before), &value)
+            trials.damage(&what, with_build, key, &before, &value)
         };
         errors += usize::from(!met.is_empty());
     }

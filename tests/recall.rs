@@ -19,7 +19,7 @@ use rand::RngExt;
 use spinney::roaring::RoaringBitmap;
 use spinney::{BuildMethod, Error, Metric, Nns, Reader, SearchStats};
 use support::*;
-use world::{DIMS, Source, World, admit};
+use world::{DIMS, Reached, Source, World, admit};
 
 const ITEMS: usize = 12_000;
 /// Enough for a calibration, where it does not matter how good it is.
@@ -33,7 +33,8 @@ const TOLERANCE: f64 = 0.05;
 
 /// Prints a recall, and asserts that it is at most so much below its target.
 #[track_caller]
-fn assert_reached(what: &str, target: f32, (recall, sketches): (f64, f64), tolerance: f64) {
+fn assert_reached(what: &str, target: f32, reached: Reached, tolerance: f64) {
+    let Reached { recall, sketches } = reached;
     println!("{what}: {target} -> {recall:.4} ({sketches:.0} sketches)");
     assert!(recall >= f64::from(target) - tolerance, "{what}: recall {recall:.4}, target {target}");
 }
@@ -55,10 +56,10 @@ fn targets_are_reached() {
                 let reached = world.recall(&asked, k, target, None);
                 assert_reached(&format!("{metric}, k {k}"), target, reached, tolerance);
                 assert!(
-                    reached.1 >= before,
+                    reached.sketches >= before,
                     "{metric}, k {k}, {target}: less is scanned than for less recall"
                 );
-                before = reached.1;
+                before = reached.sketches;
             }
         }
         let half: RoaringBitmap = (0..ITEMS as u32).filter(|_| source.rng.random()).collect();
@@ -152,9 +153,10 @@ fn the_length_of_a_query_does_not_change_the_recall_of_a_dot_product() {
         world.recall(&world.ask(&scaled, None), 10, 0.95, None)
     });
     assert_reached("dot product", 0.95, reached[0], TOLERANCE);
-    for (recall, sketches) in reached {
+    for Reached { recall, sketches } in reached {
         assert!(
-            (recall - reached[0].0).abs() < 0.005 && (sketches / reached[0].1 - 1.0).abs() < 0.01,
+            (recall - reached[0].recall).abs() < 0.005
+                && (sketches / reached[0].sketches - 1.0).abs() < 0.01,
             "{reached:?}"
         );
     }
@@ -167,12 +169,13 @@ fn one_build_moves_the_effort_by_little() {
     let mut source = Source::new(Metric::Euclidean, &seed);
     let world = World::of(&mut source, ITEMS);
     let queries = source.rows(QUERIES / 2);
-    let (_, before) = world.recall(&world.ask(&queries, None), 10, 0.95, None);
+    let before = world.recall(&world.ask(&queries, None), 10, 0.95, None).sketches;
     // Some more would be a bulk build.
     let gone = (0..ITEMS as u32).step_by(10);
     world.write(|writer, wtxn| gone.for_each(|id| assert!(writer.del_item(wtxn, id).unwrap())));
     assert_eq!(world.build(), BuildMethod::Incremental);
-    let (recall, after) = world.recall(&world.ask(&queries, None), 10, 0.95, None);
+    let Reached { recall, sketches: after } =
+        world.recall(&world.ask(&queries, None), 10, 0.95, None);
     println!("{before:.0} sketches, {after:.0} after one build for recall {recall:.4}");
     assert!(after <= 1.3 * before, "{before:.0} sketches became {after:.0}");
 }

@@ -112,7 +112,7 @@ fn mend(subject: &Subject, wtxn: &mut RwTxn<'_>) {
     let (mut items, lost) = survivors(subject, wtxn);
     let repair =
         Writer::repair(wtxn, subject.store.db, 0, &subject.options(), &build_options()).unwrap();
-    assert!(repair.violations > 0);
+    assert!(repair.violations_found > 0);
     assert_eq!(repair.lost, lost, "the items that could not be read");
     assert_eq!(repair.build.expect("it builds").items, items.len() as u64);
     check(subject, wtxn, &items);
@@ -189,7 +189,7 @@ fn a_bit_that_flips_in_the_record_is_named_and_mended() {
             )
             .unwrap();
             assert!(
-                repair.lost.is_empty() && lost.is_empty() && repair.violations > 0,
+                repair.lost.is_empty() && lost.is_empty() && repair.violations_found > 0,
                 "bit {bit}: {repair:?}"
             );
             check(&subject, &patient.wtxn, &items);

@@ -26,7 +26,8 @@ pub struct Growth {
 /// nearest are found for the others.
 pub fn measure(
     args: &Args,
-    (set, items): (&str, u32),
+    set: &str,
+    items: u32,
     store: &Store,
     queries: &Queries,
 ) -> Result<Growth> {

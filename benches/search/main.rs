@@ -103,5 +103,5 @@ fn measure(
         targets::measure(args, &store, alike.as_ref(), &queries)?;
     }
     let has_growth = args.sections().contains(&Section::Growth);
-    has_growth.then(|| growth::measure(args, (set.name(), items), &store, &queries)).transpose()
+    has_growth.then(|| growth::measure(args, set.name(), items, &store, &queries)).transpose()
 }

@@ -69,7 +69,7 @@ fn measure(
             for turn in 0..repeats {
                 samples.push(store::apply(&store, &live.changes(rows, kind, count, turn))?);
             }
-            let cell = Cell::new((set.name(), items), (kind, count), &samples);
+            let cell = Cell::new(set.name(), items, kind, count, &samples);
             cell.print();
             cells.push(cell);
         }

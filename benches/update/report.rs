@@ -60,11 +60,7 @@ pub struct Cell {
 }
 
 impl Cell {
-    pub fn new(
-        (set, items): (&str, u32),
-        (kind, count): (Kind, usize),
-        samples: &[Sample],
-    ) -> Self {
+    pub fn new(set: &str, items: u32, kind: Kind, count: usize, samples: &[Sample]) -> Self {
         let ms = |seconds: f64| 1e3 * seconds;
         let kib = |bytes: u64| bytes as f64 / 1024.0;
         let spread = |of: &dyn Fn(&Sample) -> Option<f64>| Spread::new(samples.iter().map(of));
@@ -170,14 +166,16 @@ pub fn criteria(cells: &[Cell]) {
                 &cell.set,
                 &what("time"),
                 ratio(cell.call_ms, first.call_ms),
-                ("times", MOST_GROWTH),
+                "times",
+                MOST_GROWTH,
             );
             // The same without the time that the processor spent on other processes, or nobody.
             line(
                 &cell.set,
                 &what("processor"),
                 ratio(cell.cpu_ms, first.cpu_ms),
-                ("times", MOST_GROWTH),
+                "times",
+                MOST_GROWTH,
             );
         }
     }
@@ -185,13 +183,13 @@ pub fn criteria(cells: &[Cell]) {
         let per_tree = 1.0 / cell.trees.max(1) as f64;
         let what = |rest: &str| format!("{}: one insert, {rest}", cell.items);
         let written = cell.written_kib.map(|written| written.scaled(per_tree));
-        line(&cell.set, &what("all that is written, per tree"), written, ("KiB", MOST_KIB));
+        line(&cell.set, &what("all that is written, per tree"), written, "KiB", MOST_KIB);
         let values = cell.value_kib.map(|values| values.scaled(per_tree));
-        line(&cell.set, &what("values of the forest alone, per tree"), values, ("KiB", MOST_KIB));
-        line(&cell.set, &what("processor, calls and build"), cell.cpu_ms, ("ms", MOST_CPU_MS));
+        line(&cell.set, &what("values of the forest alone, per tree"), values, "KiB", MOST_KIB);
+        line(&cell.set, &what("processor, calls and build"), cell.cpu_ms, "ms", MOST_CPU_MS);
         let both = cell.cpu_ms.zip(cell.commit_cpu_ms);
         let both = both.map(|(a, b)| Spread { median: a.median + b.median, mean: a.mean + b.mean });
-        line(&cell.set, &what("processor, with the commit"), both, ("ms", MOST_CPU_MS));
+        line(&cell.set, &what("processor, with the commit"), both, "ms", MOST_CPU_MS);
     }
     for cell in of(Kind::Insert, 1_000) {
         let each = cell.call_ms.map(|call| call.scaled(1e-3));
@@ -199,7 +197,8 @@ pub fn criteria(cells: &[Cell]) {
             &cell.set,
             &format!("{}: each of 1,000 inserts", cell.items),
             each,
-            ("ms", MOST_MS_OF_1000),
+            "ms",
+            MOST_MS_OF_1000,
         );
     }
 }
@@ -208,7 +207,7 @@ fn ratio(of: Option<Spread>, to: Option<Spread>) -> Option<Spread> {
     of.zip(to).map(|(of, to)| Spread { median: of.median / to.median, mean: of.mean / to.mean })
 }
 
-fn line(set: &str, what: &str, found: Option<Spread>, (unit, most): (&str, f64)) {
+fn line(set: &str, what: &str, found: Option<Spread>, unit: &str, most: f64) {
     let Some(Spread { median, mean }) = found else {
         println!("{set:>8} {what:<58} unknown on this system");
         return;

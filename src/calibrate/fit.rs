@@ -53,12 +53,12 @@ fn found_by_itself(recall: f64) -> f64 {
 
 /// Queries that were asked for their k nearest.
 #[derive(Copy, Clone)]
-struct Sample {
+struct SampleSize {
     queries: usize,
     k: usize,
 }
 
-impl Sample {
+impl SampleSize {
     /// The part that these queries have to find so that others find this part: a sample may be
     /// lucky by its standard error.
     #[expect(clippy::cast_precision_loss, reason = "at most some thousand")]
@@ -84,7 +84,7 @@ pub(crate) fn goals(all: &[Confidences]) -> RecallGoals {
         let asked: Vec<&Vec<f32>> =
             all.iter().filter_map(|query| query.of_neighbours.get(of_k)).collect();
         let k = asked.first().map_or(1, |numbers| numbers.len());
-        let sample = Sample { queries: asked.len(), k };
+        let sample = SampleSize { queries: asked.len(), k };
         let numbers = sorted(asked.into_iter().flatten().copied().collect());
         CALIBRATED_RECALLS.map(|recall| {
             let part = 1.0 - (1.0 - sample.surely(recall)) * (1.0 - LOST_TO_RERANK);
@@ -124,8 +124,8 @@ pub(crate) fn fit(
                 .filter(|goal| goal.confidence.is_finite());
             let reached: Vec<&Reached> =
                 asked.iter().filter_map(|of_k| of_k.get(of_recall)).collect();
-            let sample = Sample { queries: asked.len(), k };
-            let fitted = goal.and_then(|goal| point_of(goal, &reached, sample, recall));
+            let sample = SampleSize { queries: asked.len(), k };
+            let fitted = goal.and_then(|goal| operating_point(goal, &reached, sample, recall));
             *point = fitted.unwrap_or(OperatingPoint::OUT_OF_REACH);
         }
     }
@@ -145,13 +145,13 @@ pub(crate) fn fit(
     clippy::cast_precision_loss,
     reason = "estimates"
 )]
-fn point_of(
+fn operating_point(
     goal: RecallGoal,
     reached: &[&Reached],
-    sample: Sample,
+    sample: SampleSize,
     recall: f64,
 ) -> Option<OperatingPoint> {
-    let Sample { queries, k } = sample;
+    let SampleSize { queries, k } = sample;
     let mut neighbours: Vec<Neighbour> =
         reached.iter().flat_map(|reached| reached.neighbours.iter().copied()).collect();
     // A query that did not come so far has scanned all that it may. It counts as one that has found

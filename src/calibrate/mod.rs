@@ -9,7 +9,7 @@ use heed::{RoTxn, RwTxn};
 
 use crate::calibrate::fit::{fit, goals};
 use crate::calibrate::trace::{TraceQuery, confidences, reached};
-use crate::calibrate::truth::{TrueNeighbours, Truth, asked, cut, neighbours};
+use crate::calibrate::truth::{TrueNeighbours, Truth, asked, neighbours, true_neighbours};
 use crate::error::Result;
 use crate::forest::context::ForestContext;
 use crate::forest::open::Forest;
@@ -84,8 +84,8 @@ pub(crate) fn measure_on(
         .filter(|id| id.as_ref().map_or(true, |id| !pending.ids.contains(*id)))
         .collect::<Result<Vec<u32>>>()?;
     let near = neighbours(&mut workers, Points::new(context, &ids, None), &points)?;
-    let cut = |(i, near)| cut(near, None, asked(i, ids.len()));
-    let near: Vec<TrueNeighbours> = near.into_iter().enumerate().map(cut).collect();
+    let wanted = |(i, near)| true_neighbours(near, None, asked(i, ids.len()));
+    let near: Vec<TrueNeighbours> = near.into_iter().enumerate().map(wanted).collect();
     let asked: Vec<TraceQuery<'_>> = queries
         .iter()
         .zip(&near)

@@ -104,8 +104,9 @@ pub(crate) fn truth(workers: &mut Workers<'_>, all: Points<'_>) -> Result<Truth>
     context.transform.move_back(&mut points.values);
     let near = neighbours(workers, all, &points)?;
     let all = near.into_iter().zip(&queries).enumerate();
-    let neighbours =
-        all.map(|(i, (near, own))| cut(near, Some(*own), asked(i, ids.len()))).collect();
+    let neighbours = all
+        .map(|(i, (near, own))| true_neighbours(near, Some(*own), asked(i, ids.len())))
+        .collect();
     Ok(Truth { queries, neighbours })
 }
 
@@ -132,7 +133,11 @@ pub(crate) fn asked(i: usize, items: usize) -> Vec<usize> {
 }
 
 /// What of the nearest items, sorted, a query is asked for.
-pub(crate) fn cut(near: Vec<Scored>, own: Option<u32>, ks: Vec<usize>) -> TrueNeighbours {
+pub(crate) fn true_neighbours(
+    near: Vec<Scored>,
+    own: Option<u32>,
+    ks: Vec<usize>,
+) -> TrueNeighbours {
     let mut neighbours = TrueNeighbours::default();
     let mut others = Vec::with_capacity(near.len());
     let own_score = near.iter().find(|item| Some(item.id) == own).map(|item| item.score);

@@ -11,6 +11,7 @@ use crate::kernel::prefetch::prefetch;
 use crate::key::Key;
 use crate::limits::is_sketch_bits;
 use crate::metric::Metric;
+use crate::storage::cast;
 
 const fn code_byte(code: Code) -> u8 {
     match code {
@@ -49,7 +50,7 @@ const _: () = assert!(HEADER == 64);
 const CHECK: std::ops::Range<usize> = 24..32;
 
 /// The check of a node's bytes, in which zeros stand for the check itself.
-fn check_of(bytes: &[u8]) -> [u8; 8] {
+fn seal_of(bytes: &[u8]) -> [u8; 8] {
     let (front, rest) = bytes.split_at(HEADER.min(bytes.len()));
     let mut header = [0; HEADER];
     header[..front.len()].copy_from_slice(front);
@@ -59,14 +60,14 @@ fn check_of(bytes: &[u8]) -> [u8; 8] {
 
 /// Gives a value the check of its bytes.
 fn seal(value: &mut [u8]) {
-    let check = check_of(value);
+    let check = seal_of(value);
     value[CHECK].copy_from_slice(&check);
 }
 
 /// Fails if the bytes of a node are not as they were written. Searches leave that out: it costs a
 /// pass over all of them.
 pub(crate) fn check_seal(key: Key, bytes: &[u8]) -> Result<()> {
-    if bytes.get(CHECK) == Some(&check_of(bytes)) {
+    if bytes.get(CHECK) == Some(&seal_of(bytes)) {
         return Ok(());
     }
     Err(Error::corrupted(key, "the check of a node is not that of its bytes"))
@@ -156,10 +157,6 @@ fn take<'t>(rest: &mut &'t [u8], bytes: usize) -> Result<&'t [u8], &'static str>
         rest.split_at_checked(bytes).ok_or("a node is shorter than its header says")?;
     *rest = back;
     Ok(front)
-}
-
-fn cast<T: Pod>(bytes: &[u8]) -> Result<&[T], &'static str> {
-    bytemuck::try_cast_slice(bytes).map_err(|_| "a node is not aligned in the map")
 }
 
 /// Takes one number for each child.

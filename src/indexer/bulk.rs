@@ -37,7 +37,7 @@ const SAMPLE_BYTES: usize = 128 << 20;
 /// Rows whose median is the origin: it has to be among the items, not at their very centre.
 const ORIGIN_ROWS: usize = 1024;
 /// Items that one task reads. With more, fewer products of matrices have few rows.
-const ITEMS_PER_TASK: usize = 4096;
+const READ_PER_TASK: usize = 4096;
 
 /// A leaf of the plan: its centroid, and its items as places in the list of ids, ascending.
 struct PlannedLeaf {
@@ -133,7 +133,7 @@ fn read_sample(
     let width = width(spec.dims);
     // Any fixed number: the sample must not move when the user changes the seed of the trees.
     let places = sample(ids.len(), SAMPLE_BYTES / (4 * width), 0);
-    let tasks = places.len().div_ceil(ITEMS_PER_TASK);
+    let tasks = places.len().div_ceil(READ_PER_TASK);
     let parts = workers.map(BuildPhase::Sampling, tasks, |rtxn, task| {
         let places = &places[chunk(places.len(), task)];
         let chosen: Vec<u32> = places.iter().map(|place| ids[*place as usize]).collect();
@@ -151,7 +151,7 @@ fn read_sample(
 
 /// What one task reads of so many.
 fn chunk(len: usize, task: usize) -> Range<usize> {
-    task * ITEMS_PER_TASK..len.min((task + 1) * ITEMS_PER_TASK)
+    task * READ_PER_TASK..len.min((task + 1) * READ_PER_TASK)
 }
 
 impl Bulk<'_> {
@@ -219,7 +219,7 @@ impl Bulk<'_> {
             &report,
         )?;
         let routes =
-            workers.map(BuildPhase::Routing, n.div_ceil(ITEMS_PER_TASK), |rtxn, task| {
+            workers.map(BuildPhase::Routing, n.div_ceil(READ_PER_TASK), |rtxn, task| {
                 let points = self.points.of_range(rtxn, chunk(n, task))?;
                 Ok(router.route(&points, self.shape.spill))
             })?;

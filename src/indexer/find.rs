@@ -25,7 +25,7 @@ const WIDENED_AFTER: [usize; 3] = [16, 48, 96];
 /// Leaves in which an old item is looked for before all bitmaps are read.
 const MAX_LEAVES_SEARCHED: usize = 256;
 /// Leaves, and branches, whose places a [`Finder`] remembers: more than most tasks look at.
-const MAX_CACHED_NODES: usize = 1 << 12;
+const MAX_REMEMBERED_NODES: usize = 1 << 12;
 /// How far descents go, in full leaves.
 const LEAVES_COVERED: usize = 16;
 
@@ -167,7 +167,7 @@ impl<'a> Finder<'a> {
             View::new(context.db, rtxn, context.spec),
             context.leaf,
             context.branch,
-            MAX_CACHED_NODES,
+            MAX_REMEMBERED_NODES,
         );
         let (prepared, descent) = (Prepared::default(), Descent::default());
         Self { context, rtxn, nodes, tree, prepared, point: Vec::new(), descent, covered: 0 }

@@ -119,7 +119,7 @@ pub(crate) fn plan(
         plan.deletes.extend(done.deletes);
         stats.leaves.add(done.stats);
     }
-    if is_to_be_measured(&mut plan.record, changes.len()) {
+    if is_calibration_due(&mut plan.record, changes.len()) {
         let ids = list_ids(db, &own, spec)?;
         plan.truth = Some(truth(&mut workers, Points::new(context, &ids, None))?);
     }
@@ -139,7 +139,7 @@ pub(crate) fn plan(
 ///
 /// So the work for each change does not grow with the index: now and then one build does that of
 /// many.
-fn is_to_be_measured(record: &mut Record, changes: usize) -> bool {
+fn is_calibration_due(record: &mut Record, changes: usize) -> bool {
     let measured = &mut record.calibration;
     measured.changes = measured.changes.saturating_add(u32::try_from(changes).unwrap_or(u32::MAX));
     let is_due = u64::from(measured.changes).saturating_mul(CHANGED_PART) >= record.items;

@@ -75,7 +75,7 @@ pub(crate) fn build(
     }
     let is_bulk = !is_same
         || record.pending.saturating_mul(ITEMS_PER_CHANGE) >= record.items
-        || is_to_be_measured(&record);
+        || lacks_calibration(&record);
     // A thread of the pool borrows the write transaction, and gives it back before the writing.
     let (lent, progress) = (&mut *wtxn, options.progress);
     let compute = move || -> Result<(BuildPlan, Option<UpdateStats>)> {
@@ -121,7 +121,7 @@ pub(crate) fn build(
 }
 
 /// Whether a bulk build is due because there is no calibration, or one of a much smaller forest.
-fn is_to_be_measured(record: &Record) -> bool {
+fn lacks_calibration(record: &Record) -> bool {
     let (measured, small) =
         (record.calibration.items, SMALL_ITEMS.max(SMALL_LEAVES * u64::from(record.leaf_size)));
     calibrate::applies_to(record.items)

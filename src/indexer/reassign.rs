@@ -23,7 +23,7 @@ const NEIGHBOUR_LEAVES: usize = 20;
 /// looked at: the error of estimates between near centroids is a tenth.
 const ESTIMATE_SLACK: f32 = 1.15;
 /// Items that one task looks at.
-const ITEMS_PER_TASK: usize = 64;
+const REASSIGNED_PER_TASK: usize = 64;
 
 /// Leaves that lie together, some of which have changed.
 #[derive(Default)]
@@ -98,8 +98,18 @@ struct Reassignment {
     to: Vec<u32>,
 }
 
-/// Rows of a leaf that become a leaf, and its centroid.
-type Part = (Vec<u32>, Vec<f32>);
+/// What becomes a leaf of a leaf that is split.
+struct LeafPart {
+    rows: Vec<u32>,
+    centroid: Vec<f32>,
+}
+
+impl LeafPart {
+    /// Rows with their mean.
+    fn new(points: &Matrix, rows: Vec<u32>) -> Self {
+        Self { centroid: points.gather(&rows).mean(), rows }
+    }
+}
 
 impl TreeEdit<'_> {
     /// Divides a leaf into parts of at most `max` entries, and reassigns the items around it. With
@@ -122,11 +132,11 @@ impl TreeEdit<'_> {
             .and_then(|middle| set_apart(&context, &points, &middle, around.leaves.get(&leaf)?));
         let parts = set_apart.unwrap_or_else(|| {
             let own = around.rows_of(&context, &points, leaf);
-            cut(&context, &points, &own, max, seed)
+            leaf_parts(&context, &points, &own, max, seed)
         });
         self.stats.split += u64::from(parts.len() > 1);
         let sibling = self.created.get(&leaf).copied().unwrap_or(leaf);
-        for (i, (rows, centroid)) in parts.into_iter().enumerate() {
+        for (i, LeafPart { rows, centroid }) in parts.into_iter().enumerate() {
             let id = if i == 0 { leaf } else { self.leaf_ids.take(self.key(leaf))? };
             let part = points.gather(&rows);
             let members = rows.iter().map(|row| ids[*row as usize]).collect();
@@ -173,8 +183,9 @@ impl TreeEdit<'_> {
         }
         let items: Vec<(u32, Vec<u32>)> =
             leaves_of.into_iter().filter(|(id, _)| concerned.contains(id)).collect();
-        let moves = workers.share(items.len().div_ceil(ITEMS_PER_TASK), |rtxn, task| {
-            let part = &items[task * ITEMS_PER_TASK..items.len().min((task + 1) * ITEMS_PER_TASK)];
+        let moves = workers.share(items.len().div_ceil(REASSIGNED_PER_TASK), |rtxn, task| {
+            let part = &items
+                [task * REASSIGNED_PER_TASK..items.len().min((task + 1) * REASSIGNED_PER_TASK)];
             let mut finder = view.finder(rtxn);
             let moves = part
                 .iter()
@@ -301,39 +312,36 @@ fn set_apart(
     points: &Matrix,
     middle: &[f32],
     centroid: &[f32],
-) -> Option<Vec<Part>> {
+) -> Option<Vec<LeafPart>> {
     let is_of_group = |row: &u32| {
         let point = points.row(*row as usize);
         context.distance(point, middle) < context.distance(point, centroid)
     };
     let (group, others): (Vec<u32>, Vec<u32>) = (0u32..).take(points.len()).partition(is_of_group);
-    let parts = [others, group].map(|rows| part_of(points, rows));
+    let parts = [others, group].map(|rows| LeafPart::new(points, rows));
     let is_parted =
-        parts.iter().all(|(rows, _)| !rows.is_empty() && rows.len() <= context.leaf_size);
+        parts.iter().all(|part| !part.rows.is_empty() && part.rows.len() <= context.leaf_size);
     is_parted.then(|| parts.into())
-}
-
-/// Rows with their mean.
-fn part_of(points: &Matrix, rows: Vec<u32>) -> Part {
-    let centroid = points.gather(&rows).mean();
-    (rows, centroid)
 }
 
 /// Parts of near points that fit a leaf. As in a bulk build, the points with their first copy here
 /// (`own`) decide on the centroids. The others follow.
-fn cut(
+fn leaf_parts(
     context: &ForestContext<'_>,
     points: &Matrix,
     own: &[u32],
     max: usize,
     seed: u64,
-) -> Vec<Part> {
+) -> Vec<LeafPart> {
     let simd = context.transform.simd;
     let parts = if points.len() <= max { 1 } else { points.len().div_ceil(max * 2 / 3) };
     if own.len() >= 2 * parts {
         let inner = points.gather(own);
         let centroids = match parts {
-            1 => return vec![((0u32..).take(points.len()).collect(), inner.mean())],
+            1 => {
+                let rows = (0u32..).take(points.len()).collect();
+                return vec![LeafPart { rows, centroid: inner.mean() }];
+            }
             2 => {
                 let mut centroids = Matrix::new(points.width);
                 let fit = (max * own.len()).div_ceil(points.len());
@@ -345,15 +353,15 @@ fn cut(
             _ => kmeans(simd, &inner, parts, seed),
         };
         let groups = members(&assign(simd, points, &centroids), centroids.len());
-        let parts: Vec<Part> = groups
+        let parts: Vec<LeafPart> = groups
             .into_iter()
             .enumerate()
-            .map(|(i, rows)| (rows, centroids.row(i).to_vec()))
-            .filter(|(rows, _)| !rows.is_empty())
+            .map(|(i, rows)| LeafPart { rows, centroid: centroids.row(i).to_vec() })
+            .filter(|part| !part.rows.is_empty())
             .collect();
-        if parts.len() > 1 && parts.iter().all(|(rows, _)| rows.len() <= context.leaf_size) {
+        if parts.len() > 1 && parts.iter().all(|part| part.rows.len() <= context.leaf_size) {
             return parts;
         }
     }
-    split(simd, points, max, seed).into_iter().map(|rows| part_of(points, rows)).collect()
+    split(simd, points, max, seed).into_iter().map(|rows| LeafPart::new(points, rows)).collect()
 }

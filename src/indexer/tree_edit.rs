@@ -18,7 +18,7 @@ use crate::key::Key;
 use crate::lmdb::workers::Workers;
 
 /// Items of a merged leaf for which one task finds another leaf.
-const ITEMS_PER_TASK: usize = 8;
+const MERGED_PER_TASK: usize = 8;
 
 /// Node ids of one kind in one tree: some of those given back, and the first that was never given
 /// out.
@@ -200,8 +200,8 @@ impl<'a> TreeEdit<'a> {
         self.moved.remove(&leaf);
         self.stats.merged += 1;
         let (context, view, key) = (self.context, self.tree_view(), self.key(leaf));
-        let targets = workers.share(ids.len().div_ceil(ITEMS_PER_TASK), |rtxn, task| {
-            let part = &ids[task * ITEMS_PER_TASK..ids.len().min((task + 1) * ITEMS_PER_TASK)];
+        let targets = workers.share(ids.len().div_ceil(MERGED_PER_TASK), |rtxn, task| {
+            let part = &ids[task * MERGED_PER_TASK..ids.len().min((task + 1) * MERGED_PER_TASK)];
             let mut finder = view.finder(rtxn);
             part.iter().map(|id| view.leaf_for(&mut finder, *id)).collect::<Result<Vec<_>>>()
         })?;

@@ -151,7 +151,7 @@ fn products_with<S: Simd, A: Accumulate>(
     let (width, len) = (panels.width, panels.len);
     for (index, panel) in panels.values.chunks(PANEL * width).enumerate() {
         let first = index * PANEL;
-        let part = |lane: usize| Part { panel, lane, first: first + lane, len };
+        let part = |lane: usize| PanelLanes { panel, lane, first: first + lane, len };
         match (has_wide_registers, panel.len() == PANEL * width) {
             (true, true) => part(0).fill::<12, 2, PANEL, S, A>(simd, op, rows, out),
             (true, false) => part(0).fill::<16, 1, LANES, S, A>(simd, op, rows, out),
@@ -166,7 +166,7 @@ fn products_with<S: Simd, A: Accumulate>(
 
 /// Some lanes of a panel, from one on.
 #[derive(Copy, Clone)]
-struct Part<'a> {
+struct PanelLanes<'a> {
     panel: &'a [f32],
     lane: usize,
     /// The column of the first lane, among so many.
@@ -174,7 +174,7 @@ struct Part<'a> {
     len: usize,
 }
 
-impl Part<'_> {
+impl PanelLanes<'_> {
     /// All rows against so many vectors of a panel that has `STRIDE` lanes, `ROWS` of them at a
     /// time.
     #[inline(always)]
@@ -191,16 +191,16 @@ impl Part<'_> {
         rows: &[&[f32]],
         out: &mut [f32],
     ) {
-        let Part { panel, lane, first, len } = self;
+        let PanelLanes { first, len, .. } = self;
         let end = len.min(first + LANES * VECTORS);
         let mut out = out.chunks_exact_mut(len).map(|row| &mut row[first..end]);
         let (blocks, rest) = rows.as_chunks::<ROWS>();
         for block in blocks {
-            let sums = panel_sums::<ROWS, VECTORS, STRIDE, S, A>(simd, op, block, (panel, lane));
+            let sums = panel_sums::<ROWS, VECTORS, STRIDE, S, A>(simd, op, block, self);
             sums.iter().zip(out.by_ref()).for_each(|(sums, out)| store(sums, out));
         }
         for (row, out) in rest.iter().zip(out) {
-            let [sums] = panel_sums::<1, VECTORS, STRIDE, S, A>(simd, op, &[*row], (panel, lane));
+            let [sums] = panel_sums::<1, VECTORS, STRIDE, S, A>(simd, op, &[*row], self);
             store(&sums, out);
         }
     }
@@ -229,7 +229,7 @@ fn panel_sums<
     simd: S,
     op: A,
     rows: &[&[f32]; ROWS],
-    (panel, first): (&[f32], usize),
+    PanelLanes { panel, lane: first, .. }: PanelLanes<'_>,
 ) -> [[f32x16<S>; VECTORS]; ROWS] {
     let mut sums = [[f32x16::splat(simd, 0.0); VECTORS]; ROWS];
     let (steps, _) = panel.as_chunks::<STRIDE>();

@@ -69,7 +69,8 @@ impl Database {
     where
         for<'e> RoTxn<'e, T>: Deref<Target = RoTxn<'e>>,
     {
-        opening::open_or_create(env, name).map(Self::new)
+        let (raw, mark) = opening::open_or_create(env, name)?;
+        Ok(Self::new(raw, mark))
     }
 
     /// Opens the database named `spinney` without writing; `None` if it was never created.
@@ -96,10 +97,10 @@ impl Database {
     where
         for<'e> RoTxn<'e, T>: Deref<Target = RoTxn<'e>>,
     {
-        Ok(opening::open(env, name)?.map(Self::new))
+        Ok(opening::open(env, name)?.map(|(raw, mark)| Self::new(raw, mark)))
     }
 
-    pub(super) fn new((raw, mark): (Table<'static>, Option<Mark>)) -> Self {
+    pub(super) fn new(raw: Table<'static>, mark: Option<Mark>) -> Self {
         Self { raw, mark }
     }
 

@@ -24,7 +24,7 @@ pub(crate) fn check<T>(env: &Env<T>) -> Result<()> {
     if env.real_disk_size()? >= end.saturating_mul(page_size) {
         return Ok(());
     }
-    let pages = Pages { file: env.try_clone_inner_file()?, page_size };
+    let pages = LmdbPages { file: env.try_clone_inner_file()?, page_size };
     let mut before = None;
     let mut truncated = Ok(());
     for _ in 0..LOOKS {
@@ -59,7 +59,7 @@ struct Meta {
 }
 
 /// The pages of a file of LMDB's format 1, read as bytes that may be anything.
-struct Pages {
+struct LmdbPages {
     file: File,
     page_size: u64,
 }
@@ -85,7 +85,7 @@ const IS_LARGE: u64 = 1;
 /// The root of an empty list.
 const NO_PAGE: u64 = u64::MAX;
 
-impl Pages {
+impl LmdbPages {
     fn newest_meta(&self) -> Option<Meta> {
         let metas = METAS.filter_map(|number| {
             let page = self.page(number)?;
@@ -217,7 +217,7 @@ mod tests {
                 bytes.get_mut(at).into_iter().for_each(|byte| *byte = value);
             }
             file.write_all(&bytes).unwrap();
-            let pages = Pages { file, page_size: 512 };
+            let pages = LmdbPages { file, page_size: 512 };
             let metas = [0, 2, 3, 5, NO_PAGE - 1].map(|free| Meta {
                 commit: 0,
                 end: rng.random_range(0..8),

@@ -20,7 +20,7 @@ impl OnCommit for UncommittedDatabase<'_> {
     type Committed = Database;
 
     fn on_commit(self, token: &CommitToken) -> Database {
-        Database::new((self.raw.on_commit(token), self.mark))
+        Database::new(self.raw.on_commit(token), self.mark)
     }
 }
 

@@ -7,13 +7,10 @@ use crate::format::item::item_bytes;
 use crate::index_spec::IndexSpec;
 use crate::metric::Metric;
 use crate::query::order::{is_within, sort};
-use crate::search::interrupt::{Interrupt, LAST_COMPARED};
+use crate::search::interrupt::{Interrupt, WorkCount};
 use crate::search::searcher::Searcher;
 use crate::search::{Hit, SearchStats};
 use crate::vector::CheckedVector;
-
-/// Comparisons between two checks of the interrupt.
-pub(super) const COMPARED_PER_CHECK: u64 = 32;
 
 /// What to search for: a stored item or a vector.
 ///
@@ -94,29 +91,27 @@ impl Examples {
     ) -> Result<Vec<Hit>> {
         let spec = searcher.spec();
         let metric = spec.metric;
-        let (mut kept, mut late, before) = (Vec::with_capacity(hits.len()), 0, stats.reranked);
+        let (mut kept, compared) = (Vec::with_capacity(hits.len()), WorkCount::default());
         for mut hit in hits {
             let id = hit.id;
             let mut others =
                 self.queries.iter().zip(&known).filter(|(_, known)| !known.contains(id)).peekable();
             // A hit not compared with all queries may have a wrong distance.
-            if late >= LAST_COMPARED && others.peek().is_some() {
+            if !compared.may_grow() && others.peek().is_some() {
                 continue;
             }
             for (query, _) in others {
+                interrupt.count(&compared);
                 let other = searcher.compare(query.as_item(), id)?;
                 if is_within(&other, Some(hit.distance), spec.metric) {
                     hit = other;
                 }
-                stats.reranked += 1;
-                late += usize::from(interrupt.has_fired());
-                if (stats.reranked - before).is_multiple_of(COMPARED_PER_CHECK) {
-                    stats.is_partial |= interrupt.check();
-                }
             }
             kept.push(hit);
         }
-        stats.bytes += (stats.reranked - before) * item_bytes(spec) as u64;
+        stats.is_partial |= interrupt.has_fired();
+        stats.reranked += compared.all();
+        stats.bytes += compared.all() * item_bytes(spec) as u64;
         sort(&mut kept, metric);
         Ok(kept)
     }

@@ -28,8 +28,11 @@ use crate::search::searcher::Searcher;
 /// [`neighbours`](Self::neighbours). All work with every filter and every metric, except that bits
 /// have no mean.
 ///
-/// The options are the same for [single searches](Single), for [many by several
-/// threads](crate::Snapshot::nns), and for one search over [several indexes](crate::Readers).
+/// [Single searches](Single), [many by several threads](crate::Snapshot::nns) and one search over
+/// [several indexes](crate::Readers) share these options: `recall`, `search_k`, `oversampling`,
+/// `exact`, `filter`, `filter_serialized`, `within`, `beyond`, `deadline` and `report`. Groups,
+/// `cancel` and `parallel` are for single searches alone. `filter_fn` is for single searches and
+/// for many by several threads.
 ///
 /// ```
 #[doc = include_str!("example.txt")]

@@ -2,10 +2,9 @@
 
 use crate::error::Result;
 use crate::format::item::{ItemRef, item_bytes};
-use crate::query::examples::COMPARED_PER_CHECK;
 use crate::query::groups::Groups;
 use crate::query::order::{is_beyond, is_within, sort};
-use crate::search::interrupt::{Interrupt, LAST_COMPARED};
+use crate::search::interrupt::{Interrupt, WorkCount};
 use crate::search::paged::Stream;
 use crate::search::request::{Options, Request};
 use crate::search::searcher::Searcher;
@@ -45,7 +44,7 @@ pub(crate) fn search_once(
     let request = &Request { options, ..*request };
     let metric = searcher.spec().metric;
     let mut stream = Stream::new(&query);
-    let mut others = Others { searcher, queries, beyond, compared: 0, late: 0 };
+    let others = Others { searcher, queries, beyond, compared: WorkCount::default() };
     let mut hits: Vec<Hit> = Vec::new();
     let mut count = if may_be_many { FIRST_WITHIN } else { request.k };
     loop {
@@ -74,8 +73,8 @@ pub(crate) fn search_once(
                 answer = hits;
             }
             let mut stats = stream.stats();
-            stats.reranked += others.compared;
-            stats.bytes += others.compared * item_bytes(searcher.spec()) as u64;
+            stats.reranked += others.compared.all();
+            stats.bytes += others.compared.all() * item_bytes(searcher.spec()) as u64;
             return Ok((answer, stats));
         }
         count = count.saturating_mul(2);
@@ -87,27 +86,21 @@ struct Others<'a> {
     searcher: &'a dyn Searcher,
     queries: &'a [CheckedVector<'static>],
     beyond: Option<f32>,
-    compared: u64,
-    /// Hits that were compared after a stop.
-    late: usize,
+    compared: WorkCount,
 }
 
 impl Others<'_> {
     /// Whether a hit is beyond the distance to all queries. After a stop, a few hits are compared.
-    fn are_beyond(&mut self, hit: &Hit, interrupt: Interrupt<'_>) -> Result<bool> {
+    fn are_beyond(&self, hit: &Hit, interrupt: Interrupt<'_>) -> Result<bool> {
         if self.beyond.is_none() || self.queries.len() < 2 {
             return Ok(true);
         }
-        self.late += usize::from(interrupt.has_fired());
-        if self.late > LAST_COMPARED {
+        if !self.compared.may_grow() {
             return Ok(false);
         }
         for query in self.queries {
+            interrupt.count(&self.compared);
             let other = self.searcher.compare(query.as_item(), hit.id)?;
-            self.compared += 1;
-            if self.compared.is_multiple_of(COMPARED_PER_CHECK) {
-                interrupt.check();
-            }
             if !is_beyond(&other, self.beyond, self.searcher.spec().metric) {
                 return Ok(false);
             }

@@ -15,9 +15,5 @@ pub(super) fn is_beyond(hit: &Hit, beyond: Option<f32>, metric: Metric) -> bool 
 
 /// Sorts hits, the nearest first and equally near ones by id.
 pub(super) fn sort(hits: &mut [Hit], metric: Metric) {
-    hits.sort_unstable_by(|a, b| {
-        let order = a.distance.total_cmp(&b.distance);
-        let order = if metric.larger_is_nearer() { order.reverse() } else { order };
-        order.then(a.id.cmp(&b.id))
-    });
+    hits.sort_unstable_by(|a, b| metric.nearer_first(a.distance, b.distance).then(a.id.cmp(&b.id)));
 }

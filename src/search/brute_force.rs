@@ -19,7 +19,7 @@ const PREFETCH_DISTANCE: usize = 8;
 const ITEMS_PER_ROUND: usize = 1 << 16;
 const ITEMS_PER_TIMED_ROUND: usize = 1 << 14;
 /// Items in one task of a round.
-const ITEMS_PER_TASK: usize = 1 << 10;
+const COMPARED_PER_TASK: usize = 1 << 10;
 
 /// Compares every item that the request admits. Returns whether its interrupt ended the scan.
 ///
@@ -127,7 +127,8 @@ fn compare_shared(
             }
             Ok(nearest)
         };
-        let parts: Vec<Result<Nearest>> = items.par_chunks(ITEMS_PER_TASK).map(compare).collect();
+        let parts: Vec<Result<Nearest>> =
+            items.par_chunks(COMPARED_PER_TASK).map(compare).collect();
         for part in parts {
             nearest.merge(part?);
         }

@@ -82,7 +82,8 @@ impl Budget {
             );
             return Self { goal, rerank, entries: minimum, is_out_of_reach: false };
         }
-        let Some([confidence, rerank, entries]) = measured(calibration, k, recall) else {
+        let Some(Measured { confidence, rerank, entries }) = measured(calibration, k, recall)
+        else {
             return Self {
                 goal: Goal::Confidence(f64::INFINITY),
                 rerank: k,
@@ -148,13 +149,22 @@ fn min_confidence(k: usize, recall: f64, record: &Record) -> f64 {
         * strictness.max(1.0).sqrt()
 }
 
-/// Confidence, reranked candidates and entries, interpolated between the measured points.
+/// What a calibration measured for some `k` and recall.
+struct Measured {
+    confidence: f64,
+    /// Candidates to rerank.
+    rerank: f64,
+    /// Entries to scan.
+    entries: f64,
+}
+
+/// What a search takes, interpolated between the measured points.
 ///
 /// Interpolates linearly in the logarithms of k, of the part missed, and of the three values. For
 /// larger k than were measured, the values grow in proportion. `None` if the recall is out of
 /// reach.
 #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-fn measured(calibration: &Calibration, k: usize, recall: f64) -> Option<[f64; 3]> {
+fn measured(calibration: &Calibration, k: usize, recall: f64) -> Option<Measured> {
     let ks = calibration.ks();
     let largest = *ks.last()?;
     let missed = |recall: f64| -(1.0 - recall).max(1e-6).ln();
@@ -174,12 +184,11 @@ fn measured(calibration: &Calibration, k: usize, recall: f64) -> Option<[f64; 3]
         return None;
     }
     let times = (k as f64 / largest as f64).max(1.0);
-    let all = [
-        at(|point| f64::from(point.confidence)) * times,
-        (at(|point| f64::from(point.rerank)) * times).max(k as f64),
-        at(|point| f64::from(point.entries)) * times,
-    ];
-    all.iter().all(|value| value.is_finite()).then_some(all)
+    let confidence = at(|point| f64::from(point.confidence)) * times;
+    let rerank = (at(|point| f64::from(point.rerank)) * times).max(k as f64);
+    let entries = at(|point| f64::from(point.entries)) * times;
+    let is_in_reach = [confidence, rerank, entries].iter().all(|value| value.is_finite());
+    is_in_reach.then_some(Measured { confidence, rerank, entries })
 }
 
 /// Linear interpolation at one `x` between points with ascending `x`. The last line goes on beyond

@@ -5,19 +5,36 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 /// Ids processed between two checks: reading the clock takes longer than one id.
-const IDS_PER_CHECK: u32 = 32;
+const IDS_PER_CHECK: u64 = 32;
 /// The largest number of comparisons, and of calls of a predicate, after an interrupt. With them
 /// the search returns the best of what it has scanned.
-pub(crate) const LAST_COMPARED: usize = 64;
+const LAST_COMPARED: usize = 64;
+
+/// How much work of one kind was done.
+#[derive(Debug, Default)]
+pub(crate) struct WorkCount {
+    all: Cell<u64>,
+    /// That after the interrupt fired.
+    late: Cell<usize>,
+}
+
+impl WorkCount {
+    pub(crate) fn all(&self) -> u64 {
+        self.all.get()
+    }
+
+    /// Whether there may be more: after an interrupt, up to [`LAST_COMPARED`].
+    pub(crate) fn may_grow(&self) -> bool {
+        self.late.get() < LAST_COMPARED
+    }
+}
 
 /// What an interrupt remembers from check to check.
 #[derive(Debug, Default)]
 pub(crate) struct InterruptState {
     has_fired: Cell<bool>,
     /// Calls of the predicate.
-    calls: Cell<u32>,
-    /// Those of them after the interrupt fired.
-    late_calls: Cell<usize>,
+    calls: WorkCount,
 }
 
 impl InterruptState {
@@ -62,25 +79,36 @@ impl<'a> Interrupt<'a> {
         if self.is_none() { usize::MAX } else { LAST_COMPARED }
     }
 
+    /// As [`Interrupt::check`], after so many comparisons. The first [`LAST_COMPARED`] are made in
+    /// any case.
+    pub(crate) fn check_after(&self, compared: usize) -> bool {
+        compared >= LAST_COMPARED && self.check()
+    }
+
+    /// Counts the next piece of work, and checks now and then.
+    pub(crate) fn count(&self, work: &WorkCount) {
+        work.all.set(work.all.get() + 1);
+        if work.all.get().is_multiple_of(IDS_PER_CHECK) {
+            self.check();
+        }
+        work.late.set(work.late.get() + usize::from(self.has_fired()));
+    }
+
     /// These ids, until it fires. Checks by itself, as the caller may filter out any number of
     /// them.
     pub(crate) fn limit(self, ids: impl Iterator<Item = u32>) -> impl Iterator<Item = u32> {
-        let is_open = move |(number, _): &(u64, u32)| {
-            !number.is_multiple_of(u64::from(IDS_PER_CHECK)) || !self.check()
-        };
+        let is_open =
+            move |(number, _): &(u64, u32)| !number.is_multiple_of(IDS_PER_CHECK) || !self.check();
         (1u64..).zip(ids).take_while(is_open).map(|(_, id)| id)
     }
 
     /// Calls a predicate, until it has fired and [`LAST_COMPARED`] more calls were made.
     pub(crate) fn admits(&self, predicate: &dyn Fn(u32) -> bool, id: u32) -> bool {
         let Some(state) = self.state else { return predicate(id) };
-        state.calls.set(state.calls.get().wrapping_add(1));
-        if state.calls.get().is_multiple_of(IDS_PER_CHECK) {
-            self.check();
+        if !state.calls.may_grow() {
+            return false;
         }
-        if self.has_fired() {
-            state.late_calls.set(state.late_calls.get() + 1);
-        }
-        state.late_calls.get() <= LAST_COMPARED && predicate(id)
+        self.count(&state.calls);
+        predicate(id)
     }
 }

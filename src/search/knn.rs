@@ -10,7 +10,6 @@ use crate::lmdb::pending::Pending;
 use crate::search::brute_force::compare_all;
 use crate::search::budget::Budget;
 use crate::search::candidates::{Candidates, estimate_of, id_of};
-use crate::search::interrupt::LAST_COMPARED;
 use crate::search::leaf_scan::{Ended, LeafScan, Limits};
 use crate::search::plan::{Choice, Costs};
 use crate::search::request::{Options, Request};
@@ -162,7 +161,8 @@ impl<'t> Run<'_, 't> {
         if self.request.interrupt.is_none() {
             return Ok(());
         }
-        self.compare(candidates.arranged(LAST_COMPARED, LAST_COMPARED), std::iter::empty())
+        let first = self.request.interrupt.compared_first();
+        self.compare(candidates.arranged(first, first), std::iter::empty())
     }
 
     /// Searches the forest. Compares all items once that takes less than going on.
@@ -212,8 +212,8 @@ impl<'t> Run<'_, 't> {
                     pass.deeper(ADVERSE_BUDGET_FACTOR)
                 }
                 AfterPass::RerankAdverse | AfterPass::Rerank => {
-                    let max = if self.stats.is_partial { LAST_COMPARED } else { usize::MAX };
                     let first = self.request.interrupt.compared_first();
+                    let max = if self.stats.is_partial { first } else { usize::MAX };
                     let live = live_in(pending, self.request);
                     self.compare(candidates.arranged(max, first), live)?;
                     self.stats.comparing += self.clock.lap();

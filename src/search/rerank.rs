@@ -15,7 +15,7 @@ use crate::math::scored::Scored;
 use crate::math::top_k::TopK;
 use crate::metric::Metric;
 use crate::search::Hit;
-use crate::search::interrupt::{Interrupt, LAST_COMPARED};
+use crate::search::interrupt::Interrupt;
 use crate::search::request::Options;
 
 /// Items whose memory is prefetched before the first of them is compared.
@@ -86,7 +86,7 @@ impl Scorer<'_> {
     }
 
     /// Scores items that must exist, and calls `visit` with each. Returns whether `interrupt` ended
-    /// it; the first [`LAST_COMPARED`] are scored even then.
+    /// it; the first few are scored even then.
     pub(crate) fn rank_known<'t>(
         &self,
         items: &Items<'t>,
@@ -138,7 +138,7 @@ impl Scorer<'_> {
                 visit(self.rank(*id, &items.parse(*id, bytes)?)?);
             }
             compared += BATCH;
-            if is_last || compared >= LAST_COMPARED && interrupt.check() {
+            if is_last || interrupt.check_after(compared) {
                 // The iterator of ids may itself have ended because of the interrupt.
                 return Ok(interrupt.has_fired());
             }

@@ -116,8 +116,7 @@ impl<'e> Snapshot<'e> {
         let workers = pool.map_or_else(rayon::current_num_threads, ThreadPool::current_num_threads);
         let (first, mut txns) = open_all(workers, || Ok(env.read_txn()?))?;
         let reader = Reader::open(&first, db, index)?;
-        let spec = IndexSpec { index, dims: reader.dims(), metric: reader.metric() };
-        let (len, txn_id) = (reader.len(), first.id());
+        let (spec, len, txn_id) = (reader.session().spec(), reader.len(), first.id());
         drop(reader);
         txns.push(first);
         Ok(Self { txns, pool, db, spec, len, txn_id })

@@ -30,7 +30,9 @@ struct Interruption;
 fn interrupted(
     fixture: &Fixture,
     wtxn: &mut RwTxn<'_>,
-    (how, pool, at): (How, Option<&ThreadPool>, usize),
+    how: How,
+    pool: Option<&ThreadPool>,
+    at: usize,
     threads: &Mutex<Vec<ThreadId>>,
 ) -> bool {
     let (calls, after) = (AtomicUsize::new(0), AtomicUsize::new(0));
@@ -101,7 +103,7 @@ fn at_every_call(
         let before = raw.content(&wtxn);
         let pending = fixture.writer.pending_len(&wtxn).unwrap();
         assert!(pending > 0);
-        if !interrupted(fixture, &mut wtxn, (how, pool, at), threads) {
+        if !interrupted(fixture, &mut wtxn, how, pool, at, threads) {
             raw.content(&wtxn).assert_same(&expected, "a build with a callback that goes on");
             wtxn.abort();
             println!("{split} leaves split, {merged} merged, {rehomed} items re-homed");
@@ -210,7 +212,7 @@ fn a_transaction_goes_on_after_many_cancelled_builds() {
     for step in 0..5 {
         fixture.change(&mut wtxn, step);
         for how in [How::Cancel, How::Panic] {
-            assert!(interrupted(&fixture, &mut wtxn, (how, Some(&pool), 3 * step), &ids));
+            assert!(interrupted(&fixture, &mut wtxn, how, Some(&pool), 3 * step, &ids));
         }
     }
     fixture.writer.build(&mut wtxn, &options()).unwrap();

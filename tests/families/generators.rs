@@ -31,7 +31,7 @@ pub fn find(name: &str) -> Family {
 
 /// Clusters of equal size around normal centres: `spread` in each component, where that of the
 /// centres is 1.
-pub fn blobs(dice: &mut Dice, (centres, each, dims): (usize, usize, usize), spread: f64) -> Data {
+pub fn blobs(dice: &mut Dice, centres: usize, each: usize, dims: usize, spread: f64) -> Data {
     let centres = dice.normal_rows(centres, dims);
     Data::of(centres.len() * each, || {
         let at = dice.below(centres.len());
@@ -41,10 +41,10 @@ pub fn blobs(dice: &mut Dice, (centres, each, dims): (usize, usize, usize), spre
 
 fn clusters() -> Vec<Family> {
     vec![
-        Family::new("clusters 1/30", FLOATS, |dice| blobs(dice, (8, 700, 32), 1.0 / 30.0)),
-        Family::new("clusters 1/100", FLOATS, |dice| blobs(dice, (8, 700, 32), 1.0 / 100.0)),
-        Family::new("clusters 1/300", FLOATS, |dice| blobs(dice, (8, 700, 32), 1.0 / 300.0)),
-        Family::new("clusters 1/1000", FLOATS, |dice| blobs(dice, (8, 700, 32), 1.0 / 1_000.0)),
+        Family::new("clusters 1/30", FLOATS, |dice| blobs(dice, 8, 700, 32, 1.0 / 30.0)),
+        Family::new("clusters 1/100", FLOATS, |dice| blobs(dice, 8, 700, 32, 1.0 / 100.0)),
+        Family::new("clusters 1/300", FLOATS, |dice| blobs(dice, 8, 700, 32, 1.0 / 300.0)),
+        Family::new("clusters 1/1000", FLOATS, |dice| blobs(dice, 8, 700, 32, 1.0 / 1_000.0)),
         Family::new("one far cluster", FLOATS, |dice| {
             let centre = scaled(dice.normal_row(32), 300.0);
             Data::of(4_000, || dice.around(&centre, 1.0))

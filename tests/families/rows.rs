@@ -109,7 +109,7 @@ fn large_clusters(dice: &mut Dice) -> Vec<Finding> {
         for metric in [Metric::Euclidean, Metric::Cosine] {
             let what = format!("8 clusters of 5,000, 1/{apart}, {metric}");
             let mut subject =
-                Subject::new(blobs(dice, (8, 5_000, 32), 1.0 / f64::from(apart)), metric, 200);
+                Subject::new(blobs(dice, 8, 5_000, 32, 1.0 / f64::from(apart)), metric, 200);
             let recall = subject.recall(|reader, asked| asked.plain(reader.nns(10), 10));
             findings.push(Finding::recall(format!("{what}, k 10"), recall, 0.95));
             findings.push(own(what, &subject.world, &mut subject.data));
@@ -134,7 +134,7 @@ fn long_line(dice: &mut Dice) -> Vec<Finding> {
 }
 
 fn beyond_the_cluster(dice: &mut Dice) -> Vec<Finding> {
-    let subject = Subject::new(blobs(dice, (100, 200, 64), 0.3), Metric::Euclidean, 60);
+    let subject = Subject::new(blobs(dice, 100, 200, 64, 0.3), Metric::Euclidean, 60);
     let asked = [0.95, 0.99].into_iter().flat_map(|target| [200, 400, 800].map(|k| (target, k)));
     let finding = |(target, k)| {
         let recall = subject.recall(|reader, asked| asked.plain(reader.nns(k).recall(target), k));
@@ -173,7 +173,7 @@ fn long_ramp(dice: &mut Dice) -> Vec<Finding> {
 
 fn within_a_radius(dice: &mut Dice) -> Vec<Finding> {
     let subjects = [(50, 1_001), (1, 5_001)].map(|(clusters, n)| {
-        let data = blobs(dice, (clusters, 20_000 / clusters, 32), 0.3);
+        let data = blobs(dice, clusters, 20_000 / clusters, 32, 0.3);
         (clusters, n, Subject::new(data, Metric::Euclidean, 60))
     });
     let finding = |(clusters, n, subject): (usize, usize, Subject)| {
@@ -203,7 +203,7 @@ fn groups_near_and_far(dice: &mut Dice) -> Vec<Finding> {
 }
 
 fn filters_of_clusters(dice: &mut Dice) -> Vec<Finding> {
-    let subject = Subject::new(blobs(dice, (100, 300, 64), 0.5), Metric::Euclidean, 100);
+    let subject = Subject::new(blobs(dice, 100, 300, 64, 0.5), Metric::Euclidean, 100);
     let finding = |percent| {
         let allowed = at_random(0..30_000, percent);
         let recall =
@@ -218,7 +218,7 @@ fn filters_of_clusters(dice: &mut Dice) -> Vec<Finding> {
 }
 
 fn pages_of_clusters(dice: &mut Dice) -> Vec<Finding> {
-    let subject = Subject::new(blobs(dice, (50, 400, 32), 0.3), Metric::Euclidean, 60);
+    let subject = Subject::new(blobs(dice, 50, 400, 32, 0.3), Metric::Euclidean, 60);
     let finding = |pages| {
         let recall = subject.recall(|reader, asked| asked.pages(reader.nns(50), 50, pages));
         Finding::recall(format!("50 clusters of 400, {pages} pages of 50"), recall, 0.95)
@@ -263,10 +263,10 @@ fn deleted_around_the_query(dice: &mut Dice) -> Vec<Finding> {
 
 fn own_vectors(dice: &mut Dice) -> Vec<Finding> {
     let cases = [
-        ("100 tight blobs of 100 in 32", blobs(dice, (100, 100, 32), 0.01)),
+        ("100 tight blobs of 100 in 32", blobs(dice, 100, 100, 32, 0.01)),
         ("a line of 10,000 in 1", line(dice, 10_000, 1)),
         ("20 blobs of 500 in 32, far away", {
-            let mut data = blobs(dice, (20, 500, 32), 0.01);
+            let mut data = blobs(dice, 20, 500, 32, 0.01);
             data.rows.iter_mut().for_each(|row| *row = scaled(std::mem::take(row), 1e3));
             data
         }),
@@ -329,7 +329,7 @@ fn more_scanning(dice: &mut Dice) -> Vec<Finding> {
 fn every_count(dice: &mut Dice) -> Vec<Finding> {
     let cases = [
         ("normal", Data::of(6_000, || dice.normal_row(32))),
-        ("60 clusters", blobs(dice, (60, 100, 32), 0.3)),
+        ("60 clusters", blobs(dice, 60, 100, 32, 0.3)),
     ];
     let mut findings = Vec::new();
     for (name, data) in cases {

@@ -3,7 +3,7 @@
 use spinney::{BuildMethod, BuildOptions, Error, Metric};
 
 use crate::support::*;
-use crate::world::{DIMS, Source, World};
+use crate::world::{DIMS, Reached, Source, World};
 use crate::{FEW_ITEMS, FLOATS, ITEMS, KS, QUERIES, TOLERANCE, assert_reached};
 
 /// Where the calibration begins in the record: it goes on to its end.
@@ -44,7 +44,7 @@ fn calibrations_reproduce_what_they_measured() {
             let every = if k == KS[2] { 4 } else { 1 };
             let measured: Vec<_> = asked.iter().step_by(every).cloned().collect();
             for target in [0.8, 0.9, 0.95, 0.99] {
-                let (recall, sketches) = world.recall(&measured, k, target, None);
+                let Reached { recall, sketches } = world.recall(&measured, k, target, None);
                 println!(
                     "{metric}, k {k}, measured on these: {target} -> {recall:.4} ({sketches:.0} sketches)"
                 );
@@ -172,12 +172,13 @@ fn calibrated_queries_keep_their_recall_under_churn() {
     let world = World::of(&mut source, ITEMS);
     assert!(world.calibrate(&source.between(1_000)).unwrap());
     let queries = source.between(QUERIES / 2);
-    let (before, _) = world.recall(&world.ask(&queries, None), 10, 0.95, None);
+    let before = world.recall(&world.ask(&queries, None), 10, 0.95, None).recall;
     for step in 0..8 {
         world.add(step * 1_000, &source.rows(1_000));
         assert_eq!(world.build(), BuildMethod::Incremental);
     }
-    let (after, sketches) = world.recall(&world.ask(&queries, None), 10, 0.95, None);
+    let Reached { recall: after, sketches } =
+        world.recall(&world.ask(&queries, None), 10, 0.95, None);
     println!(
         "between clusters: {before:.4}, after 8,000 overwrites {after:.4} ({sketches:.0} sketches)"
     );

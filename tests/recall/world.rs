@@ -122,15 +122,14 @@ impl World {
         self.read(|reader| queries.chunks_exact(DIMS).map(|query| exact(reader, query)).collect())
     }
 
-    /// Recall of `k` neighbours when a recall is aimed at, and how many sketches a query scans for
-    /// it.
+    /// What is reached for `k` neighbours when a recall is aimed at.
     pub fn recall(
         &self,
         asked: &[Asked],
         k: usize,
         target: f32,
         filter: Option<&RoaringBitmap>,
-    ) -> (f64, f64) {
+    ) -> Reached {
         let sign = if self.writer.metric() == Metric::DotProduct { -1.0 } else { 1.0 };
         let (mut found, mut sketches) = (0, 0);
         self.read(|reader| {
@@ -158,8 +157,19 @@ impl World {
                     if searched.sketches == 0 { 2 * ITEMS as u64 } else { searched.sketches };
             }
         });
-        (found as f64 / (k * asked.len()) as f64, sketches as f64 / asked.len() as f64)
+        Reached {
+            recall: found as f64 / (k * asked.len()) as f64,
+            sketches: sketches as f64 / asked.len() as f64,
+        }
     }
+}
+
+/// What searches of some queries have reached.
+#[derive(Copy, Clone, Debug)]
+pub struct Reached {
+    pub recall: f64,
+    /// Sketches that a query scans.
+    pub sketches: f64,
 }
 
 pub fn admit<'a>(nns: Nns<'a>, filter: Option<&'a RoaringBitmap>) -> Nns<'a> {

@@ -46,7 +46,7 @@ fn keys_of_other_lengths_are_named_and_removed() {
 fn mend_foreign(subject: &Subject, wtxn: &mut RwTxn<'_>) {
     let repair =
         Writer::repair(wtxn, subject.store.db, 0, &subject.options(), &build_options()).unwrap();
-    assert!(repair.violations > 0 && repair.lost.is_empty());
+    assert!(repair.violations_found > 0 && repair.lost.is_empty());
     assert_sound(&subject.store, wtxn, "after the repair");
 }
 

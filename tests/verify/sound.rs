@@ -86,7 +86,7 @@ fn sound_states_raise_no_alarm_and_are_not_repaired() {
                     let repair =
                         Writer::repair(wtxn, store.db, 0, &options, &build_options()).unwrap();
                     assert_eq!(
-                        (repair.violations, repair.lost.len(), repair.build),
+                        (repair.violations_found, repair.lost.len(), repair.build),
                         (0, 0, None),
                         "{what}"
                     );

@@ -48,6 +48,13 @@ struct World {
     peers: Vec<(String, Box<dyn Peer>)>,
 }
 
+/// What one row of the table is about.
+struct Setting {
+    kind: Kind,
+    percent: f64,
+    k: usize,
+}
+
 /// What spinney did at its default target.
 struct Own {
     recall: f64,
@@ -107,7 +114,8 @@ impl World {
                     })
                     .collect();
                 for (k, plain) in self.args.ks.iter().zip(&plain) {
-                    let verdict = self.cell((*kind, *percent, *k), &filtered, *plain)?;
+                    let setting = Setting { kind: *kind, percent: *percent, k: *k };
+                    let verdict = self.cell(setting, &filtered, *plain)?;
                     cells += 1;
                     missed
                         .iter_mut()
@@ -145,7 +153,7 @@ impl World {
     /// One row of the table; tells which criteria are missed.
     fn cell(
         &self,
-        (kind, percent, k): (Kind, f64, usize),
+        Setting { kind, percent, k }: Setting,
         filtered: &[Filtered],
         plain: f64,
     ) -> Result<[bool; 3]> {
