@@ -358,7 +358,7 @@ fn node_ids_are_bounded_under_churn() {
             "{next_branch} branch ids for {branches} branches"
         );
     }
-    assert!(gone > u64::from(most), "{gone} leaves dissolved: more than there ever were at once");
+    assert!(gone > u64::from(most), "{gone} leaves merged: more than there ever were at once");
 }
 
 /// What a build says about itself agrees with what was done.
@@ -385,7 +385,7 @@ fn builds_tell_what_they_did() {
             assert_eq!(stats.method, BuildMethod::Incremental);
             assert_eq!((stats.items, stats.trees), (3000, 2));
             assert_eq!((stats.items_added, stats.items_removed), (2, 2), "{metric}, round {round}");
-            // Four leaves in each tree, or more where some split, dissolve or are mended.
+            // Four leaves in each tree, or more where some split, merge or are refreshed.
             let most = if stats.leaves_split + stats.leaves_merged + stats.items_reassigned == 0 {
                 10
             } else {

@@ -19,8 +19,7 @@ use crate::search::request::Request;
 use crate::search::scratch::Scratch;
 use crate::search::session::Session;
 
-/// Candidates among which a neighbour has to be by its sketch, for each that is asked for, and at
-/// least.
+/// Candidates kept per neighbour, and at least. A neighbour ranked beyond them is not found.
 const CANDIDATES_PER_NEIGHBOUR: usize = 4;
 const MIN_CANDIDATES: usize = 1024;
 /// New candidates are merged when they are one in so many of those that are kept.
@@ -77,7 +76,7 @@ pub(crate) struct RecallGoal {
     pub(super) confidence: f64,
     /// That which finds the items that queries are.
     pub(super) own: f64,
-    /// How many times more than these items took is wanted for them.
+    /// Factor on `own`.
     pub(super) leeway: f32,
 }
 

@@ -66,12 +66,12 @@
 //! # Confidence
 //! The confidence of a search is e (1 + (D - D_1) / (d_k + D_1 / 32))^4. D is the squared distance
 //! of the nearest leaf left, and d_k that of the k-th candidate. Sketches estimate both, none less
-//! than zero; of small leaves, D is that of the centroid. D_1 is the squared distance of the first leaf scanned
-//! that is no nearer than d_k / 4. The entries of that leaf and of those after it are e. Let t be
-//! the squared distance of the very first leaf that has entries, divided by 1.5 times its spread.
-//! If t is above 1 and the spread not 0, t^3 divides the confidence, or 64 if that is less. It is 0
-//! where no leaf scanned is so far as d_k / 4. For the dot product, it is the entries of all leaves
-//! scanned.
+//! than zero; of small leaves, D is that of the centroid. D_1 is the squared distance of the first
+//! leaf scanned that is no nearer than d_k / 4. The entries of that leaf and of those after it are
+//! e. Let t be the squared distance of the very first leaf that has entries, divided by 1.5 times
+//! its spread. If t is above 1 and the spread not 0, t^3 divides the confidence, or 64 if that is
+//! less. It is 0 where no leaf scanned is so far as d_k / 4. For the dot product, it is the entries
+//! of all leaves scanned.
 //!
 //! # Version 1
 //! It had other numbers from offset 592 of the record on. Origins and nodes had no checks, and
@@ -115,7 +115,7 @@
 //! # Node: branch and leaf ([`node`])
 //! | offset | size | field |
 //! |---|---|---|
-//! | 0 | 1 | level: 0 for a leaf, else one more than its children's |
+//! | 0 | 1 | height: 0 for a leaf, else one more than its children's |
 //! | 1 | 1 | code: 0 rotated (b-bit grid, two factors per entry), 1 grid (Manhattan), 2 bits (Hamming leaves) |
 //! | 2 | 1 | bits per dimension b: 1, 2 or 4 |
 //! | 3 | 1 | 1 if its factors are relative to the centroid alone (code 0), else 0 |
@@ -161,8 +161,8 @@ pub(crate) const ALIGN: usize = 16;
 /// Children that a branch has at most.
 pub(crate) const MAX_CHILDREN: usize = 128;
 
-/// Changes that call for refreshing the centroid of one leaf in each tree. Fewer wait in the record until they
-/// are so many.
+/// Changes that call for refreshing the centroid of one leaf in each tree. Fewer wait in the record
+/// until they are so many.
 pub(crate) const CHANGES_PER_REFRESH: u32 = 32;
 /// Free node ids of one kind that a tree remembers, at most.
 pub(crate) const MAX_FREE: usize = 256;

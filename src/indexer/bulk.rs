@@ -267,8 +267,8 @@ impl Bulk<'_> {
         Ok(LeafEdit::new(&self.context, rtxn, ids, leaf.centroid.clone(), &points)?.value())
     }
 
-    /// Encodes all branches, the root first, each level's ids after those above it. Returns how
-    /// many there are.
+    /// Encodes all branches, the root first. The ids of each height follow those of the one above.
+    /// Returns how many there are.
     ///
     /// `below` has the leaves, in order of id.
     fn branches(
@@ -341,8 +341,8 @@ fn spill_in_circle(leaves: &mut [PlannedLeaf]) {
     }
 }
 
-/// The numbers of the nodes in the order in which they get their ids, for each level from the root
-/// down: children of one branch next to each other.
+/// The numbers of the nodes in the order in which they get their ids, for each height from the root
+/// down. Children of one branch are next to each other.
 fn orders(hierarchy: &[Vec<Group>]) -> Vec<Vec<u32>> {
     let mut orders = if hierarchy.is_empty() { Vec::new() } else { vec![vec![0]] };
     for groups in hierarchy.iter().rev() {

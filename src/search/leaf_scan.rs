@@ -325,8 +325,8 @@ impl<'a, 't> LeafScan<'a, 't> {
         let admitted = self.estimate(&next.leaf, ahead, sink.threshold());
         let (checked, passed) = self.select(&next, sink)?;
         let state = &mut self.scratch.state;
-        // Only near entries were checked. They stand for the whole leaf, and all checked so far for
-        // a leaf without near ones.
+        // The admitted part of a leaf is estimated from its checked entries, else from all checked
+        // so far.
         state.checked += f64::from(checked);
         state.passed += f64::from(passed);
         let part = match (checked, state.checked > 0.0) {

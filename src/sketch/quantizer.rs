@@ -80,7 +80,7 @@ pub(crate) struct Quantizer {
 }
 
 impl Quantizer {
-    /// A frame around `centroid`, with steps that suit the spread of `points` (rows in work space).
+    /// A quantizer around `centroid`. Its steps suit the spread of `points` (rows in work space).
     pub(crate) fn new(
         transform: &Transform,
         layout: Layout,

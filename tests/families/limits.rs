@@ -1,4 +1,4 @@
-//! What is known not to hold yet: README, "Limits". Whatever holds again is taken out of this list.
+//! What is known not to hold yet: docs/limits.md. Whatever holds again is taken out of this list.
 
 use spinney::Metric::{self, Cosine, DotProduct};
 

@@ -30,9 +30,9 @@ use spinney_peers::filters::stores::{self, Peer};
 use spinney_peers::input::{self, Rows};
 use spinney_peers::search::report::{self, Cost, cost_at};
 
-const LEAST_RECALL: f64 = 0.94;
+const MIN_RECALL: f64 = 0.94;
 /// Times the lesser of the exact scan's time and so many queries without a filter.
-const MOST_TIME: f64 = 1.3;
+const MAX_TIME_RATIO: f64 = 1.3;
 const UNFILTERED: f64 = 8.0;
 /// Answers of a peer that come before the clock starts.
 const WARM_UP: usize = 10;
@@ -174,7 +174,7 @@ impl World {
             print!(" | {recall:>6.4} {us:>9.1} {text:>9}");
             is_beaten |= own.us > least;
         }
-        let verdict = [own.recall < LEAST_RECALL, ratio > MOST_TIME, is_beaten];
+        let verdict = [own.recall < MIN_RECALL, ratio > MAX_TIME_RATIO, is_beaten];
         let letters = "RTP"
             .chars()
             .zip(verdict)
