@@ -258,7 +258,7 @@ fn the_first_task_that_fails_says_why() {
     }
 }
 
-/// While a writer commits without a pause, all workers of a snapshot see one version, and see it
+/// While a writer commits without a pause, all workers of a snapshot see one version. They see it
 /// for as long as it lives.
 #[test]
 fn all_workers_see_one_snapshot() {

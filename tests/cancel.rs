@@ -1,5 +1,5 @@
-//! A build that is cancelled, panics or runs out of map at any point leaves everything as it was,
-//! and the next one makes up for it.
+//! A build that is cancelled, panics or runs out of map at any point leaves everything as it was.
+//! The next one makes up for it.
 
 #![allow(
     missing_docs,

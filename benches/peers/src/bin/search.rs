@@ -2,8 +2,10 @@
 //! run.
 //!
 //! ```text
-//! pip install -r benches/peers/requirements.txt    # usearch, hnswlib, FAISS and Annoy; what is missing is left out
-//! cargo run --release --manifest-path benches/peers/Cargo.toml --bin search -- --data DIR --set sift [OPTIONS]
+//! # usearch, hnswlib, FAISS and Annoy; what is missing is left out
+//! pip install -r benches/peers/requirements.txt
+//! cargo run --release --manifest-path benches/peers/Cargo.toml --bin search -- \
+//!     --data DIR --set sift [OPTIONS]
 //! cargo run --release --manifest-path benches/peers/Cargo.toml --bin search -- --help
 //! ```
 //!
