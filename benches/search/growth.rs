@@ -22,8 +22,8 @@ pub struct Growth {
     found: Measured,
 }
 
-/// Calibrates with half of the queries. Then it looks for the least target with which .95 of the ten
-/// nearest are found for the others.
+/// Calibrates with half of the queries. Then it looks for the least target with which .95 of the
+/// ten nearest are found for the others.
 pub fn measure(
     args: &Args,
     (set, items): (&str, u32),

@@ -15,10 +15,11 @@ use crate::calibrate::trace::{Confidences, Neighbour, Reached, RecallGoal, Recal
 use crate::format::record::{CALIBRATED_RECALLS, Calibration, OperatingPoint, calibrated_ks};
 use crate::search::request::DEFAULT_RECALL;
 
-/// The share of allowed misses that reranking may cause.
+/// The share of allowed misses that reranking may cause: docs/trials.md, "choices that were not
+/// swept".
 const LOST_TO_RERANK: f64 = 0.25;
 /// Comparisons beyond the neighbours themselves, at least: sketches cannot distinguish what lies
-/// close together.
+/// close together. Not swept either.
 const MIN_BEYOND: u32 = 7;
 /// The least confidence and extra reranks, as parts of those for the next larger k. Usual data take
 /// more: docs/trials.md, "fewer neighbours".

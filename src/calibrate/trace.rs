@@ -19,11 +19,13 @@ use crate::search::request::Request;
 use crate::search::scratch::Scratch;
 use crate::search::session::Session;
 
-/// Candidates kept per neighbour, and at least. A neighbour ranked beyond them is not found.
+/// Candidates kept per neighbour, and at least. A neighbour ranked beyond them is not found:
+/// docs/trials.md, "choices that were not swept".
 const CANDIDATES_PER_NEIGHBOUR: usize = 4;
 const MIN_CANDIDATES: usize = 1024;
 /// New candidates are merged when they are one in so many of those that are kept.
 const MERGED_AT_ONCE: usize = 64;
+
 /// A query with what it should find.
 #[derive(Copy, Clone)]
 pub(crate) struct TraceQuery<'a> {

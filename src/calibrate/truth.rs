@@ -20,10 +20,10 @@ use crate::math::scored::{Scored, estimate_of, id_of, packed};
 use crate::math::top_k::TopK;
 use crate::progress::BuildPhase;
 
-/// Multiplications for all comparisons of a calibration, about: some seconds of one thread at most
-/// for a million items.
+/// Multiplications for all comparisons of a calibration, about. The constants of this file are in
+/// docs/trials.md, "choices that were not swept".
 const MAX_PRODUCTS: usize = 25_000_000_000;
-/// Queries, whatever the work: fewer cannot distinguish .95 from .97, and more do not help.
+/// Queries, whatever the work: fewer cannot distinguish near recalls.
 const QUERIES: std::ops::RangeInclusive<usize> = 128..=1000;
 /// Items for each query, at least: small indexes are built in milliseconds and should be measured
 /// in as many.

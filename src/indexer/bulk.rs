@@ -31,8 +31,8 @@ use crate::progress::{BuildPhase, ProgressCallback};
 use crate::sketch::codes::Sketches;
 use crate::sketch::transform::{Transform, plain};
 
-/// Memory for the rows that centroids are computed from. At a million items of 128 dimensions that
-/// is a quarter of them, some 40 rows for each leaf. More do not place centroids better.
+/// Memory for the rows that centroids are computed from: docs/trials.md, "choices that were not
+/// swept".
 const SAMPLE_BYTES: usize = 128 << 20;
 /// Rows whose median is the origin: it has to be among the items, not at their very centre.
 const ORIGIN_ROWS: usize = 1024;

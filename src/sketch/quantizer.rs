@@ -28,7 +28,7 @@ fn step_factors(bits: u8) -> &'static [f32] {
 }
 
 /// How many times its entries' distance a centroid lies from the origin before its node gets tables
-/// of its own.
+/// of its own: docs/trials.md, "choices that were not swept".
 const LOCAL_ABOVE: f32 = 4.0;
 
 /// The factors a and b of an entry, as they are stored.
