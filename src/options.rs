@@ -132,8 +132,8 @@ impl<'a> BuildOptions<'a> {
     }
 
     /// Builds the whole forest anew, whatever the change. After great changes it may recover some
-    /// speed. Where much longer vectors have come under the dot product, it recovers recall at
-    /// once, which other builds do step by step.
+    /// speed. Under the dot product, much longer vectors may have come. Then it recovers recall at
+    /// once, and other builds do so step by step.
     #[must_use]
     pub fn rebuild(mut self, anew: bool) -> Self {
         self.is_anew = anew;

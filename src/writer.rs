@@ -277,9 +277,9 @@ impl Writer {
     ///
     /// A thousand queries distinguish recalls that differ by a percent; those beyond 2,000 are left
     /// out. Later builds may raise the budget where items call for it, but not lower it; the next
-    /// bulk build measures on items again. `false` if there is nothing to measure: the index has no
-    /// forest, or is so small or of such a metric that searches do not go by measurements (see
-    /// [`Nns::recall`](crate::Nns::recall)).
+    /// bulk build measures on items again. Returns `false` if there is nothing to measure. Then the
+    /// index has no forest, or its size or metric is one for which searches do not go by
+    /// measurements (see [`Nns::recall`](crate::Nns::recall)).
     ///
     /// # Cost
     /// Compares every query with every item, by all threads of the current rayon pool.

@@ -47,8 +47,7 @@ fn fill(store: &Store, metric: Metric, rng: &mut Rng) -> Writer {
     writer
 }
 
-/// Fails unless many queries at once, by a reader and by a snapshot, are answered as one by one,
-/// with the same options.
+/// Fails unless many queries at once are answered as one by one, by a reader and by a snapshot.
 macro_rules! assert_same {
     ($reader:expr, $snapshot:expr, $k:expr, $queries:expr, $ids:expr $(, $option:ident($($value:expr),*))*) => {{
         let (reader, queries, ids): (&Reader<'_>, &[f32], &[u32]) = ($reader, $queries, $ids);

@@ -10,7 +10,7 @@ use spinney::{Hit, Metric, Nns, Reader, SearchStats, Snapshot};
 
 /// True neighbours of each query.
 const NEIGHBOURS: usize = 100;
-/// How far beyond the last true distance a hit that is tied with it may lie, as a part of it.
+/// A hit may lie this part of the last true distance beyond it, and still be tied with it.
 const TIE: f32 = 1e-6;
 
 /// Items, spread evenly over the index, that a reader is asked for before it is measured: at most.

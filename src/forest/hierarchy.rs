@@ -8,11 +8,12 @@ use crate::math::matrix::Matrix;
 /// Children a branch of a bulk build has on average: room to grow before it splits.
 const MEAN_CHILDREN: usize = 64;
 
-/// A branch of the hierarchy: its centroid (the median of its children's, which one child far away
-/// does not move), and its children as numbers in the height below (leaves below height 1).
+/// A branch of the hierarchy.
 #[derive(Debug)]
 pub(crate) struct Group {
+    /// The median of its children's centroids, which one child far away does not move.
     pub(crate) centroid: Vec<f32>,
+    /// Numbers of branches of the height below, or of leaves.
     pub(crate) children: Vec<u32>,
 }
 

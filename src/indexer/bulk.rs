@@ -341,8 +341,7 @@ fn spill_in_circle(leaves: &mut [PlannedLeaf]) {
     }
 }
 
-/// The numbers of the nodes in the order in which they get their ids, for each height from the root
-/// down. Children of one branch are next to each other.
+/// The numbers of the nodes in the order of their ids, for each height from the root down. Children of one branch are next to each other.
 fn orders(hierarchy: &[Vec<Group>]) -> Vec<Vec<u32>> {
     let mut orders = if hierarchy.is_empty() { Vec::new() } else { vec![vec![0]] };
     for groups in hierarchy.iter().rev() {

@@ -2,8 +2,8 @@
 //!
 //! # Euclidean, cosine and dot product: rotated codes
 //! This is RaBitQ (Gao, Long: RaBitQ, SIGMOD 2024; Gao et al.: Practical and asymptotically optimal
-//! quantization, SIGMOD 2025). Let y be an entry in work space, c the node's centroid and r = y - c.
-//! Let u be the point of the b-bit grid (levels centred on 0) that fits r best. Then
+//! quantization, SIGMOD 2025). Let y be an entry in work space, c the centroid of the node, and
+//! r = y - c. Let u be the point of the b-bit grid (levels centred on 0) that fits r best. Then
 //!
 //! ```text
 //! s <u, q - c>, with s = |r|^2 / <u, r>

@@ -235,9 +235,9 @@ fn best_fit(
     quantize::quantize(transform.simd, residual, inverse(best.1), bits, codes)
 }
 
-/// The step of each dimension: what suits the spread of the entries around the centroid, but for
-/// the few that lie farthest out (unless there are no others): one vector far away must not leave
-/// the rest on two grid points.
+/// The step of each dimension: what suits the spread of the entries around the centroid. The few
+/// that lie farthest out do not count, unless there are no others. One vector far away must not
+/// leave the rest on two grid points.
 fn grid_steps(layout: Layout, centroid: &[f32], points: &[f32]) -> Vec<f32> {
     let len = points.len() / layout.width;
     let kept = len - len.div_ceil(32).min(len);

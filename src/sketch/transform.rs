@@ -53,8 +53,8 @@ impl Transform {
         self.place(out);
     }
 
-    /// Writes what scores compare points with: the point of a query, or P x under the dot product,
-    /// where a point that the origin is added to again has lost what is small beside it.
+    /// Writes what scores compare points with: the point of a query, or P x under the dot product.
+    /// To subtract the origin there and add it again would lose what is small beside it.
     pub(crate) fn map_query(&self, query: &ItemRef<'_>, out: &mut [f32]) {
         if !self.metric.is_inner_product() {
             return self.map(query, out);

@@ -68,8 +68,8 @@ fn polls(question: &Question, subject: &Subject<'_>) -> (usize, Hits) {
     (count.get(), found)
 }
 
-/// A search may be stopped at any poll, once or from then on. It gives a part of the answer and says
-/// so.
+/// A search may be stopped at any poll, once or from then on. It gives a part of the answer and
+/// says so.
 #[test]
 fn a_search_stopped_at_any_time_gives_what_it_has() {
     let seed = Seed::new(121);
@@ -275,8 +275,8 @@ fn searches_within_searches_answer_as_they_do_alone() {
 /// As many candidates as are compared after a stop, at most.
 const LAST: usize = 64;
 
-/// The nearest of what was scanned is compared first. So a search that is stopped late nearly always
-/// has the same first hit.
+/// The nearest of what was scanned is compared first. So a search that is stopped late nearly
+/// always has the same first hit.
 #[test]
 fn what_is_compared_after_a_stop_is_the_nearest() {
     let seed = Seed::new(125);

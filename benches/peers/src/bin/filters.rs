@@ -9,10 +9,11 @@
 //! Each query has filters of its own: random ones, the nearest items to its fifth neighbour
 //! (correlated), and the farthest from itself (anti). A cell is a kind of filter, the part of the
 //! items it admits, and k. In each, spinney is asked at its default target, for an exact scan of
-//! what the filter admits, and without the filter. arroy and hannoy are asked at their defaults, and
-//! with values of their knobs until they find as much as spinney, whose recall is then
-//! interpolated. One query at a time on one thread. Of three passes the one whose mean is the median
-//! counts; the others make one. An item is right if it is as near as the k-th of the exact answer.
+//! what the filter admits, and without the filter. arroy and hannoy are asked at their defaults.
+//! Then they are asked with values of their knobs until they find as much as spinney. The values
+//! for spinney's recall are interpolated. One query at a time on one thread. Of three passes of
+//! spinney the one whose mean is the median counts; the others make one pass. An item is right if
+//! it is as near as the k-th of the exact answer.
 //!
 //! Three criteria, each with a letter where it is missed: recall is at least 0.94 (R); the time is
 //! at most 1.3 times the lesser of the exact scan's and eight times the query's without filter (T);
