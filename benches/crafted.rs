@@ -68,7 +68,7 @@ fn cases(items: u32) -> Vec<Case> {
         let mut dice = Rng::seed_from_u64(2);
         scaled(items, move |_| if dice.random_bool(part) { None } else { Some(1.0) })
     };
-    // As `tree::plant` looks at rows: coarse groups are found among some of them, from some of
+    // As `forest::train` looks at rows: coarse groups are found among some of them, from some of
     // these.
     let coarse = (2 * items as usize).div_ceil(128).isqrt();
     let looked_at = sample(items as usize, coarse * 64, TREE_SEED);

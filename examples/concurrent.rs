@@ -4,7 +4,7 @@
 //! cargo run --release --example concurrent            # in a temporary folder
 //! ```
 //!
-//! Each commit adds items, deletes others, builds, and notes in a table of our own what searches
+//! Each commit adds items, deletes others and builds. It notes in a table of our own what searches
 //! find from then on. Readers check that they see all of a commit or nothing of it: never the items
 //! of one with the answers of another.
 
@@ -31,7 +31,7 @@ const DIMS: usize = 64;
 const LAST_COMMIT: u32 = 30;
 /// What is searched for: the vectors that items of these ids would have. There are none.
 const QUERIES: Range<u32> = 1_000_000..1_000_005;
-/// Tells the readers of this process that the writer is done.
+/// Shows the readers of this process that the writer is done.
 static OVER: AtomicBool = AtomicBool::new(false);
 
 /// What a process opens once and all its threads share. These are handles: none of them holds a
@@ -76,8 +76,8 @@ fn first_process() -> Result<()> {
 
     let done: Result<()> = thread::scope(|scope| {
         let readers: Vec<_> = (0..3).map(|_| scope.spawn(|| read(&store))).collect();
-        // A thread of its own: should the writer fail, even panic, the readers are still told that
-        // it is over.
+        // A thread of its own: should the writer fail, even panic, the readers still learn that it
+        // is over.
         let written =
             scope.spawn(|| (1..=LAST_COMMIT).try_for_each(|number| commit(&store, number))).join();
         OVER.store(true, Ordering::SeqCst);
@@ -88,7 +88,7 @@ fn first_process() -> Result<()> {
         }
         Ok(())
     });
-    let output = other.wait_with_output()?; // closes its input, which tells it to stop
+    let output = other.wait_with_output()?; // closes its input, which makes it stop
     done?;
     if !output.status.success() {
         return Err(format!("the other process failed: {}", output.status).into());

@@ -5,8 +5,8 @@
 //! ```
 //!
 //! An index knows ids and vectors. Who wrote a passage, and what it is about, your program keeps
-//! itself. When it keeps that in the same LMDB environment, one transaction covers both: a search
-//! never meets a passage whose tags are not written yet, nor a tag of a passage that is gone.
+//! itself. When it keeps that in the same LMDB environment, one transaction covers both. So a
+//! search never meets a passage without its tags, nor a tag of a passage that is gone.
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -297,7 +297,7 @@ pub enum Error {
     /// }
     /// ```
     #[error(
-        "a function that was given to the search has failed, and ended it: {0}; mend that and search again"
+        "a function that was given to the search has failed, and ended it: {0}; correct that and search again"
     )]
     Callback(#[source] Box<dyn std::error::Error + Send + Sync>),
 

@@ -116,8 +116,6 @@ impl Key {
     }
 }
 
-// Trees are numbered in one byte of the key.
-
 #[cfg(test)]
 mod tests {
     use super::*;

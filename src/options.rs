@@ -132,8 +132,8 @@ impl<'a> BuildOptions<'a> {
     }
 
     /// Builds the whole forest anew, whatever the change. After great changes it may recover some
-    /// speed. Where much longer vectors have come under the dot product, it recovers recall at
-    /// once, which other builds do step by step.
+    /// speed. Under the dot product, much longer vectors may have come. Then it recovers recall at
+    /// once, and other builds do so step by step.
     #[must_use]
     pub fn rebuild(mut self, anew: bool) -> Self {
         self.is_anew = anew;
@@ -152,8 +152,10 @@ impl<'a> BuildOptions<'a> {
         self
     }
 
-    /// Called while the build computes, after each step: some milliseconds of work, or up to some
-    /// seconds while the centroids of millions of items are computed. When it returns
+    /// Called while the build computes, after each step.
+    ///
+    /// A step is some milliseconds of work. While the centroids of millions of items are computed,
+    /// it may take some seconds. If the callback returns
     /// [`ControlFlow::Break`](std::ops::ControlFlow::Break), the build ends with
     /// [`Error::Cancelled`] and has changed nothing. It is not called any more once writing has
     /// begun. A panic in it passes through the build and changes nothing either.
@@ -230,7 +232,7 @@ pub struct BuildStats {
     pub branches: u64,
     /// Leaves that were split because they were overfull (incremental builds).
     pub leaves_split: u64,
-    /// Leaves that were dissolved into their neighbours because they were underfull (incremental
+    /// Leaves that were merged into their neighbours because they were underfull (incremental
     /// builds).
     pub leaves_merged: u64,
     /// Items that changed over to another leaf because it is nearer now (incremental builds).

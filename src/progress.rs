@@ -19,9 +19,10 @@ pub struct Progress {
     pub total: u64,
 }
 
-/// The phases of a build. A bulk build samples, then clusters, routes, splits and encodes each
-/// tree, and calibrates; an incremental build locates, changes, merges, splits, refreshes centroids and encodes
-/// in each tree. A phase without work may be left out.
+/// The phases of a build. A phase without work may be left out.
+///
+/// A bulk build samples. Then it clusters, routes, splits and encodes each tree, and calibrates. An
+/// incremental build locates, changes, merges, splits, refreshes and encodes in each tree.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
@@ -33,7 +34,7 @@ pub enum BuildPhase {
     Locating,
     /// Changing these leaves.
     Changing,
-    /// Dissolving leaves that are underfull into their neighbours.
+    /// Merging leaves that are underfull into their neighbours.
     Merging,
     /// Computing the centroids of the leaves.
     Clustering,

@@ -260,10 +260,10 @@ impl Writer {
     /// The forest is built anew when more than an eighth of the items changed, or these hardly fill
     /// a leaf. So it is when the options ask for another shape. That takes some tens of
     /// microseconds for each item of some hundred dimensions. An index that grows is built anew at
-    /// 1,001 items, and at 2,048 if these would fill eight leaves. The effort of searches is
+    /// 1,001 items, and at 2,048 if these would fill eight leaves. The budget of searches is
     /// measured then.
     ///
-    /// That effort is measured again, without building anew, when a third of the items has changed
+    /// That budget is measured again, without building anew, when a third of the items has changed
     /// since. It takes some microseconds for each change, and one build in many takes them all at
     /// once. [`BuildStats::method`] says which it was.
     pub fn build(&self, wtxn: &mut RwTxn<'_>, options: &BuildOptions<'_>) -> Result<BuildStats> {
@@ -271,15 +271,15 @@ impl Writer {
         indexer::build(self.db, wtxn, self.spec, options)
     }
 
-    /// Measures on these queries (rows one after the other) what effort reaches which recall, and
+    /// Measures on these queries (rows one after the other) which budget reaches which recall, and
     /// aims searches by that: for queries that are distributed unlike the items, on which a bulk
     /// build measures by itself.
     ///
     /// A thousand queries distinguish recalls that differ by a percent; those beyond 2,000 are left
-    /// out. Later builds may raise the effort where items call for it, but not lower it; the next
-    /// bulk build measures on items again. `false` if there is nothing to measure: the index has no
-    /// forest, or is so small or of such a metric that searches do not go by measurements (see
-    /// [`Nns::recall`](crate::Nns::recall)).
+    /// out. Later builds may raise the budget where items call for it, but not lower it; the next
+    /// bulk build measures on items again. Returns `false` if there is nothing to measure. Then the
+    /// index has no forest, or its size or metric is one for which searches do not go by
+    /// measurements (see [`Nns::recall`](crate::Nns::recall)).
     ///
     /// # Cost
     /// Compares every query with every item, by all threads of the current rayon pool.

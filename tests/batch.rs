@@ -47,8 +47,7 @@ fn fill(store: &Store, metric: Metric, rng: &mut Rng) -> Writer {
     writer
 }
 
-/// Fails unless many queries at once, by a reader and by a snapshot, are answered as one by one,
-/// with the same options.
+/// Fails unless many queries at once are answered as one by one, by a reader and by a snapshot.
 macro_rules! assert_same {
     ($reader:expr, $snapshot:expr, $k:expr, $queries:expr, $ids:expr $(, $option:ident($($value:expr),*))*) => {{
         let (reader, queries, ids): (&Reader<'_>, &[f32], &[u32]) = ($reader, $queries, $ids);
@@ -258,7 +257,7 @@ fn the_first_task_that_fails_says_why() {
     }
 }
 
-/// While a writer commits without a pause, all workers of a snapshot see one version, and see it
+/// While a writer commits without a pause, all workers of a snapshot see one version. They see it
 /// for as long as it lives.
 #[test]
 fn all_workers_see_one_snapshot() {

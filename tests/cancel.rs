@@ -1,5 +1,5 @@
-//! A build that is cancelled, panics or runs out of map at any point leaves everything as it was,
-//! and the next one makes up for it.
+//! A build that is cancelled, panics or runs out of map at any point leaves everything as it was.
+//! The next one makes up for it.
 
 #![allow(
     missing_docs,
@@ -80,7 +80,7 @@ impl Fixture {
             self.writer.del_item(wtxn, rng.random_range(0..ITEMS as u32 + 100)).unwrap();
         }
         if self.is_incremental {
-            // A region goes, so that leaves dissolve, and another is filled, so that leaves split.
+            // A region goes, so that leaves merge, and another is filled, so that leaves split.
             let (gone, filled) = (
                 clustered_row(self.metric, DIMS, &mut rng),
                 clustered_row(self.metric, DIMS, &mut rng),

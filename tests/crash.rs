@@ -17,7 +17,7 @@ use spinney::heed::{Env, EnvFlags, EnvOpenOptions, WithoutTls};
 use spinney::{
     BuildMethod, BuildOptions, Database, IndexOptions, Metric, Progress, Reader, Writer,
 };
-use support::process::{Child, say, told};
+use support::process::{Child, given_folder, say};
 use support::*;
 
 const MAP_SIZE: usize = 512 << 20;
@@ -40,7 +40,7 @@ fn items(batches: u32) -> Items {
     (batches.saturating_sub(KEPT) * BATCH..batches * BATCH).map(|id| (id, vector(id))).collect()
 }
 
-/// Writes the next batch and, mostly, builds. Tells how. Calls `at` at each of the moments.
+/// Writes the next batch and, mostly, builds. Returns how. Calls `at` at each of the moments.
 fn write_batch(
     env: &Env<WithoutTls>,
     db: Database,
@@ -147,7 +147,7 @@ fn life(dir: &Path, rng: &mut Rng) -> Vec<(String, u32)> {
 
 #[test]
 fn a_killed_writer_leaves_whole_batches() {
-    if let Some(dir) = told() {
+    if let Some(dir) = given_folder() {
         return write_for_ever(&dir);
     }
     let seed = Seed::new(510);
@@ -206,7 +206,7 @@ fn a_killed_writer_leaves_whole_batches() {
         "{before} batches; {incremental} builds were incremental, {bulk} in bulk; killed after {died:?}"
     );
     println!(
-        "{} commits had not been done, {} had been and not been told",
+        "{} commits had not been done, {} had been and not been reported",
         ended_within[0], ended_within[1]
     );
     assert!(before > KEPT + kills / 2 && incremental > 2 * bulk, "{before}, {incremental}, {bulk}");

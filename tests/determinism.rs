@@ -102,7 +102,7 @@ fn run(store: &Store, case: Case, threads: Threads<'_>) -> [Content; 3] {
     [first, second, store.raw.content(&wtxn)]
 }
 
-/// Few changes, near one another: a region goes and another is filled, so that leaves dissolve and
+/// Few changes, near one another: a region goes and another is filled, so that leaves merge and
 /// split.
 fn change_in_places(store: &Store, writer: &Writer, wtxn: &mut RwTxn<'_>, rng: &mut Rng) {
     let metric = writer.metric();

@@ -1,4 +1,4 @@
-//! Laws of failure: every error is raised, tells what to do, and changes nothing; no stored bytes
+//! Laws of failure: every error is raised, says what to do, and changes nothing; no stored bytes
 //! cause a panic.
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -204,7 +204,7 @@ fn a_writer_of_an_index_that_was_replaced_is_refused() {
     assert_eq!(all(&mut wtxn), ["MetricMismatch"; 7]);
 }
 
-/// Six and seven components are padded to the same length, so that the bytes alone do not tell.
+/// Six and seven components are padded to the same length, so that the bytes alone do not differ.
 #[test]
 fn a_writer_of_an_index_that_was_replaced_reads_no_part_of_a_vector() {
     let store = Store::new();
@@ -243,7 +243,7 @@ fn a_newer_format_is_refused_and_not_touched() {
     }
 }
 
-/// Changes an item, builds and commits; tells whether that worked, or the map was full.
+/// Changes an item, builds and commits. Returns whether that worked, or the map was full.
 fn changed(store: &Store) -> bool {
     let mut wtxn = store.env.write_txn().unwrap();
     let writer = Writer::open(&wtxn, store.db, 0).unwrap();

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use spinney::heed::{self, EnvFlags, RwTxn};
 use spinney::{BuildOptions, Database, Error, IndexOptions, Metric, Reader, Snapshot, Writer};
-use support::process::{command, run, say, told};
+use support::process::{command, given_folder, run, say};
 use support::raw::*;
 use support::*;
 
@@ -131,7 +131,7 @@ fn grow(path: &Path, bytes: usize) {
 #[test]
 #[allow(unsafe_code)]
 fn a_map_that_another_process_enlarged_is_told() {
-    if let Some(path) = told() {
+    if let Some(path) = given_folder() {
         return grow(&path, 2 << 20);
     }
     let dir = tempfile::tempdir().unwrap();
@@ -191,7 +191,7 @@ fn fill_disk(path: &Path) {
 #[test]
 fn a_full_disk_is_told_and_keeps_the_last_commit() {
     let test = "a_full_disk_is_told_and_keeps_the_last_commit";
-    if let Some(path) = told() {
+    if let Some(path) = given_folder() {
         return fill_disk(&path);
     }
     let mut most = 0;

@@ -1,5 +1,5 @@
 //! Laws of builds after changes: the forest stays sound and the answers right, whatever is added,
-//! overwritten or deleted; and a build tells what it did.
+//! overwritten or deleted; and a build reports what it did.
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "incremental/case.rs"]
@@ -37,8 +37,8 @@ fn forests_of_every_small_size_are_sound() {
     }
 }
 
-/// Every further copy of a vector costs a build that touches a few leaves, and the forest is no
-/// larger than that of other vectors.
+/// Every further copy of a vector costs a build that touches a few leaves. The forest is no larger
+/// than that of other vectors.
 #[test]
 fn copies_that_come_one_by_one_fill_leaves() {
     let seed = Seed::new(18);
@@ -358,7 +358,7 @@ fn node_ids_are_bounded_under_churn() {
             "{next_branch} branch ids for {branches} branches"
         );
     }
-    assert!(gone > u64::from(most), "{gone} leaves dissolved: more than there ever were at once");
+    assert!(gone > u64::from(most), "{gone} leaves merged: more than there ever were at once");
 }
 
 /// What a build says about itself agrees with what was done.
@@ -385,14 +385,14 @@ fn builds_tell_what_they_did() {
             assert_eq!(stats.method, BuildMethod::Incremental);
             assert_eq!((stats.items, stats.trees), (3000, 2));
             assert_eq!((stats.items_added, stats.items_removed), (2, 2), "{metric}, round {round}");
-            // Four leaves in each tree, or more where some split, dissolve or are mended.
+            // Four leaves in each tree, or more where some split, merge or are refreshed.
             let most = if stats.leaves_split + stats.leaves_merged + stats.items_reassigned == 0 {
                 10
             } else {
                 120
             };
             assert!((2..=most).contains(&stats.leaves), "{metric}, round {round}: {stats:?}");
-            // Branches are told of great changes only.
+            // Branches take over great changes only.
             assert!(stats.branches <= total.branches + 8, "{stats:?}");
             assert!(
                 stats.bytes_written > 0
@@ -400,7 +400,7 @@ fn builds_tell_what_they_did() {
             );
         }
         // So many items in one place that leaves split, and so many gone from another that leaves
-        // dissolve.
+        // merge.
         let (full, empty) = (case.vector(), case.vector());
         let region = ranked(metric, &case.items, &empty);
         region[..120].iter().for_each(|near| case.delete(near.id));
@@ -464,7 +464,7 @@ fn other_options_build_in_bulk() {
     );
 }
 
-/// Deleting most of the index around one point dissolves all the leaves there at once.
+/// Deleting most of the index around one point merges all the leaves there at once.
 #[test]
 fn a_deleted_region_leaves_a_sound_forest() {
     let seed = Seed::new(91);
@@ -480,7 +480,7 @@ fn a_deleted_region_leaves_a_sound_forest() {
         writer.add_item(&mut wtxn, id, &row).unwrap();
     }
     writer.build(&mut wtxn, &BuildOptions::default().leaf_size(64)).unwrap();
-    // A leaf of the first region keeps an item or two, and dissolves; few enough changes at once to
+    // A leaf of the first region keeps an item or two, and is merged; few enough changes at once to
     // stay incremental.
     let mut incremental = 0;
     for part in 0..12 {

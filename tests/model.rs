@@ -136,7 +136,7 @@ impl<'a> World<'a> {
                 model.delete(writer, wtxn, id);
             }
             58..62 => {
-                // A whole region at once, so that leaves dissolve.
+                // A whole region at once, so that leaves merge.
                 let centre = self.vector(model);
                 let n = self.rng.random_range(10..120);
                 let region = ranked(self.metric, &model.items, &centre);

@@ -249,7 +249,7 @@ impl Model {
         assert!(matches!(writer.add_items(wtxn, &[1, 2, 3], &rows), Err(Error::Row { .. })));
     }
 
-    /// Everything a reader and a writer can tell agrees with the model.
+    /// Everything a reader and a writer return agrees with the model.
     fn check(&self, rtxn: &RoTxn<'_>, db: Database, index: u16, rng: &mut Rng) {
         let reader = Reader::open(rtxn, db, index).unwrap();
         let writer = Writer::open(rtxn, db, index).unwrap();

@@ -15,7 +15,7 @@ const DIMS: [usize; 15] = [1, 2, 3, 7, 31, 63, 64, 65, 100, 127, 129, 384, 513, 
 const SIZES: [usize; 9] = [0, 1, 2, 5, 100, 999, 1001, 3000, 5000];
 /// Numbers of an index that the sweep goes up to, but for the smallest size that is not scanned
 /// exactly.
-const MOST_NUMBERS: usize = 120_000;
+const MAX_NUMBERS: usize = 120_000;
 
 /// An index under test in a write transaction, and what it should hold.
 struct Subject<'e> {
@@ -132,7 +132,7 @@ fn sweep(metric: Metric) {
     let store = Store::new();
     for (d, dims) in DIMS.into_iter().enumerate() {
         for (s, n) in
-            SIZES.into_iter().enumerate().filter(|(_, n)| n * dims <= MOST_NUMBERS || *n == 1001)
+            SIZES.into_iter().enumerate().filter(|(_, n)| n * dims <= MAX_NUMBERS || *n == 1001)
         {
             let mut rng = seed.rng((d * SIZES.len() + s) as u64);
             let spread = *SPREADS.choose(&mut rng).unwrap();

@@ -19,7 +19,7 @@ use std::path::Path;
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 use spinney::{BuildMethod, BuildOptions, Database, Progress, Reader, Writer};
-use support::process::{Child, say, told};
+use support::process::{Child, given_folder, say};
 use support::world::{self, Kept};
 use support::*;
 
@@ -52,7 +52,7 @@ fn read_until_stopped(dir: &Path) {
 
 #[test]
 fn snapshots_are_whole_in_another_process() {
-    if let Some(dir) = told() {
+    if let Some(dir) = given_folder() {
         return read_until_stopped(&dir);
     }
     let seed = Seed::new(121);
@@ -147,7 +147,7 @@ fn write_for_ever(dir: &Path) {
 
 #[test]
 fn a_killed_writer_leaves_what_it_had_committed() {
-    if let Some(dir) = told() {
+    if let Some(dir) = given_folder() {
         return write_for_ever(&dir);
     }
     let seed = Seed::new(131);

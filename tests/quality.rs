@@ -1,5 +1,4 @@
-//! An index that is changed and built again and again stays about as good as a fresh one of the
-//! same items.
+//! An index that is changed and built again and again stays about as good as a fresh one.
 //!
 //! The scenarios of `benches/quality` at a small size. Asserted are recall at the default effort
 //! and, roughly, sketches at equal recall, which are printed.

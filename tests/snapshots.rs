@@ -1,5 +1,5 @@
-//! Readers never block, never see half a commit, and answer the same for as long as they live,
-//! while a writer commits.
+//! While a writer commits, readers never block and never see half a commit. Their answers stay the
+//! same for as long as they live.
 
 #![allow(
     missing_docs,
@@ -29,7 +29,7 @@ const VERSIONS: u32 = 60;
 const KEPT_FOR: u32 = 8;
 const KEPT: u32 = 4;
 
-/// What the threads tell each other.
+/// What the threads share.
 #[derive(Default)]
 struct Shared {
     /// The last version whose commit has returned.

@@ -27,8 +27,8 @@ struct Outcomes {
     panics: Vec<String>,
 }
 
-/// A few changes and a build; then a verification, and a repair of whatever is left. Tells what
-/// each did.
+/// A few changes and a build; then a verification, and a repair of whatever is left. Returns
+/// what each did.
 fn live_on(
     subject: &Subject,
     wtxn: &mut RwTxn<'_>,

@@ -17,7 +17,7 @@ use rand::RngExt;
 use rand::seq::SliceRandom;
 use spinney::heed::{Env, EnvFlags, WithoutTls};
 use spinney::{BuildOptions, Database, Error, IndexOptions, Metric, Reader, Writer};
-use support::process::{command, run, say, told};
+use support::process::{command, given_folder, run, say};
 use support::*;
 
 const MAP_SIZE: usize = 256 << 20;
@@ -44,7 +44,7 @@ fn add_and_clear(env: &Env<WithoutTls>, db: Database, dims: usize, items: u32) {
     wtxn.commit().unwrap();
 }
 
-/// The length of the file, and that which its last commit tells.
+/// The length of the file, and that which its last commit records.
 fn lengths(env: &Env<WithoutTls>) -> (u64, u64) {
     let page = u64::from(env.unnamed_database_stat().page_size);
     (env.real_disk_size().unwrap(), (env.info().last_page_number as u64 + 1) * page)
@@ -97,7 +97,7 @@ fn outcome(test: &str, file: &Path, length: u64) -> String {
 
 #[test]
 fn cuts_are_refused_and_kill_nobody() {
-    if let Some(path) = told() {
+    if let Some(path) = given_folder() {
         return try_folder(&path);
     }
     let test = "cuts_are_refused_and_kill_nobody";
@@ -133,7 +133,7 @@ fn cuts_are_refused_and_kill_nobody() {
 /// Where the last pages are free, a cut may take none but these: then nothing is lost.
 #[test]
 fn cuts_that_take_only_free_pages_are_no_cuts() {
-    if let Some(path) = told() {
+    if let Some(path) = given_folder() {
         return try_folder(&path);
     }
     // The list of free pages is a part of a page, or has pages of its own.

@@ -29,7 +29,7 @@ use support::patient::{DIMS, Subject, build_options, id};
 use support::raw::*;
 use support::*;
 
-/// What a verification says: keys and words. An index that cannot be opened is told by the error.
+/// What a verification says: keys and words. An index that cannot be opened has those of the error.
 fn verify(store: &Store, rtxn: &RoTxn<'_>) -> Vec<([u8; 8], String)> {
     let found = match Reader::open(rtxn, store.db, 0) {
         Ok(reader) => reader.verify().expect("damage is no error"),

@@ -2,10 +2,11 @@
 
     python3 grow.py DIR SET ITEMS OUT
 
-Reads DIR/SET/train.* and test.*, and writes OUT/SET/train.*, test.* and truth.ibin (the exact neighbours). The rows of the
-real set come first. Each of the others is a + (b - c) / 2, in which a is a row drawn at random, and b and c are two of its
-ten nearest neighbours: it lies off a in a direction in which the data vary there, so that neighbourhoods keep their shape
-and their number of dimensions while they grow denser. The same arguments give the same set.
+Reads DIR/SET/train.* and test.*, and writes OUT/SET/train.*, test.* and truth.ibin (the exact
+neighbours). The rows of the real set come first. Each of the others is a + (b - c) / 2. Here a is a
+row drawn at random, and b and c are two of its ten nearest neighbours. So it lies off a in a
+direction in which the data vary there. Neighbourhoods keep their shape and their number of
+dimensions while they grow denser. The same arguments give the same set.
 """
 
 import os

@@ -1,11 +1,14 @@
-"""Serves one library to the search comparison: builds its index, then answers all queries, a pass at a time.
+"""Serves one library to the search comparison.
+
+Builds its index, then answers all queries, a pass at a time.
 
     python3 libraries.py STORE FOLDER METRIC DIMS K
 
-FOLDER has items.f32 and queries.f32 (rows of DIMS singles), and limits.f64 (for each query the largest distance that
-counts as right). Says {"ready": true}; at the line "build" on standard input builds, and says what came of it; at any
-other line takes it for a knob setting, makes one pass over the queries with it, and says recall and times. One JSON
-object a line. src/search/serve.rs does the same for the stores that are written in Rust.
+FOLDER has items.f32 and queries.f32 (rows of DIMS singles), and limits.f64 (for each query the
+largest distance that counts as right). Says {"ready": true}. At the line "build" on standard input
+it builds, and says what came of it. It takes any other line for a knob setting, makes one pass over
+the queries with it, and says recall and times. One JSON object a line. src/search/serve.rs does the
+same for the stores that are written in Rust.
 """
 
 import ctypes
@@ -29,9 +32,10 @@ except ImportError as missing:
 THREADS = os.cpu_count() or 1
 # The graphs get the same parameters, where they can be set.
 LINKS, CONSTRUCTION = 16, 200
-# What comes before the clock starts, at each pass: searches for so many items at most, spread evenly, for so many seconds.
+# What comes before the clock starts, at each pass: searches for so many items at most, spread
+# evenly, for so many seconds.
 WARM_UP, WARM_UP_S = 10_000, 1.0
-# Calls whose times tell what an empty one takes.
+# Calls whose times show what an empty one takes.
 EMPTY_CALLS = 100
 
 
@@ -113,7 +117,8 @@ class Usearch:
         return [queries[i : i + 1] for i in range(len(queries))]
 
     def search(self, index, k):
-        # What Index.search() calls, without the objects that it wraps around it: they take longer than a fast search.
+        # What Index.search() calls, without the objects that it wraps around it: they take longer
+        # than a fast search.
         search_many = index._compiled.search_many
         return lambda query: search_many(query, count=k, exact=False, threads=1)
 
@@ -175,7 +180,8 @@ class Faiss:
         self.index.k_factor = float(factor)
 
     def prepare(self, queries, k):
-        # Each row and the place of its answer, as pointers: what search() makes of its arrays at every call.
+        # Each row and the place of its answer, as pointers: what search() makes of its arrays at
+        # every call.
         self.queries, pointer = queries, self.faiss.swig_ptr
         self.distances = np.empty((len(queries), k), dtype=np.float32)
         self.labels = np.empty((len(queries), k), dtype=np.int64)

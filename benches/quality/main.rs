@@ -1,9 +1,13 @@
 //! Whether an index that is changed and built again and again stays as good as a fresh one.
 //!
-//! Each scenario changes an index in steps with an incremental build after each, then compares it
-//! with a bulk build of the same items: how many sketches a search scans for a recall@10 of .95,
-//! which may be at most 1.15 times those of the fresh index, recall at the default effort, leaves
-//! and how full they are, and items that do not find themselves.
+//! Each scenario changes an index in steps with an incremental build after each. Then it compares
+//! the index with a bulk build of the same items:
+//!
+//! - how many sketches a search scans for a recall@10 of .95, which may be at most 1.15 times those
+//!   of the fresh index;
+//! - recall at the default target;
+//! - leaves, and how full they are;
+//! - items that do not find themselves.
 //!
 //! ```text
 //! cargo bench --bench quality -- [--data DIR] [--set NAME] [--items N] [--only NAME] [--full]
@@ -110,7 +114,7 @@ fn sets(args: &Args) -> Result<Vec<Set>> {
     }
 }
 
-/// Runs all scenarios on a set; tells how many are beyond the bounds.
+/// Runs all scenarios on a set. Returns how many are beyond the bounds.
 fn run_set(set: &Set, args: &Args) -> Result<usize> {
     type Scenario<'a> = (String, Box<dyn Fn() -> Result<Outcome> + 'a>);
     let n = args.items();

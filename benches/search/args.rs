@@ -14,7 +14,7 @@ pub enum Section {
 }
 
 /// Exact answers compare so many vectors in all, at most.
-const MOST_COMPARED: usize = 500_000_000;
+const MAX_COMPARED: usize = 500_000_000;
 
 /// What a search costs, and whether it finds what it aims at
 ///
@@ -43,7 +43,7 @@ impl Args {
 
     /// How many queries are asked, at most.
     pub fn queries(&self, items: u32) -> usize {
-        if self.bench.is_quick() { 60 } else { (MOST_COMPARED / items as usize).clamp(200, 1_000) }
+        if self.bench.is_quick() { 60 } else { (MAX_COMPARED / items as usize).clamp(200, 1_000) }
     }
 
     /// How often everything is repeated.

@@ -11,7 +11,7 @@ use crate::targets::calibrate_with_half;
 const K: usize = 10;
 const RECALL: f64 = 0.95;
 /// From a size to the next, ten times as large, the time may grow by this.
-const MOST: f64 = 1.8;
+const MAX_RATIO: f64 = 1.8;
 /// Halvings of the range of recalls to aim at.
 const STEPS: usize = 12;
 
@@ -22,8 +22,8 @@ pub struct Growth {
     found: Measured,
 }
 
-/// Calibrates with half of the queries, and looks for the least target with which .95 of the ten
-/// nearest are found for the others.
+/// Calibrates with half of the queries. Then it looks for the least target with which .95 of the
+/// ten nearest are found for the others.
 pub fn measure(
     args: &Args,
     set: &str,
@@ -59,7 +59,7 @@ pub fn factors(sizes: &[Growth]) {
     for pair in sizes.windows(2).filter(|pair| pair[0].set == pair[1].set) {
         let [from, to] = pair else { continue };
         println!(
-            "{}: from {} to {} items {:.1} to {:.1} us, {:.2} times, at most {MOST} wanted for ten times the items; sketches \
+            "{}: from {} to {} items {:.1} to {:.1} us, {:.2} times, at most {MAX_RATIO} wanted for ten times the items; sketches \
              {:.2} times",
             to.set,
             from.items,

@@ -1,26 +1,26 @@
 //! What a search costs, and whether it finds what it aims at.
 //!
 //! ```text
-//! cargo bench --bench search -- [--data DIR] [--sets sift,minilm] [--items 10000,100000] [--sections targets,memory]
-//!                               [--quick] [--temp DIR]
+//! cargo bench --bench search -- [--data DIR] [--sets sift,minilm] [--items 10000,100000]
+//!                               [--sections targets,memory] [--quick] [--temp DIR]
 //! ```
 //!
 //! For each set and size, a store is built once in bulk, in the page cache; queries are rows of
 //! another source. Sections:
 //!
-//! - `targets`: for each k and recall target, the recall achieved and what it took: of rows of the
-//!   items' own source, if the set has more than the items (`--items 99000`); of queries; and of
-//!   each half of these after the index was calibrated with the other half (the means of both, as
-//!   one half may be harder than the other, and how far each is off).
+//! - `targets`: for each k and recall target, the recall achieved and what it took. Of rows of the
+//!   items' own source, if the set has more than the items (`--items 99000`). Of queries. And of
+//!   each half of these after the index was calibrated with the other half. One half may be harder
+//!   than the other: the means of both are given, and how far each is off.
 //! - `memory`: the time of a query beside that of reading as many bytes in a row from memory.
 //! - `threads`: queries per second of one thread and of two.
 //! - `fresh`: the first searches of a new reader beside those of one that lives.
 //! - `growth`: from size to size, the time of a search that finds .95 of the ten nearest,
 //!   calibrated with other queries.
 //!
-//! Times are medians of several passes, but of one for `targets`, each by a reader that has
-//! answered many searches for other vectors (`threads` asks the same batch again and again); by one
-//! thread unless it says otherwise. Only ratios within one run mean much.
+//! Times are medians of several passes, but of one for `targets`. Each pass has a reader that has
+//! answered many searches for other vectors. `threads` asks the same batch again and again. All use
+//! one thread unless it says otherwise. Only ratios within one run mean much.
 
 mod args;
 mod fresh;

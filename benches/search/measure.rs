@@ -10,7 +10,7 @@ use spinney::{Hit, Metric, Nns, Reader, SearchStats, Snapshot};
 
 /// True neighbours of each query.
 const NEIGHBOURS: usize = 100;
-/// How far beyond the last true distance a hit may lie, as a part of it, and count as tied with it.
+/// A hit may lie this part of the last true distance beyond it, and still be tied with it.
 const TIE: f32 = 1e-6;
 
 /// Items, spread evenly over the index, that a reader is asked for before it is measured: at most.
@@ -92,7 +92,7 @@ impl Queries {
     }
 }
 
-/// What searches are told.
+/// The options of searches.
 #[derive(Copy, Clone, Debug)]
 pub struct Setting {
     pub k: usize,
@@ -151,10 +151,12 @@ pub fn recall(reader: &Reader<'_>, queries: &Queries, setting: Setting) -> Resul
     Ok(sum / queries.len() as f64)
 }
 
-/// Asks all queries, `passes` times, one after the other, each time of a reader that has answered
-/// many other searches, so that none is timed that the reader has seen (its process has, and knows
-/// the pages of what it found, as of most items by then). The time of each is the median of its
-/// passes; what it did is told by one more pass, as the clock within a search takes time, too.
+/// Asks all queries, `passes` times, one after the other.
+///
+/// Each pass has a reader that has answered many other searches. So none is timed that the reader
+/// has seen. Its process has, and knows the pages of what it found, as of most items by then. The
+/// time of each is the median of its passes. One more pass counts what it did, as the clock within
+/// a search takes time, too.
 pub fn measure(
     store: &Store,
     queries: &Queries,

@@ -12,8 +12,8 @@ const NEAR: f64 = 0.02;
 /// What each pair of k and target came to.
 type Cells = Vec<(Setting, Measured)>;
 
-/// Tables by the calibration of the build, on rows of the items' source and on all queries, and one
-/// by calibrations with half of these on the other half.
+/// Tables by the calibration of the build, on rows of the items' source and on all queries. One
+/// more by calibrations with half of these, on the other half.
 pub fn measure(
     args: &Args,
     store: &Store,

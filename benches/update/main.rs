@@ -1,7 +1,8 @@
 //! What a change costs, and whether that depends on the size of the index.
 //!
 //! ```text
-//! cargo bench --bench update -- [--data DIR] [--sets sift,minilm] [--items 100000,1000000] [--quick] [--temp DIR]
+//! cargo bench --bench update -- [--data DIR] [--sets sift,minilm] [--items 100000,1000000]
+//!                               [--quick] [--temp DIR]
 //! ```
 //!
 //! For each set and size, a store is built once in bulk. Then transactions of 1 to 10,000 changes

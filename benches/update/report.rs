@@ -6,13 +6,13 @@ use spinney::{BuildMethod, BuildStats};
 use crate::store::Sample;
 
 /// One insert into the largest index may take this many times what it takes into the smallest one.
-const MOST_GROWTH: f64 = 1.5;
+const MAX_GROWTH: f64 = 1.5;
 /// KiB that one insert may write for each tree.
-const MOST_KIB: f64 = 100.0;
+const MAX_KIB: f64 = 100.0;
 /// Milliseconds of the processor for one insert.
-const MOST_CPU_MS: f64 = 2.0;
+const MAX_CPU_MS: f64 = 2.0;
 /// Milliseconds for each of a thousand inserts in one transaction.
-const MOST_MS_OF_1000: f64 = 0.3;
+const MAX_MS_OF_1000: f64 = 0.3;
 
 /// The median and the mean of one figure over the transactions of a cell.
 #[derive(Copy, Clone, Debug)]
@@ -162,20 +162,14 @@ pub fn criteria(cells: &[Cell]) {
             let what = |time: &str| {
                 format!("{time} of one insert, {} to {} items", first.items, cell.items)
             };
-            line(
-                &cell.set,
-                &what("time"),
-                ratio(cell.call_ms, first.call_ms),
-                "times",
-                MOST_GROWTH,
-            );
+            line(&cell.set, &what("time"), ratio(cell.call_ms, first.call_ms), "times", MAX_GROWTH);
             // The same without the time that the processor spent on other processes, or nobody.
             line(
                 &cell.set,
                 &what("processor"),
                 ratio(cell.cpu_ms, first.cpu_ms),
                 "times",
-                MOST_GROWTH,
+                MAX_GROWTH,
             );
         }
     }
@@ -183,13 +177,13 @@ pub fn criteria(cells: &[Cell]) {
         let per_tree = 1.0 / cell.trees.max(1) as f64;
         let what = |rest: &str| format!("{}: one insert, {rest}", cell.items);
         let written = cell.written_kib.map(|written| written.scaled(per_tree));
-        line(&cell.set, &what("all that is written, per tree"), written, "KiB", MOST_KIB);
+        line(&cell.set, &what("all that is written, per tree"), written, "KiB", MAX_KIB);
         let values = cell.value_kib.map(|values| values.scaled(per_tree));
-        line(&cell.set, &what("values of the forest alone, per tree"), values, "KiB", MOST_KIB);
-        line(&cell.set, &what("processor, calls and build"), cell.cpu_ms, "ms", MOST_CPU_MS);
+        line(&cell.set, &what("values of the forest alone, per tree"), values, "KiB", MAX_KIB);
+        line(&cell.set, &what("processor, calls and build"), cell.cpu_ms, "ms", MAX_CPU_MS);
         let both = cell.cpu_ms.zip(cell.commit_cpu_ms);
         let both = both.map(|(a, b)| Spread { median: a.median + b.median, mean: a.mean + b.mean });
-        line(&cell.set, &what("processor, with the commit"), both, "ms", MOST_CPU_MS);
+        line(&cell.set, &what("processor, with the commit"), both, "ms", MAX_CPU_MS);
     }
     for cell in of(Kind::Insert, 1_000) {
         let each = cell.call_ms.map(|call| call.scaled(1e-3));
@@ -198,7 +192,7 @@ pub fn criteria(cells: &[Cell]) {
             &format!("{}: each of 1,000 inserts", cell.items),
             each,
             "ms",
-            MOST_MS_OF_1000,
+            MAX_MS_OF_1000,
         );
     }
 }

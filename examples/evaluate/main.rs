@@ -6,9 +6,9 @@
 //! ```
 //!
 //! Inserts the train vectors into a new store, builds and commits, each timed. Then searches with
-//! the test vectors on one thread, aiming at a few recalls and at a sweep of `search_k`, and
-//! compares the answers with the exact ones: recall, time per query, and how much was scanned for
-//! it. Last, what a recall of 0.90, 0.95 and 0.99 costs.
+//! the test vectors on one thread, aiming at a few recalls and at a sweep of `search_k`. Compares
+//! the answers with the exact ones: recall, time per query, and how much was scanned for it. Last,
+//! what a recall of 0.90, 0.95 and 0.99 costs.
 
 mod args;
 mod json;
@@ -37,7 +37,7 @@ use crate::store::{INDEX, Store};
 use crate::sweep::{Knob, Session, budgets};
 use crate::truth::{Expected, Truth};
 
-/// Recalls that searches are told to aim at.
+/// Recalls that searches aim at.
 const RECALLS: [f32; 4] = [0.8, 0.9, 0.95, 0.99];
 
 fn main() -> ExitCode {

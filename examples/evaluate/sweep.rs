@@ -19,7 +19,7 @@ pub struct Session<'a> {
     pub oversampling: Option<f32>,
 }
 
-/// What a search is told.
+/// The option that a search is given.
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub enum Knob {
     /// The recall to aim at.

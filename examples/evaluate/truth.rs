@@ -104,8 +104,8 @@ impl Truth {
         })
     }
 
-    /// Hits that are among the first k true neighbours of query number `query`, or as near as the
-    /// k-th of them.
+    /// Hits that are among the first k true neighbours of this query, or as near as the k-th of
+    /// them.
     pub fn right(&self, query: usize, hits: &[Hit]) -> usize {
         let row = query * self.k..(query + 1) * self.k;
         let (ids, distances) = (&self.ids[row.clone()], &self.distances[row]);

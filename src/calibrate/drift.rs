@@ -16,7 +16,8 @@ use crate::search::knn::search;
 use crate::search::request::{DEFAULT_RECALL, Options, Request};
 use crate::search::session::Session;
 
-/// Neighbours that a probe searches for.
+/// Neighbours that a probe searches for. All constants of this file but the gain are in
+/// docs/trials.md, "choices that were not swept".
 const PROBE_K: usize = 10;
 /// The budget of the search for the true neighbours, as a multiple of the usual one.
 const TRUTH_BUDGET_FACTOR: f64 = 8.0;

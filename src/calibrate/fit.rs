@@ -15,22 +15,21 @@ use crate::calibrate::trace::{Confidences, Neighbour, Reached, RecallGoal, Recal
 use crate::format::record::{CALIBRATED_RECALLS, Calibration, OperatingPoint, calibrated_ks};
 use crate::search::request::DEFAULT_RECALL;
 
-/// The part of what may be missed that may be missed because too few vectors are compared exactly.
+/// The share of allowed misses that reranking may cause: docs/trials.md, "choices that were not
+/// swept".
 const LOST_TO_RERANK: f64 = 0.25;
 /// Comparisons beyond the neighbours themselves, at least: sketches cannot distinguish what lies
-/// close together.
+/// close together. Not swept either.
 const MIN_BEYOND: u32 = 7;
-/// The next larger number of neighbours takes some confidence, and comparisons beyond the
-/// neighbours. Each number takes at least these parts of both. Usual data take somewhat more:
-/// docs/trials.md, "fewer neighbours".
+/// The least confidence and extra reranks, as parts of those for the next larger k. Usual data take
+/// more: docs/trials.md, "fewer neighbours".
 const OF_MORE: [(f32, f32); 3] = [(0.7, 0.3), (0.35, 0.1), (0.3, 0.1)];
 /// The part of all items that have to be found by their own vectors. A search for one neighbour
 /// wants so many times the confidence and the comparisons that took: docs/trials.md, "own vectors".
 const FOUND_BY_ITSELF: f64 = 0.999;
 const OWN_LEEWAY: f32 = 4.0;
 
-/// The number at a place among sorted ones that lies after this part of them; none if that is after
-/// the last.
+/// The value below which this part of sorted numbers lies. `None` if there are too few.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

@@ -19,12 +19,13 @@ use crate::search::request::Request;
 use crate::search::scratch::Scratch;
 use crate::search::session::Session;
 
-/// Candidates among which a neighbour has to be by its sketch, for each that is asked for, and at
-/// least.
+/// Candidates kept per neighbour, and at least. A neighbour ranked beyond them is not found:
+/// docs/trials.md, "choices that were not swept".
 const CANDIDATES_PER_NEIGHBOUR: usize = 4;
 const MIN_CANDIDATES: usize = 1024;
 /// New candidates are merged when they are one in so many of those that are kept.
 const MERGED_AT_ONCE: usize = 64;
+
 /// A query with what it should find.
 #[derive(Copy, Clone)]
 pub(crate) struct TraceQuery<'a> {
@@ -77,7 +78,7 @@ pub(crate) struct RecallGoal {
     pub(super) confidence: f64,
     /// That which finds the items that queries are.
     pub(super) own: f64,
-    /// How many times more than these items took is wanted for them.
+    /// Factor on `own`.
     pub(super) leeway: f32,
 }
 

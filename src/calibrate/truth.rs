@@ -20,10 +20,10 @@ use crate::math::scored::{Scored, estimate_of, id_of, packed};
 use crate::math::top_k::TopK;
 use crate::progress::BuildPhase;
 
-/// Multiplications for all comparisons of a calibration, about: some seconds of one thread at most
-/// for a million items.
+/// Multiplications for all comparisons of a calibration, about. The constants of this file are in
+/// docs/trials.md, "choices that were not swept".
 const MAX_PRODUCTS: usize = 25_000_000_000;
-/// Queries, whatever the work: fewer cannot distinguish .95 from .97, and more do not help.
+/// Queries, whatever the work: fewer cannot distinguish near recalls.
 const QUERIES: std::ops::RangeInclusive<usize> = 128..=1000;
 /// Items for each query, at least: small indexes are built in milliseconds and should be measured
 /// in as many.
@@ -35,8 +35,7 @@ const OFFERED: usize = 4;
 const ITEMS_AT_ONCE: usize = 256;
 /// Parts of the items, each for one task.
 const PARTS: usize = 16;
-/// Neighbours that are kept for each that a query is asked for, and at least: those that are as
-/// near as the last one count.
+/// Neighbours kept per neighbour asked for, so that ties are seen; and the least of them.
 const KEPT: usize = 2;
 const MIN_KEPT: usize = 64;
 /// By what part distances may differ that count as equal: they are computed in single precision.
@@ -47,8 +46,7 @@ const EQUAL: f32 = 1e-4;
 const ASKED_FOR_MOST: usize = 16;
 const ASKED_FOR_MANY: usize = 4;
 
-/// Which of the nearest items belong to the k nearest: all of the first few, and of the next few,
-/// which are equally far, as many as are lacking.
+/// The k nearest under ties: all `nearer`, and any of the `as_near` that fill up.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Cut {
     pub(crate) k: usize,

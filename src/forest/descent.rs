@@ -21,7 +21,7 @@ use crate::sketch::prepared::{Prepared, ScanOptions};
 /// times as many.
 ///
 /// More take sketches of branches. Fewer miss leaves under a branch whose centroid is far, of which
-/// a forest with more branches has more.
+/// a forest with more branches has more: docs/trials.md, "descent".
 const COVER: f64 = 2.5;
 /// Branches of each height that a search opens at least. An item that is asked for by its own
 /// vector may lie under any of the first few: docs/trials.md, "own vectors".

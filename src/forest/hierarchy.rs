@@ -1,4 +1,4 @@
-//! Branches over leaves: levels of groups of near centroids, up to one root.
+//! Branches over leaves: groups of near centroids, height by height, up to one root.
 
 use crate::format::MAX_CHILDREN;
 use crate::kernel::simd::Level;
@@ -8,18 +8,19 @@ use crate::math::matrix::Matrix;
 /// Children a branch of a bulk build has on average: room to grow before it splits.
 const MEAN_CHILDREN: usize = 64;
 
-/// A branch of the hierarchy: its centroid (the median of its children's, which one child far away
-/// does not move), and its children as numbers in the level below (leaves below level 1).
+/// A branch of the hierarchy.
 #[derive(Debug)]
 pub(crate) struct Group {
+    /// The median of its children's centroids, which one child far away does not move.
     pub(crate) centroid: Vec<f32>,
+    /// Numbers of branches of the height below, or of leaves.
     pub(crate) children: Vec<u32>,
 }
 
-/// Groups leaves under branches, branches under branches, until one is left: the root, alone in the
-/// last level.
+/// Groups leaves under branches, branches under branches, until one is left: the root, alone at the
+/// last height.
 ///
-/// There is no level if there is at most one leaf.
+/// There is no branch if there is at most one leaf.
 pub(crate) fn hierarchy(simd: Level, leaves: &Matrix, seed: u64) -> Vec<Vec<Group>> {
     let mut hierarchy: Vec<Vec<Group>> = Vec::new();
     let mut below = leaves.clone();

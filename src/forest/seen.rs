@@ -1,7 +1,8 @@
 //! Which nodes a descent has opened, so that damaged trees do not keep it busy for ever.
 //!
-//! Each node of a tree has one parent. Damaged bytes may say otherwise. In twenty levels of four
-//! branches that all name the four below, 4^20 ways lead to each leaf.
+//! Each node of a tree has one parent. Damaged bytes may say otherwise. Let
+//! there be twenty heights of four branches that all name the four below. Then 4^20 ways lead to
+//! each leaf.
 
 use roaring::RoaringTreemap;
 

@@ -12,16 +12,17 @@ use crate::math::kmeans::{assign, kmeans, members, sample, split};
 use crate::math::matrix::Matrix;
 use crate::metric::Metric;
 
-/// Rows per centroid that k-means looks at. More do not place centroids better.
+/// Rows per centroid that k-means looks at: docs/trials.md, "choices that were not swept".
 const ROWS_PER_CENTROID: usize = 64;
 /// A group with so many times the rows of an equal share is cut. The time of its k-means grows with
 /// the square of its rows. Rows that coincide can be in one group, and so can all rows but outliers
-/// from which k-means began. Groups of usual data are smaller.
+/// from which k-means began. Groups of usual data are smaller: docs/trials.md, "build time on
+/// crafted data".
 const LARGE_GROUP: usize = 4;
 
 /// A leaf with so many times its share of the rows is divided by so many centroids. What is too
 /// large still is divided again, so many times at most. Each time separates one scale from the
-/// next.
+/// next: docs/trials.md, "build time on crafted data".
 const LARGE_LEAF: usize = 4;
 const CENTROIDS_AT_ONCE: usize = 8;
 const MAX_SCALES: usize = 16;

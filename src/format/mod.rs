@@ -66,12 +66,12 @@
 //! # Confidence
 //! The confidence of a search is e (1 + (D - D_1) / (d_k + D_1 / 32))^4. D is the squared distance
 //! of the nearest leaf left, and d_k that of the k-th candidate. Sketches estimate both, none less
-//! than zero; of small leaves, D is that of the centroid. D_1 is the squared distance of the first leaf scanned
-//! that is no nearer than d_k / 4. The entries of that leaf and of those after it are e. Let t be
-//! the squared distance of the very first leaf that has entries, divided by 1.5 times its spread.
-//! If t is above 1 and the spread not 0, t^3 divides the confidence, or 64 if that is less. It is 0
-//! where no leaf scanned is so far as d_k / 4. For the dot product, it is the entries of all leaves
-//! scanned.
+//! than zero; of small leaves, D is that of the centroid. D_1 is the squared distance of the first
+//! leaf scanned that is no nearer than d_k / 4. The entries of that leaf and of those after it are
+//! e. Let t be the squared distance of the very first leaf that has entries, divided by 1.5 times
+//! its spread. If t is above 1 and the spread not 0, t^3 divides the confidence, or 64 if that is
+//! less. It is 0 where no leaf scanned is so far as d_k / 4. For the dot product, it is the entries
+//! of all leaves scanned.
 //!
 //! # Version 1
 //! It had other numbers from offset 592 of the record on. Origins and nodes had no checks, and
@@ -86,7 +86,9 @@
 //! | 16 | | storage 0: dims `f32`. Storage 1: `u64` words, component i is bit `i % 64` of word `i / 64` |
 //! | | | zero up to a multiple of 16 |
 //!
-//! # Pending ([`item`]): one per item added, overwritten or deleted since the last build; none if there is no forest
+//! # Pending ([`item`])
+//! One per item added, overwritten or deleted since the last build. None if there is no forest.
+//!
 //! | offset | size | field |
 //! |---|---|---|
 //! | 0 | 1 | live: 1 if the item exists now, 0 if it was deleted |
@@ -101,7 +103,10 @@
 //! | | 8 | check in lanes of the bytes before it |
 //! | | 8 | zero |
 //!
-//! # Free ids: node ids below the next one of their tree that no node has, the lowest of those given back since the bulk build
+//! # Free ids
+//! Node ids below the next one of their tree that no node has: the lowest of those given back since
+//! the bulk build.
+//!
 //! | offset | size | field |
 //! |---|---|---|
 //! | 0 | 4 | how many, `u32`: up to 256 |
@@ -109,13 +114,13 @@
 //! | 16 | | `u32` ids, ascending, zero up to a multiple of 16 |
 //!
 //! The forest lives in *work space*: y = P(x - origin), with x divided by its norm under the cosine
-//! metric, P the random rotation of the [`sketch`](crate::sketch) module (the identity for
-//! Manhattan), padded with zeros to `width` = dims rounded up to a multiple of 64.
+//! metric. P is the random rotation of the [`sketch`](crate::sketch) module (the identity for
+//! Manhattan). Vectors are padded with zeros to `width` = dims rounded up to a multiple of 64.
 //!
 //! # Node: branch and leaf ([`node`])
 //! | offset | size | field |
 //! |---|---|---|
-//! | 0 | 1 | level: 0 for a leaf, else one more than its children's |
+//! | 0 | 1 | height: 0 for a leaf, else one more than its children's |
 //! | 1 | 1 | code: 0 rotated (b-bit grid, two factors per entry), 1 grid (Manhattan), 2 bits (Hamming leaves) |
 //! | 2 | 1 | bits per dimension b: 1, 2 or 4 |
 //! | 3 | 1 | 1 if its factors are relative to the centroid alone (code 0), else 0 |
@@ -132,9 +137,9 @@
 //! | | | branch: child node ids, ascending, `u32` x len, padded to 16; then child weights, saturating `u32` x len, padded to 16, each within a quarter of the child's own; then, for the dot product only, child norms \|y\|^2 + 2 <y, P origin>, `f32` x len, padded to 16 |
 //! | | | blocks of 32 entries, the last filled up with zeros |
 //!
-//! A block holds, for each position p in 0..(width b / 4), 16 bytes of nibbles: byte 2j has entry j
-//! in its low half and entry j + 16 in its high half, byte 2j + 1 has entries j + 8 and j + 24 (j
-//! in 0..8). A nibble holds the codes of 4 / b consecutive dimensions, the first in its lowest
+//! A block holds, for each position p in 0..(width b / 4), 16 bytes of nibbles. With j in 0..8, byte
+//! 2j has entry j in its low half and entry j + 16 in its high half. Byte 2j + 1 has entries j + 8
+//! and j + 24. A nibble holds the codes of 4 / b consecutive dimensions, the first in its lowest
 //! bits. For code 0 follow the factors `a[32]` and `b[32]`, each the upper half of an `f32`
 //! (bfloat16). Children of a branch are sorted by id. How codes and factors are computed is said in
 //! [`sketch`](crate::sketch).
@@ -161,8 +166,8 @@ pub(crate) const ALIGN: usize = 16;
 /// Children that a branch has at most.
 pub(crate) const MAX_CHILDREN: usize = 128;
 
-/// Changes that call for refreshing the centroid of one leaf in each tree. Fewer wait in the record until they
-/// are so many.
+/// Changes that call for refreshing the centroid of one leaf in each tree. Fewer wait in the record
+/// until they are so many.
 pub(crate) const CHANGES_PER_REFRESH: u32 = 32;
 /// Free node ids of one kind that a tree remembers, at most.
 pub(crate) const MAX_FREE: usize = 256;

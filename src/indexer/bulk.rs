@@ -31,8 +31,8 @@ use crate::progress::{BuildPhase, ProgressCallback};
 use crate::sketch::codes::Sketches;
 use crate::sketch::transform::{Transform, plain};
 
-/// Memory for the rows that centroids are computed from. At a million items of 128 dimensions that
-/// is a quarter of them, some 40 rows for each leaf. More do not place centroids better.
+/// Memory for the rows that centroids are computed from: docs/trials.md, "choices that were not
+/// swept".
 const SAMPLE_BYTES: usize = 128 << 20;
 /// Rows whose median is the origin: it has to be among the items, not at their very centre.
 const ORIGIN_ROWS: usize = 1024;
@@ -267,8 +267,8 @@ impl Bulk<'_> {
         Ok(LeafEdit::new(&self.context, rtxn, ids, leaf.centroid.clone(), &points)?.value())
     }
 
-    /// Encodes all branches, the root first, each level's ids after those above it. Returns how
-    /// many there are.
+    /// Encodes all branches, the root first. The ids of each height follow those of the one above.
+    /// Returns how many there are.
     ///
     /// `below` has the leaves, in order of id.
     fn branches(
@@ -341,8 +341,7 @@ fn spill_in_circle(leaves: &mut [PlannedLeaf]) {
     }
 }
 
-/// The numbers of the nodes in the order in which they get their ids, for each level from the root
-/// down: children of one branch next to each other.
+/// The numbers of the nodes in the order of their ids, for each height from the root down. Children of one branch are next to each other.
 fn orders(hierarchy: &[Vec<Group>]) -> Vec<Vec<u32>> {
     let mut orders = if hierarchy.is_empty() { Vec::new() } else { vec![vec![0]] };
     for groups in hierarchy.iter().rev() {

@@ -17,7 +17,8 @@ use crate::lmdb::view::View;
 use crate::math::scored::Scored;
 use crate::sketch::prepared::Prepared;
 
-/// Leaves, nearest by their sketches, whose centroids are compared exactly.
+/// Leaves, nearest by their sketches, whose centroids are compared exactly. This and the other
+/// numbers of leaves are in docs/trials.md, "choices that were not swept".
 pub(crate) const NEAR_LEAVES: usize = 24;
 /// Leaves after which the search for an old item opens more branches. If none of the nearest leaves
 /// has it, it is likelier under another branch than far down the list.

@@ -252,7 +252,7 @@ fn change_leaves(
 }
 
 /// Entries that make a group of their own. They lie so many times farther from the centroid than
-/// from each other.
+/// from each other: docs/trials.md, "choices that were not swept".
 const GROUP_ENTRIES: usize = 8;
 const GROUP_DISTANCE: f32 = 4.0;
 

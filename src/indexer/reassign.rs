@@ -17,10 +17,11 @@ use crate::math::matrix::Matrix;
 use crate::math::scored::Scored;
 use crate::sketch::prepared::{Prepared, ScanOptions};
 
-/// Leaves around a changed one whose items may be nearer to it now.
+/// Leaves around a changed one whose items may be nearer to it now. This and the slack were not
+/// swept: docs/trials.md, "choices that were not swept".
 const NEIGHBOUR_LEAVES: usize = 20;
-/// How much farther than its own centroid a changed one may be, by estimate, for an entry to be
-/// looked at: the error of estimates between near centroids is a tenth.
+/// An entry is looked at if a changed centroid is at most this many times as far as its own, by
+/// estimate. This allows for the error of estimates.
 const ESTIMATE_SLACK: f32 = 1.15;
 /// Items that one task looks at.
 const REASSIGNED_PER_TASK: usize = 64;

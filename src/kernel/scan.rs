@@ -155,8 +155,8 @@ fn sums<S: Simd>(simd: S, codes: &[u8], tables: &[u8]) -> (u32x16<S>, u32x16<S>)
 fn group_sums<S: Simd>(simd: S, codes: &[u8], tables: &[u8]) -> (u32x16<S>, u32x16<S>) {
     let nibble = u8x64::splat(simd, 0x0F);
     let zero = u16x32::splat(simd, 0);
-    // Byte pairs are added as 16-bit numbers. The sums of the odd bytes give the carries of the even
-    // ones.
+    // Byte pairs are added as 16-bit numbers. The sums of the odd bytes give the carries of the
+    // even ones.
     let (mut low, mut low_odd, mut high, mut high_odd) = (zero, zero, zero, zero);
     for (codes, tables) in codes.chunks_exact(128).zip(tables.chunks_exact(128)) {
         let ((c0, c1), (t0, t1)) = (codes.split_at(64), tables.split_at(64));

@@ -9,7 +9,7 @@ use crate::lmdb::cache::Cache;
 use crate::lmdb::database::missing_item;
 use crate::lmdb::view::View;
 
-/// The largest number of items whose addresses a reader caches: 12 MiB.
+/// The largest number of items whose addresses a reader caches: docs/trials.md, "look-ups".
 pub(crate) const MAX_CACHED_ITEMS: usize = 1 << 18;
 
 /// The items of an index in one snapshot.

@@ -13,7 +13,7 @@ use crate::lmdb::cache::Cache;
 use crate::lmdb::database::Database;
 use crate::lmdb::view::View;
 
-/// The largest number of nodes that a reader caches, of each kind: about 6 MiB of each.
+/// The largest number of nodes of each kind that a reader caches: docs/trials.md, "look-ups".
 pub(crate) const MAX_CACHED_NODES: usize = 1 << 15;
 
 /// The nodes of a forest in one snapshot.

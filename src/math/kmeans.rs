@@ -15,9 +15,9 @@ use crate::math::matrix::{Matrix, mean};
 
 /// Rows that one task assigns: enough to amortise the task, few enough to balance.
 const ROWS_PER_TASK: usize = 256;
-/// Rows that decide where more rows are cut in two. More do not place two centroids better.
+/// Rows that decide where more rows are cut in two: docs/trials.md, "choices that were not swept".
 const CUT_SAMPLE: usize = 2048;
-/// Rounds of k-means; more move centroids by less than the spread between two seeds.
+/// Rounds of k-means: docs/trials.md, "choices that were not swept".
 const ITERATIONS: usize = 8;
 
 /// Half the squared norm of each row: `half_norm - <x, row>` orders rows by distance from x.

@@ -211,8 +211,8 @@ fn insert_in_order<T: Ranked>(nearest: &mut Vec<T>, max: usize, element: T, may_
     }
 }
 
-/// Moves the first of each id among the sorted elements in `range` behind the `kept` ones at the
-/// front, until there are `keep`. Returns how many there are.
+/// Moves elements of the sorted `range` behind the `kept` ones at the front, the first of each id.
+/// Stops when there are `keep`. Returns how many there are.
 fn keep_new<T: Ranked>(
     buffer: &mut [T],
     range: Range<usize>,

@@ -169,8 +169,8 @@ impl<'a> Nns<'a> {
     /// ones, and those that the search chose.
     ///
     /// The calling thread reads the items in order and calls all callbacks. Other searches are not
-    /// shared. Nor are those in a set of fewer than three quarters of the items: these are looked up
-    /// one by one.
+    /// shared. Nor are those in a set of fewer than three quarters of the items: these are looked
+    /// up one by one.
     ///
     /// ```
     #[doc = include_str!("example.txt")]

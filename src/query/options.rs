@@ -25,7 +25,7 @@ impl<'a, E> Nns<'a, E> {
     /// The cheaper of two ways: comparing all items of the set, or searching the forest. The
     /// [report](Self::report) has which. Of a leaf without an item of the set, at most one block of
     /// sketches is scanned. A set that leaves out what is near the query takes longer: 16 times the
-    /// effort, or a comparison of all its items.
+    /// budget, or a comparison of all its items.
     pub fn filter(mut self, allowed: &'a RoaringBitmap) -> Self {
         self.allowed = Some(match self.allowed {
             Some(before) => Cow::Owned(before.as_ref() & allowed),
@@ -111,8 +111,8 @@ impl<'a, E> Nns<'a, E> {
     /// [`Writer::calibrate`](crate::Writer::calibrate) measure on some of them.
     ///
     /// A search ends when the leaves that are left are too far away for its hits. So queries whose
-    /// neighbours lie close together take less. A search that notices that it missed too much
-    /// goes on with four times the effort, unless [`search_k`](Self::search_k) or
+    /// neighbours lie close together take less. A search that notices that it missed too much goes
+    /// on with four times the budget, unless [`search_k`](Self::search_k) or
     /// [`oversampling`](Self::oversampling) is given.
     ///
     /// If there are at most a thousand items, all are compared. The same holds if `k` is more than

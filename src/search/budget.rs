@@ -11,7 +11,8 @@ use crate::search::request::{DEFAULT_RECALL, Request};
 /// Usual data take twice as much. Items that lie beside their copies take less, so a calibration on
 /// them measures too little for other queries.
 const MIN_CONFIDENCE: f64 = 10.0;
-/// What the minimum is multiplied with under inner products: their confidence has no margin.
+/// What the minimum is multiplied with under inner products: their confidence has no margin. This
+/// and the constants that follow are in docs/trials.md, "choices that were not swept".
 const NO_MARGIN_FACTOR: f64 = 0.7;
 /// What the minimum is multiplied with if the index was never calibrated.
 const UNMEASURED_FACTOR: f64 = 4.0;
@@ -130,7 +131,8 @@ fn oversampling(record: &Record) -> f64 {
 /// How much more confidence the same recall takes if the number of items changes by a factor.
 ///
 /// It grows more slowly than the index. It falls even more slowly when items are deleted: the
-/// forest that is left is worse than a fresh one.
+/// forest that is left is worse than a fresh one. The powers are in docs/trials.md, "choices that
+/// were not swept".
 fn growth(times: f64) -> f64 {
     times.powf(if times < 1.0 { 0.4 } else { 0.7 })
 }

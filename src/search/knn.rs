@@ -77,10 +77,11 @@ pub(crate) fn search(
 const UNLIKE_RATIO: f64 = 4.0;
 /// The budget of such a deeper pass, as a multiple of the one before.
 const UNLIKE_BUDGET_FACTOR: u32 = 4;
-/// The budget of a deeper pass with an adverse filter, as a multiple of the first one.
+/// The budget of a deeper pass with an adverse filter, as a multiple of the first one:
+/// docs/trials.md, "residuals".
 const ADVERSE_BUDGET_FACTOR: u32 = 16;
 /// A filter is adverse if it leaves out this many times the near entries that its selectivity
-/// explains.
+/// explains: docs/trials.md, "choices that were not swept".
 const ADVERSE_RATIO: f64 = 4.0;
 /// And this many more, as a few may be chance.
 const ADVERSE_ENTRIES: f64 = 16.0;

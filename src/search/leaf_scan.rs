@@ -23,15 +23,17 @@ use crate::sketch::prepared::ScanOptions;
 /// sees the leaves that searches see: docs/trials.md, "opening branches".
 const LEAD_ENTRIES: f64 = 512.0;
 /// More branches are opened when the entries have grown by this factor and a quarter of the lead.
+/// This and the constants of adverse filters are in docs/trials.md, "choices that were not swept".
 const EXPAND_GROWTH: f64 = 1.125;
 /// A filter is adverse if it admits less than one in this many of the entries expected.
 const ADVERSE_RARITY: f64 = 8.0;
 /// That is checked once this many admitted entries were expected: fewer may be missing by chance.
 const ADVERSE_MIN_EXPECTED: f64 = 32.0;
-/// Leaves to take from the descent before the largest error of their sketches counts as known.
+/// Leaves to take from the descent before the largest error of their sketches counts as known:
+/// docs/trials.md, "own vectors".
 const MIN_MEASURED_LEAVES: u64 = 8;
 /// A leaf is small if its spread is this many times smaller than that of its branch. Sketches are
-/// too coarse to order the centroids of small leaves.
+/// too coarse to order the centroids of small leaves. Not swept either.
 const SMALL_SPREAD_RATIO: f32 = 4.0;
 /// A filter makes the index smaller, so less confidence is needed: by this power of its
 /// selectivity. Measured: docs/trials.md, "filters".
@@ -325,8 +327,8 @@ impl<'a, 't> LeafScan<'a, 't> {
         let admitted = self.estimate(&next.leaf, ahead, sink.threshold());
         let (checked, passed) = self.select(&next, sink)?;
         let state = &mut self.scratch.state;
-        // Only near entries were checked. They stand for the whole leaf, and all checked so far for
-        // a leaf without near ones.
+        // The admitted part of a leaf is estimated from its checked entries, else from all checked
+        // so far.
         state.checked += f64::from(checked);
         state.passed += f64::from(passed);
         let part = match (checked, state.checked > 0.0) {

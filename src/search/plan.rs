@@ -28,9 +28,11 @@ const FILTER_NS: f64 = 16.0;
 const SEARCH_NS: f64 = 20_000.0;
 /// Bytes read from memory in a nanosecond.
 const BYTES_PER_NS: f64 = 8.0;
-/// With a filter of selectivity s, a search scans s^-0.4 times as many entries.
+/// With a filter of selectivity s, a search scans s^-0.4 times as many entries: docs/trials.md,
+/// "choices that were not swept".
 const FILTERED_ENTRIES_POWER: f64 = 0.4;
-/// A search of the forest may take this part of the time of comparing all. Then it gives up.
+/// A search of the forest may take this part of the time of comparing all. Then it gives up:
+/// docs/trials.md, "costs of plans".
 const GIVE_UP_PART: f64 = 0.5;
 
 /// The expected costs of both ways, in nanoseconds.

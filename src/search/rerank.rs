@@ -190,7 +190,7 @@ impl Nearest {
         lost.for_each(|ranked| self.nearest.offer(ranked));
     }
 
-    /// The score of the last of `k` hits; that beyond which there are none, if there are fewer.
+    /// The k-th score, or the outer bound while there are fewer hits.
     pub(crate) fn kth(&mut self) -> f32 {
         if self.nearest.is_full() { self.nearest.kth(self.k) } else { self.bounds.farthest }
     }

@@ -18,6 +18,7 @@
 use crate::metric::Metric;
 
 /// The smallest slope: with that of useless estimates, 0, neighbours would be missed without end.
+/// Not swept: docs/trials.md, "choices that were not swept".
 const MIN_SLOPE: f64 = 0.125;
 
 /// The estimates and exact scores of the candidates that were compared.

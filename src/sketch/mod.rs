@@ -2,29 +2,38 @@
 //!
 //! # Euclidean, cosine and dot product: rotated codes
 //! This is RaBitQ (Gao, Long: RaBitQ, SIGMOD 2024; Gao et al.: Practical and asymptotically optimal
-//! quantization, SIGMOD 2025). With y an entry in work space, c the node's centroid, r = y - c, and
-//! u the point of the b-bit grid (levels centred on 0) that fits r best, s = |r|^2 / <u, r> makes s
-//! <u, q - c> an unbiased estimate of <r, q - c>. Stored are two factors per entry, and the
-//! estimate needs only the node's base and <u, q>, which look-up tables made once per query give
-//! for every node of every tree:
+//! quantization, SIGMOD 2025). Let y be an entry in work space, c the centroid of the node, and
+//! r = y - c. Let u be the point of the b-bit grid (levels centred on 0) that fits r best. Then
+//!
+//! ```text
+//! s <u, q - c>, with s = |r|^2 / <u, r>
+//! ```
+//!
+//! is an unbiased estimate of <r, q - c>. Two factors a and b are stored per entry. Beside these,
+//! an estimate needs only the node's base and <u, q>. Look-up tables that are made once per query
+//! give <u, q> for every node of every tree:
 //!
 //! | score (smaller is nearer) | a | b | base |
 //! |---|---|---|---|
 //! | \|y - q\|^2 (Euclidean, cosine) | \|r\|^2 + 2 s <u, c> | -2 s | \|q - c\|^2 |
 //! | -<x, p> + <m, p> (dot product, m the origin, p the query) | s <u, d> - <r, d> | -s | -<c, P p> |
 //!
-//! The estimate is base + a + b <u, q>, with q = P(query - m) as for items. For the dot product,
-//! which is that of the vectors as they were added, it is base + t a + b <u, P p>, where d = c + P
-//! m is the centroid before it was moved and t = <P p, d> / |d|^2: a is the error of the code in the
-//! direction of d, and P p holds t times d. What is left to estimate is <r, P p - t d>, the
-//! shortest that this can be, for queries of every length. The term <m, p> is the same for every
-//! item, so it is left out.
+//! The estimate is base + a + b <u, q>, with q = P(query - m) as for items. The dot product is that
+//! of the vectors as they were added. Its estimate is
+//!
+//! ```text
+//! base + t a + b <u, P p>, with d = c + P m and t = <P p, d> / |d|^2
+//! ```
+//!
+//! Here d is the centroid before it was moved. P p holds t times d, and a is the error of the code
+//! in the direction of d. What is left to estimate is <r, P p - t d>. The vector P p - t d is as
+//! short as it can be, for queries of every length. The term <m, p> is the same for every item, so
+//! it is left out.
 //!
 //! # Manhattan: grid codes
 //! The sum of absolute differences does not survive a rotation, so work space is not rotated. Each
-//! dimension of a node has a step, the one that suits the spread of its entries, and a look-up
-//! table per visited node sums
-//! |q_i - c_i - step_i u_i|: a = 0, b = 1, base = 0.
+//! dimension of a node has a step that suits the spread of its entries. A look-up table per visited
+//! node sums |q_i - c_i - step_i u_i|. So a = 0, b = 1 and base = 0.
 //!
 //! # Hamming: the bits themselves
 //! A leaf's codes are its items' bits, and the estimate is the distance. Branches hold rotated

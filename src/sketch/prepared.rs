@@ -13,8 +13,7 @@ use crate::storage::{Components, words};
 /// How many bits are set in each nibble.
 const COUNTS: [u8; 16] = [0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4];
 
-/// A sum of a centroid and the origin may be nothing but rounding. It counts as that below this
-/// part of the square of the origin's length.
+/// Centroid plus origin counts as zero below this part of the origin's squared length.
 const CANCELLED: f32 = 1e-8;
 
 /// One byte per position and nibble, and what it stands for.
@@ -144,7 +143,7 @@ impl Prepared {
     pub(crate) fn scan(
         &mut self,
         node: &NodeRef<'_>,
-        look: ScanOptions<'_>,
+        options: ScanOptions<'_>,
         out: &mut Vec<Estimate>,
     ) {
         if node.layout.code == Code::Grid {
@@ -175,9 +174,9 @@ impl Prepared {
             bias: tables.rounding.bias,
             base,
             along,
-            ahead: look.ahead,
+            ahead: options.ahead,
         };
-        scan(self.simd, &input, look.allowed, look.threshold, out);
+        scan(self.simd, &input, options.allowed, options.threshold, out);
     }
 
     /// The score of the centroid of a leaf, where items lie in the leaf whose centroid is nearest.

@@ -28,7 +28,7 @@ fn step_factors(bits: u8) -> &'static [f32] {
 }
 
 /// How many times its entries' distance a centroid lies from the origin before its node gets tables
-/// of its own.
+/// of its own: docs/trials.md, "choices that were not swept".
 const LOCAL_ABOVE: f32 = 4.0;
 
 /// The factors a and b of an entry, as they are stored.
@@ -80,7 +80,7 @@ pub(crate) struct Quantizer {
 }
 
 impl Quantizer {
-    /// A frame around `centroid`, with steps that suit the spread of `points` (rows in work space).
+    /// A quantizer around `centroid`. Its steps suit the spread of `points` (rows in work space).
     pub(crate) fn new(
         transform: &Transform,
         layout: Layout,
@@ -235,9 +235,9 @@ fn best_fit(
     quantize::quantize(transform.simd, residual, inverse(best.1), bits, codes)
 }
 
-/// The step of each dimension: what suits the spread of the entries around the centroid, but for
-/// the few that lie farthest out (unless there are no others): one vector far away must not leave
-/// the rest on two grid points.
+/// The step of each dimension: what suits the spread of the entries around the centroid. The few
+/// that lie farthest out do not count, unless there are no others. One vector far away must not
+/// leave the rest on two grid points.
 fn grid_steps(layout: Layout, centroid: &[f32], points: &[f32]) -> Vec<f32> {
     let len = points.len() / layout.width;
     let kept = len - len.div_ceil(32).min(len);

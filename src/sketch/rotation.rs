@@ -9,11 +9,18 @@ const ROTATION_ROUNDS: usize = 4;
 
 /// An orthogonal map of `width` floats, fixed by a seed.
 ///
-/// Each round flips random signs and applies a normalised Walsh-Hadamard transform to the largest
-/// power of two that fits, at alternate ends of the vector: the front in the first round. It is
-/// part of the format, because stored centroids and sketches hold for this rotation only: component
-/// i of round r is flipped if bit `j % 64` of word `j / 64` is set, in which j = r width + i and
-/// the words are those of SplitMix64 (Steele, Lea, Flood 2014) started from the seed.
+/// Each round flips random signs. Then it applies a normalised Walsh-Hadamard transform to the
+/// largest power of two of the components. The rounds take these from alternate ends of the vector,
+/// the first one from the front.
+///
+/// The rotation is part of the format: stored centroids and sketches hold for this one only.
+/// Component i of round r is flipped if bit `j % 64` of word `j / 64` is set, with
+///
+/// ```text
+/// j = r width + i
+/// ```
+///
+/// The words are those of SplitMix64 (Steele, Lea, Flood 2014), started from the seed.
 #[derive(Clone, Debug)]
 pub(crate) struct Rotation {
     /// `ROTATION_ROUNDS` x `width` signs, 1 or -1.

@@ -53,8 +53,8 @@ impl Transform {
         self.place(out);
     }
 
-    /// Writes what scores compare points with: the point of a query, or P x under the dot product,
-    /// where a point that the origin is added to again has lost what is small beside it.
+    /// Writes what scores compare points with: the point of a query, or P x under the dot product.
+    /// To subtract the origin there and add it again would lose what is small beside it.
     pub(crate) fn map_query(&self, query: &ItemRef<'_>, out: &mut [f32]) {
         if !self.metric.is_inner_product() {
             return self.map(query, out);
@@ -65,7 +65,8 @@ impl Transform {
 
     /// Makes what [`Transform::map_query`] would write, but for rounding, of points.
     pub(crate) fn move_back(&self, points: &mut [f32]) {
-        // <x, q> is <y, q' + P origin> up to what is the same for all x. There is no such origin under other metrics.
+        // <x, q> is <y, q' + P origin> up to what is the same for all x. There is no such origin
+        // under other metrics.
         for point in points.chunks_exact_mut(self.width) {
             point.iter_mut().zip(&self.rotated_origin).for_each(|(q, origin)| *q += origin);
         }
@@ -77,8 +78,8 @@ impl Transform {
         self.rotate(plain);
     }
 
-    /// The norm that a branch holds of a child's centroid under the dot product: |x|^2 less
-    /// |origin|^2. 0 under other metrics.
+    /// The norm of a child's centroid that a branch holds under the dot product, |x|^2 -
+    /// |origin|^2. It is 0 under other metrics.
     pub(crate) fn norm(&self, y: &[f32]) -> f32 {
         if !self.metric.is_inner_product() {
             return 0.0;

@@ -10,7 +10,7 @@ use crate::{DIMS, Fixture, ITEMS, MAP_BYTES, options};
 
 const PAGE: usize = 4096;
 
-/// Adds and deletes, then builds. Tells in what step the map was full.
+/// Adds and deletes, then builds. Returns in what step the map was full.
 fn adds_and_builds(
     writer: &Writer,
     wtxn: &mut RwTxn<'_>,

@@ -194,7 +194,7 @@ fn a_panic_in_an_incremental_build_changes_nothing_under_dot_product() {
     interruptions_of_incremental_builds(How::Panic, Metric::DotProduct, None);
 }
 
-/// A build that was cancelled and tried again in the same transaction, time after time, ends as if
+/// A build may be cancelled and tried again in the same transaction, time after time. It ends as if
 /// it never had been.
 #[test]
 fn a_transaction_goes_on_after_many_cancelled_builds() {

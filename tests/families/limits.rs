@@ -1,4 +1,4 @@
-//! What is known not to hold yet: README, "Limits". Whatever holds again is taken out of this list.
+//! What is known not to hold yet: docs/limits.md. Whatever holds again is taken out of this list.
 
 use spinney::Metric::{self, Cosine, DotProduct};
 
@@ -6,7 +6,7 @@ use super::family::Mode::{self, Bulk, Grown};
 
 /// Families that miss a target, or more than one item in a thousand by its own vector.
 const FAMILIES: &[(&str, Metric, Mode)] = &[
-    // Queries opposite to all items: few comparisons do not always tell that sketches say nothing.
+    // Queries opposite to all items: few comparisons do not always show that sketches say nothing.
     ("negative products with one axis", Cosine, Bulk),
     ("negative products with one axis", Cosine, Grown),
     // One neighbour at a target of .9, short by up to .05, in small indexes that have grown.

@@ -47,12 +47,12 @@ pub struct Measured {
     pub sketches: f64,
 }
 
-/// Measures a family in every way. Each result is told as soon as it is there.
+/// Measures a family in every way. Each result is reported as soon as it is there.
 pub fn measure(
     family: &Family,
     seed: u64,
     metrics: &dyn Fn(Metric) -> bool,
-    tell: &mut dyn FnMut(Measured),
+    report: &mut dyn FnMut(Measured),
 ) {
     let mut data = (family.make)(&mut Dice::new(seed));
     let deleted: std::collections::HashSet<u32> = data.deleted.iter().copied().collect();
@@ -70,7 +70,7 @@ pub fn measure(
         let nearest = truth.all_nearest(&data.queries, depth);
         for mode in family.modes {
             let world = World::new(&data, metric, *mode, family.options);
-            tell(measure_world(family.name, &world, *mode, &data, &nearest, truth.len()));
+            report(measure_world(family.name, &world, *mode, &data, &nearest, truth.len()));
         }
     }
 }

@@ -95,7 +95,7 @@ fn grouped(all: &[Hit], k: usize, most: usize, group: impl Fn(u32) -> u64) -> Ve
 }
 
 /// Of items that are near another example, too: the nearest hits of each group are the nearest to
-/// any, not those of the examples to which the group is near.
+/// any example. They are not those of the examples to which the group is near.
 #[test]
 fn groups_have_their_nearest_hits() {
     let seed = Seed::new(153);

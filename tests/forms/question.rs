@@ -283,8 +283,8 @@ impl Oracle {
             || (got - expected).abs() <= self.slack
     }
 
-    /// A distance that lies clearly between those of two items, the first of them the `rank`-th or
-    /// one of the next.
+    /// A distance that lies clearly between those of two items. The first of them is the `rank`-th
+    /// or one of the next.
     pub fn radius(&self, rank: usize) -> f32 {
         let distances: Vec<f64> = self.matching.iter().map(|ranked| ranked.distance).collect();
         for pair in distances.get(rank..).unwrap_or_default().windows(2) {

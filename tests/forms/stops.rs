@@ -68,8 +68,8 @@ fn polls(question: &Question, subject: &Subject<'_>) -> (usize, Hits) {
     (count.get(), found)
 }
 
-/// A search that is stopped at any poll, once or from then on, gives a part of the answer and says
-/// so.
+/// A search may be stopped at any poll, once or from then on. It gives a part of the answer and
+/// says so.
 #[test]
 fn a_search_stopped_at_any_time_gives_what_it_has() {
     let seed = Seed::new(121);
@@ -275,8 +275,8 @@ fn searches_within_searches_answer_as_they_do_alone() {
 /// As many candidates as are compared after a stop, at most.
 const LAST: usize = 64;
 
-/// The nearest of what was scanned is compared first, so that a search which is stopped late has
-/// nearly always the same first hit.
+/// The nearest of what was scanned is compared first. So a search that is stopped late nearly
+/// always has the same first hit.
 #[test]
 fn what_is_compared_after_a_stop_is_the_nearest() {
     let seed = Seed::new(125);
@@ -321,8 +321,8 @@ fn stops_at(poll: usize, stopped: impl Fn()) -> impl Fn() -> ControlFlow<()> {
     }
 }
 
-/// A predicate that refuses everything is hardly asked any more after a stop, whatever the plan,
-/// and nothing is polled again.
+/// After a stop, a predicate that refuses everything is hardly asked any more, whatever the plan.
+/// Nothing is polled again.
 #[test]
 fn refusing_predicates_do_not_outlast_a_stop() {
     let seed = Seed::new(126);
@@ -377,8 +377,8 @@ fn refusing_predicates_do_not_outlast_a_stop() {
     }
 }
 
-/// Of several searches in one, those that were not begun when the first was stopped find nothing,
-/// and nothing is polled again.
+/// Of several searches in one, those that were not begun when the first was stopped find nothing.
+/// Nothing is polled again.
 #[test]
 fn a_stop_ends_all_searches_of_a_batch() {
     let seed = Seed::new(127);
@@ -430,7 +430,7 @@ fn a_stop_ends_all_searches_of_a_batch() {
     }
 }
 
-/// Distances to the nearest of many examples are exact, if not all hits are told.
+/// Distances to the nearest of many examples are exact, though not all hits are returned.
 fn check_examples(reader: &Reader<'_>, examples: &[Example<'_>], metric: Metric) {
     let whole = reader.nns(200).by_any(examples).unwrap();
     let (total, seen) = (Cell::new(0), Cell::new(0));

@@ -50,8 +50,8 @@ fn options_that_are_not_set_keep_what_was_built() {
     assert_eq!(subject.shape(), expected);
 }
 
-/// A leaf size stays once it was given, though it is the one that there is, and nothing else is to
-/// be done.
+/// A leaf size stays once it was given. That holds if it is the one that there is, and nothing else
+/// is to be done.
 #[test]
 fn a_leaf_size_that_is_the_default_is_chosen_all_the_same() {
     for has_items in [true, false] {

@@ -40,7 +40,7 @@ fn calibrations_reproduce_what_they_measured() {
         assert!(world.calibrate(&queries).unwrap());
         let asked = world.ask(&queries, None);
         for k in KS {
-            // Only every fourth query tells of the largest k.
+            // Only every fourth query is measured with the largest k.
             let every = if k == KS[2] { 4 } else { 1 };
             let measured: Vec<_> = asked.iter().step_by(every).cloned().collect();
             for target in [0.8, 0.9, 0.95, 0.99] {
@@ -104,8 +104,8 @@ fn calibrations_that_change_nothing() {
     }
 }
 
-/// With items that wait for a build, the same queries give the same bytes at any number of threads,
-/// those of the record.
+/// With items that wait for a build, the same queries give the same bytes at any number of threads.
+/// These are the bytes of the record.
 #[test]
 fn pending_items_and_threads() {
     let (seed, pools) = (Seed::new(8), [pool(1), pool(2)]);

@@ -159,8 +159,8 @@ pub fn ks(n: usize) -> [usize; 8] {
     [0, 1, 10, n.saturating_sub(1), n, n + 1, 1 << 32, usize::MAX]
 }
 
-/// Filters for a ranked index: nothing, unknown ids only, 1%, 50%, the farthest 55%, all, all and unknown ids, every id at both
-/// ends, one item.
+/// Filters for a ranked index: nothing, unknown ids only, 1%, 50%, the farthest 55%, all, all and
+/// unknown ids, every id at both ends, one item.
 pub fn sets(rng: &mut Rng, ranked: &[Ranked]) -> Vec<RoaringBitmap> {
     let known: RoaringBitmap = ranked.iter().map(|r| r.id).collect();
     let unknown: RoaringBitmap =

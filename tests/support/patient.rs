@@ -126,7 +126,7 @@ impl Subject {
         let writer = create(&store, &mut wtxn, DIMS, metric);
         add_all(&writer, &mut wtxn, &items);
         writer.build(&mut wtxn, &build_options()).unwrap();
-        // A whole region goes, so that leaves dissolve and their ids are free.
+        // A whole region goes, so that leaves merge and their ids are free.
         for near in ranked(metric, &items, &rows[0]).iter().take(ITEMS / 9) {
             assert!(writer.del_item(&mut wtxn, near.id).unwrap());
         }

@@ -14,8 +14,8 @@ const PREFIX: &str = "other process: ";
 /// Ends a test whose other process hangs. Nothing else depends on it.
 const HANGS: Duration = Duration::from_secs(900);
 
-/// The other process: the folder it was told, or `None` in the first process.
-pub fn told() -> Option<PathBuf> {
+/// The other process: the folder that it was given, or `None` in the first process.
+pub fn given_folder() -> Option<PathBuf> {
     std::env::var_os(FOLDER).map(PathBuf::from)
 }
 
@@ -26,7 +26,7 @@ pub fn alone(test: &str) -> Command {
     command
 }
 
-/// The same, which finds the folder with [`told`].
+/// The same, which finds the folder with [`given_folder`].
 pub fn command(test: &str, folder: &Path) -> Command {
     let mut command = alone(test);
     command.env(FOLDER, folder);

@@ -53,7 +53,7 @@ impl Raw {
     }
 
     /// Puts a value. What has a check gets that of its bytes. So what is wrong with it has to be
-    /// told by its fields.
+    /// found by its fields.
     pub fn put(&self, wtxn: &mut RwTxn<'_>, key: [u8; 8], value: &[u8]) {
         let mut value = value.to_vec();
         seal(key[2], &mut value);

@@ -1,10 +1,10 @@
 //! A world that moves in versions, and a check that a view of it is of one version.
 //!
 //! In version v the live ids are a window of [`WINDOW`] that has moved by [`STEP`] with each
-//! version, and one more item that carries the version itself. An item is written when it enters
-//! the window and again in every fortieth version, and its vector is a function of its id and of
-//! the version in which it was last written. So everything a view shows follows from its version,
-//! and a view that mixes two versions shows it.
+//! version. One more item carries the version itself. An item is written when it enters the window
+//! and again in every fortieth version. Its vector is a function of its id and of the version in
+//! which it was last written. So everything a view shows follows from its version, and a view that
+//! mixes two versions shows it.
 
 use rand::RngExt;
 use spinney::heed::{RoTxn, RwTxn};

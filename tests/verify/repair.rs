@@ -56,7 +56,7 @@ fn a_cancelled_repair_leaves_the_rest_to_a_build() {
     );
 }
 
-/// A repair that is told another metric or other dimensions than the record says, changes nothing.
+/// A repair with another metric or other dimensions than the record has changes nothing.
 #[test]
 fn repair_refuses_another_index() {
     let subject = Subject::new(Metric::Euclidean);

@@ -3,7 +3,7 @@
 //! - [`files`]: readers of vectors and of exact answers, in the formats of nearest-neighbour
 //!   benchmarks.
 //! - [`passages`]: the bundled passages with their embeddings.
-//! - [`sets`], [`rows`]: the data sets of the benchmarks, and as many rows of them as are asked for.
+//! - [`sets`], [`rows`]: the data sets of the benchmarks, and as many of their rows as are wanted.
 //! - [`store`], [`changes`], [`meter`]: an index of such rows, changes to it, and what they cost.
 //! - [`args`]: options of command lines.
 #![cfg_attr(test, allow(clippy::cast_possible_truncation))]

@@ -63,7 +63,7 @@ impl Rows {
         Ok((rows.count(), held_out))
     }
 
-    /// Tells how many rows there are and how far apart.
+    /// Computes how far apart the rows are, and describes them in `origin`.
     fn count(mut self) -> Self {
         self.deviation = deviation(&self.values, self.dims);
         let origin = self.origin.split(',').next().unwrap_or_default();

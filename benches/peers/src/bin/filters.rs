@@ -1,18 +1,19 @@
 //! What filters cost in spinney, beside arroy and hannoy, and whether any is a cliff.
 //!
 //! ```text
-//! cargo run --release --manifest-path benches/peers/Cargo.toml --bin filters -- --data DIR --set sift [OPTIONS]
+//! cargo run --release --manifest-path benches/peers/Cargo.toml --bin filters -- \
+//!     --data DIR --set sift [OPTIONS]
 //! cargo run --release --manifest-path benches/peers/Cargo.toml --bin filters -- --help
 //! ```
 //!
 //! Each query has filters of its own: random ones, the nearest items to its fifth neighbour
 //! (correlated), and the farthest from itself (anti). A cell is a kind of filter, the part of the
 //! items it admits, and k. In each, spinney is asked at its default target, for an exact scan of
-//! what the filter admits, and without the filter; arroy and hannoy are asked at their defaults and
-//! with values of their knobs until they find as much as spinney, whose recall is then
-//! interpolated. One query at a time on one thread; of three passes the one whose mean is the
-//! median counts, of the others one. An item is right if it is as near as the k-th of the exact
-//! answer.
+//! what the filter admits, and without the filter. arroy and hannoy are asked at their defaults.
+//! Then they are asked with values of their knobs until they find as much as spinney. The values
+//! for spinney's recall are interpolated. One query at a time on one thread. Of three passes of
+//! spinney the one whose mean is the median counts; the others make one pass. An item is right if
+//! it is as near as the k-th of the exact answer.
 //!
 //! Three criteria, each with a letter where it is missed: recall is at least 0.94 (R); the time is
 //! at most 1.3 times the lesser of the exact scan's and eight times the query's without filter (T);
@@ -30,9 +31,9 @@ use spinney_peers::filters::stores::{self, Peer};
 use spinney_peers::input::{self, Rows};
 use spinney_peers::search::report::{self, Cost, cost_at};
 
-const LEAST_RECALL: f64 = 0.94;
+const MIN_RECALL: f64 = 0.94;
 /// Times the lesser of the exact scan's time and so many queries without a filter.
-const MOST_TIME: f64 = 1.3;
+const MAX_TIME_RATIO: f64 = 1.3;
 const UNFILTERED: f64 = 8.0;
 /// Answers of a peer that come before the clock starts.
 const WARM_UP: usize = 10;
@@ -150,7 +151,7 @@ impl World {
         println!(" | missed");
     }
 
-    /// One row of the table; tells which criteria are missed.
+    /// One row of the table. Returns which criteria are missed.
     fn cell(
         &self,
         Setting { kind, percent, k }: Setting,
@@ -182,7 +183,7 @@ impl World {
             print!(" | {recall:>6.4} {us:>9.1} {text:>9}");
             is_beaten |= own.us > least;
         }
-        let verdict = [own.recall < LEAST_RECALL, ratio > MOST_TIME, is_beaten];
+        let verdict = [own.recall < MIN_RECALL, ratio > MAX_TIME_RATIO, is_beaten];
         let letters = "RTP"
             .chars()
             .zip(verdict)

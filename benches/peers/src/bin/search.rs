@@ -2,19 +2,21 @@
 //! run.
 //!
 //! ```text
-//! pip install -r benches/peers/requirements.txt    # usearch, hnswlib, FAISS and Annoy; what is missing is left out
-//! cargo run --release --manifest-path benches/peers/Cargo.toml --bin search -- --data DIR --set sift [OPTIONS]
+//! # usearch, hnswlib, FAISS and Annoy; what is missing is left out
+//! pip install -r benches/peers/requirements.txt
+//! cargo run --release --manifest-path benches/peers/Cargo.toml --bin search -- \
+//!     --data DIR --set sift [OPTIONS]
 //! cargo run --release --manifest-path benches/peers/Cargo.toml --bin search -- --help
 //! ```
 //!
 //! Each store is a process of its own, so that its memory is its own: this program again for those
 //! that it links, and `libraries.py` for Python's. They build one after the other, with all
-//! threads. Then they are asked in turn, one setting of the knob after the other, one query at a
-//! time on one thread. After a pass to warm up come three, of which the one whose mean is the
-//! median counts. Each begins with up to a second of searches for items, so that the index is in
-//! the caches as it is after other searches than those that are timed; spinney opens a reader for
-//! each, which has not seen the queries (its process has, and knows the pages of what it found, as
-//! of most items by then). An item is right if it is as near as the k-th of the exact answer.
+//! threads. Then they are asked in turn, one setting of the knob after the other. That is one query
+//! at a time on one thread. After a pass to warm up come three, of which the one whose mean is the
+//! median counts. Each begins with up to a second of searches for items. So the index is in the
+//! caches as it is after other searches than those that are timed. spinney opens a reader for each,
+//! which has not seen the queries. Its process has, and knows the pages of what it found, as of
+//! most items by then. An item is right if it is as near as the k-th of the exact answer.
 
 use std::path::Path;
 use std::process::{Command, ExitCode};

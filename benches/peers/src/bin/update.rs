@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! cargo run --release --manifest-path benches/peers/Cargo.toml --bin update -- \
-//!     [--data DIR] [--sets sift,minilm] [--items 100000] [--stores spinney,arroy,arroy-20,hannoy] [--temp DIR]
+//!     [--data DIR] [--sets sift,minilm] [--items 100000] \
+//!     [--stores spinney,arroy,arroy-20,hannoy] [--temp DIR]
 //! ```
 //!
 //! Every store is filled with the same rows and built once. Then it makes the same changes as the

@@ -30,7 +30,7 @@ impl Kind {
 
 /// What filters cost in spinney, beside arroy and hannoy, and whether any is a cliff
 ///
-/// Unless told otherwise, it takes the first 100000 train rows and the first 100 test rows.
+/// By default, it takes the first 100000 train rows and the first 100 test rows.
 #[derive(Debug, Parser)]
 pub struct Args {
     #[command(flatten)]

@@ -32,8 +32,8 @@ pub trait Peer {
     fn knobs(&self, k: usize) -> Vec<usize>;
 }
 
-/// Opens the environment in a folder; tells whether there was one, which a build that was cut short
-/// is not.
+/// Opens the environment in a folder. Returns whether there was one, which a build that was cut
+/// short is not.
 fn environment(folder: &Path, items: &Rows) -> Result<Opened> {
     let is_there = folder.join("built").exists();
     if folder.exists() && !is_there {

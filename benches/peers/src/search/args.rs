@@ -23,7 +23,7 @@ const LIBRARIES: [&str; 7] =
 const USUAL: &str = "spinney,arroy,hannoy,usearch,hnswlib,faiss,annoy";
 
 const STORES: &str = "\
-Stores: spinney, spinney-search-k (the same, told how much to scan instead of a recall)
+Stores: spinney, spinney-search-k (the same, given how much to scan instead of a recall)
         arroy     arroy-auto (as many trees as it chooses), arroy-10 (10 trees)
         hannoy
         usearch   usearch-f32, usearch-bf16 (what it chooses where the machine computes with it)

@@ -106,7 +106,7 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // It may have ended already; there is nobody to tell.
+        // It may have ended already; nobody would read the error.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

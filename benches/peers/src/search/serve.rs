@@ -1,4 +1,4 @@
-//! The other end of a child's pipes: builds the store when it is told to, then makes one pass over
+//! The other end of a child's pipes: builds the store when it is asked to, then makes one pass over
 //! the queries for each line. `libraries.py` does the same for the stores that it has.
 
 use std::fs;

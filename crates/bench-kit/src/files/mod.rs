@@ -27,7 +27,7 @@ pub enum Problem {
     /// The system cannot read it.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// Its name tells no format.
+    /// Its name ends like that of no format.
     #[error("expected a file ending in .fbin, .u8bin, .i8bin or .npy")]
     Ending,
     /// It is too short to say what it holds.
