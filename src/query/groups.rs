@@ -25,8 +25,8 @@ pub(crate) struct Groups<'a> {
     pub(crate) group: Callback<'a, u64>,
 }
 
-/// A group that was met.
-struct Met {
+/// A group of hits found so far.
+struct FoundGroup {
     hits: usize,
     /// Whether it is one of those that the answer has.
     is_chosen: bool,
@@ -51,7 +51,7 @@ impl Groups<'_> {
     /// A hit that is found late may bring any group among the nearest, with its other hits.
     pub(crate) fn answer(&self, hits: &mut Vec<Hit>, k: usize) -> Result<(Vec<Hit>, bool)> {
         let counts_groups = self.wanted == Wanted::Groups;
-        let mut all: HashMap<u64, Met> = HashMap::new();
+        let mut all: HashMap<u64, FoundGroup> = HashMap::new();
         let (mut kept, mut answer) = (Vec::with_capacity(hits.len()), Vec::new());
         for hit in hits.drain(..) {
             let group = self.group_of(hit.id)?;
@@ -59,19 +59,20 @@ impl Groups<'_> {
                 continue;
             }
             let is_chosen = !counts_groups || all.len() < k;
-            let met = all.entry(group).or_insert(Met { hits: 0, is_chosen });
-            if met.hits >= self.max_hits {
+            let counted = all.entry(group).or_insert(FoundGroup { hits: 0, is_chosen });
+            if counted.hits >= self.max_hits {
                 continue;
             }
-            met.hits += 1;
+            counted.hits += 1;
             kept.push(hit);
-            if met.is_chosen && (counts_groups || answer.len() < k) {
+            if counted.is_chosen && (counts_groups || answer.len() < k) {
                 answer.push(hit);
             }
         }
         *hits = kept;
         let is_full = if counts_groups {
-            all.len() >= k && all.values().all(|met| !met.is_chosen || met.hits >= self.max_hits)
+            all.len() >= k
+                && all.values().all(|counted| !counted.is_chosen || counted.hits >= self.max_hits)
         } else {
             answer.len() >= k
         };
