@@ -94,8 +94,8 @@ impl<'a> Readers<'a> {
         Ok(self)
     }
 
-    /// Starts a search for the `k` nearest neighbours in all indexes together, with the options that
-    /// all searches have: see [`Nns`]. A filter applies to the ids of each index.
+    /// Starts a search for the `k` nearest neighbours in all indexes together. It has the options
+    /// that all searches share: see [`Nns`]. A filter applies to the ids of each index.
     pub fn nns(&self, k: usize) -> Nns<'a, Merged<'a>> {
         let interrupted = InterruptState::default();
         Nns::with_executor(k, Merged { searchers: self.searchers.clone(), interrupted })
