@@ -20,8 +20,8 @@ use crate::sketch::prepared::{Prepared, ScanOptions};
 /// Leaves around a changed one whose items may be nearer to it now. This and the slack were not
 /// swept: docs/trials.md, "choices that were not swept".
 const NEIGHBOUR_LEAVES: usize = 20;
-/// An entry is looked at if a changed centroid is at most this many times as far as its own, by
-/// estimate. This allows for the error of estimates.
+/// An entry is looked at if a changed centroid is at most this many times as far as its own. Both
+/// distances are estimates, for whose error this allows.
 const ESTIMATE_SLACK: f32 = 1.15;
 /// Items that one task looks at.
 const REASSIGNED_PER_TASK: usize = 64;
