@@ -41,7 +41,7 @@ use crate::search::searcher::Searcher;
 /// assert_eq!(hits[0].distance, 1.5);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[must_use = "a search does nothing until it is told what to search for"]
+#[must_use = "a search does nothing without what to search for"]
 pub struct Nns<'a, E = Single<'a>> {
     pub(crate) k: usize,
     pub(crate) options: Options,

@@ -76,7 +76,7 @@ impl<'a> Interrupt<'a> {
 
     /// How many of the best candidates to compare before all others, in case it fires meanwhile.
     pub(crate) fn compared_first(&self) -> usize {
-        if self.is_none() { usize::MAX } else { LAST_COMPARED }
+        if self.is_none() && !self.has_fired() { usize::MAX } else { LAST_COMPARED }
     }
 
     /// As [`Interrupt::check`], after so many comparisons. The first [`LAST_COMPARED`] are made in

@@ -226,9 +226,9 @@ impl<'a, 't> LeafScan<'a, 't> {
     }
 
     /// Scans the next leaf, if there is one.
-    pub(crate) fn step<S: Collector>(&mut self, sink: &mut S) -> Result<()> {
+    pub(crate) fn step<S: Collector>(&mut self, collector: &mut S) -> Result<()> {
         self.look_ahead()?;
-        self.ahead.take().map_or(Ok(()), |next| self.scan(next, sink))
+        self.ahead.take().map_or(Ok(()), |next| self.scan(next, collector))
     }
 
     /// The confidence of the search, if its k-th candidate has this score.
@@ -321,11 +321,11 @@ impl<'a, 't> LeafScan<'a, 't> {
         }
     }
 
-    fn scan<S: Collector>(&mut self, next: NextLeaf<'t>, sink: &mut S) -> Result<()> {
+    fn scan<S: Collector>(&mut self, next: NextLeaf<'t>, collector: &mut S) -> Result<()> {
         let len = next.leaf.node.len;
         let ahead = self.ahead.as_ref().map_or(&[][..], |next| next.leaf.node.blocks);
-        let admitted = self.estimate(&next.leaf, ahead, sink.threshold());
-        let (checked, passed) = self.select(&next, sink)?;
+        let admitted = self.estimate(&next.leaf, ahead, collector.threshold());
+        let (checked, passed) = self.select(&next, collector)?;
         let state = &mut self.scratch.state;
         // The admitted part of a leaf is estimated from its checked entries, else from all checked
         // so far.
@@ -376,14 +376,18 @@ impl<'a, 't> LeafScan<'a, 't> {
 
     /// Offers the estimated entries that the request admits. Returns how many were checked one by
     /// one, and how many of them passed.
-    fn select<S: Collector>(&mut self, next: &NextLeaf<'t>, sink: &mut S) -> Result<(u32, u32)> {
+    fn select<S: Collector>(
+        &mut self,
+        next: &NextLeaf<'t>,
+        collector: &mut S,
+    ) -> Result<(u32, u32)> {
         let Scratch { estimates, left_out, state, .. } = &mut *self.scratch;
         let (request, pending) = (self.request, self.pending);
         let predicate = request.filter.predicate;
         let is_checking = predicate.is_some() || !pending.ids.is_empty();
         let (mut checked, mut passed) = (0u32, 0u32);
         // The threshold may have fallen since the scan began.
-        let threshold = Cell::new(sink.threshold());
+        let threshold = Cell::new(collector.threshold());
         let positions = estimates.iter().filter(|entry| {
             // Not `<=`: an estimate that is not a number passes.
             let is_above = entry.estimate > threshold.get();
@@ -404,11 +408,11 @@ impl<'a, 't> LeafScan<'a, 't> {
                     return;
                 }
             }
-            sink.offer(id, estimate);
+            collector.offer(id, estimate);
             // The checked entries stand for the leaf. So which ones are checked must not depend on
             // the entries before them.
             if !is_checking {
-                threshold.set(sink.threshold());
+                threshold.set(collector.threshold());
             }
         });
         selected.ok_or_else(|| Error::corrupted(next.key, "a leaf has fewer ids than it says"))?;
