@@ -245,12 +245,7 @@ impl<'t> Reader<'t> {
     /// [`Error::Heed`](crate::Error::Heed). Damage is reported as a violation. Only a damaged
     /// record is an error, of [`Reader::open`].
     pub fn verify(&self) -> Result<Verification> {
-        verify::verify(
-            self.session.view().db,
-            self.session.view().rtxn,
-            self.session.spec(),
-            &self.session.record,
-        )
+        verify::verify(self.session.view(), &self.session.record)
     }
 }
 

@@ -8,6 +8,7 @@ use crate::format::record::Record;
 use crate::index_spec::IndexSpec;
 use crate::key::{Key, Kind};
 use crate::lmdb::database::Database;
+use crate::lmdb::view::View;
 use crate::options::{BuildOptions, BuildStats, IndexOptions};
 use crate::vector::stored_norm;
 use crate::{indexer, verify};
@@ -40,7 +41,7 @@ pub(crate) fn repair(
         Err(error) => return Err(error),
     };
     let violations_found = match &old {
-        Some(record) => verify::verify(db, wtxn, spec, record)?.violations.len() as u64,
+        Some(record) => verify::verify(View::new(db, wtxn, spec), record)?.violations.len() as u64,
         None => 1,
     };
     let mut repair = Repair { violations_found, ..Repair::default() };

@@ -1,4 +1,4 @@
-//! How the components of a vector are stored. No other module knows.
+//! How the components of a vector are stored: the one place that says it.
 
 /// What the components of an index's vectors are stored as.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]

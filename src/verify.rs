@@ -2,8 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use heed::RoTxn;
-
 use crate::error::{Error, Result};
 use crate::forest::context::ForestContext;
 use crate::forest::open::Forest;
@@ -11,10 +9,8 @@ use crate::format::free_ids::parse_free_ids;
 use crate::format::item::{ItemRef, PendingRef};
 use crate::format::node::{BranchRef, LeafRef, NodeRef, check_seal, is_near_weight};
 use crate::format::record::{Record, TreeRecord};
-use crate::index_spec::IndexSpec;
 use crate::kernel::{distance, simd};
 use crate::key::{Key, Kind};
-use crate::lmdb::database::Database;
 use crate::lmdb::view::View;
 use crate::sketch::codes::Sketches;
 use crate::sketch::transform::Transform;
@@ -52,16 +48,9 @@ impl Verification {
 }
 
 /// Reads everything of an index and reports what is wrong with it.
-pub(crate) fn verify(
-    db: Database,
-    rtxn: &RoTxn<'_>,
-    spec: IndexSpec,
-    record: &Record,
-) -> Result<Verification> {
+pub(crate) fn verify(view: View<'_>, record: &Record) -> Result<Verification> {
     let mut check = Check {
-        db,
-        rtxn,
-        spec,
+        view,
         record,
         live: BTreeSet::new(),
         expected: BTreeSet::new(),
@@ -76,7 +65,7 @@ pub(crate) fn verify(
         check.forest()?;
     } else {
         for kind in [Kind::Branch, Kind::Leaf, Kind::Free] {
-            for entry in db.iter(rtxn, spec.index, kind)? {
+            for entry in view.iter(kind)? {
                 if let Some((key, _)) = check.accept(entry)? {
                     check.report(key, "a node of an index that has no forest");
                 }
@@ -88,9 +77,7 @@ pub(crate) fn verify(
 }
 
 struct Check<'a> {
-    db: Database,
-    rtxn: &'a RoTxn<'a>,
-    spec: IndexSpec,
+    view: View<'a>,
     record: &'a Record,
     /// Items that exist.
     live: BTreeSet<u32>,
@@ -119,8 +106,8 @@ impl<'a> Check<'a> {
     }
 
     fn items(&mut self) -> Result<()> {
-        let (mut count, spec) = (0, self.spec);
-        for entry in self.db.iter(self.rtxn, spec.index, Kind::Item)? {
+        let (mut count, spec) = (0, self.view.spec);
+        for entry in self.view.iter(Kind::Item)? {
             let Some((key, bytes)) = self.accept(entry)? else { continue };
             count += 1;
             self.live.insert(key.id());
@@ -143,8 +130,8 @@ impl<'a> Check<'a> {
     }
 
     fn pending(&mut self) -> Result<()> {
-        let (mut count, spec) = (0, self.spec);
-        for entry in self.db.iter(self.rtxn, spec.index, Kind::Pending)? {
+        let (mut count, spec) = (0, self.view.spec);
+        for entry in self.view.iter(Kind::Pending)? {
             let Some((key, bytes)) = self.accept(entry)? else { continue };
             count += 1;
             self.pending.insert(key.id());
@@ -183,14 +170,14 @@ impl<'a> Check<'a> {
             let what = format!(
                 "the record counts {counted} items in the forest, and there should be {are}"
             );
-            self.report(Key::record(self.spec.index), what);
+            self.report(Key::record(self.view.spec.index), what);
         }
     }
 
     /// Every key of the index has a kind, and every node's tree exists.
     fn unknown_keys(&mut self) -> Result<()> {
-        let index = self.spec.index;
-        for entry in self.db.iter_from(self.rtxn, Key::record(index))? {
+        let index = self.view.spec.index;
+        for entry in self.view.db.iter_from(self.view.rtxn, Key::record(index))? {
             let spec = match &entry {
                 Ok((key, _)) => *key,
                 Err(Error::Corrupted { key, .. }) => Key::from_bytes(*key),
@@ -224,10 +211,14 @@ impl<'a> Check<'a> {
     }
 
     fn forest(&mut self) -> Result<()> {
-        let read = Forest::read(View::new(self.db, self.rtxn, self.spec), self.record);
+        let read = Forest::read(self.view, self.record);
         let Some(forest) = self.accept(read)? else { return Ok(()) };
-        let context =
-            ForestContext::new(self.db, self.spec, &forest, self.record.leaf_size as usize);
+        let context = ForestContext::new(
+            self.view.db,
+            self.view.spec,
+            &forest,
+            self.record.leaf_size as usize,
+        );
         for (tree, stored) in self.record.trees() {
             let mut nodes = TreeNodes {
                 context,
@@ -246,8 +237,8 @@ impl<'a> Check<'a> {
 
     /// Reads the nodes of a tree, and checks each on its own.
     fn read_nodes(&mut self, nodes: &mut TreeNodes<'a, '_>) -> Result<()> {
-        let spec = self.spec;
-        for entry in self.db.iter(self.rtxn, spec.index, Kind::Leaf)? {
+        let spec = self.view.spec;
+        for entry in self.view.iter(Kind::Leaf)? {
             let Some((key, bytes)) = self.accept(entry)? else { continue };
             if key.tree() == nodes.tree {
                 self.found.nodes += 1;
@@ -258,7 +249,7 @@ impl<'a> Check<'a> {
                 }
             }
         }
-        for entry in self.db.iter(self.rtxn, spec.index, Kind::Branch)? {
+        for entry in self.view.iter(Kind::Branch)? {
             let Some((key, bytes)) = self.accept(entry)? else { continue };
             if key.tree() == nodes.tree {
                 self.found.nodes += 1;
@@ -292,7 +283,7 @@ impl<'a> Check<'a> {
         self.finite(key, &leaf.node);
         for (position, id) in ids.iter().enumerate() {
             let Some(bytes) = self.indexed_item(*id)? else { continue };
-            let Ok(item) = ItemRef::parse(key, bytes, self.spec) else {
+            let Ok(item) = ItemRef::parse(key, bytes, self.view.spec) else {
                 continue;
             };
             let mut point = vec![0.0; transform.width];
@@ -307,12 +298,12 @@ impl<'a> Check<'a> {
     /// The value of an item as the forest was built with it.
     fn indexed_item(&self, id: u32) -> Result<Option<&'a [u8]>> {
         if self.pending.contains(&id) {
-            let key = Key::pending(self.spec.index, id);
+            let key = Key::pending(self.view.spec.index, id);
             let mark =
-                self.db.get(self.rtxn, key)?.map(|bytes| PendingRef::parse(key, bytes, self.spec));
+                self.view.get(key)?.map(|bytes| PendingRef::parse(key, bytes, self.view.spec));
             return Ok(mark.and_then(Result::ok).and_then(|mark| mark.indexed));
         }
-        self.db.get(self.rtxn, Key::item(self.spec.index, id))
+        self.view.get(Key::item(self.view.spec.index, id))
     }
 
     fn finite(&mut self, key: Key, node: &NodeRef<'_>) {
@@ -323,7 +314,7 @@ impl<'a> Check<'a> {
 
     /// A branch's weights, norms and sketches: each must be what its children give.
     fn branch(&mut self, nodes: &TreeNodes<'_, '_>, id: u32, branch: &BranchRef<'_>) -> Result<()> {
-        let key = Key::branch(self.spec.index, nodes.tree, id);
+        let key = Key::branch(self.view.spec.index, nodes.tree, id);
         if branch.node.layout != nodes.context.branch {
             self.report(key, "a branch of another layout than its forest");
             return Ok(());
@@ -357,7 +348,7 @@ impl<'a> Check<'a> {
 
     /// Every node is reached exactly once from the root, at the height that it says.
     fn reachable(&mut self, nodes: &TreeNodes<'_, '_>) {
-        let index = self.spec.index;
+        let index = self.view.spec.index;
         let mut reached = HashMap::new();
         let mut todo = vec![(nodes.stored.height, nodes.stored.root)];
         while let Some((height, id)) = todo.pop() {
@@ -418,7 +409,7 @@ impl<'a> Check<'a> {
             }
         }
         for (leaf, id) in strangers {
-            let key = Key::leaf(self.spec.index, nodes.tree, leaf);
+            let key = Key::leaf(self.view.spec.index, nodes.tree, leaf);
             self.report(key, format!("item {id} is in this leaf, and not in the index"));
         }
         let wrong: Vec<(u32, u32)> = self
@@ -432,7 +423,7 @@ impl<'a> Check<'a> {
                 "this item is in {count} leaves of tree {}, and should be in {copies}",
                 nodes.tree
             );
-            self.report(Key::item(self.spec.index, id), what);
+            self.report(Key::item(self.view.spec.index, id), what);
         }
     }
 
@@ -443,8 +434,8 @@ impl<'a> Check<'a> {
             (1, nodes.stored.next_branch, nodes.branches.keys().copied().collect()),
         ];
         for (which, next, used) in lists {
-            let key = Key::free(self.spec.index, nodes.tree, which);
-            let bytes = self.db.get(self.rtxn, key)?;
+            let key = Key::free(self.view.spec.index, nodes.tree, which);
+            let bytes = self.view.get(key)?;
             let read = bytes.map(|bytes| parse_free_ids(key, bytes, next)).transpose();
             let Some(free) = self.accept(read)? else { continue };
             if used.iter().any(|id| *id >= next) {

@@ -60,8 +60,7 @@ pub(crate) fn corrected(
     let lacking = workers.share(probes.count, |rtxn, i| {
         let probe_id = probes.seed.wrapping_add(i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
         // The forest as it is stored, without the items that changed since.
-        let view = View::new(context.db, rtxn, context.spec);
-        let session = Session::with_cache(view, *record, PROBE_CACHE, PROBE_CACHE)
+        let session = Session::with_cache(context.view(rtxn), *record, PROBE_CACHE, PROBE_CACHE)
             .with_forest(forest)
             .with_pending(&changed);
         probe(&session, &changed, u32::try_from(probe_id).unwrap_or(0))

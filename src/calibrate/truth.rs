@@ -8,8 +8,7 @@ use heed::RoTxn;
 use crate::error::Result;
 use crate::forest::points::Points;
 use crate::format::record::calibrated_ks;
-use crate::kernel::gemm;
-use crate::kernel::gemm::Panels;
+use crate::kernel::gemm::{self, Panels};
 use crate::kernel::simd::Level;
 use crate::kernel::threshold::{Scores, below};
 use crate::lmdb::pending::Pending;
@@ -218,6 +217,13 @@ fn nearest_of(
         (0..queries.len()).map(|i| nearest_of_query(i, all.ids.len())).collect();
     let rows: Vec<&[f32]> = queries.values.chunks_exact(width).collect();
     let mut products = Vec::new();
+    // Differences are squared one by one: squares of lengths would cancel where items lie close
+    // together.
+    let kernel = match metric {
+        _ if metric.is_inner_product() => gemm::dots,
+        _ if metric.is_squared() => gemm::squared_euclideans,
+        _ => gemm::manhattans,
+    };
     // The products are the scores, but for their sign.
     let (norms, sign) = ([0.0; ITEMS_AT_ONCE], metric.score_sign());
     for first in part.clone().step_by(ITEMS_AT_ONCE) {
@@ -226,13 +232,6 @@ fn nearest_of(
         let ids = &all.ids[places];
         let panels = Panels::new(&points, width);
         products.resize(queries.len() * ids.len(), 0.0);
-        // Differences are squared one by one: squares of lengths would cancel where items lie close
-        // together.
-        let kernel = match metric {
-            _ if metric.is_inner_product() => gemm::dots,
-            _ if metric.is_squared() => gemm::squared_euclideans,
-            _ => gemm::manhattans,
-        };
         kernel(simd, &rows, &panels, &mut products);
         for (nearest, products) in nearest.iter_mut().zip(products.chunks_exact(ids.len())) {
             let scores = Scores { norms: &norms[..ids.len()], products, sign };

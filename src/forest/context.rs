@@ -11,7 +11,8 @@ use crate::kernel::gemm;
 use crate::kernel::layout::{Code, Layout};
 use crate::key::Key;
 use crate::lmdb::database::Database;
-use crate::lmdb::nodes::{check_layout, known_node};
+use crate::lmdb::nodes::{known_node, read_branch, read_leaf};
+use crate::lmdb::view::View;
 use crate::math::matrix::Matrix;
 use crate::sketch::transform::Transform;
 
@@ -36,6 +37,11 @@ impl<'a> ForestContext<'a> {
             branch: forest.branch,
             leaf_size,
         }
+    }
+
+    /// The index as a transaction shows it.
+    pub(crate) fn view<'t>(&self, rtxn: &'t RoTxn<'t>) -> View<'t> {
+        View::new(self.db, rtxn, self.spec)
     }
 
     /// The point of an item in work space.
@@ -72,28 +78,23 @@ impl<'a> ForestContext<'a> {
 
     /// Reads a leaf.
     pub(crate) fn leaf<'t>(&self, rtxn: &'t RoTxn<'_>, key: Key) -> Result<LeafRef<'t>> {
-        let leaf = LeafRef::parse(key, known_node(self.db, rtxn, key)?, self.spec.dims)?;
-        check_layout(key, leaf.node.layout, self.leaf)?;
-        Ok(leaf)
+        read_leaf(self.view(rtxn), key, self.leaf)
     }
 
     /// Reads a branch.
     pub(crate) fn branch<'t>(&self, rtxn: &'t RoTxn<'_>, key: Key) -> Result<BranchRef<'t>> {
-        let bytes = known_node(self.db, rtxn, key)?;
-        let branch = BranchRef::parse(key, bytes, self.spec.dims, self.spec.metric)?;
-        check_layout(key, branch.node.layout, self.branch)?;
-        Ok(branch)
+        read_branch(self.view(rtxn), key, self.branch)
     }
 
     /// Reads a leaf that is to be written anew. So its bytes must be as they were written.
     pub(crate) fn sealed_leaf<'t>(&self, rtxn: &'t RoTxn<'_>, key: Key) -> Result<LeafRef<'t>> {
-        check_seal(key, known_node(self.db, rtxn, key)?)?;
+        check_seal(key, known_node(self.view(rtxn), key)?)?;
         self.leaf(rtxn, key)
     }
 
     /// Reads a branch that is to be written anew.
     pub(crate) fn sealed_branch<'t>(&self, rtxn: &'t RoTxn<'_>, key: Key) -> Result<BranchRef<'t>> {
-        check_seal(key, known_node(self.db, rtxn, key)?)?;
+        check_seal(key, known_node(self.view(rtxn), key)?)?;
         self.branch(rtxn, key)
     }
 }

@@ -22,8 +22,9 @@ use crate::index_spec::IndexSpec;
 use crate::indexer::leaf_edit::LeafEdit;
 use crate::indexer::plan::BuildPlan;
 use crate::indexer::shape::{Shape, split_above};
-use crate::key::{Key, Kind};
+use crate::key::Key;
 use crate::lmdb::database::Database;
+use crate::lmdb::view::View;
 use crate::lmdb::workers::Workers;
 use crate::math::kmeans::{sample, split};
 use crate::math::matrix::Matrix;
@@ -70,7 +71,7 @@ pub(crate) fn plan(
 ) -> Result<BuildPlan> {
     let mut workers = Workers::new(wtxn, progress)?;
     workers.poll(BuildPhase::Sampling, 0, 1)?;
-    let ids = list_ids(db, workers.own(), spec)?;
+    let ids: Vec<u32> = View::new(db, workers.own(), spec).ids()?.collect::<Result<_>>()?;
     if ids.len() as u64 != record.items {
         return Err(Error::corrupted(
             Key::record(spec.index),
@@ -117,10 +118,6 @@ pub(crate) fn plan(
     let truth = if applies_to { Some(truth::truth(&mut workers, points)?) } else { None };
     let origin = Some(forest.transform.into_origin());
     Ok(BuildPlan { record: new, origin, is_anew: true, puts: nodes, deletes: Vec::new(), truth })
-}
-
-pub(crate) fn list_ids(db: Database, rtxn: &RoTxn<'_>, spec: IndexSpec) -> Result<Vec<u32>> {
-    db.iter(rtxn, spec.index, Kind::Item)?.map(|entry| entry.map(|(key, _)| key.id())).collect()
 }
 
 /// Reads the sample: plain components, not yet in work space, because the origin is their median.

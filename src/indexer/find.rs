@@ -13,7 +13,6 @@ use crate::format::node::{BranchRef, LeafRef};
 use crate::format::record::TreeRecord;
 use crate::key::Kind;
 use crate::lmdb::nodes::Nodes;
-use crate::lmdb::view::View;
 use crate::math::scored::Scored;
 use crate::sketch::prepared::Prepared;
 
@@ -44,7 +43,7 @@ pub(crate) fn changes<'t>(
     rtxn: &'t RoTxn<'_>,
 ) -> Result<Vec<ItemChange<'t>>> {
     let spec = context.spec;
-    let marks = context.db.iter(rtxn, spec.index, Kind::Pending)?;
+    let marks = context.view(rtxn).iter(Kind::Pending)?;
     marks
         .map(|entry| {
             let (key, bytes) = entry?;
@@ -164,12 +163,8 @@ pub(crate) struct Finder<'a> {
 
 impl<'a> Finder<'a> {
     pub(crate) fn new(context: ForestContext<'a>, rtxn: &'a RoTxn<'a>, tree: StoredTree) -> Self {
-        let nodes = Nodes::new(
-            View::new(context.db, rtxn, context.spec),
-            context.leaf,
-            context.branch,
-            MAX_REMEMBERED_NODES,
-        );
+        let nodes =
+            Nodes::new(context.view(rtxn), context.leaf, context.branch, MAX_REMEMBERED_NODES);
         let (prepared, descent) = (Prepared::default(), Descent::default());
         Self { context, rtxn, nodes, tree, prepared, point: Vec::new(), descent, covered: 0 }
     }
@@ -240,7 +235,7 @@ pub(crate) fn scan_for(
     lost: &BTreeSet<u32>,
 ) -> Result<BTreeMap<u32, Vec<u32>>> {
     let mut found: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-    for entry in context.db.iter(rtxn, context.spec.index, Kind::Leaf)? {
+    for entry in context.view(rtxn).iter(Kind::Leaf)? {
         let (key, _) = entry?;
         if key.tree() == tree {
             let leaf = context.leaf(rtxn, key)?;
@@ -260,7 +255,7 @@ pub(crate) fn paths_of(
     wanted: &BTreeSet<u32>,
 ) -> Result<BTreeMap<u32, Vec<u32>>> {
     let (mut parents, mut leaves) = (BTreeMap::new(), BTreeMap::new());
-    for entry in context.db.iter(rtxn, context.spec.index, Kind::Branch)? {
+    for entry in context.view(rtxn).iter(Kind::Branch)? {
         let (key, bytes) = entry?;
         if key.tree() == tree.number {
             let branch = BranchRef::parse(key, bytes, context.spec.dims, context.spec.metric)?;

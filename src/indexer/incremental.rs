@@ -24,7 +24,6 @@ use crate::format::CHANGES_PER_REFRESH;
 use crate::format::record::{Record, TreeRecord};
 use crate::index_spec::IndexSpec;
 use crate::indexer::branches::{BranchUpdate, Branches};
-use crate::indexer::bulk::list_ids;
 use crate::indexer::find::{Finder, ItemChange, Located, changes, locate, paths_of, scan_for};
 use crate::indexer::leaf_edit::LeafEdit;
 use crate::indexer::plan::BuildPlan;
@@ -120,7 +119,7 @@ pub(crate) fn plan(
         stats.leaves.add(done.stats);
     }
     if is_calibration_due(&mut plan.record, changes.len()) {
-        let ids = list_ids(db, &own, spec)?;
+        let ids = context.view(&own).ids()?.collect::<Result<Vec<u32>>>()?;
         plan.truth = Some(truth(&mut workers, Points::new(context, &ids, None))?);
     }
     let probes = Probes {

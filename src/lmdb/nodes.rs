@@ -2,15 +2,12 @@
 
 use std::cell::RefCell;
 
-use heed::RoTxn;
-
 use crate::error::{Error, Result};
 use crate::format::node::{BranchRef, LeafRef};
 use crate::index_spec::IndexSpec;
 use crate::kernel::layout::Layout;
 use crate::key::Key;
 use crate::lmdb::cache::Cache;
-use crate::lmdb::database::Database;
 use crate::lmdb::view::View;
 
 /// The largest number of nodes of each kind that a reader caches: docs/trials.md, "look-ups".
@@ -46,10 +43,8 @@ impl<'t> Nodes<'t> {
         if let Some(cached) = self.leaves.borrow().get(cache_key) {
             return Ok(cached);
         }
-        let spec = self.view.spec;
-        let key = Key::leaf(spec.index, tree, id);
-        let leaf = LeafRef::parse(key, known_node(self.view.db, self.view.rtxn, key)?, spec.dims)?;
-        check_layout(key, leaf.node.layout, self.layouts[0])?;
+        let key = Key::leaf(self.view.spec.index, tree, id);
+        let leaf = read_leaf(self.view, key, self.layouts[0])?;
         self.leaves.borrow_mut().put(cache_key, leaf);
         Ok(leaf)
     }
@@ -64,11 +59,8 @@ impl<'t> Nodes<'t> {
         if let Some(cached) = self.branches.borrow().get(cache_key) {
             return Ok(cached);
         }
-        let spec = self.view.spec;
-        let key = Key::branch(spec.index, tree, id);
-        let bytes = known_node(self.view.db, self.view.rtxn, key)?;
-        let branch = BranchRef::parse(key, bytes, spec.dims, spec.metric)?;
-        check_layout(key, branch.node.layout, self.layouts[1])?;
+        let key = Key::branch(self.view.spec.index, tree, id);
+        let branch = read_branch(self.view, key, self.layouts[1])?;
         self.branches.borrow_mut().put(cache_key, branch);
         Ok(branch)
     }
@@ -80,13 +72,27 @@ fn cache_key(tree: u8, id: u32) -> u64 {
 }
 
 /// The value of a node that must exist, as another node names it.
-pub(crate) fn known_node<'t>(db: Database, rtxn: &'t RoTxn<'_>, key: Key) -> Result<&'t [u8]> {
-    db.get(rtxn, key)?
+pub(crate) fn known_node<'t>(view: View<'t>, key: Key) -> Result<&'t [u8]> {
+    view.get(key)?
         .ok_or_else(|| Error::corrupted(key, "its parent names this node, and it is missing"))
 }
 
+/// Reads a leaf, which must have this layout.
+pub(crate) fn read_leaf<'t>(view: View<'t>, key: Key, layout: Layout) -> Result<LeafRef<'t>> {
+    let leaf = LeafRef::parse(key, known_node(view, key)?, view.spec.dims)?;
+    check_layout(key, leaf.node.layout, layout)?;
+    Ok(leaf)
+}
+
+/// Reads a branch, which must have this layout.
+pub(crate) fn read_branch<'t>(view: View<'t>, key: Key, layout: Layout) -> Result<BranchRef<'t>> {
+    let branch = BranchRef::parse(key, known_node(view, key)?, view.spec.dims, view.spec.metric)?;
+    check_layout(key, branch.node.layout, layout)?;
+    Ok(branch)
+}
+
 /// Fails unless a node has the layout that the look-up tables of queries are made for.
-pub(crate) fn check_layout(key: Key, found: Layout, expected: Layout) -> Result<()> {
+fn check_layout(key: Key, found: Layout, expected: Layout) -> Result<()> {
     if found == expected {
         Ok(())
     } else {
