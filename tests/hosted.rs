@@ -1,25 +1,24 @@
 //! Hosts that open their own databases and ours in one transaction: the same tables are refused as
 //! by `Database::open`, and what is aborted leaves nothing.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::cast_possible_truncation, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
 
 use spinney::heed::types::{Bytes, Str};
-use spinney::heed::{self, CommitOrAbort, DatabaseFlags, EnvOpenOptions, RoTxn, WithoutTls};
+use spinney::heed::{self, CommitOrAbort, DatabaseFlags, EnvFlags, RoTxn};
 use spinney::{Database, Error, IndexOptions, Metric, Reader, UncommittedDatabase, Writer};
+use support::*;
 use tempfile::TempDir;
 
-type Env = heed::Env<WithoutTls>;
 type Table = heed::Database<'static, Bytes, Bytes>;
 /// The entries of a table.
 type Entries<'a> = &'a [(&'a [u8], &'a [u8])];
 type Content = Vec<(Vec<u8>, Vec<u8>)>;
 
-#[expect(unsafe_code, reason = "opening a memory map")]
 fn environment() -> (TempDir, Env) {
     let dir = tempfile::tempdir().unwrap();
-    let mut options = EnvOpenOptions::new().read_txn_without_tls();
-    // SAFETY: the folder is new, and nothing else opens it.
-    let env = unsafe { options.map_size(10 << 20).max_dbs(4).open(dir.path()) };
-    (dir, env.unwrap())
+    let env = open_env_with(dir.path(), 10 << 20, 4, EnvFlags::empty());
+    (dir, env)
 }
 
 /// A table of the host's own kind with these entries.

@@ -16,6 +16,16 @@ const STATES: [State; 5] =
 /// Ways of asking.
 const WAYS: usize = 10;
 
+/// A subject in each of the states, in a store of its own.
+fn in_all_states<'a>(
+    stores: &'a [Store; STATES.len()],
+    metric: Metric,
+    rng: &mut Rng,
+) -> Vec<Subject<'a>> {
+    let pairs = stores.iter().zip(STATES);
+    pairs.map(|(store, state)| Subject::in_state(store, metric, state, rng)).collect()
+}
+
 /// The same options for any search.
 fn with<'a, E>(
     nns: Nns<'a, E>,
@@ -58,11 +68,7 @@ fn a_merged_answer_is_the_merge_of_the_answers() {
     let stores = STATES.map(|_| Store::new());
     for (m, metric) in METRICS.into_iter().enumerate() {
         let mut rng = seed.rng(m as u64);
-        let subjects: Vec<Subject<'_>> = stores
-            .iter()
-            .zip(STATES)
-            .map(|(store, state)| Subject::in_state(store, metric, state, &mut rng))
-            .collect();
+        let subjects = in_all_states(&stores, metric, &mut rng);
         let readers: Vec<Reader<'_>> = subjects.iter().map(|subject| subject.reader()).collect();
         let again = subjects[0].reader();
         let given: Vec<&Reader<'_>> = readers.iter().chain([&again]).collect();
@@ -109,11 +115,7 @@ fn merged_searches_end_with_their_deadline() {
     let stores = STATES.map(|_| Store::new());
     for (m, metric) in METRICS.into_iter().enumerate() {
         let mut rng = seed.rng(m as u64);
-        let subjects: Vec<Subject<'_>> = stores
-            .iter()
-            .zip(STATES)
-            .map(|(store, state)| Subject::in_state(store, metric, state, &mut rng))
-            .collect();
+        let subjects = in_all_states(&stores, metric, &mut rng);
         let readers: Vec<Reader<'_>> = subjects.iter().map(|subject| subject.reader()).collect();
         let merged = Readers::new(&readers).unwrap();
         let row = subjects[0].items.values().next().unwrap();
