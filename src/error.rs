@@ -8,6 +8,7 @@ use heed::MdbError;
 use crate::key::{Key, Kind};
 use crate::limits::DIMS;
 use crate::metric::Metric;
+use crate::storage::Storage;
 
 /// What a fallible operation of this crate returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -100,6 +101,20 @@ pub enum Error {
          environment of the transaction, then begin the transaction"
     )]
     OtherEnvironment,
+
+    /// An index stores its vectors in another way than was asked for.
+    #[error(
+        "index {index} stores its vectors as {expected}, asked for {got}: leave the storage out to open it as it is, or \
+         change it with `Writer::convert`"
+    )]
+    StorageMismatch {
+        /// The number of the index.
+        index: u16,
+        /// How it stores its vectors.
+        expected: Storage,
+        /// What was asked for.
+        got: Storage,
+    },
 
     /// A vector has another length than the index.
     #[error(

@@ -52,6 +52,7 @@
 )]
 
 mod calibrate;
+mod convert;
 mod debug;
 mod error;
 mod forest;
@@ -100,5 +101,6 @@ pub use roaring;
 pub use search::{Hit, SearchPlan, SearchStats};
 pub use snapshot::Snapshot;
 pub use snapshot::batch::Many;
+pub use storage::Storage;
 pub use verify::{Verification, Violation};
 pub use writer::Writer;

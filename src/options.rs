@@ -10,6 +10,7 @@ use crate::limits::{
 };
 use crate::metric::Metric;
 use crate::progress::ProgressCallback;
+use crate::storage::Storage;
 
 /// What an index is: fixed when it is created, checked whenever it is opened.
 ///
@@ -23,6 +24,8 @@ use crate::progress::ProgressCallback;
 pub struct IndexOptions {
     dims: usize,
     metric: Metric,
+    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
+    storage: Option<Storage>,
 }
 
 impl IndexOptions {
@@ -30,7 +33,7 @@ impl IndexOptions {
     /// `metric`.
     #[must_use]
     pub fn new(dims: usize, metric: Metric) -> Self {
-        Self { dims, metric }
+        Self { dims, metric, storage: None }
     }
 
     /// Components of each vector.
@@ -45,12 +48,31 @@ impl IndexOptions {
         self.metric
     }
 
-    /// What the index of this number is.
+    /// How vectors are stored. Default: as the index stores them; [`Storage::F32`] for a new one,
+    /// and bits under the Hamming metric, which has no other.
+    #[must_use]
+    pub fn storage(mut self, storage: Storage) -> Self {
+        self.storage = Some(storage);
+        self
+    }
+
+    /// An error unless an index stores its vectors as was asked for, if it was.
+    pub(crate) fn expect_storage(&self, spec: IndexSpec) -> Result<()> {
+        match self.storage {
+            Some(got) if got != spec.storage => {
+                Err(Error::StorageMismatch { index: spec.index, expected: spec.storage, got })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What the index of this number is, if it is new.
     pub(crate) fn spec(&self, index: u16) -> Result<IndexSpec> {
         if !DIMS.contains(self.dims) {
             return Err(Error::DimensionsOutOfRange { got: self.dims, max: DIMS.high });
         }
-        Ok(IndexSpec { index, dims: self.dims, metric: self.metric })
+        let storage = self.storage.unwrap_or(Storage::default_for(self.metric));
+        IndexSpec { index, dims: self.dims, metric: self.metric, storage }.check_storage()
     }
 }
 

@@ -11,6 +11,7 @@ use crate::lmdb::view::View;
 use crate::metric::Metric;
 use crate::query::Nns;
 use crate::search::session::Session;
+use crate::storage::Storage;
 use crate::verify::Verification;
 use crate::{ids, verify};
 
@@ -86,6 +87,12 @@ impl<'t> Reader<'t> {
         self.session.spec().metric
     }
 
+    /// How vectors are stored.
+    #[must_use]
+    pub fn storage(&self) -> Storage {
+        self.session.spec().storage
+    }
+
     /// The number of this index.
     #[must_use]
     pub fn index(&self) -> u16 {
@@ -121,7 +128,7 @@ impl<'t> Reader<'t> {
         Ok(self.session.view().get(Key::item(self.index(), id))?.is_some())
     }
 
-    /// The vector of an item as it was added; `None` if there is no such item.
+    /// The vector of an item as it is stored (see [`Storage`]); `None` if there is no such item.
     ///
     /// # Errors
     /// [`Error::Corrupted`](crate::Error::Corrupted) if the stored bytes are damaged.

@@ -34,9 +34,13 @@ pub(crate) fn repair(
     build: &BuildOptions<'_>,
 ) -> Result<Repair> {
     build.check()?;
-    let spec = options.spec(index)?;
+    let mut spec = options.spec(index)?;
     let old = match db.record_of(wtxn, spec) {
-        Ok(record) => Some(record),
+        Ok(record) => {
+            spec = record.spec(index);
+            options.expect_storage(spec)?;
+            Some(record)
+        }
         Err(Error::Corrupted { .. } | Error::IndexNotFound { .. }) => None,
         Err(error) => return Err(error),
     };
@@ -75,7 +79,10 @@ fn refuse_strangers(db: Database, wtxn: &RwTxn<'_>, spec: IndexSpec) -> Result<(
         first.get_or_insert(key);
     }
     first.map_or(Ok(()), |key| {
-        Err(Error::corrupted(key, "no item is a vector of the dimensions and metric given"))
+        Err(Error::corrupted(
+            key,
+            "no item is a vector of the dimensions, metric and storage given",
+        ))
     })
 }
 

@@ -5,28 +5,34 @@ use std::borrow::Cow;
 use crate::error::{Error, Result};
 use crate::format::item::ItemRef;
 use crate::index_spec::IndexSpec;
-use crate::kernel::{distance, simd};
+use crate::kernel::decode::decode;
+use crate::kernel::{distance, encode, simd};
 use crate::metric::Metric;
-use crate::storage::{Components, Storage, words};
+use crate::storage::{Components, Scale, Storage, words};
 
 /// The greatest Euclidean length of a vector, 2^60. Squared distances between any two such vectors,
 /// and their sketches' factors, fit `f32` with room to spare.
 const MAX_NORM: f64 = (1u64 << 60) as f64;
 
-/// A vector that suits an index, borrowed or owned.
+/// A vector that suits an index: to search with, or as it is stored.
 #[derive(Clone, Debug)]
 pub(crate) struct CheckedVector<'a> {
     squared_norm: f64,
     components: Form<'a>,
 }
 
+/// See [`Components`].
 #[derive(Clone, Debug)]
 enum Form<'a> {
     Floats(Cow<'a, [f32]>),
+    Halves(Vec<u16>, Scale),
+    Bytes(Vec<i8>, Scale),
+    Signs { words: Vec<u64>, dims: usize, scale: Scale },
     Bits(Vec<u64>),
 }
 
 impl<'a> CheckedVector<'a> {
+    /// A vector to search with: it is not rounded.
     pub(crate) fn new(vector: &'a [f32], spec: IndexSpec) -> Result<Self> {
         if vector.len() != spec.dims {
             return Err(Error::Dimensions { expected: spec.dims, got: vector.len() });
@@ -35,10 +41,38 @@ impl<'a> CheckedVector<'a> {
         if let Some((position, value)) = numbers.find(|(_, value)| !value.is_finite()) {
             return Err(Error::NonFinite { position, value });
         }
-        let components = match spec.storage() {
-            Storage::F32 => Form::Floats(Cow::Borrowed(vector)),
-            Storage::Bits => Form::Bits(pack(vector)?),
+        let components = if spec.metric.is_of_bits() {
+            Form::Bits(pack(vector)?)
+        } else {
+            Form::Floats(Cow::Borrowed(vector))
         };
+        Self::measured(components, spec)
+    }
+
+    /// A vector to store, in the form in which the index stores it.
+    pub(crate) fn to_store(vector: &'a [f32], spec: IndexSpec) -> Result<Self> {
+        let checked = Self::new(vector, spec)?;
+        let components = match spec.storage {
+            _ if spec.metric.is_of_bits() => return Ok(checked),
+            Storage::F32 => return Ok(checked),
+            Storage::F16 => {
+                let (codes, scale) = encode::halves(vector);
+                Form::Halves(codes, scale)
+            }
+            Storage::I8 => {
+                let (codes, scale) = encode::bytes(vector);
+                Form::Bytes(codes, scale)
+            }
+            Storage::Bits => {
+                let (words, scale) = encode::signs(vector);
+                Form::Signs { words, dims: spec.dims, scale }
+            }
+        };
+        // Rounding may shorten a vector to nothing, or lengthen it beyond what can be compared.
+        Self::measured(components, spec)
+    }
+
+    fn measured(components: Form<'a>, spec: IndexSpec) -> Result<Self> {
         let mut checked = Self { squared_norm: 0.0, components };
         checked.squared_norm = squared_norm(checked.as_item().components);
         if checked.squared_norm > MAX_NORM * MAX_NORM {
@@ -50,30 +84,36 @@ impl<'a> CheckedVector<'a> {
         Ok(checked)
     }
 
-    /// The vector in the form in which items are stored.
+    /// The vector as an item.
     pub(crate) fn as_item(&self) -> ItemRef<'_> {
         let components = match &self.components {
             Form::Floats(floats) => Components::Floats(floats),
+            Form::Halves(codes, scale) => Components::Halves(codes, *scale),
+            Form::Bytes(codes, scale) => Components::Bytes(codes, *scale),
+            Form::Signs { words, dims, scale } => {
+                Components::Signs { words, dims: *dims, scale: *scale }
+            }
             Form::Bits(bits) => Components::Bits(bits),
         };
         ItemRef { squared_norm: self.squared_norm, components }
     }
 
-    pub(crate) fn into_owned(self) -> CheckedVector<'static> {
-        let components = match self.components {
-            Form::Floats(floats) => Form::Floats(Cow::Owned(floats.into_owned())),
-            Form::Bits(bits) => Form::Bits(bits),
-        };
-        CheckedVector { squared_norm: self.squared_norm, components }
+    /// A copy to search with.
+    pub(crate) fn to_query(&self) -> CheckedVector<'static> {
+        CheckedVector::of_item(&self.as_item())
     }
 }
 
 impl CheckedVector<'static> {
-    /// A copy of a stored item.
+    /// A copy of an item to search with. It is decoded: the distances are the same.
     pub(crate) fn of_item(item: &ItemRef<'_>) -> Self {
         let components = match item.components {
-            Components::Floats(floats) => Form::Floats(Cow::Owned(floats.to_vec())),
             Components::Bits(bits) => Form::Bits(bits.to_vec()),
+            components => {
+                let mut floats = vec![0.0; components.len()];
+                decode(simd::detect(), components, &mut floats);
+                Form::Floats(Cow::Owned(floats))
+            }
         };
         Self { squared_norm: item.squared_norm, components }
     }
@@ -137,7 +177,7 @@ mod tests {
     #[test]
     fn what_cannot_be_compared_is_refused() {
         let check = |vector: &[f32], metric| {
-            CheckedVector::new(vector, IndexSpec { index: 0, dims: 3, metric }).map(|_| ())
+            CheckedVector::new(vector, IndexSpec::plain(0, 3, metric)).map(|_| ())
         };
         for metric in Metric::ALL {
             assert!(check(&[1.0, 0.0, 1.0], metric).is_ok());

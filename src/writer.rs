@@ -11,8 +11,9 @@ use crate::lmdb::database::Database;
 use crate::metric::Metric;
 use crate::options::{BuildOptions, BuildStats, IndexOptions};
 use crate::repair::Repair;
+use crate::storage::Storage;
 use crate::vector::{CheckedVector, check_rows};
-use crate::{calibrate, indexer, repair};
+use crate::{calibrate, convert, indexer, repair};
 
 /// Queries that a calibration takes, at most: what it holds in memory is in proportion to them.
 const MAX_QUERIES: usize = 2_000;
@@ -66,9 +67,7 @@ impl Writer {
                 let record = Record::new(spec);
                 db.put(wtxn, Key::record(index), &record.to_bytes())?;
             }
-            found => {
-                found?;
-            }
+            found => options.expect_storage(found?.spec(index))?,
         }
         Ok(Self { db, spec })
     }
@@ -103,7 +102,8 @@ impl Writer {
     /// Adds an item, or overwrites the one that has this id.
     ///
     /// # Shape and units
-    /// `vector`: `dims` finite numbers; for Hamming each exactly 0.0 or 1.0. It is stored as it is.
+    /// `vector`: `dims` finite numbers; for Hamming each exactly 0.0 or 1.0. How exactly it is kept
+    /// is said at [`Storage`].
     ///
     /// # Errors
     /// [`Error::Dimensions`], [`Error::NonFinite`], [`Error::ZeroVector`], [`Error::NormOverflow`]
@@ -112,8 +112,8 @@ impl Writer {
     /// # Cost
     /// O(dims + log items).
     pub fn add_item(&self, wtxn: &mut RwTxn<'_>, id: u32, vector: &[f32]) -> Result<()> {
-        let checked = CheckedVector::new(vector, self.spec)?;
         let mut record = self.record(wtxn)?;
+        let checked = CheckedVector::to_store(vector, self.spec_of(&record))?;
         self.put_item(wtxn, &mut record, id, &checked, &mut Buffers::default())?;
         self.put_record(wtxn, &record)
     }
@@ -144,21 +144,22 @@ impl Writer {
             });
         }
         let rows = vectors.chunks_exact(self.spec.dims);
+        let mut record = self.record(wtxn)?;
+        let spec = self.spec_of(&record);
         for (row, (id, vector)) in ids.iter().zip(rows.clone()).enumerate() {
-            CheckedVector::new(vector, self.spec).map_err(|error| Error::Row {
+            CheckedVector::to_store(vector, spec).map_err(|error| Error::Row {
                 row,
                 id: *id,
                 source: Box::new(error),
             })?;
         }
-        let mut record = self.record(wtxn)?;
         // What is overwritten must be readable, and that is found out before anything is written.
         for id in ids {
             self.old(wtxn, &record, *id)?;
         }
         let mut buffers = Buffers::default();
         for (id, row) in ids.iter().zip(rows) {
-            let checked = CheckedVector::new(row, self.spec)?;
+            let checked = CheckedVector::to_store(row, spec)?;
             self.put_item(wtxn, &mut record, *id, &checked, &mut buffers)?;
         }
         self.put_record(wtxn, &record)
@@ -191,8 +192,7 @@ impl Writer {
     /// # Cost
     /// O(entries of the index).
     pub fn clear(&self, wtxn: &mut RwTxn<'_>) -> Result<()> {
-        self.record(wtxn)?;
-        let record = Record::new(self.spec);
+        let record = Record::new(self.spec_of(&self.record(wtxn)?));
         for kind in Kind::ALL {
             self.db.delete_kind(wtxn, self.spec.index, kind)?;
         }
@@ -210,13 +210,13 @@ impl Writer {
         Ok(self.db.get(rtxn, Key::item(self.spec.index, id))?.is_some())
     }
 
-    /// The vector of an item as it was added, if there is such an item.
+    /// The vector of an item as it is stored (see [`Storage`]), if there is such an item.
     ///
     /// # Errors
     /// [`Error::Corrupted`] if the stored bytes are damaged.
     pub fn item_vector(&self, rtxn: &RoTxn<'_>, id: u32) -> Result<Option<Vec<f32>>> {
-        self.record(rtxn)?;
-        Ok(self.db.item(rtxn, self.spec, id)?.map(|item| item.to_vector(self.spec.dims)))
+        let spec = self.spec_of(&self.record(rtxn)?);
+        Ok(self.db.item(rtxn, spec, id)?.map(|item| item.to_vector(self.spec.dims)))
     }
 
     /// How many items there are. O(1).
@@ -243,6 +243,47 @@ impl Writer {
         self.record(rtxn).map(|record| record.pending_len())
     }
 
+    /// How vectors are stored. O(1).
+    ///
+    /// # Errors
+    /// As [`Writer::len`].
+    pub fn storage(&self, rtxn: &RoTxn<'_>) -> Result<Storage> {
+        self.record(rtxn).map(|record| record.storage())
+    }
+
+    /// Stores all vectors in another way, and drops the forest: searches compare all items until
+    /// [`Writer::build`] makes it anew, in the shape it had. Returns how many vectors were
+    /// converted: none if they are stored so already.
+    ///
+    /// What is stored now is what is converted. So `F32` to `F16` and back gives vectors of half
+    /// precision. Pages that become free are used by later transactions; the file does not shrink.
+    ///
+    /// ```
+    /// # use spinney::{heed, BuildOptions, Database, IndexOptions, Metric, Reader, Storage, Writer};
+    /// # let dir = tempfile::tempdir()?;
+    /// # // SAFETY: the folder is ours alone.
+    /// # let env = unsafe { heed::EnvOpenOptions::new().map_size(10 << 20).max_dbs(1).open(dir.path())? };
+    /// # let db = Database::open_or_create(&env)?;
+    /// # let mut wtxn = env.write_txn()?;
+    /// # let writer = Writer::open_or_create(&mut wtxn, db, 0, &IndexOptions::new(2, Metric::Euclidean))?;
+    /// writer.add_item(&mut wtxn, 7, &[0.1, 3.0])?;
+    /// assert_eq!(writer.convert(&mut wtxn, Storage::F16)?, 1);
+    /// assert_eq!(writer.item_vector(&wtxn, 7)?, Some(vec![0.099975586, 3.0]));
+    /// writer.build(&mut wtxn, &BuildOptions::default())?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::InvalidOption`] for anything but bits under the Hamming metric; [`Error::Row`] if a
+    /// vector cannot be kept, as one that would be rounded to zero under the cosine metric. The
+    /// index is unchanged then. [`Error::MapFull`].
+    ///
+    /// # Cost
+    /// Reads and writes every item: O(items x dims). A build comes on top.
+    pub fn convert(&self, wtxn: &mut RwTxn<'_>, storage: Storage) -> Result<u64> {
+        convert::convert(self.db, wtxn, self.record(wtxn)?, self.spec.index, storage)
+    }
+
     /// Brings the forest up to date with the items.
     ///
     /// Everything is computed before anything is written. When a build fails or is cancelled, the
@@ -267,8 +308,8 @@ impl Writer {
     /// since. It takes some microseconds for each change, and one build in many takes them all at
     /// once. [`BuildStats::method`] says which it was.
     pub fn build(&self, wtxn: &mut RwTxn<'_>, options: &BuildOptions<'_>) -> Result<BuildStats> {
-        self.record(wtxn)?;
-        indexer::build(self.db, wtxn, self.spec, options)
+        let spec = self.spec_of(&self.record(wtxn)?);
+        indexer::build(self.db, wtxn, spec, options)
     }
 
     /// Measures on these queries (rows one after the other) which budget reaches which recall, and
@@ -289,14 +330,15 @@ impl Writer {
     /// vectors that do not suit the index; [`Error::Corrupted`]. The index is unchanged then.
     pub fn calibrate(&self, wtxn: &mut RwTxn<'_>, queries: &[f32]) -> Result<bool> {
         let mut record = self.record(wtxn)?;
-        let mut checked = check_rows(queries, self.spec)?;
+        let spec = self.spec_of(&record);
+        let mut checked = check_rows(queries, spec)?;
         checked.truncate(MAX_QUERIES);
         if record.trees == 0 || checked.is_empty() || !calibrate::applies_to(record.indexed) {
             return Ok(false);
         }
         let (lent, measured) = (&*wtxn, &record);
         let items: Vec<ItemRef<'_>> = checked.iter().map(CheckedVector::as_item).collect();
-        record.calibration = calibrate::measure_on(self.db, lent, self.spec, measured, &items)?;
+        record.calibration = calibrate::measure_on(self.db, lent, spec, measured, &items)?;
         self.db.put(wtxn, Key::record(self.spec.index), &record.to_bytes())?;
         Ok(true)
     }
@@ -333,6 +375,11 @@ impl Writer {
         self.db.record_of(rtxn, self.spec)
     }
 
+    /// What the index is now: another writer may have converted it.
+    fn spec_of(&self, record: &Record) -> IndexSpec {
+        record.spec(self.spec.index)
+    }
+
     fn put_record(&self, wtxn: &mut RwTxn<'_>, record: &Record) -> Result<()> {
         self.db.put(wtxn, Key::record(self.spec.index), &record.to_bytes())
     }
@@ -360,7 +407,7 @@ impl Writer {
 
     /// Reads what there is of an id, and checks it.
     fn old<'t>(&self, rtxn: &'t RoTxn<'_>, record: &Record, id: u32) -> Result<Old<'t>> {
-        let spec = self.spec;
+        let spec = self.spec_of(record);
         let (item_key, key) = (Key::item(spec.index, id), Key::pending(spec.index, id));
         let item = self.db.get(rtxn, item_key)?;
         if let Some(bytes) = item {

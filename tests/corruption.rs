@@ -185,14 +185,15 @@ fn values_that_are_too_short_or_too_long_are_named() {
 }
 
 /// Bytes of the record, their offset, and whether they can never be right.
-const OF_RECORD: [(usize, &[u8], bool); 20] = [
+const OF_RECORD: [(usize, &[u8], bool); 21] = [
     (0, b"x", true),
     (7, b"1", true),
     (8, &[0, 0], true),
     (10, &[0], true),
     (10, &[6], true),
     (10, &[5], true),
-    (11, &[1], true),
+    (11, &[1], false),
+    (11, &[4], true),
     (12, &[0; 4], true),
     (12, &[0, 0, 0, 0x80], true),
     (16, &[0xFF; 8], true),

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 
 use raised::{of_disk, raised_by_input, raised_by_opening, raised_by_storage};
 use spinney::heed::{self, MdbError, RwTxn};
-use spinney::{BuildOptions, Error, IndexOptions, Metric, Reader, Writer};
+use spinney::{BuildOptions, Error, IndexOptions, Metric, Reader, Storage, Writer};
 use support::raw::*;
 use support::*;
 
@@ -63,13 +63,17 @@ fn fields_tell_what_was_expected_and_what_was_got() {
         Error::MetricMismatch { index: 0, expected: Metric::Cosine, got: Metric::Hamming }
     ));
     assert!(matches!(next(), Error::DimensionsMismatch { index: 0, expected: 3, got: 4 }));
+    assert!(matches!(
+        next(),
+        Error::StorageMismatch { index: 0, expected: Storage::F32, got: Storage::I8 }
+    ));
     assert!(matches!(next(), Error::DimensionsOutOfRange { got: 65_537, max: 65_536 }));
     assert!(matches!(next(), Error::Cancelled));
     assert!(matches!(next(), Error::InvalidOption { name: "trees", got, .. } if got == "17"));
     let mut errors = raised_by_storage().into_iter().map(|(error, _)| error);
     let mut next = || errors.next().unwrap();
     assert!(matches!(next(), Error::Corrupted { key: k, .. } if k == key(0, ITEM, 0, 9)));
-    assert!(matches!(next(), Error::FormatTooNew { found: 9, supported: 2 }));
+    assert!(matches!(next(), Error::FormatTooNew { found: 9, supported: 3 }));
     assert!(matches!(next(), Error::MapFull));
     assert!(matches!(next(), Error::DbsFull));
     assert!(matches!(next(), Error::Heed(heed::Error::Mdb(MdbError::BadRslot))));
@@ -239,7 +243,7 @@ fn a_newer_format_is_refused_and_not_touched() {
     ];
     for operation in operations {
         let error = refused(&store, &mut wtxn, operation);
-        assert!(matches!(error, Error::FormatTooNew { found: 777, supported: 2 }), "{error}");
+        assert!(matches!(error, Error::FormatTooNew { found: 777, supported: 3 }), "{error}");
     }
 }
 

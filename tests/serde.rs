@@ -26,6 +26,10 @@ fn options_and_metrics_are_written_by_name() {
         let options = IndexOptions::new(384, metric);
         assert_eq!(to_value(options).unwrap(), json!({ "dims": 384, "metric": name }));
         comes_back(&options);
+        let options = options.storage(Storage::I8);
+        let expected = json!({ "dims": 384, "metric": name, "storage": "i8" });
+        assert_eq!(to_value(options).unwrap(), expected);
+        comes_back(&options);
     }
     let error = from_str::<Metric>("\"l2\"").unwrap_err().to_string();
     assert!(names.iter().all(|name| error.contains(name)), "{error}");

@@ -119,7 +119,7 @@ mod tests {
             let vector: Vec<f32> = (0..70).map(|_| rng.random_range(-1.0..1.0)).collect();
             writer.add_item(&mut wtxn, *id, &vector).unwrap();
         }
-        let spec = IndexSpec { index: 0, dims: 70, metric: Metric::Cosine };
+        let spec = IndexSpec::plain(0, 70, Metric::Cosine);
         let record = db.record(&wtxn, 0).unwrap();
         let forest = Forest::new(Transform::new(Metric::Cosine, vec![0.125; 70], 9), &record);
         let context = ForestContext::new(db, spec, &forest, 256);

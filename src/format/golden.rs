@@ -12,7 +12,7 @@ use crate::key::Key;
 use crate::metric::Metric;
 use crate::sketch::codes::Blocks;
 use crate::sketch::quantizer::bfloat16;
-use crate::storage::Components;
+use crate::storage::{Components, Scale};
 
 /// Bytes from hex, spaces between, `x*n` for n times the byte x.
 fn hex(text: &str) -> Vec<u8> {
@@ -46,7 +46,7 @@ fn mark() {
 
 #[test]
 fn record() {
-    let mut record = Record::new(IndexSpec { index: 3, dims: 384, metric: Metric::Cosine });
+    let mut record = Record::new(IndexSpec::plain(3, 384, Metric::Cosine));
     (record.items, record.pending, record.indexed, record.seed) = (1000, 3, 999, 42);
     (record.unrefreshed, record.shape_trees, record.is_leaf_size_asked) = (31, 2, 1);
     (record.trees, record.spill, record.sketch_bits, record.branch_bits, record.leaf_size) =
@@ -56,9 +56,9 @@ fn record() {
     (record.tree[1].leaves, record.tree[1].branches, record.tree[1].refresh_next) = (70, 4, 9);
     record.calibration.points[1][2] = OperatingPoint { confidence: 1.5, rerank: 7, entries: 9 };
     let expected = hex(
-        "7370696e6e657900 0200 02 00 80010000 e803000000000000 0300000000000000 e703000000000000 2a00000000000000 \
+        "7370696e6e657900 0300 02 00 80010000 e803000000000000 0300000000000000 e703000000000000 2a00000000000000 \
          02 01 01 04 80010000 1f000000 02 01 00*2 00*32 05000000 02000000 4d000000 06000000 46000000 04000000 09000000 00000000 \
-         00*448 00*144 0000c03f 07000000 09000000 00*284 016e7beb5b9582b0",
+         00*448 00*144 0000c03f 07000000 09000000 00*284 ccc56d0fad2ba705",
     );
     assert_eq!(record.to_bytes()[..], expected);
 }
@@ -71,6 +71,14 @@ fn items_and_pending_marks() {
     assert_eq!(out, item);
     write_item(&mut out, 2.0, Components::Bits(&[1 << 63, 2]));
     assert_eq!(out, hex("0000000000000040 00*8 0000000000000080 0200000000000000"));
+    let scale = Scale { factor: 0.5, offset: -1.0 };
+    let head = "0000000000002240 0000003f 000080bf";
+    write_item(&mut out, 9.0, Components::Halves(&[0x3C00, 0x0102], scale));
+    assert_eq!(out, hex(&format!("{head} 003c 0201 00*12")));
+    write_item(&mut out, 9.0, Components::Bytes(&[-128, 127], scale));
+    assert_eq!(out, hex(&format!("{head} 80 7f 00*14")));
+    write_item(&mut out, 9.0, Components::Signs { words: &[2], dims: 2, scale });
+    assert_eq!(out, hex(&format!("{head} 0200000000000000 00*8")));
     write_pending(&mut out, &PendingRef { is_live: true, indexed: None });
     assert_eq!(out, hex("01 00 00*14"));
     write_pending(&mut out, &PendingRef { is_live: false, indexed: Some(&item) });

@@ -3,6 +3,8 @@
 use crate::error::{Error, Result};
 use crate::format::pad;
 use crate::index_spec::IndexSpec;
+use crate::kernel::decode::decode;
+use crate::kernel::simd;
 use crate::key::Key;
 use crate::storage::Components;
 
@@ -19,7 +21,7 @@ pub(crate) struct ItemRef<'t> {
 
 /// Bytes of an item's value.
 pub(crate) const fn item_bytes(spec: IndexSpec) -> usize {
-    HEADER + pad(spec.storage().bytes(spec.dims))
+    HEADER + pad(spec.component_bytes())
 }
 
 impl<'t> ItemRef<'t> {
@@ -40,15 +42,17 @@ impl<'t> ItemRef<'t> {
         }
         let (header, rest) =
             bytes.split_at_checked(HEADER).ok_or_else(|| bad("an item without a header"))?;
-        let squared_norm = bytemuck::pod_read_unaligned::<f64>(header.get(..8).unwrap_or(&[0; 8]));
-        let components = spec.storage().view(rest, spec.dims).map_err(bad)?;
+        let (norm, scale) = header.split_at(8);
+        let squared_norm = bytemuck::pod_read_unaligned::<f64>(norm);
+        let scale = bytemuck::pod_read_unaligned(scale);
+        let components = spec.storage.view(spec.metric, scale, rest, spec.dims).map_err(bad)?;
         Ok(Self { squared_norm, components })
     }
 
-    /// The vector as it was added.
+    /// The vector, decoded.
     pub(crate) fn to_vector(self, dims: usize) -> Vec<f32> {
         let mut vector = vec![0.0; dims];
-        self.components.write_to(&mut vector);
+        decode(simd::detect(), self.components, &mut vector);
         vector
     }
 }
@@ -57,7 +61,7 @@ impl<'t> ItemRef<'t> {
 pub(crate) fn write_item(out: &mut Vec<u8>, squared_norm: f64, components: Components<'_>) {
     out.clear();
     out.extend_from_slice(&squared_norm.to_le_bytes());
-    out.resize(HEADER, 0);
+    out.extend_from_slice(bytemuck::bytes_of(&components.scale()));
     out.extend_from_slice(components.as_bytes());
     out.resize(pad(out.len()), 0);
 }
@@ -108,7 +112,7 @@ mod tests {
     const KEY: Key = Key::item(0, 1);
 
     fn spec(dims: usize, metric: Metric) -> IndexSpec {
-        IndexSpec { index: 0, dims, metric }
+        IndexSpec::plain(0, dims, metric)
     }
 
     /// LMDB aligns values to 16; tests need a buffer that is, too.

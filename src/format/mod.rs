@@ -31,9 +31,9 @@
 //! | offset | size | field |
 //! |---|---|---|
 //! | 0 | 8 | magic `spinney\0` |
-//! | 8 | 2 | format version, 2 |
+//! | 8 | 2 | format version, 3 |
 //! | 10 | 1 | metric: 1 Euclidean, 2 cosine, 3 dot product, 4 Manhattan, 5 Hamming |
-//! | 11 | 1 | storage of the components: 0 `f32`, 1 bits (Hamming) |
+//! | 11 | 1 | storage of the components: 0 `f32`, 1 bits, 2 `f16`, 3 `i8`; Hamming has 1 |
 //! | 12 | 4 | dims, 1 to 65,536 |
 //! | 16 | 8 | items: how many live items there are |
 //! | 24 | 8 | pending: how many pending marks there are |
@@ -73,18 +73,28 @@
 //! less. It is 0 where no leaf scanned is so far as d_k / 4. For the dot product, it is the entries
 //! of all leaves scanned.
 //!
-//! # Version 1
-//! It had other numbers from offset 592 of the record on. Origins and nodes had no checks, and
+//! # Versions
+//! Version 3 is the first that is frozen: whatever changes from here on comes with a reader for it.
+//!
+//! Version 2 had no storage but 0, and 1 for Hamming. Bytes 62 and 63 of the record and bytes 8 to
+//! 15 of items were 0. It is read as version 3.
+//!
+//! Version 1 had other numbers from offset 592 of the record on. Origins and nodes had no checks, and
 //! nodes 0 at offset 3. An index of version 1 is read as one without a forest: searches compare all
 //! its items, and the next build makes a forest.
 //!
 //! # Item ([`item`])
 //! | offset | size | field |
 //! |---|---|---|
-//! | 0 | 8 | squared norm, `sum x_i^2`, as `f64` (for bits: how many are set) |
-//! | 8 | 8 | zero |
-//! | 16 | | storage 0: dims `f32`. Storage 1: `u64` words, component i is bit `i % 64` of word `i / 64` |
+//! | 0 | 8 | squared norm, `sum x_i^2`, as `f64` (for Hamming: how many bits are set) |
+//! | 8 | 4 | factor, `f32` (storage 0 and Hamming: zero) |
+//! | 12 | 4 | offset, `f32` (storage 0 and Hamming: zero) |
+//! | 16 | | codes: storage 0 dims `f32`, storage 2 dims IEEE half precision, storage 3 dims `i8`, storage 1 `u64` words, code i is bit `i % 64` of word `i / 64` |
 //! | | | zero up to a multiple of 16 |
+//!
+//! With storage 0 and under Hamming, a component x_i is its code. Else it is code * factor + offset,
+//! computed in `f32` and rounded after each step; with storage 1 the code is 1 or -1. The norm is
+//! that of these components.
 //!
 //! # Pending ([`item`])
 //! One per item added, overwritten or deleted since the last build. None if there is no forest.
@@ -160,7 +170,7 @@ mod golden;
 compile_error!("spinney reads its little-endian values in place and has no big-endian port");
 
 /// The format version this crate writes, and the newest it reads.
-pub(crate) const FORMAT_VERSION: u16 = 2;
+pub(crate) const FORMAT_VERSION: u16 = 3;
 /// The lengths of all values are multiples of this.
 pub(crate) const ALIGN: usize = 16;
 /// Children that a branch has at most.

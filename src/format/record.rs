@@ -9,6 +9,7 @@ use crate::index_spec::IndexSpec;
 use crate::key::Key;
 use crate::limits::{DIMS, LEAF_SIZES, TREES, is_sketch_bits};
 use crate::metric::Metric;
+use crate::storage::Storage;
 
 /// The version since which forests and calibrations are as they are now.
 const FOREST_SINCE: u16 = 2;
@@ -154,7 +155,7 @@ impl Record {
         record.magic = MAGIC;
         record.version = FORMAT_VERSION;
         record.metric = spec.metric.to_byte();
-        record.storage = spec.storage().to_byte();
+        record.storage = spec.storage.to_byte();
         record.dims = spec.dims as u32;
         record
     }
@@ -168,9 +169,15 @@ impl Record {
         self.dims as usize
     }
 
+    /// How vectors are stored; a record of an unknown storage is not read.
+    pub(crate) fn storage(&self) -> Storage {
+        Storage::from_byte(self.storage).unwrap_or_default()
+    }
+
     /// What the index of this number is.
     pub(crate) fn spec(&self, index: u16) -> IndexSpec {
-        IndexSpec { index, dims: self.dims(), metric: self.metric() }
+        let (dims, metric) = (self.dims(), self.metric());
+        IndexSpec { index, dims, metric, storage: self.storage() }
     }
 
     /// The bytes that are stored.
@@ -200,18 +207,19 @@ impl Record {
             return Err(bad("the check of an index record is not that of its bytes"));
         }
         let mut record = Self { check: 0, ..record };
+        record.version = FORMAT_VERSION;
         if version < FOREST_SINCE {
             // Its forest has no checks, and what it measured says nothing to this version. The
             // items are all there.
-            (record.version, record.trees, record.indexed, record.pending) =
-                (FORMAT_VERSION, 0, 0, 0);
+            (record.trees, record.indexed, record.pending) = (0, 0, 0);
             (record.tree, record.unrefreshed, record.calibration) = Default::default();
         }
         let spec = record.spec(key.index());
         let checks = [
             (version > 0, "format version 0 was never written"),
             (Metric::from_byte(record.metric).is_some(), "unknown metric"),
-            (record.storage == spec.storage().to_byte(), "the storage does not fit the metric"),
+            (Storage::from_byte(record.storage).is_some(), "unknown storage"),
+            (spec.storage.suits(spec.metric), "the storage does not fit the metric"),
             (DIMS.contains(spec.dims), "dims out of range"),
             (record.items.max(record.indexed) <= ALL_IDS, "more items than there are ids"),
             (record.pending <= ALL_IDS, "more pending marks than there are ids"),
@@ -271,14 +279,17 @@ mod tests {
     use super::*;
 
     const KEY: Key = Key::record(3);
-    const SPEC: IndexSpec = IndexSpec { index: 3, dims: 384, metric: Metric::Cosine };
+    const SPEC: IndexSpec = IndexSpec::plain(3, 384, Metric::Cosine);
 
     #[test]
     fn a_new_record_is_read_back() {
         for metric in Metric::ALL {
-            let record = Record::new(IndexSpec { metric, ..SPEC });
-            let read = Record::parse(KEY, &record.to_bytes()).unwrap();
-            assert_eq!((read, read.spec(3)), (record, IndexSpec { metric, ..SPEC }));
+            for storage in Storage::ALL.into_iter().filter(|storage| storage.suits(metric)) {
+                let spec = IndexSpec { metric, storage, ..SPEC };
+                let record = Record::new(spec);
+                let read = Record::parse(KEY, &record.to_bytes()).unwrap();
+                assert_eq!((read, read.spec(3)), (record, spec));
+            }
         }
     }
 
@@ -311,11 +322,11 @@ mod tests {
             }
         }
         let mut newer = good.to_vec();
-        newer[8] = 3;
+        newer[8] = 4;
         newer.extend([0; 32]);
         assert!(matches!(
             Record::parse(KEY, &newer),
-            Err(Error::FormatTooNew { found: 3, supported: 2 })
+            Err(Error::FormatTooNew { found: 4, supported: 3 })
         ));
     }
 }

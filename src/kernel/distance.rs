@@ -1,6 +1,7 @@
 //! Exact distances between vectors as they are stored.
 //!
-//! Components are widened to `f64` and added in 32 lanes, component `i` in lane `i % 32`, without
+//! What is not stored as floats is decoded first, some components at a time. So the distance is that
+//! of the decoded vectors, to the last bit. Components are widened to `f64` and added in 32 lanes, component `i` in lane `i % 32`, without
 //! fused operations. The lanes are added in one fixed order. So a distance has the same bits on
 //! every machine. Its relative error is far below that of the `f32` it is rounded to. Reranking
 //! waits for memory, not for this arithmetic.
@@ -9,11 +10,14 @@ use fearless_simd::prelude::*;
 use fearless_simd::{Simd, dispatch, f32x16, f64x8};
 use fearless_simd_macros::simd;
 
+use crate::kernel::decode::decode_from;
 use crate::kernel::simd::Level;
 use crate::metric::Metric;
 use crate::storage::Components;
 
 const LANES: usize = 32;
+/// Components that are decoded at once: a word of bits.
+const DECODED: usize = 64;
 
 /// The distance of two stored vectors, as [`Metric`] defines it. `squared_norms` is the product of
 /// those of both.
@@ -24,45 +28,42 @@ pub(crate) fn between(
     b: Components<'_>,
     squared_norms: f64,
 ) -> f64 {
-    match (a, b) {
-        (Components::Floats(x), Components::Floats(y)) => match metric {
-            Metric::Cosine => {
-                // sqrt(n n) is n: a vector is at distance 0 from itself.
-                let cosine = dot(simd, x, y) / squared_norms.sqrt();
-                (1.0 - cosine).clamp(0.0, 2.0)
-            }
-            Metric::DotProduct => dot(simd, x, y),
-            Metric::Manhattan => manhattan(simd, x, y),
-            _ => squared_euclidean(simd, x, y).sqrt(),
-        },
-        #[expect(clippy::cast_precision_loss, reason = "at most 65,536 bits")]
-        (Components::Bits(x), Components::Bits(y)) => hamming(simd, x, y) as f64,
-        // All vectors of an index are stored alike.
-        _ => f64::INFINITY,
+    #[expect(clippy::cast_precision_loss, reason = "at most 65,536 bits")]
+    if let (Components::Bits(x), Components::Bits(y)) = (a, b) {
+        return hamming(simd, x, y) as f64;
+    }
+    match metric {
+        Metric::Cosine => {
+            // sqrt(n n) is n: a vector is at distance 0 from itself.
+            let cosine = sum(simd, Dot, a, b) / squared_norms.sqrt();
+            (1.0 - cosine).clamp(0.0, 2.0)
+        }
+        Metric::DotProduct => sum(simd, Dot, a, b),
+        Metric::Manhattan => sum(simd, Manhattan, a, b),
+        _ => sum(simd, SquaredEuclidean, a, b).sqrt(),
     }
 }
 
 /// `sum x_i^2`.
 pub(crate) fn squared_norm(simd: Level, x: Components<'_>) -> f64 {
     match x {
-        Components::Floats(floats) => dot(simd, floats, floats),
         Components::Bits(words) => words.iter().map(|word| f64::from(word.count_ones())).sum(),
+        x => sum(simd, Dot, x, x),
+    }
+}
+
+fn sum<T: Term>(simd: Level, term: T, a: Components<'_>, b: Components<'_>) -> f64 {
+    match (a, b) {
+        (Components::Floats(a), Components::Floats(b)) => {
+            dispatch!(simd, simd => sum_with(simd, term, a, b))
+        }
+        (a, b) => dispatch!(simd, simd => sum_decoded(simd, term, a, b)),
     }
 }
 
 /// `sum a_i b_i`. Slices of different lengths are compared up to the shorter one.
 pub(crate) fn dot(simd: Level, a: &[f32], b: &[f32]) -> f64 {
     dispatch!(simd, simd => sum_with(simd, Dot, a, b))
-}
-
-/// `sum (a_i - b_i)^2`.
-pub(crate) fn squared_euclidean(simd: Level, a: &[f32], b: &[f32]) -> f64 {
-    dispatch!(simd, simd => sum_with(simd, SquaredEuclidean, a, b))
-}
-
-/// `sum |a_i - b_i|`.
-pub(crate) fn manhattan(simd: Level, a: &[f32], b: &[f32]) -> f64 {
-    dispatch!(simd, simd => sum_with(simd, Manhattan, a, b))
 }
 
 /// The count of bits that differ.
@@ -119,11 +120,25 @@ fn sum_with<S: Simd, T: Term>(simd: S, term: T, a: &[f32], b: &[f32]) -> f64 {
         b[..b_rest.len()].copy_from_slice(b_rest);
         step(simd, term, &a, &b, &mut sums);
     }
-    let mut lanes = [0.0; LANES];
-    for (lanes, sum) in lanes.chunks_exact_mut(8).zip(sums) {
-        sum.store_slice(lanes);
+    total(sums)
+}
+
+/// As [`sum_with`] of the decoded components: lanes and their order are the same.
+#[simd]
+fn sum_decoded<S: Simd, T: Term>(simd: S, term: T, a: Components<'_>, b: Components<'_>) -> f64 {
+    let mut sums = [f64x8::splat(simd, 0.0); 4];
+    let len = a.len().min(b.len());
+    for first in (0..len).step_by(DECODED) {
+        // The padding adds exact zeros under every term.
+        let (mut x, mut y) = ([0.0; DECODED], [0.0; DECODED]);
+        let room = DECODED.min(len - first);
+        decode_from(simd, a, first, &mut x[..room]);
+        decode_from(simd, b, first, &mut y[..room]);
+        for (x, y) in x.chunks_exact(LANES).zip(y.chunks_exact(LANES)) {
+            step(simd, term, x, y, &mut sums);
+        }
     }
-    add_lanes(lanes)
+    total(sums)
 }
 
 #[inline(always)]
@@ -134,6 +149,15 @@ fn step<S: Simd, T: Term>(simd: S, term: T, a: &[f32], b: &[f32], sums: &mut [f6
         sums[2 * half] += term.term(a_low, b_low);
         sums[2 * half + 1] += term.term(a_high, b_high);
     }
+}
+
+#[inline(always)]
+fn total<S: Simd>(sums: [f64x8<S>; 4]) -> f64 {
+    let mut lanes = [0.0; LANES];
+    for (lanes, sum) in lanes.chunks_exact_mut(8).zip(sums) {
+        sum.store_slice(lanes);
+    }
+    add_lanes(lanes)
 }
 
 /// Adds the lanes pairwise: 32, 16, 8, 4, 2, 1.
@@ -159,6 +183,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::kernel::decode::decode_one;
+    use crate::kernel::encode;
 
     fn scalar(a: &[f32], b: &[f32], term: impl Fn(f64, f64) -> f64) -> f64 {
         let mut lanes = [0.0; LANES];
@@ -176,20 +202,29 @@ mod tests {
         ) {
             let (a, b): (Vec<f32>, Vec<f32>) = pairs.into_iter().unzip();
             let (u, v): (Vec<u64>, Vec<u64>) = words.into_iter().unzip();
+            let (halves, of_halves) = encode::halves(&b);
+            let (bytes, of_bytes) = encode::bytes(&b);
+            let (signs, of_signs) = encode::signs(&b);
+            let stored = [
+                Components::Floats(&b),
+                Components::Halves(&halves, of_halves),
+                Components::Bytes(&bytes, of_bytes),
+                Components::Signs { words: &signs, dims: b.len(), scale: of_signs },
+            ];
+            let query = Components::Floats(&a);
+            for (simd, x) in crate::kernel::simd::all().into_iter().flat_map(|simd| stored.map(|x| (simd, x))) {
+                let b: Vec<f32> = (0..x.len()).map(|i| decode_one(x, i)).collect();
+                prop_assert_eq!(sum(simd, Dot, query, x), scalar(&a, &b, |a, b| a * b));
+                prop_assert_eq!(sum(simd, SquaredEuclidean, query, x), scalar(&a, &b, |a, b| (a - b) * (a - b)));
+                prop_assert_eq!(sum(simd, Manhattan, query, x), scalar(&a, &b, |a, b| (a - b).abs()));
+                // A stored item is a query, too.
+                prop_assert_eq!(sum(simd, Dot, x, x), scalar(&b, &b, |a, b| a * b));
+                prop_assert_eq!(sum(simd, SquaredEuclidean, x, x), 0.0);
+            }
             for simd in crate::kernel::simd::all() {
-                prop_assert_eq!(dot(simd, &a, &b), scalar(&a, &b, |a, b| a * b));
-                prop_assert_eq!(squared_euclidean(simd, &a, &b), scalar(&a, &b, |a, b| (a - b) * (a - b)));
-                prop_assert_eq!(manhattan(simd, &a, &b), scalar(&a, &b, |a, b| (a - b).abs()));
                 let expected: u64 = u.iter().zip(&v).map(|(u, v)| u64::from((u ^ v).count_ones())).sum();
                 prop_assert_eq!(hamming(simd, &u, &v), expected);
             }
         }
-    }
-
-    #[test]
-    fn a_vector_is_at_distance_zero_from_itself() {
-        let x: Vec<f32> = (0..1001u16).map(|i| (f32::from(i) * 0.37).sin() * 1e3).collect();
-        assert_eq!(squared_euclidean(crate::kernel::simd::detect(), &x, &x), 0.0);
-        assert_eq!(manhattan(crate::kernel::simd::detect(), &x, &x), 0.0);
     }
 }

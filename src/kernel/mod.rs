@@ -4,6 +4,9 @@
 //! - [`simd`]: which instructions this machine has.
 //! - [`distance`]: exact distances between stored vectors, in double precision, the same bits at
 //!   every level.
+//! - [`decode`]: components as numbers, however they are stored, the same bits at every level.
+//! - [`encode`]: their codes, for vectors that are added. It has no SIMD.
+//! - [`half`]: half precision.
 //! - [`scan`]: estimates from packed sketches, the same bits at every level.
 //! - [`layout`]: how packed sketches lie in memory.
 //! - [`lut`]: the look-up tables of a query, the same bits at every level.
@@ -13,9 +16,12 @@
 //! - [`threshold`]: the few of many scores that are below a limit, the same at every level.
 //! - [`prefetch`]: no arithmetic, but as near to the machine.
 
+pub(crate) mod decode;
 pub(crate) mod distance;
+pub(crate) mod encode;
 pub(crate) mod gemm;
 pub(crate) mod hadamard;
+pub(crate) mod half;
 pub(crate) mod layout;
 pub(crate) mod lut;
 pub(crate) mod prefetch;

@@ -361,7 +361,7 @@ mod tests {
             #[expect(clippy::cast_precision_loss, reason = "what is not exact is the same twice")]
             writer.add_item(&mut wtxn, *id, &[*id as f32, 1.0]).unwrap();
         }
-        let spec = IndexSpec { index: 3, dims: 2, metric: Metric::Euclidean };
+        let spec = IndexSpec::plain(3, 2, Metric::Euclidean);
         let visit = |ids: &[u32]| {
             let mut visited = Vec::new();
             db.visit_items(&wtxn, spec, ids, |item| {

@@ -68,7 +68,7 @@ impl Examples {
         let (mut queries, mut items) = (Vec::with_capacity(examples.len()), Vec::new());
         for example in examples {
             queries.push(match example {
-                Example::Vector(vector) => CheckedVector::new(vector, spec)?.into_owned(),
+                Example::Vector(vector) => CheckedVector::new(vector, spec)?.to_query(),
                 Example::Item(id) => {
                     items.push(*id);
                     CheckedVector::of_item(

@@ -87,7 +87,7 @@ fn correlation(
     vectors[202].iter_mut().for_each(|x| *x *= length);
     let checked: Vec<_> = vectors
         .iter()
-        .map(|v| CheckedVector::new(v, IndexSpec { index: 0, dims, metric }).unwrap())
+        .map(|v| CheckedVector::new(v, IndexSpec::plain(0, dims, metric)).unwrap())
         .collect();
     let items: Vec<ItemRef<'_>> = checked.iter().map(CheckedVector::as_item).collect();
     let (query, entries) = items.split_last().unwrap();
@@ -254,7 +254,7 @@ fn an_entry_at_the_centroid_is_estimated_exactly() {
     for metric in [Metric::Euclidean, Metric::DotProduct] {
         let transform = Transform::new(metric, vec![0.125; 64], 1);
         let vector = vec![0.5f32; 64];
-        let query = CheckedVector::new(&vector, IndexSpec { index: 0, dims: 64, metric }).unwrap();
+        let query = CheckedVector::new(&vector, IndexSpec::plain(0, 64, metric)).unwrap();
         let (layout, centroid) = (leaf_layout(metric, 64, 2), vec![0.25f32; 64]);
         let encoded = Sketches::of_points(&transform, layout, centroid.clone(), &centroid).pack();
         let mut prepared = Prepared::default();

@@ -2,6 +2,7 @@
 
 use crate::format::item::ItemRef;
 use crate::format::width;
+use crate::kernel::decode::decode;
 use crate::kernel::gemm;
 use crate::kernel::simd::{self, Level};
 use crate::metric::Metric;
@@ -96,7 +97,7 @@ impl Transform {
 /// after them.
 pub(crate) fn plain(metric: Metric, item: &ItemRef<'_>, out: &mut [f32]) {
     out.fill(0.0);
-    item.components.write_to(out);
+    decode(simd::detect(), item.components, out);
     if metric.normalizes() {
         let inverse = 1.0 / item.squared_norm.sqrt();
         #[expect(clippy::cast_possible_truncation, reason = "components of a unit vector fit f32")]

@@ -11,6 +11,7 @@ use crate::lmdb::database::Database;
 use crate::lmdb::tasks;
 use crate::metric::Metric;
 use crate::reader::Reader;
+use crate::storage::Storage;
 
 /// An index in one snapshot of the database, searched by all threads of a rayon pool.
 ///
@@ -132,6 +133,12 @@ impl<'e> Snapshot<'e> {
     #[must_use]
     pub fn metric(&self) -> Metric {
         self.spec.metric
+    }
+
+    /// How vectors are stored.
+    #[must_use]
+    pub fn storage(&self) -> Storage {
+        self.spec.storage
     }
 
     /// The number of this index.

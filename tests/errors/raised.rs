@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use spinney::heed::{self, EnvOpenOptions, MdbError, RwTxn};
-use spinney::{BuildOptions, Database, Error, IndexOptions, Metric, Reader, Writer};
+use spinney::{BuildOptions, Database, Error, IndexOptions, Metric, Reader, Storage, Writer};
 
 use crate::support::raw::*;
 use crate::support::*;
@@ -62,6 +62,9 @@ pub fn raised_by_input() -> Vec<(Error, Vec<&'static str>)> {
             .unwrap();
     writer.add_item(&mut wtxn, 1, &[1.0, 2.0, 3.0]).unwrap();
     let stop = |_: &spinney::Progress| ControlFlow::Break(());
+    let reopen = |wtxn: &mut RwTxn<'_>, index, options: IndexOptions| {
+        Writer::open_or_create(wtxn, store.db, index, &options).unwrap_err()
+    };
     bits.add_item(&mut wtxn, 1, &[1.0, 0.0]).unwrap();
     let mut cases = vec![
         (
@@ -97,23 +100,19 @@ pub fn raised_by_input() -> Vec<(Error, Vec<&'static str>)> {
             vec!["no index 77", "`Writer::open_or_create`", "check the number"],
         ),
         (
-            Writer::open_or_create(&mut wtxn, store.db, 0, &IndexOptions::new(3, Metric::Hamming))
-                .unwrap_err(),
+            reopen(&mut wtxn, 0, IndexOptions::new(3, Metric::Hamming)),
             vec!["index 0", "metric cosine", "got hamming", "open it with cosine"],
         ),
         (
-            Writer::open_or_create(&mut wtxn, store.db, 0, &IndexOptions::new(4, Metric::Cosine))
-                .unwrap_err(),
+            reopen(&mut wtxn, 0, IndexOptions::new(4, Metric::Cosine)),
             vec!["index 0", "with 3 dimensions", "got 4", "open it with 3"],
         ),
         (
-            Writer::open_or_create(
-                &mut wtxn,
-                store.db,
-                2,
-                &IndexOptions::new(65_537, Metric::Cosine),
-            )
-            .unwrap_err(),
+            reopen(&mut wtxn, 0, IndexOptions::new(3, Metric::Cosine).storage(Storage::I8)),
+            vec!["index 0", "as f32", "asked for i8", "leave the storage out", "`Writer::convert`"],
+        ),
+        (
+            reopen(&mut wtxn, 2, IndexOptions::new(65_537, Metric::Cosine)),
             vec!["1 to 65536", "got 65537", "choose a number"],
         ),
         (
@@ -160,7 +159,7 @@ pub fn raised_by_storage() -> Vec<(Error, Vec<&'static str>)> {
             corrupted,
             vec!["item 9 of index 0", "damaged", "`Reader::verify`", "`Writer::repair`", "backup"],
         ),
-        (newer, vec!["format version 9", "up to 2", "update the program"]),
+        (newer, vec!["format version 9", "up to 3", "update the program"]),
         (
             full.unwrap_err(),
             vec![
