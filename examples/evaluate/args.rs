@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use bench_kit::args::{count, within};
 use bench_kit::clap::builder::{BoolishValueParser, PossibleValuesParser, TypedValueParser};
 use bench_kit::clap::{self, Parser};
-use spinney::{BuildOptions, Metric};
+use spinney::{BuildOptions, IndexOptions, Metric, Storage};
 
 /// Recall, time and memory on a data set of your own
 ///
@@ -39,6 +39,9 @@ pub struct Args {
     #[arg(long, value_name = "X", value_parser = factor)]
     pub oversampling: Option<f32>,
 
+    /// How vectors are kept (f32; bits for Hamming)
+    #[arg(long, value_parser = storage())]
+    pub storage: Option<Storage>,
     /// 1 to 16
     #[arg(long, value_name = "T", value_parser = within(1..=16))]
     pub trees: Option<usize>,
@@ -67,6 +70,17 @@ pub struct Args {
 }
 
 impl Args {
+    /// The options of the index.
+    pub fn index_options(&self, dims: usize) -> IndexOptions {
+        let options = IndexOptions::new(dims, self.metric);
+        self.storage.into_iter().fold(options, IndexOptions::storage)
+    }
+
+    /// Whether vectors are kept otherwise than they were given.
+    pub fn is_rounded(&self) -> bool {
+        self.metric != Metric::Hamming && self.storage.is_some_and(|it| it != Storage::F32)
+    }
+
     /// The options of the build; what is unset stays the library's choice.
     pub fn build_options<'a>(&self, pool: &'a rayon::ThreadPool) -> BuildOptions<'a> {
         let mut build = BuildOptions::default().thread_pool(pool);
@@ -96,6 +110,14 @@ fn factor(text: &str) -> Result<f32, String> {
     }
 }
 
+fn storage() -> impl TypedValueParser<Value = Storage> {
+    let all = [Storage::F32, Storage::F16, Storage::I8, Storage::Bits];
+    PossibleValuesParser::new(["f32", "f16", "i8", "bits"]).map(move |name| {
+        let is_it = |storage: &Storage| storage.to_string() == name;
+        all.into_iter().find(is_it).unwrap_or_default()
+    })
+}
+
 fn bits() -> impl TypedValueParser<Value = u8> {
     PossibleValuesParser::new(["1", "2", "4"]).try_map(|bits| bits.parse::<u8>())
 }
@@ -117,6 +139,7 @@ mod tests {
         assert_eq!(args.spill, Some(false));
         assert_eq!(args.sketch_bits, Some(4));
         assert_eq!(args.trees, None);
+        assert_eq!(parsed(&format!("{needed} --storage i8"))?.storage, Some(Storage::I8));
         assert!(args.json);
         assert_eq!(parsed(needed)?.k, 10);
         Ok(())

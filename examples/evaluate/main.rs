@@ -182,6 +182,7 @@ fn read_truth(
         queries: queries.len(),
         k: args.k,
         metric: args.metric,
+        is_rounded: args.is_rounded(),
     };
     Truth::read(path, &expected).map(Some)
 }

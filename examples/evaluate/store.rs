@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bench_kit::files::VectorFile;
 use rayon::ThreadPool;
 use spinney::heed::{Env, EnvOpenOptions, WithoutTls};
-use spinney::{BuildStats, Database, IndexOptions, IndexStats, Metric, Reader, Writer};
+use spinney::{BuildStats, Database, IndexStats, Metric, Reader, Writer};
 
 use crate::args::Args;
 use crate::memory;
@@ -86,7 +86,7 @@ pub fn fill(
 ) -> Result<Filled> {
     let Store { env, db } = store;
     let mut wtxn = env.write_txn()?;
-    let options = IndexOptions::new(train.dims(), args.metric);
+    let options = args.index_options(train.dims());
     let writer = Writer::open_or_create(&mut wtxn, *db, INDEX, &options)?;
 
     let file = args.train.display();

@@ -18,6 +18,9 @@ const TIE: f32 = 1e-6;
 pub struct Truth {
     k: usize,
     larger_is_nearer: bool,
+    /// Whether distances are those of other vectors than the store keeps. They say nothing of hits
+    /// then.
+    is_rounded: bool,
     ids: Vec<u32>,
     distances: Vec<f32>,
 }
@@ -30,6 +33,8 @@ pub struct Expected {
     pub queries: usize,
     pub k: usize,
     pub metric: Metric,
+    /// Whether the store keeps the vectors otherwise than they were given.
+    pub is_rounded: bool,
 }
 
 impl Truth {
@@ -65,6 +70,7 @@ impl Truth {
         Ok(Self {
             k: expected.k,
             larger_is_nearer: expected.metric == Metric::DotProduct,
+            is_rounded: expected.is_rounded,
             ids,
             distances,
         })
@@ -99,6 +105,7 @@ impl Truth {
         Ok(Self {
             k,
             larger_is_nearer: Reader::open(&rtxn, *db, INDEX)?.metric() == Metric::DotProduct,
+            is_rounded: false,
             ids: hits.clone().map(|hit| hit.id).collect(),
             distances: hits.map(|hit| hit.distance).collect(),
         })
@@ -116,7 +123,7 @@ impl Truth {
                 true => hit.distance >= kth - slack,
                 false => hit.distance <= kth + slack,
             };
-            is_tied || ids.contains(&hit.id)
+            ids.contains(&hit.id) || is_tied && !self.is_rounded
         };
         hits.iter().take(self.k).filter(is_right).count()
     }
@@ -131,7 +138,8 @@ mod tests {
     use super::*;
 
     fn truth(larger_is_nearer: bool, distances: [f32; 2]) -> Truth {
-        Truth { k: 2, larger_is_nearer, ids: vec![4, 5], distances: distances.to_vec() }
+        let ids = vec![4, 5];
+        Truth { k: 2, larger_is_nearer, is_rounded: false, ids, distances: distances.to_vec() }
     }
 
     fn hits(hits: [(u32, f32); 2]) -> [Hit; 2] {
@@ -147,6 +155,8 @@ mod tests {
         let large = truth(true, [-1.0, -2.0]);
         assert_eq!(large.right(0, &hits([(9, -2.0), (8, -2.000_001)])), 2);
         assert_eq!(large.right(0, &hits([(9, -2.1), (8, -3.0)])), 0);
+        let rounded = Truth { is_rounded: true, ..near };
+        assert_eq!(rounded.right(0, &hits([(4, 1.0), (9, 2.0)])), 1);
     }
 
     #[test]
@@ -163,6 +173,7 @@ mod tests {
             queries: 2,
             k,
             metric: Metric::Euclidean,
+            is_rounded: false,
         };
         let truth = Truth::new(&file, &expected(6, 2, 2))?;
         assert_eq!(truth.ids, [0, 1, 3, 4]);
