@@ -4,7 +4,7 @@
 use fearless_simd::{Simd, dispatch};
 use fearless_simd_macros::simd;
 
-use crate::kernel::half::widen_all;
+use crate::kernel::half::decode_halves;
 use crate::kernel::simd::Level;
 use crate::storage::Components;
 
@@ -34,9 +34,7 @@ pub(super) fn decode_from<S: Simd>(
         Components::Halves(codes, scale) => {
             let rest = codes.get(first..).unwrap_or_default();
             let room = out.len().min(rest.len());
-            let out = &mut out[..room];
-            widen_all(simd, &rest[..room], out);
-            out.iter_mut().for_each(|x| *x = scale.decode(*x));
+            decode_halves(simd, &rest[..room], scale, &mut out[..room]);
         }
         Components::Bytes(codes, scale) => {
             let rest = codes.get(first..).unwrap_or_default();

@@ -127,18 +127,39 @@ fn sum_with<S: Simd, T: Term>(simd: S, term: T, a: &[f32], b: &[f32]) -> f64 {
 #[simd]
 fn sum_decoded<S: Simd, T: Term>(simd: S, term: T, a: Components<'_>, b: Components<'_>) -> f64 {
     let mut sums = [f64x8::splat(simd, 0.0); 4];
+    let (mut x, mut y) = ([0.0; DECODED], [0.0; DECODED]);
     let len = a.len().min(b.len());
-    for first in (0..len).step_by(DECODED) {
+    let whole = len - len % DECODED;
+    for first in (0..whole).step_by(DECODED) {
+        let x = decoded(simd, a, first, &mut x);
+        let y = decoded(simd, b, first, &mut y);
+        step(simd, term, &x[..LANES], &y[..LANES], &mut sums);
+        step(simd, term, &x[LANES..], &y[LANES..], &mut sums);
+    }
+    if whole < len {
         // The padding adds exact zeros under every term.
-        let (mut x, mut y) = ([0.0; DECODED], [0.0; DECODED]);
-        let room = DECODED.min(len - first);
-        decode_from(simd, a, first, &mut x[..room]);
-        decode_from(simd, b, first, &mut y[..room]);
-        for (x, y) in x.chunks_exact(LANES).zip(y.chunks_exact(LANES)) {
-            step(simd, term, x, y, &mut sums);
-        }
+        (x, y) = ([0.0; DECODED], [0.0; DECODED]);
+        decode_from(simd, a, whole, &mut x[..len - whole]);
+        decode_from(simd, b, whole, &mut y[..len - whole]);
+        step(simd, term, &x[..LANES], &y[..LANES], &mut sums);
+        step(simd, term, &x[LANES..], &y[LANES..], &mut sums);
     }
     total(sums)
+}
+
+/// As many components from `first` on as are decoded at once; floats are where they are.
+#[inline(always)]
+fn decoded<'b, S: Simd>(
+    simd: S,
+    components: Components<'b>,
+    first: usize,
+    buffer: &'b mut [f32; DECODED],
+) -> &'b [f32] {
+    if let Components::Floats(floats) = components {
+        return &floats[first..first + DECODED];
+    }
+    decode_from(simd, components, first, buffer);
+    buffer
 }
 
 #[inline(always)]

@@ -4,6 +4,8 @@ use fearless_simd::Simd;
 #[cfg(target_arch = "x86_64")]
 use fearless_simd::{f32x8, prelude::*, u16x8};
 
+use crate::storage::Scale;
+
 /// The nearest half, of two the even one. What is too long becomes infinite.
 #[expect(clippy::cast_possible_truncation, reason = "16 bits are left after the shifts")]
 pub(crate) fn narrow(x: f32) -> u16 {
@@ -37,29 +39,31 @@ pub(crate) fn widen(half: u16) -> f32 {
     f32::from_bits(magnitude.to_bits() | u32::from(half & 0x8000) << 16)
 }
 
-/// Widens halves into as many floats, by the processor's conversions where it has them.
+/// Decodes halves into as many floats, by the processor's conversions where it has them.
 #[inline(always)]
-pub(super) fn widen_all<S: Simd>(simd: S, halves: &[u16], out: &mut [f32]) {
+pub(super) fn decode_halves<S: Simd>(simd: S, halves: &[u16], scale: Scale, out: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
     if let Some(avx2) = simd.level().as_avx2() {
-        return widen_with_avx2(avx2, halves, out);
+        return decode_with_avx2(avx2, halves, scale, out);
     }
     let _ = simd;
-    out.iter_mut().zip(halves).for_each(|(out, half)| *out = widen(*half));
+    out.iter_mut().zip(halves).for_each(|(out, half)| *out = scale.decode(widen(*half)));
 }
 
 fearless_simd::kernel!(
     #[inline]
-    fn widen_with_avx2(avx2: Avx2, halves: &[u16], out: &mut [f32]) {
+    fn decode_with_avx2(avx2: Avx2, halves: &[u16], scale: Scale, out: &mut [f32]) {
+        let factor = f32x8::splat(avx2, scale.factor);
+        let offset = f32x8::splat(avx2, scale.offset);
         let (chunks, rest) = halves.as_chunks::<8>();
         let (outs, last) = out.as_chunks_mut::<8>();
         for (out, chunk) in outs.iter_mut().zip(chunks) {
             let halves: u16x8<_> = (*chunk).simd_into(avx2);
             let floats: f32x8<_> =
                 std::arch::x86_64::_mm256_cvtph_ps(halves.into()).simd_into(avx2);
-            *out = floats.into();
+            *out = (floats * factor + offset).into();
         }
-        last.iter_mut().zip(rest).for_each(|(out, half)| *out = widen(*half));
+        last.iter_mut().zip(rest).for_each(|(out, half)| *out = scale.decode(widen(*half)));
     }
 );
 
