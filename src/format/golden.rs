@@ -8,7 +8,7 @@ use crate::format::origin::{origin_value, parse_origin};
 use crate::format::record::{OperatingPoint, Record};
 use crate::index_spec::IndexSpec;
 use crate::kernel::layout::{BLOCK, Code, Layout};
-use crate::key::Key;
+use crate::key::{Key, tree_byte};
 use crate::metric::Metric;
 use crate::sketch::codes::Blocks;
 use crate::sketch::quantizer::bfloat16;
@@ -29,8 +29,10 @@ fn hex(text: &str) -> Vec<u8> {
 #[test]
 fn keys() {
     assert_eq!(Key::record(0x0102).to_bytes(), *b"\x01\x02\x00\x00\x00\x00\x00\x00");
-    assert_eq!(Key::origin(1).to_bytes(), *b"\x00\x01\x01\x00\x00\x00\x00\x00");
+    assert_eq!(Key::origin(1, 0).to_bytes(), *b"\x00\x01\x01\x00\x00\x00\x00\x00");
     assert_eq!(Key::pending(1, 7).to_bytes(), *b"\x00\x01\x02\x00\x00\x00\x00\x07");
+    assert_eq!(Key::origin(1, 1).to_bytes(), *b"\x00\x01\x01\x80\x00\x00\x00\x00");
+    assert_eq!(Key::leaf(1, tree_byte(1, 2), 7).to_bytes(), *b"\x00\x01\x04\x82\x00\x00\x00\x07");
     assert_eq!(Key::branch(1, 2, 7).to_bytes(), *b"\x00\x01\x03\x02\x00\x00\x00\x07");
     assert_eq!(Key::leaf(1, 2, 0x0A0B_0C0D).to_bytes(), *b"\x00\x01\x04\x02\x0A\x0B\x0C\x0D");
     assert_eq!(Key::free(1, 2, 1).to_bytes(), *b"\x00\x01\x05\x02\x00\x00\x00\x01");
@@ -91,9 +93,9 @@ fn origin() {
     assert_eq!(value, hex("0000803f 000000c0 00000000 00*4 d5e6933244d779b6 00*8"));
     let buffer = aligned(&value);
     let bytes: &[u8] = bytemuck::cast_slice(&buffer);
-    assert_eq!(parse_origin(Key::origin(0), bytes, 3).unwrap(), [1.0, -2.0, 0.0]);
-    assert!((0..bytes.len()).all(|len| parse_origin(Key::origin(0), &bytes[..len], 3).is_err()));
-    assert!(parse_origin(Key::origin(0), bytes, 5).is_err());
+    assert_eq!(parse_origin(Key::origin(0, 0), bytes, 3).unwrap(), [1.0, -2.0, 0.0]);
+    assert!((0..bytes.len()).all(|len| parse_origin(Key::origin(0, 0), &bytes[..len], 3).is_err()));
+    assert!(parse_origin(Key::origin(0, 0), bytes, 5).is_err());
 }
 
 /// Two entries: nibbles of the first all 5, of the second (position modulo 16).
