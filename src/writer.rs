@@ -343,7 +343,8 @@ impl Writer {
     /// writer.add_items(&mut wtxn, &[1, 2, 3], &[1.0, 2.0, 5.0])?;
     /// wtxn.commit()?;
     /// writer.build_in_commits(&env, &BuildOptions::default().bytes_per_commit(16 << 20))?;
-    /// assert_eq!(Reader::open(&env.read_txn()?, db, 0)?.pending_len(), 0);
+    /// let rtxn = env.read_txn()?;
+    /// assert_eq!(Reader::open(&rtxn, db, 0)?.pending_len(), 0);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
