@@ -223,6 +223,33 @@ fn a_cancelled_build_changes_nothing() {
     }
 }
 
+/// A map that is too small changes nothing, however far the build has come.
+#[test]
+fn a_full_map_changes_nothing_that_is_seen() {
+    let metric = Metric::Cosine;
+    let (store, writer, items) = subject(917, metric, true);
+    let page = store.env.unnamed_database_stat().page_size as usize;
+    let (mut refused, mut room) = (0, 8);
+    loop {
+        store.resize((store.env.info().last_page_number + room) * page);
+        match writer.build_in_commits(&store.env, &options().rebuild(true)) {
+            Ok(_) => break,
+            Err(Error::MapFull) => refused += 1,
+            Err(error) => panic!("{error}"),
+        }
+        assert_shows(&store, &items, metric, &format!("with room for {room} pages"));
+        room += 8;
+    }
+    assert!(refused > 5, "{refused} builds did not fit");
+    store.resize(256 << 20);
+    assert_shows(&store, &items, metric, "after the build that did fit");
+    let mut wtxn = store.env.write_txn().unwrap();
+    writer.build(&mut wtxn, &BuildOptions::default().rebuild(true)).unwrap();
+    wtxn.commit().unwrap();
+    assert_shows(&store, &items, metric, "after the next build");
+    assert!(entries_by_generation(&store).contains(&0));
+}
+
 /// What changes while a build is cancelled stays changed, and nothing else.
 #[test]
 fn changes_during_a_cancelled_build_are_kept() {

@@ -57,10 +57,11 @@ fn record() {
     (record.tree[1].height, record.tree[1].next_leaf, record.tree[1].next_branch) = (2, 77, 6);
     (record.tree[1].leaves, record.tree[1].branches, record.tree[1].refresh_next) = (70, 4, 9);
     record.calibration.points[1][2] = OperatingPoint { confidence: 1.5, rerank: 7, entries: 9 };
+    (record.generation, record.has_remains, record.build) = (1, 1, 0x0102_0304);
     let expected = hex(
         "7370696e6e657900 0300 02 00 80010000 e803000000000000 0300000000000000 e703000000000000 2a00000000000000 \
-         02 01 01 04 80010000 1f000000 02 01 00*2 00*32 05000000 02000000 4d000000 06000000 46000000 04000000 09000000 00000000 \
-         00*448 00*144 0000c03f 07000000 09000000 00*284 ccc56d0fad2ba705",
+         02 01 01 04 80010000 1f000000 02 01 01 01 00*32 05000000 02000000 4d000000 06000000 46000000 04000000 09000000 00000000 \
+         00*448 00*144 0000c03f 07000000 09000000 00*252 0403020100000000 00*24 882083fd37d95300",
     );
     assert_eq!(record.to_bytes()[..], expected);
 }

@@ -289,10 +289,9 @@ impl Record {
         1 - self.generation.min(1)
     }
 
-    /// Notes that a build in several commits begins, in a transaction of this number. What it leaves
-    /// is of this version of the format.
+    /// Notes that a build in several commits begins, in a transaction of this number.
     pub(crate) fn begin_build(&mut self, txn: u64) {
-        (self.version, self.build, self.has_remains) = (FORMAT_VERSION, txn, 1);
+        (self.build, self.has_remains) = (txn, 1);
     }
 
     /// This index without a build in several commits, and without what one leaves behind.
