@@ -5,7 +5,7 @@ use std::io;
 
 use heed::MdbError;
 
-use crate::key::{Key, Kind};
+use crate::key::{Key, Kind, tree_number};
 use crate::limits::DIMS;
 use crate::metric::Metric;
 use crate::storage::Storage;
@@ -298,6 +298,15 @@ pub enum Error {
     )]
     Cancelled,
 
+    /// Another build of the index, a repair or [`Writer::clear`](crate::Writer::clear) has taken the
+    /// place of this build in several commits, or the index was deleted. Nothing is lost: the other
+    /// has its way.
+    #[error(
+        "another build, a repair or a deletion has taken the place of this build in several commits, which ends here: if the \
+         index still has many pending changes, call `build_in_commits` again, and let no other build of this index run meanwhile"
+    )]
+    BuildSuperseded,
+
     /// A function that the caller gave to a search has failed, and the search ended there: its own
     /// error, as it was.
     ///
@@ -375,17 +384,17 @@ fn is_disk_full(failure: &io::Error) -> bool {
 /// "leaf 12 of tree 0 of index 3", for messages.
 fn describe(bytes: &[u8; 8]) -> String {
     let key = Key::from_bytes(*bytes);
-    let index = key.index();
+    let (index, tree) = (key.index(), tree_number(key.tree()));
     match key.kind() {
         Some(Kind::Record) => format!("the record of index {index}"),
         Some(Kind::Origin) => format!("the origin of index {index}"),
         Some(Kind::Item) => format!("item {} of index {index}", key.id()),
         Some(Kind::Pending) => format!("the pending mark of item {} of index {index}", key.id()),
         Some(Kind::Branch) => {
-            format!("branch {} of tree {} of index {index}", key.id(), key.tree())
+            format!("branch {} of tree {tree} of index {index}", key.id())
         }
-        Some(Kind::Leaf) => format!("leaf {} of tree {} of index {index}", key.id(), key.tree()),
-        Some(Kind::Free) => format!("the free node ids of tree {} of index {index}", key.tree()),
+        Some(Kind::Leaf) => format!("leaf {} of tree {tree} of index {index}", key.id()),
+        Some(Kind::Free) => format!("the free node ids of tree {tree} of index {index}"),
         None => format!("the unknown key {bytes:02x?}"),
     }
 }

@@ -5,12 +5,9 @@ use roaring::RoaringBitmap;
 use crate::error::{Error, Result};
 use crate::format::node::LeafRef;
 use crate::format::record::Record;
-use crate::key::{Key, Kind};
+use crate::key::{Key, Kind, tree_byte};
 use crate::lmdb::pending::Pending;
 use crate::lmdb::view::View;
-
-/// The first tree: the leaves of each tree hold all items of the forest.
-const FIRST_TREE: u8 = 0;
 
 /// The ids of all items, from the leaves of one tree and the pending marks.
 ///
@@ -19,7 +16,7 @@ pub(crate) fn id_set(view: View<'_>, record: &Record) -> Result<RoaringBitmap> {
     let ids = if record.trees == 0 {
         view.ids()?.collect::<Result<_>>()?
     } else {
-        let mut ids = leaf_ids(view)?;
+        let mut ids = leaf_ids(view, record)?;
         if record.pending > 0 {
             let pending = Pending::read(view)?;
             ids -= pending.ids;
@@ -34,15 +31,12 @@ pub(crate) fn id_set(view: View<'_>, record: &Record) -> Result<RoaringBitmap> {
     Err(Error::corrupted(Key::record(view.spec.index), what))
 }
 
-/// The ids in the leaves of the first tree.
-fn leaf_ids(view: View<'_>) -> Result<RoaringBitmap> {
+/// The ids in the leaves of the first tree: those of each tree hold all items of the forest.
+fn leaf_ids(view: View<'_>, record: &Record) -> Result<RoaringBitmap> {
     let mut ids = RoaringBitmap::new();
-    for entry in view.iter(Kind::Leaf)? {
+    let first = tree_byte(record.generation, 0);
+    for entry in view.iter_trees(Kind::Leaf, &(first..=first))? {
         let (key, bytes) = entry?;
-        // Keys are sorted by tree.
-        if key.tree() != FIRST_TREE {
-            break;
-        }
         ids.extend(LeafRef::parse(key, bytes, view.spec.dims)?.set.iter());
     }
     Ok(ids)

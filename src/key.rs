@@ -1,4 +1,9 @@
 //! Keys: 8 bytes whose byte order is (index, kind, tree, id).
+//!
+//! The tree byte holds the number of a tree and, in its highest bit, its *generation*. So a second
+//! forest can be written beside the one that searches see.
+
+use std::ops::RangeInclusive;
 
 /// What the value under a key is.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -25,10 +30,31 @@ impl Kind {
         Self::Item,
     ];
 
-    /// Whether the keys of this kind name a tree.
+    /// The kinds of which a forest is made. Their keys name a generation.
+    pub(crate) const FOREST: [Self; 4] = [Self::Origin, Self::Branch, Self::Leaf, Self::Free];
+
+    /// Whether the keys of this kind name a tree or its generation.
     pub(crate) const fn is_of_trees(self) -> bool {
-        matches!(self, Self::Branch | Self::Leaf | Self::Free)
+        matches!(self, Self::Origin | Self::Branch | Self::Leaf | Self::Free)
     }
+}
+
+/// The bit of a tree byte that is the generation.
+const GENERATION: u8 = 0x80;
+
+/// The tree byte of a tree, by its generation (0 or 1) and its number.
+pub(crate) const fn tree_byte(generation: u8, number: u8) -> u8 {
+    if generation == 0 { number } else { number | GENERATION }
+}
+
+/// The number of the tree that a tree byte names.
+pub(crate) const fn tree_number(tree: u8) -> u8 {
+    tree & !GENERATION
+}
+
+/// All tree bytes of a generation.
+pub(crate) const fn trees_of(generation: u8) -> RangeInclusive<u8> {
+    tree_byte(generation, 0)..=tree_byte(generation, !GENERATION)
 }
 
 /// One key of the database.
@@ -46,8 +72,9 @@ impl Key {
         Self::new(index, Kind::Record, 0, 0)
     }
 
-    pub(crate) const fn origin(index: u16) -> Self {
-        Self::new(index, Kind::Origin, 0, 0)
+    /// The origin of a generation.
+    pub(crate) const fn origin(index: u16, generation: u8) -> Self {
+        Self::new(index, Kind::Origin, tree_byte(generation, 0), 0)
     }
 
     pub(crate) const fn item(index: u16, id: u32) -> Self {
@@ -75,6 +102,11 @@ impl Key {
     pub(crate) const fn range(index: u16, kind: Kind) -> (Self, Self) {
         let last_tree = if kind.is_of_trees() { u8::MAX } else { 0 };
         (Self::new(index, kind, 0, 0), Self::new(index, kind, last_tree, u32::MAX))
+    }
+
+    /// The first and the last key that nodes of these trees have in this index.
+    pub(crate) const fn trees(index: u16, kind: Kind, trees: &RangeInclusive<u8>) -> (Self, Self) {
+        (Self::new(index, kind, *trees.start(), 0), Self::new(index, kind, *trees.end(), u32::MAX))
     }
 
     /// The first and the last key of this kind in this index. Keys that name a tree where no entry
@@ -124,10 +156,12 @@ mod tests {
     fn byte_order_is_index_kind_tree_id() {
         let keys = [
             Key::record(0),
-            Key::origin(0),
+            Key::origin(0, 0),
+            Key::origin(0, 1),
             Key::pending(0, 7),
             Key::branch(0, 0, 9),
             Key::branch(0, 1, 2),
+            Key::branch(0, tree_byte(1, 0), 0),
             Key::leaf(0, 0, 255),
             Key::leaf(0, 0, 256),
             Key::item(0, 0),
@@ -145,6 +179,12 @@ mod tests {
             (key.index(), key.kind(), key.tree(), key.id()),
             (0xABCD, Some(Kind::Leaf), 3, 0x0102_0304)
         );
+        for (generation, number) in [(0, 0), (0, 15), (1, 0), (1, 15)] {
+            let tree = tree_byte(generation, number);
+            assert_eq!(tree_number(tree), number);
+            assert!(trees_of(generation).contains(&tree));
+            assert!(!trees_of(1 - generation).contains(&tree));
+        }
         assert_eq!(Key::from_bytes([0, 0, 99, 0, 0, 0, 0, 0]).kind(), None);
     }
 }

@@ -100,6 +100,7 @@ pub struct BuildOptions<'a> {
     pub(crate) sketch_bits: Option<u8>,
     pub(crate) seed: Option<u64>,
     pub(crate) is_anew: bool,
+    pub(crate) bytes_per_commit: Option<usize>,
     pub(crate) thread_pool: Option<&'a rayon::ThreadPool>,
     pub(crate) progress: Option<ProgressCallback<'a>>,
 }
@@ -162,6 +163,14 @@ impl<'a> BuildOptions<'a> {
         self
     }
 
+    /// After how many bytes of nodes [`Writer::build_in_commits`](crate::Writer::build_in_commits)
+    /// commits. Default 64 MiB. LMDB holds about as much in memory. Other builds ignore it.
+    #[must_use]
+    pub fn bytes_per_commit(mut self, bytes: usize) -> Self {
+        self.bytes_per_commit = Some(bytes);
+        self
+    }
+
     /// The pool whose threads compute. Default: the pool of the calling thread, else rayon's global
     /// pool.
     ///
@@ -180,7 +189,8 @@ impl<'a> BuildOptions<'a> {
     /// it may take some seconds. If the callback returns
     /// [`ControlFlow::Break`](std::ops::ControlFlow::Break), the build ends with
     /// [`Error::Cancelled`] and has changed nothing. It is not called any more once writing has
-    /// begun. A panic in it passes through the build and changes nothing either.
+    /// begun, but by builds in several commits: these call it after each commit, while they hold no
+    /// transaction that writes. A panic in it passes through the build and changes nothing either.
     #[must_use]
     pub fn progress(mut self, callback: ProgressCallback<'a>) -> Self {
         self.progress = Some(callback);
@@ -213,6 +223,7 @@ impl fmt::Debug for BuildOptions<'_> {
             .field("sketch_bits", &self.sketch_bits)
             .field("seed", &self.seed)
             .field("rebuild", &self.is_anew)
+            .field("bytes_per_commit", &self.bytes_per_commit)
             .field("thread_pool", &self.thread_pool)
             .field("progress", &self.progress.map(|_| "callback"))
             .finish()

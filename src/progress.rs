@@ -22,7 +22,8 @@ pub struct Progress {
 /// The phases of a build. A phase without work may be left out.
 ///
 /// A bulk build samples. Then it clusters, routes, splits and encodes each tree, and calibrates. An
-/// incremental build locates, changes, merges, splits, refreshes and encodes in each tree.
+/// incremental build locates, changes, merges, splits, refreshes and encodes in each tree. A build
+/// in several commits is a bulk build that writes at last, and then may calibrate again.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
@@ -48,6 +49,8 @@ pub enum BuildPhase {
     Encoding,
     /// Finding the true neighbours of some items, by which a bulk build will measure its recall.
     Calibrating,
+    /// Writing the nodes, in builds in several commits. Reported after each commit.
+    Writing,
 }
 
 impl fmt::Display for BuildPhase {
@@ -63,6 +66,7 @@ impl fmt::Display for BuildPhase {
             Self::Splitting => "splitting",
             Self::Calibrating => "calibrating",
             Self::Encoding => "encoding",
+            Self::Writing => "writing",
         })
     }
 }

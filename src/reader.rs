@@ -5,8 +5,8 @@ use roaring::RoaringBitmap;
 
 use crate::error::Result;
 use crate::format::item::ItemRef;
-use crate::key::{Key, Kind};
-use crate::lmdb::database::Database;
+use crate::key::{Key, Kind, trees_of};
+use crate::lmdb::database::{Database, Entries};
 use crate::lmdb::view::View;
 use crate::metric::Metric;
 use crate::query::Nns;
@@ -206,17 +206,17 @@ impl<'t> Reader<'t> {
     /// # Errors
     /// [`Error::Heed`](crate::Error::Heed).
     pub fn stats(&self) -> Result<IndexStats> {
-        let count = |kind| -> Result<(u64, u64)> {
-            let mut total = (0, 0);
-            for entry in self.session.view().iter(kind)? {
-                total = (total.0 + 1, total.1 + entry?.1.len() as u64);
-            }
-            Ok(total)
+        let view = self.session.view();
+        let count = |mut entries: Entries<'_>| {
+            entries.try_fold((0, 0), |(count, bytes), entry| {
+                entry.map(|(_, value)| (count + 1, bytes + value.len() as u64))
+            })
         };
-        let (items, item_bytes) = count(Kind::Item)?;
-        let (_, pending_bytes) = count(Kind::Pending)?;
-        let (leaves, leaf_bytes) = count(Kind::Leaf)?;
-        let (branches, branch_bytes) = count(Kind::Branch)?;
+        let trees = trees_of(self.session.record.generation);
+        let (items, item_bytes) = count(view.iter(Kind::Item)?)?;
+        let (_, pending_bytes) = count(view.iter(Kind::Pending)?)?;
+        let (leaves, leaf_bytes) = count(view.iter_trees(Kind::Leaf, &trees)?)?;
+        let (branches, branch_bytes) = count(view.iter_trees(Kind::Branch, &trees)?)?;
         Ok(IndexStats {
             items,
             pending: self.pending_len(),

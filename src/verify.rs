@@ -10,7 +10,8 @@ use crate::format::item::{ItemRef, PendingRef};
 use crate::format::node::{BranchRef, LeafRef, NodeRef, check_seal, is_near_weight};
 use crate::format::record::{Record, TreeRecord};
 use crate::kernel::{distance, simd};
-use crate::key::{Key, Kind};
+use crate::key::{Key, Kind, tree_number, trees_of};
+use crate::limits::TREES;
 use crate::lmdb::view::View;
 use crate::sketch::codes::Sketches;
 use crate::sketch::transform::Transform;
@@ -63,14 +64,6 @@ pub(crate) fn verify(view: View<'_>, record: &Record) -> Result<Verification> {
     check.unknown_keys()?;
     if record.trees > 0 {
         check.forest()?;
-    } else {
-        for kind in [Kind::Branch, Kind::Leaf, Kind::Free] {
-            for entry in view.iter(kind)? {
-                if let Some((key, _)) = check.accept(entry)? {
-                    check.report(key, "a node of an index that has no forest");
-                }
-            }
-        }
     }
     check.found.violations.sort_by_key(|violation| violation.key);
     Ok(check.found)
@@ -142,7 +135,8 @@ impl<'a> Check<'a> {
                 let item = if mark.is_live { "there is none" } else { "there is one" };
                 self.report(key, format!("the pending mark says otherwise about the item: {item}"));
             }
-            if mark.indexed.is_none() && !mark.is_live {
+            // While a forest is built from an earlier snapshot, that may have the item.
+            if mark.indexed.is_none() && !mark.is_live && self.record.build == 0 {
                 self.report(
                     key,
                     "a pending mark of an item that neither exists nor is in the forest",
@@ -198,16 +192,35 @@ impl<'a> Check<'a> {
                     self.report(key, "free ids of an unknown kind of node")
                 }
                 None => self.report(key, "a key of an unknown kind"),
-                Some(Kind::Branch | Kind::Leaf | Kind::Free) if key.tree() >= self.record.trees => {
+                Some(Kind::Branch | Kind::Leaf | Kind::Free) if !self.has_tree(key.tree()) => {
                     self.report(key, "a node of a tree that does not exist");
                 }
-                Some(Kind::Record | Kind::Origin) if key.id() != 0 || key.tree() != 0 => {
-                    self.report(key, "a second record or origin");
+                Some(Kind::Record) if key != Key::record(index) => {
+                    self.report(key, "a second record");
+                }
+                Some(Kind::Origin) if key.id() != 0 || !self.has_origin(key.tree()) => {
+                    self.report(key, "a second origin");
                 }
                 _ => {}
             }
         }
         Ok(())
+    }
+
+    /// Whether there may be nodes of a tree, by its byte. Of the other generation there may be any,
+    /// if there may be some: builds in several commits leave them behind.
+    fn has_tree(&self, tree: u8) -> bool {
+        if trees_of(self.record.generation).contains(&tree) {
+            tree_number(tree) < self.record.trees
+        } else {
+            self.record.has_remains == 1 && usize::from(tree_number(tree)) < TREES.high
+        }
+    }
+
+    /// Whether there may be an origin with this tree byte.
+    fn has_origin(&self, tree: u8) -> bool {
+        let is_seen = trees_of(self.record.generation).contains(&tree);
+        tree_number(tree) == 0 && (is_seen || self.record.has_remains == 1)
     }
 
     fn forest(&mut self) -> Result<()> {
@@ -238,27 +251,23 @@ impl<'a> Check<'a> {
     /// Reads the nodes of a tree, and checks each on its own.
     fn read_nodes(&mut self, nodes: &mut TreeNodes<'a, '_>) -> Result<()> {
         let spec = self.view.spec;
-        for entry in self.view.iter(Kind::Leaf)? {
+        let trees = nodes.tree..=nodes.tree;
+        for entry in self.view.iter_trees(Kind::Leaf, &trees)? {
             let Some((key, bytes)) = self.accept(entry)? else { continue };
-            if key.tree() == nodes.tree {
-                self.found.nodes += 1;
-                if let Some(leaf) = self.accept(LeafRef::parse(key, bytes, spec.dims))? {
-                    self.accept(check_seal(key, bytes))?;
-                    self.leaf(nodes, key, &leaf)?;
-                    nodes.leaves.insert(key.id(), leaf);
-                }
+            self.found.nodes += 1;
+            if let Some(leaf) = self.accept(LeafRef::parse(key, bytes, spec.dims))? {
+                self.accept(check_seal(key, bytes))?;
+                self.leaf(nodes, key, &leaf)?;
+                nodes.leaves.insert(key.id(), leaf);
             }
         }
-        for entry in self.view.iter(Kind::Branch)? {
+        for entry in self.view.iter_trees(Kind::Branch, &trees)? {
             let Some((key, bytes)) = self.accept(entry)? else { continue };
-            if key.tree() == nodes.tree {
-                self.found.nodes += 1;
-                if let Some(branch) =
-                    self.accept(BranchRef::parse(key, bytes, spec.dims, spec.metric))?
-                {
-                    self.accept(check_seal(key, bytes))?;
-                    nodes.branches.insert(key.id(), branch);
-                }
+            self.found.nodes += 1;
+            let branch = BranchRef::parse(key, bytes, spec.dims, spec.metric);
+            if let Some(branch) = self.accept(branch)? {
+                self.accept(check_seal(key, bytes))?;
+                nodes.branches.insert(key.id(), branch);
             }
         }
         let branches: Vec<(u32, BranchRef<'_>)> =
@@ -388,7 +397,9 @@ impl<'a> Check<'a> {
         if (nodes.stored.leaves as usize, nodes.stored.branches as usize) != (leaves, branches) {
             let what = format!(
                 "the record counts {} leaves and {} branches in tree {}, and there are {leaves} and {branches}",
-                nodes.stored.leaves, nodes.stored.branches, nodes.tree
+                nodes.stored.leaves,
+                nodes.stored.branches,
+                tree_number(nodes.tree)
             );
             self.report(Key::record(index), what);
         }
@@ -421,7 +432,7 @@ impl<'a> Check<'a> {
         for (id, count) in wrong {
             let what = format!(
                 "this item is in {count} leaves of tree {}, and should be in {copies}",
-                nodes.tree
+                tree_number(nodes.tree)
             );
             self.report(Key::item(self.view.spec.index, id), what);
         }

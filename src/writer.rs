@@ -1,5 +1,7 @@
 //! Changing an index inside a write transaction.
 
+mod in_commits;
+
 use heed::{RoTxn, RwTxn};
 
 use crate::error::{Error, Result};
@@ -417,7 +419,7 @@ impl Writer {
         let mark = if record.pending > 0 { self.db.get(rtxn, key)? } else { None };
         let indexed = match mark {
             Some(bytes) => PendingRef::parse(key, bytes, spec)?.indexed,
-            None => item,
+            None => item.filter(|_| record.trees > 0),
         };
         Ok(Old { exists: item.is_some(), had_mark: mark.is_some(), indexed })
     }
@@ -438,10 +440,11 @@ impl Writer {
         let key = Key::pending(self.spec.index, id);
         let Old { exists, had_mark, indexed } = self.old(wtxn, record, id)?;
         // Where nothing is in a forest, everything is pending, and needs no marks.
-        if record.trees == 0 || (!exists && !is_live) {
+        if !record.keeps_marks() || (!exists && !is_live) {
             return Ok(exists);
         }
-        if indexed.is_none() && !is_live {
+        // A forest that is being built from an earlier snapshot may have the item.
+        if indexed.is_none() && !is_live && record.build == 0 {
             self.db.delete(wtxn, key)?;
             record.pending = record.pending.saturating_sub(1);
             return Ok(exists);

@@ -5,7 +5,7 @@ mod fit;
 pub(crate) mod trace;
 pub(crate) mod truth;
 
-use heed::{RoTxn, RwTxn};
+use heed::{RoTxn, RwTxn, WithoutTls};
 
 use crate::calibrate::fit::{fit, goals};
 use crate::calibrate::trace::{TraceQuery, confidences, reached};
@@ -21,7 +21,7 @@ use crate::lmdb::database::Database;
 use crate::lmdb::items::Items;
 use crate::lmdb::pending::Pending;
 use crate::lmdb::view::View;
-use crate::lmdb::workers::Workers;
+use crate::lmdb::workers::{Workers, share};
 use crate::math::matrix::Matrix;
 use crate::search::EXACT_ITEMS;
 use crate::search::session::Session;
@@ -34,15 +34,14 @@ pub(crate) fn applies_to(items: u64) -> bool {
 /// Calibrates a forest that has been written, on the items in `truth`.
 pub(crate) fn measure(
     db: Database,
-    wtxn: &RwTxn<'_>,
+    workers: &mut Workers<'_>,
     spec: IndexSpec,
     record: &Record,
     truth: &Truth,
 ) -> Result<Calibration> {
-    let mut workers = Workers::new(wtxn, None)?;
-    let forest = Forest::read(View::new(db, workers.own(), spec), record)?;
-    let own = wtxn.nested_read_txn()?;
-    let items = Items::new(View::new(db, &own, spec), 0);
+    let Workers { own, txns, .. } = workers;
+    let forest = Forest::read(View::new(db, own, spec), record)?;
+    let items = Items::new(View::new(db, own, spec), 0);
     let queries =
         truth.queries.iter().map(|id| items.get(*id)).collect::<Result<Vec<ItemRef<'_>>>>()?;
     let asked = queries.iter().zip(&truth.queries).zip(&truth.neighbours);
@@ -54,7 +53,7 @@ pub(crate) fn measure(
             hidden: &near.hidden,
         })
         .collect();
-    Measured { db, spec, record, forest: &forest }.calibration(&mut workers, &asked, false)
+    Measured { db, spec, record, forest: &forest }.calibration(txns, &asked, false)
 }
 
 /// Calibrates the stored forest on queries of the user.
@@ -91,7 +90,7 @@ pub(crate) fn measure_on(
         .zip(&near)
         .map(|(query, near)| TraceQuery { query: *query, own: None, near, hidden: &pending })
         .collect();
-    Measured { db, spec, record, forest: &forest }.calibration(&mut workers, &asked, true)
+    Measured { db, spec, record, forest: &forest }.calibration(&mut workers.txns, &asked, true)
 }
 
 /// The index whose forest is calibrated.
@@ -117,14 +116,13 @@ impl<'a> Measured<'a> {
     /// that end with it take.
     fn calibration(
         &self,
-        workers: &mut Workers<'_>,
+        txns: &mut [RoTxn<'_, WithoutTls>],
         asked: &[TraceQuery<'_>],
         is_of_queries: bool,
     ) -> Result<Calibration> {
-        let found =
-            workers.share(asked.len(), |rtxn, i| confidences(&self.session(rtxn), asked[i]))?;
+        let found = share(txns, asked.len(), |rtxn, i| confidences(&self.session(rtxn), asked[i]))?;
         let goals = goals(&found);
-        let reached = workers.share(asked.len(), |rtxn, i| {
+        let reached = share(txns, asked.len(), |rtxn, i| {
             reached(&self.session(rtxn), asked[i], &found[i], &goals)
         })?;
         Ok(fit(&goals, &reached, self.record.indexed, is_of_queries))

@@ -26,7 +26,7 @@ impl Forest {
     /// Reads the origin and prepares the transform of a built index: O(dims).
     pub(crate) fn read(view: View<'_>, record: &Record) -> Result<Self> {
         let spec = view.spec;
-        let key = Key::origin(spec.index);
+        let key = Key::origin(spec.index, record.generation);
         let origin = parse_origin(key, view.get(key)?.unwrap_or_default(), spec.dims)?;
         Ok(Self::new(Transform::new(spec.metric, origin.to_vec(), record.seed), record))
     }

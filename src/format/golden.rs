@@ -8,7 +8,7 @@ use crate::format::origin::{origin_value, parse_origin};
 use crate::format::record::{OperatingPoint, Record};
 use crate::index_spec::IndexSpec;
 use crate::kernel::layout::{BLOCK, Code, Layout};
-use crate::key::Key;
+use crate::key::{Key, tree_byte};
 use crate::metric::Metric;
 use crate::sketch::codes::Blocks;
 use crate::sketch::quantizer::bfloat16;
@@ -29,8 +29,10 @@ fn hex(text: &str) -> Vec<u8> {
 #[test]
 fn keys() {
     assert_eq!(Key::record(0x0102).to_bytes(), *b"\x01\x02\x00\x00\x00\x00\x00\x00");
-    assert_eq!(Key::origin(1).to_bytes(), *b"\x00\x01\x01\x00\x00\x00\x00\x00");
+    assert_eq!(Key::origin(1, 0).to_bytes(), *b"\x00\x01\x01\x00\x00\x00\x00\x00");
     assert_eq!(Key::pending(1, 7).to_bytes(), *b"\x00\x01\x02\x00\x00\x00\x00\x07");
+    assert_eq!(Key::origin(1, 1).to_bytes(), *b"\x00\x01\x01\x80\x00\x00\x00\x00");
+    assert_eq!(Key::leaf(1, tree_byte(1, 2), 7).to_bytes(), *b"\x00\x01\x04\x82\x00\x00\x00\x07");
     assert_eq!(Key::branch(1, 2, 7).to_bytes(), *b"\x00\x01\x03\x02\x00\x00\x00\x07");
     assert_eq!(Key::leaf(1, 2, 0x0A0B_0C0D).to_bytes(), *b"\x00\x01\x04\x02\x0A\x0B\x0C\x0D");
     assert_eq!(Key::free(1, 2, 1).to_bytes(), *b"\x00\x01\x05\x02\x00\x00\x00\x01");
@@ -55,10 +57,11 @@ fn record() {
     (record.tree[1].height, record.tree[1].next_leaf, record.tree[1].next_branch) = (2, 77, 6);
     (record.tree[1].leaves, record.tree[1].branches, record.tree[1].refresh_next) = (70, 4, 9);
     record.calibration.points[1][2] = OperatingPoint { confidence: 1.5, rerank: 7, entries: 9 };
+    (record.generation, record.has_remains, record.build) = (1, 1, 0x0102_0304);
     let expected = hex(
         "7370696e6e657900 0300 02 00 80010000 e803000000000000 0300000000000000 e703000000000000 2a00000000000000 \
-         02 01 01 04 80010000 1f000000 02 01 00*2 00*32 05000000 02000000 4d000000 06000000 46000000 04000000 09000000 00000000 \
-         00*448 00*144 0000c03f 07000000 09000000 00*284 ccc56d0fad2ba705",
+         02 01 01 04 80010000 1f000000 02 01 01 01 00*32 05000000 02000000 4d000000 06000000 46000000 04000000 09000000 00000000 \
+         00*448 00*144 0000c03f 07000000 09000000 00*252 0403020100000000 00*24 882083fd37d95300",
     );
     assert_eq!(record.to_bytes()[..], expected);
 }
@@ -91,9 +94,9 @@ fn origin() {
     assert_eq!(value, hex("0000803f 000000c0 00000000 00*4 d5e6933244d779b6 00*8"));
     let buffer = aligned(&value);
     let bytes: &[u8] = bytemuck::cast_slice(&buffer);
-    assert_eq!(parse_origin(Key::origin(0), bytes, 3).unwrap(), [1.0, -2.0, 0.0]);
-    assert!((0..bytes.len()).all(|len| parse_origin(Key::origin(0), &bytes[..len], 3).is_err()));
-    assert!(parse_origin(Key::origin(0), bytes, 5).is_err());
+    assert_eq!(parse_origin(Key::origin(0, 0), bytes, 3).unwrap(), [1.0, -2.0, 0.0]);
+    assert!((0..bytes.len()).all(|len| parse_origin(Key::origin(0, 0), &bytes[..len], 3).is_err()));
+    assert!(parse_origin(Key::origin(0, 0), bytes, 5).is_err());
 }
 
 /// Two entries: nibbles of the first all 5, of the second (position modulo 16).

@@ -24,7 +24,7 @@
 //! |---|---|---|
 //! | 0 | 2 | index number, big-endian |
 //! | 2 | 1 | kind: 0 record, 1 origin, 2 pending, 3 branch, 4 leaf, 5 free ids, 6 item |
-//! | 3 | 1 | tree (branch, leaf, free ids), else 0 |
+//! | 3 | 1 | tree (branch, leaf, free ids): its number, and in bit 7 its generation; generation alone (origin); else 0 |
 //! | 4 | 4 | id, big-endian: of the item (item, pending) or of the node (branch, leaf), 0 for leaves and 1 for branches (free ids), else 0 |
 //!
 //! # Record ([`record`]): one per index, 1,024 bytes
@@ -47,7 +47,8 @@
 //! | 56 | 4 | unrefreshed: changes that no centroid has been refreshed for yet, `u32`, less than 32 |
 //! | 60 | 1 | trees of the last build, which the next keeps (0: never built) |
 //! | 61 | 1 | 1 if the user chose the leaf size, 0 if it follows the number of items |
-//! | 62 | 2 | zero |
+//! | 62 | 1 | generation of the forest, 0 or 1 |
+//! | 63 | 1 | 1 if there may be an origin and nodes of the other generation, else 0 |
 //! | 64 | 16 x 32 | per tree, `u32` each: root node id, height (0: the root is a leaf), next leaf id, next branch id, leaves, branches, leaf to refresh next, zero |
 //! | 576 | 8 | calibration: items in the forest when it was measured, `u64` (0: never) |
 //! | 584 | 4 | queries it was measured with, `u32` |
@@ -55,13 +56,21 @@
 //! | 592 | 4 | correction: what the confidence is multiplied with since later builds looked again, in 1,024ths, `u32` (0: none did) |
 //! | 596 | 4 | changes that builds have followed since it was measured, `u32` |
 //! | 600 | 32 x 12 | for k = 1, 10, 100 and the least of 1,000 and an eighth of these items, and in each for recall .5, .7, .8, .9, .95, .98, .99, .995: the confidence with which searches end, `f32` (infinite: the forest does not reach this recall), vectors to compare exactly, `u32`, and the entries that searches looked at on average, `u32` |
-//! | 984 | 32 | zero |
+//! | 984 | 8 | the build in several commits that is under way: LMDB's number of the transaction that began it, `u64`, 0 if none is |
+//! | 992 | 24 | zero |
 //! | 1016 | 8 | check of the bytes before it |
 //!
 //! # Check: a checksum, by which changed bytes are noticed
 //! Of the words w, `u64` each: c = 0xCBF29CE484222325, then c = (c ^ w) * 0x100000001B3 mod 2^64
 //! for each; it is stored as `u64`. Origins and nodes have one *in lanes*: of four words, which are
 //! the checks of the words whose number is 0, 1, 2 and 3 modulo 4.
+//!
+//! # Generations
+//! Searches see the origin and the nodes of one generation. A build in several commits writes those
+//! of the other, and its last commit changes the record alone. Then the other generation is that of
+//! the forest before. What is left of it, or of a build that was broken off, is nothing to searches.
+//! The next build deletes it. A build that finds another number in the record than its own ends:
+//! another has taken its place.
 //!
 //! # Confidence
 //! The confidence of a search is e (1 + (D - D_1) / (d_k + D_1 / 32))^4. D is the squared distance
@@ -97,7 +106,10 @@
 //! that of these components.
 //!
 //! # Pending ([`item`])
-//! One per item added, overwritten or deleted since the last build. None if there is no forest.
+//! One per item added, overwritten or deleted since the last build. None if there is no forest,
+//! unless a build in several commits is under way: then one per item changed since that began. Only
+//! then may an item that neither exists nor is in the forest have one. The forest to come may hold
+//! it.
 //!
 //! | offset | size | field |
 //! |---|---|---|

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::format::checksum::check_of;
 use crate::format::{CHANGES_PER_REFRESH, FORMAT_VERSION};
 use crate::index_spec::IndexSpec;
-use crate::key::Key;
+use crate::key::{Key, tree_byte};
 use crate::limits::{DIMS, LEAF_SIZES, TREES, is_sketch_bits};
 use crate::metric::Metric;
 use crate::storage::Storage;
@@ -55,9 +55,16 @@ pub(crate) struct Record {
     pub(crate) shape_trees: u8,
     /// 1 if the user chose the leaf size.
     pub(crate) is_leaf_size_asked: u8,
-    reserved: [u8; 2],
+    /// Of the forest that searches see: 0 or 1.
+    pub(crate) generation: u8,
+    /// 1 if there may be nodes of the other generation.
+    pub(crate) has_remains: u8,
     pub(crate) tree: [TreeRecord; TREES.high],
     pub(crate) calibration: Calibration,
+    /// LMDB's number of the transaction that began the build in several commits that is under way;
+    /// 0 if none is.
+    pub(crate) build: u64,
+    reserved: [u64; 3],
     /// Written by [`Record::to_bytes`]; 0 in memory.
     check: u64,
 }
@@ -103,7 +110,6 @@ pub(crate) struct Calibration {
     /// Changes that builds have followed since it was measured.
     pub(crate) changes: u32,
     pub(crate) points: [[OperatingPoint; CALIBRATED_RECALLS.len()]; CALIBRATED_KS.len()],
-    reserved_too: [u64; 4],
 }
 
 /// The largest part of so many items that can be asked for by a measurement.
@@ -232,7 +238,18 @@ impl Record {
                 "a tree is higher than a tree can be",
             ),
             (record.trees > 0 || record.indexed == 0, "items are in a forest without trees"),
-            (record.trees > 0 || record.pending == 0, "there are pending marks without a forest"),
+            (
+                record.keeps_marks() || record.pending == 0,
+                "there are pending marks, and neither a forest nor a build",
+            ),
+            (
+                record.generation <= 1 && record.has_remains <= 1,
+                "the flags of the generation are neither 0 nor 1",
+            ),
+            (
+                record.build == 0 || record.has_remains == 1,
+                "a build in several commits is under way, and may have no nodes",
+            ),
             (
                 record.unrefreshed < CHANGES_PER_REFRESH,
                 "more changes wait for refreshed centroids than a build leaves",
@@ -261,6 +278,27 @@ impl Record {
         if self.trees == 0 { self.items } else { self.pending }
     }
 
+    /// Whether what changes gets a pending mark: there is a forest, or one is being built from an
+    /// earlier snapshot.
+    pub(crate) fn keeps_marks(&self) -> bool {
+        self.trees > 0 || self.build != 0
+    }
+
+    /// The generation that searches do not see.
+    pub(crate) fn other_generation(&self) -> u8 {
+        1 - self.generation.min(1)
+    }
+
+    /// Notes that a build in several commits begins, in a transaction of this number.
+    pub(crate) fn begin_build(&mut self, txn: u64) {
+        (self.build, self.has_remains) = (txn, 1);
+    }
+
+    /// This index without a build in several commits, and without what one leaves behind.
+    pub(crate) fn settled(&self) -> Self {
+        Self { build: 0, has_remains: 0, ..*self }
+    }
+
     /// Takes over the options of another record's forest, but not the forest.
     pub(crate) fn take_shape(&mut self, other: &Self) {
         (self.shape_trees, self.seed, self.spill) = (other.shape_trees, other.seed, other.spill);
@@ -268,9 +306,9 @@ impl Record {
         (self.sketch_bits, self.branch_bits) = (other.sketch_bits, other.branch_bits);
     }
 
-    /// The trees of the forest with their numbers.
+    /// The trees of the forest, each with its byte in keys.
     pub(crate) fn trees(&self) -> impl Iterator<Item = (u8, &TreeRecord)> {
-        (0..self.trees).zip(&self.tree)
+        (0..self.trees).map(|number| tree_byte(self.generation, number)).zip(&self.tree)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use heed::{RoTxn, RwTxn};
+use heed::RoTxn;
 use rayon::prelude::*;
 
 use crate::calibrate;
@@ -22,13 +22,13 @@ use crate::index_spec::IndexSpec;
 use crate::indexer::leaf_edit::LeafEdit;
 use crate::indexer::plan::BuildPlan;
 use crate::indexer::shape::{Shape, split_above};
-use crate::key::Key;
+use crate::key::{Key, tree_byte};
 use crate::lmdb::database::Database;
 use crate::lmdb::view::View;
 use crate::lmdb::workers::Workers;
 use crate::math::kmeans::{sample, split};
 use crate::math::matrix::Matrix;
-use crate::progress::{BuildPhase, ProgressCallback};
+use crate::progress::BuildPhase;
 use crate::sketch::codes::Sketches;
 use crate::sketch::transform::{Transform, plain};
 
@@ -60,16 +60,14 @@ struct Bulk<'a> {
     sample: &'a Sample,
 }
 
-/// Computes the forest of all items that the write transaction sees.
+/// Computes the forest of all items that the workers see, in the generation of the record.
 pub(crate) fn plan(
     db: Database,
-    wtxn: &RwTxn<'_>,
+    workers: &mut Workers<'_>,
     spec: IndexSpec,
     record: &Record,
     shape: Shape,
-    progress: Option<ProgressCallback<'_>>,
 ) -> Result<BuildPlan> {
-    let mut workers = Workers::new(wtxn, progress)?;
     workers.poll(BuildPhase::Sampling, 0, 1)?;
     let ids: Vec<u32> = View::new(db, workers.own(), spec).ids()?.collect::<Result<_>>()?;
     if ids.len() as u64 != record.items {
@@ -96,7 +94,7 @@ pub(crate) fn plan(
             truth: None,
         });
     }
-    let mut sampled = read_sample(db, &mut workers, spec, &ids)?;
+    let mut sampled = read_sample(db, workers, spec, &ids)?;
     let rows = &mut sampled.rows;
     let some = sample(rows.len(), ORIGIN_ROWS, 1);
     let mut origin = rows.gather(&some).median();
@@ -109,13 +107,15 @@ pub(crate) fn plan(
     let context = ForestContext::new(db, spec, &forest, shape.leaf_size);
     let points = Points::new(context, &ids, Some(&sampled));
     let bulk = Bulk { context, shape, points, sample: &sampled };
-    let mut nodes = Vec::new();
+    let (mut nodes, generation) = (Vec::new(), new.generation);
     for (tree, record) in (0..shape.trees).zip(&mut new.tree) {
-        *record = bulk.tree(&mut workers, tree, &mut nodes)?;
+        let seed = shape.seed.wrapping_add(u64::from(tree) + 1).wrapping_mul(0xD6E8_FEB8_6659_FD93);
+        let tree = tree_byte(generation, tree);
+        *record = bulk.tree(workers, tree, seed, &mut nodes)?;
     }
     nodes.sort_unstable_by_key(|(key, _)| key.to_bytes());
     let applies_to = calibrate::applies_to(record.items);
-    let truth = if applies_to { Some(truth::truth(&mut workers, points)?) } else { None };
+    let truth = if applies_to { Some(truth::truth(workers, points)?) } else { None };
     let origin = Some(forest.transform.into_origin());
     Ok(BuildPlan { record: new, origin, is_anew: true, puts: nodes, deletes: Vec::new(), truth })
 }
@@ -157,10 +157,9 @@ impl Bulk<'_> {
         &self,
         workers: &mut Workers<'_>,
         tree: u8,
+        seed: u64,
         nodes: &mut Vec<(Key, Vec<u8>)>,
     ) -> Result<TreeRecord> {
-        let seed =
-            self.shape.seed.wrapping_add(u64::from(tree) + 1).wrapping_mul(0xD6E8_FEB8_6659_FD93);
         let mut leaves = self.leaves(workers, seed)?;
         let centroids = Matrix {
             values: leaves.iter().flat_map(|leaf| leaf.centroid.iter().copied()).collect(),

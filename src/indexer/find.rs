@@ -235,13 +235,11 @@ pub(crate) fn scan_for(
     lost: &BTreeSet<u32>,
 ) -> Result<BTreeMap<u32, Vec<u32>>> {
     let mut found: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-    for entry in context.view(rtxn).iter(Kind::Leaf)? {
+    for entry in context.view(rtxn).iter_trees(Kind::Leaf, &(tree..=tree))? {
         let (key, _) = entry?;
-        if key.tree() == tree {
-            let leaf = context.leaf(rtxn, key)?;
-            for id in leaf.set.iter().filter(|id| lost.contains(id)) {
-                found.entry(id).or_default().push(key.id());
-            }
+        let leaf = context.leaf(rtxn, key)?;
+        for id in leaf.set.iter().filter(|id| lost.contains(id)) {
+            found.entry(id).or_default().push(key.id());
         }
     }
     Ok(found)
@@ -255,15 +253,14 @@ pub(crate) fn paths_of(
     wanted: &BTreeSet<u32>,
 ) -> Result<BTreeMap<u32, Vec<u32>>> {
     let (mut parents, mut leaves) = (BTreeMap::new(), BTreeMap::new());
-    for entry in context.view(rtxn).iter(Kind::Branch)? {
+    let trees = tree.number..=tree.number;
+    for entry in context.view(rtxn).iter_trees(Kind::Branch, &trees)? {
         let (key, bytes) = entry?;
-        if key.tree() == tree.number {
-            let branch = BranchRef::parse(key, bytes, context.spec.dims, context.spec.metric)?;
-            let children = branch.children.iter().map(|child| (*child, key.id()));
-            match branch.node.height {
-                1 => leaves.extend(children.filter(|(leaf, _)| wanted.contains(leaf))),
-                _ => parents.extend(children),
-            }
+        let branch = BranchRef::parse(key, bytes, context.spec.dims, context.spec.metric)?;
+        let children = branch.children.iter().map(|child| (*child, key.id()));
+        match branch.node.height {
+            1 => leaves.extend(children.filter(|(leaf, _)| wanted.contains(leaf))),
+            _ => parents.extend(children),
         }
     }
     let path = |first: u32| {

@@ -31,7 +31,7 @@ use crate::indexer::reassign::distances_to_centroid;
 use crate::indexer::shape::{Shape, split_above};
 use crate::indexer::tree_edit::{LeafStats, TreeEdit};
 use crate::kernel::layout::Code;
-use crate::key::{Key, Kind};
+use crate::key::{Key, Kind, tree_number};
 use crate::lmdb::database::Database;
 use crate::lmdb::view::View;
 use crate::lmdb::workers::Workers;
@@ -106,14 +106,14 @@ pub(crate) fn plan(
         deletes: Vec::new(),
         truth: None,
     };
-    for (tree, stored) in record.trees() {
+    for ((tree, stored), new) in record.trees().zip(&mut plan.record.tree) {
         let copies = 1 + usize::from(shape.spill);
         let edit = TreeEdit::new(context, &own, tree, *stored, copies)?;
-        let seed = shape.seed ^ record.items ^ u64::from(tree) << 56;
+        let seed = shape.seed ^ record.items ^ u64::from(tree_number(tree)) << 56;
         let Some(done) = tree_plan(&mut workers, edit, &changes, refreshes, seed)? else {
             return Ok(None);
         };
-        plan.record.tree[usize::from(tree)] = done.record;
+        *new = done.record;
         plan.puts.extend(done.puts);
         plan.deletes.extend(done.deletes);
         stats.leaves.add(done.stats);

@@ -7,6 +7,7 @@
 
 mod branches;
 mod bulk;
+pub(crate) mod commits;
 mod find;
 mod incremental;
 mod leaf_edit;
@@ -16,6 +17,7 @@ mod shape;
 mod tree_edit;
 
 use heed::RwTxn;
+use rayon::ThreadPool;
 
 use crate::calibrate;
 use crate::calibrate::truth::Truth;
@@ -27,6 +29,7 @@ use crate::indexer::plan::{BuildPlan, write};
 use crate::indexer::shape::Shape;
 use crate::key::{Key, Kind};
 use crate::lmdb::database::Database;
+use crate::lmdb::workers::Workers;
 use crate::options::{BuildMethod, BuildOptions, BuildStats};
 
 /// An incremental build takes about as long for one change as a bulk build for this many items.
@@ -49,22 +52,9 @@ pub(crate) fn build(
     options.check()?;
     let record = db.record(wtxn, spec.index)?;
     let shape = Shape::new(options, &record, spec.metric);
-    let mut stats = BuildStats {
-        method: BuildMethod::Nothing,
-        items: record.items,
-        trees: usize::from(record.trees),
-        items_added: 0,
-        items_removed: 0,
-        leaves: 0,
-        branches: 0,
-        leaves_split: 0,
-        leaves_merged: 0,
-        items_reassigned: 0,
-        bytes_written: 0,
-    };
+    let mut stats = nothing_done(&record);
     let is_same = shape.matches(&record) && !options.is_anew;
-    let is_known = record.items == 0 && record.trees == 0 && shape.would_match(&record);
-    if record.pending_len() == 0 && (is_known || is_same) {
+    if is_up_to_date(&record, shape, options) {
         if record.shape_trees > 0 && shape.is_leaf_size_asked && record.is_leaf_size_asked == 0 {
             // The leaves already have the size that the user now chose.
             let mut record = record;
@@ -76,22 +66,23 @@ pub(crate) fn build(
     let is_bulk = !is_same
         || record.pending.saturating_mul(ITEMS_PER_CHANGE) >= record.items
         || lacks_calibration(&record);
+    // It takes the place of a build in several commits that may be under way.
+    let before = record.settled();
     // A thread of the pool borrows the write transaction, and gives it back before the writing.
     let (lent, progress) = (&mut *wtxn, options.progress);
     let compute = move || -> Result<(BuildPlan, Option<UpdateStats>)> {
         if !is_bulk
             && let Some((plan, update)) =
-                incremental::plan(db, lent, spec, &record, shape, progress)?
+                incremental::plan(db, lent, spec, &before, shape, progress)?
         {
             return Ok((plan, Some(update)));
         }
-        bulk::plan(db, lent, spec, &record, shape, progress).map(|plan| (plan, None))
+        let mut workers = Workers::new(lent, progress)?;
+        bulk::plan(db, &mut workers, spec, &before, shape).map(|plan| (plan, None))
     };
     let (plan, update) = match options.thread_pool {
-        Some(pool) => pool.install(compute)?,
         None if record.pending < FEW_CHANGES => compute()?,
-        // Entered once: each step into the pool from outside costs as much as a small task.
-        None => rayon::scope(move |_| compute())?,
+        pool => on_pool(pool, compute)?,
     };
     stats.method = match update {
         Some(_) => BuildMethod::Incremental,
@@ -108,16 +99,52 @@ pub(crate) fn build(
     (stats.leaves_split, stats.leaves_merged) = (update.leaves.split, update.leaves.merged);
     stats.items_reassigned = update.leaves.reassigned;
     stats.trees = usize::from(plan.record.trees);
-    for (key, value) in &plan.puts {
-        stats.leaves += u64::from(key.kind() == Some(Kind::Leaf));
-        stats.branches += u64::from(key.kind() == Some(Kind::Branch));
-        stats.bytes_written += value.len() as u64;
-    }
+    plan.puts.iter().for_each(|(key, value)| count_node(&mut stats, *key, value));
     write(db, wtxn, spec.index, &plan)?;
     if let Some(truth) = &plan.truth {
         calibrate(db, wtxn, spec, plan.record, truth, options.thread_pool)?;
     }
     Ok(stats)
+}
+
+/// The stats of a build that finds nothing to do.
+fn nothing_done(record: &Record) -> BuildStats {
+    BuildStats {
+        method: BuildMethod::Nothing,
+        items: record.items,
+        trees: usize::from(record.trees),
+        items_added: 0,
+        items_removed: 0,
+        leaves: 0,
+        branches: 0,
+        leaves_split: 0,
+        leaves_merged: 0,
+        items_reassigned: 0,
+        bytes_written: 0,
+    }
+}
+
+/// Counts a node or list that is written.
+fn count_node(stats: &mut BuildStats, key: Key, value: &[u8]) {
+    stats.leaves += u64::from(key.kind() == Some(Kind::Leaf));
+    stats.branches += u64::from(key.kind() == Some(Kind::Branch));
+    stats.bytes_written += value.len() as u64;
+}
+
+/// Whether there is nothing to build.
+fn is_up_to_date(record: &Record, shape: Shape, options: &BuildOptions<'_>) -> bool {
+    let is_same = shape.matches(record) && !options.is_anew;
+    let is_known = record.items == 0 && record.trees == 0 && shape.would_match(record);
+    record.pending_len() == 0 && (is_known || is_same)
+}
+
+/// Runs work by the threads of this pool, or of the current one.
+fn on_pool<R: Send>(pool: Option<&ThreadPool>, work: impl FnOnce() -> R + Send) -> R {
+    match pool {
+        Some(pool) => pool.install(work),
+        // Entered once: each step into the pool from outside costs as much as a small task.
+        None => rayon::scope(move |_| work()),
+    }
 }
 
 /// Whether a bulk build is due because there is no calibration, or one of a much smaller forest.
@@ -136,15 +163,12 @@ fn calibrate(
     spec: IndexSpec,
     mut record: Record,
     truth: &Truth,
-    pool: Option<&rayon::ThreadPool>,
+    pool: Option<&ThreadPool>,
 ) -> Result<()> {
     let lent = &mut *wtxn;
-    let measure = move || calibrate::measure(db, lent, spec, &record, truth);
-    let measured = match pool {
-        Some(pool) => pool.install(measure),
-        None => rayon::scope(move |_| measure()),
-    };
-    if let Ok(calibration) = measured {
+    let measure =
+        move || calibrate::measure(db, &mut Workers::new(lent, None)?, spec, &record, truth);
+    if let Ok(calibration) = on_pool(pool, measure) {
         record.calibration = calibration;
         db.put(wtxn, Key::record(spec.index), &record.to_bytes())?;
     }

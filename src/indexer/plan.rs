@@ -6,7 +6,7 @@ use crate::calibrate::truth::Truth;
 use crate::error::Result;
 use crate::format::origin::origin_value;
 use crate::format::record::Record;
-use crate::key::{Key, Kind};
+use crate::key::{Key, Kind, trees_of};
 use crate::lmdb::database::Database;
 
 /// Everything a build will write.
@@ -23,7 +23,7 @@ pub(crate) struct BuildPlan {
     pub(crate) truth: Option<Truth>,
 }
 
-/// Writes a plan. Only LMDB can fail here, and it refuses to commit a transaction in which it did.
+/// Writes a plan, and deletes what builds in several commits may have left behind. Only LMDB can fail here, and it refuses to commit a transaction in which it did.
 pub(super) fn write(
     db: Database,
     wtxn: &mut RwTxn<'_>,
@@ -31,12 +31,18 @@ pub(super) fn write(
     plan: &BuildPlan,
 ) -> Result<()> {
     if plan.is_anew {
-        for kind in [Kind::Pending, Kind::Branch, Kind::Leaf, Kind::Free] {
+        db.delete_kind(wtxn, index, Kind::Pending)?;
+        for kind in Kind::FOREST {
             db.delete_kind(wtxn, index, kind)?;
+        }
+    } else {
+        let remains = trees_of(plan.record.other_generation());
+        for kind in Kind::FOREST {
+            db.delete_range(wtxn, Key::trees(index, kind, &remains))?;
         }
     }
     if let Some(origin) = &plan.origin {
-        db.put(wtxn, Key::origin(index), &origin_value(origin))?;
+        db.put(wtxn, Key::origin(index, plan.record.generation), &origin_value(origin))?;
     }
     for key in &plan.deletes {
         db.delete(wtxn, *key)?;

@@ -191,7 +191,15 @@ impl Database {
         index: u16,
         kind: Kind,
     ) -> Result<Entries<'t>> {
-        let (first, last) = Key::range(index, kind);
+        self.range(rtxn, Key::range(index, kind))
+    }
+
+    /// All entries from a key up to another, which is included.
+    pub(crate) fn range<'t>(
+        &self,
+        rtxn: &'t RoTxn<'_>,
+        (first, last): (Key, Key),
+    ) -> Result<Entries<'t>> {
         let bounds = (Bound::Included(first.as_bytes()), Bound::Included(last.as_bytes()));
         let inner = self.raw.range(rtxn, &bounds)?;
         Ok(Entries { inner })
@@ -221,7 +229,15 @@ impl Database {
     }
 
     pub(crate) fn delete_kind(&self, wtxn: &mut RwTxn<'_>, index: u16, kind: Kind) -> Result<()> {
-        let (first, last) = Key::whole_range(index, kind);
+        self.delete_range(wtxn, Key::whole_range(index, kind))
+    }
+
+    /// Deletes all entries from a key up to another, which is included.
+    pub(crate) fn delete_range(
+        &self,
+        wtxn: &mut RwTxn<'_>,
+        (first, last): (Key, Key),
+    ) -> Result<()> {
         let bounds = (Bound::Included(first.as_bytes()), Bound::Included(last.as_bytes()));
         self.raw.delete_range(wtxn, &bounds)?;
         Ok(())

@@ -1,5 +1,7 @@
 //! One index in one transaction.
 
+use std::ops::RangeInclusive;
+
 use heed::RoTxn;
 
 use crate::error::Result;
@@ -28,6 +30,11 @@ impl<'t> View<'t> {
     /// All entries of one kind, by ascending key.
     pub(crate) fn iter(&self, kind: Kind) -> Result<Entries<'t>> {
         self.db.iter(self.rtxn, self.spec.index, kind)
+    }
+
+    /// The entries of one kind that these trees have, by ascending key.
+    pub(crate) fn iter_trees(&self, kind: Kind, trees: &RangeInclusive<u8>) -> Result<Entries<'t>> {
+        self.db.range(self.rtxn, Key::trees(self.spec.index, kind, trees))
     }
 
     /// An item, if it exists.

@@ -1,29 +1,42 @@
-//! Work over the snapshot of an open write transaction, by all threads of the current rayon pool.
+//! Work over one snapshot, by all threads of the current rayon pool: that of an open write
+//! transaction, or one that is committed.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, TryLockError};
 
-use heed::{RoTxn, RwTxn, WithoutTls};
+use heed::{Env, RoTxn, RwTxn, WithoutTls};
 
 use crate::error::{Error, Result};
 use crate::lmdb::tasks;
 use crate::progress::{BuildPhase, Progress, ProgressCallback};
 
-/// Read transactions nested in a write transaction, one for each worker: LMDB lets none be used by
-/// two at once. They take no reader slots, and nothing can be written while they live.
+/// Read transactions of one snapshot, one for each worker: LMDB lets none be used by two at once.
 pub(crate) struct Workers<'t> {
-    own: RoTxn<'t, WithoutTls>,
-    txns: Vec<RoTxn<'t, WithoutTls>>,
+    /// For the calling thread.
+    pub(crate) own: RoTxn<'t, WithoutTls>,
+    pub(crate) txns: Vec<RoTxn<'t, WithoutTls>>,
     pub(crate) reports: Reports<'t>,
 }
 
 impl<'t> Workers<'t> {
+    /// With transactions nested in a write transaction. They take no reader slots, and nothing can
+    /// be written while they live.
     pub(crate) fn new(wtxn: &'t RwTxn<'_>, progress: Option<ProgressCallback<'t>>) -> Result<Self> {
         let txns = (0..rayon::current_num_threads())
             .map(|_| wtxn.nested_read_txn())
             .collect::<heed::Result<_>>()?;
         Ok(Self { own: wtxn.nested_read_txn()?, txns, reports: Reports::new(progress) })
+    }
+
+    /// With transactions of the newest snapshot, for so many threads. Each takes a reader slot.
+    pub(crate) fn of_snapshot(
+        env: &'t Env<WithoutTls>,
+        threads: usize,
+        progress: Option<ProgressCallback<'t>>,
+    ) -> Result<Self> {
+        let (own, txns) = open_all(threads + 1, || Ok(env.read_txn()?))?;
+        Ok(Self { own, txns, reports: Reports::new(progress) })
     }
 
     /// A transaction for the calling thread.
@@ -50,7 +63,7 @@ impl<'t> Workers<'t> {
         let reports = &self.reports;
         reports.begin(phase);
         let poll = || reports.make(phase, done.fetch_add(1, Ordering::SeqCst) + 1, total);
-        let results = run(&mut self.txns, tasks, |txn, task| {
+        let results = share(&mut self.txns, tasks, |txn, task| {
             work(txn, task).and_then(|result| poll().map(|()| result))
         })?;
         // The last task may have ended while another report was being made.
@@ -66,11 +79,32 @@ impl<'t> Workers<'t> {
         tasks: usize,
         work: impl Fn(&RoTxn<'_>, usize) -> Result<R> + Sync,
     ) -> Result<Vec<R>> {
-        run(&mut self.txns, tasks, work)
+        share(&mut self.txns, tasks, work)
     }
 }
 
-fn run<R: Send>(
+/// Opens `count` transactions of one snapshot: one, and the others.
+///
+/// If a newer snapshot appears, all earlier transactions are dropped: LMDB opens no older ones.
+pub(crate) fn open_all<'e>(
+    count: usize,
+    mut open: impl FnMut() -> Result<RoTxn<'e, WithoutTls>>,
+) -> Result<(RoTxn<'e, WithoutTls>, Vec<RoTxn<'e, WithoutTls>>)> {
+    let (mut newest, mut others) = (open()?, Vec::with_capacity(count));
+    while others.len() + 1 < count {
+        let txn = open()?;
+        if txn.id() == newest.id() {
+            others.push(txn);
+        } else {
+            others.clear();
+            newest = txn;
+        }
+    }
+    Ok((newest, others))
+}
+
+/// Runs `work` for each of `0..count`, shared among the transactions. Returns the results in order.
+pub(crate) fn share<R: Send>(
     txns: &mut [RoTxn<'_, WithoutTls>],
     count: usize,
     work: impl Fn(&RoTxn<'_>, usize) -> Result<R> + Sync,
@@ -132,5 +166,44 @@ impl<'a> Reports<'a> {
             }
             ControlFlow::Continue(()) => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lmdb::database::{Database, temporary};
+    use crate::{IndexOptions, Metric, Writer};
+
+    #[test]
+    fn commits_in_between_make_all_open_again() {
+        let (_folder, env) = temporary(4);
+        let db = Database::open_or_create(&env).unwrap();
+        let mut wtxn = env.write_txn().unwrap();
+        let options = IndexOptions::new(1, Metric::Euclidean);
+        let writer = Writer::open_or_create(&mut wtxn, db, 0, &options).unwrap();
+        wtxn.commit().unwrap();
+        for commits_before in [&[][..], &[1], &[3], &[1, 2, 3], &[3, 6, 7, 8]] {
+            let mut opened = 0;
+            let mut last = 0;
+            let open = || {
+                if commits_before.contains(&opened) {
+                    let mut wtxn = env.write_txn().unwrap();
+                    writer.add_item(&mut wtxn, 0, &[opened as f32]).unwrap();
+                    wtxn.commit().unwrap();
+                }
+                opened += 1;
+                let txn = env.read_txn()?;
+                last = txn.id();
+                Ok(txn)
+            };
+            // There are no more reader slots than that, so that none is lost.
+            let (newest, others) = open_all(4, open).unwrap();
+            assert_eq!(others.len(), 3);
+            assert!(others.iter().chain([&newest]).all(|txn| txn.id() == last));
+            let after_the_last = commits_before.last().copied().unwrap_or(0);
+            assert_eq!(opened, after_the_last + 4);
+        }
+        assert!(matches!(open_all(5, || Ok(env.read_txn()?)), Err(crate::Error::ReadersFull)));
     }
 }

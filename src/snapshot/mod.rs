@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::index_spec::IndexSpec;
 use crate::lmdb::database::Database;
 use crate::lmdb::tasks;
+use crate::lmdb::workers::open_all;
 use crate::metric::Metric;
 use crate::reader::Reader;
 use crate::storage::Storage;
@@ -226,65 +227,5 @@ impl<'e> Snapshot<'e> {
 
     pub(crate) fn spec(&self) -> IndexSpec {
         self.spec
-    }
-}
-
-/// Opens `count` transactions of one snapshot: one, and the others.
-///
-/// If a newer snapshot appears, all earlier transactions are dropped: LMDB opens no older ones.
-fn open_all<'e>(
-    count: usize,
-    mut open: impl FnMut() -> Result<RoTxn<'e, WithoutTls>>,
-) -> Result<(RoTxn<'e, WithoutTls>, Vec<RoTxn<'e, WithoutTls>>)> {
-    let (mut newest, mut others) = (open()?, Vec::with_capacity(count));
-    while others.len() + 1 < count {
-        let txn = open()?;
-        if txn.id() == newest.id() {
-            others.push(txn);
-        } else {
-            others.clear();
-            newest = txn;
-        }
-    }
-    Ok((newest, others))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::lmdb::database::temporary;
-    use crate::options::IndexOptions;
-    use crate::writer::Writer;
-
-    #[test]
-    fn commits_in_between_make_all_open_again() {
-        let (_folder, env) = temporary(4);
-        let db = Database::open_or_create(&env).unwrap();
-        let mut wtxn = env.write_txn().unwrap();
-        let options = IndexOptions::new(1, Metric::Euclidean);
-        let writer = Writer::open_or_create(&mut wtxn, db, 0, &options).unwrap();
-        wtxn.commit().unwrap();
-        for commits_before in [&[][..], &[1], &[3], &[1, 2, 3], &[3, 6, 7, 8]] {
-            let mut opened = 0;
-            let mut last = 0;
-            let open = || {
-                if commits_before.contains(&opened) {
-                    let mut wtxn = env.write_txn().unwrap();
-                    writer.add_item(&mut wtxn, 0, &[opened as f32]).unwrap();
-                    wtxn.commit().unwrap();
-                }
-                opened += 1;
-                let txn = env.read_txn()?;
-                last = txn.id();
-                Ok(txn)
-            };
-            // There are no more reader slots than that, so that none is lost.
-            let (newest, others) = open_all(4, open).unwrap();
-            assert_eq!(others.len(), 3);
-            assert!(others.iter().chain([&newest]).all(|txn| txn.id() == last));
-            let after_the_last = commits_before.last().copied().unwrap_or(0);
-            assert_eq!(opened, after_the_last + 4);
-        }
-        assert!(matches!(open_all(5, || Ok(env.read_txn()?)), Err(crate::Error::ReadersFull)));
     }
 }

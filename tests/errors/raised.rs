@@ -204,6 +204,23 @@ fn raised_by_a_second_reader() -> Error {
     Database::open(&env).unwrap_err()
 }
 
+/// A build in several commits while which the index is cleared.
+fn raised_by_another_build() -> Error {
+    let store = Store::with_map_size(1 << 20);
+    let writer = store.create_index(2, Metric::Euclidean);
+    let mut wtxn = store.env.write_txn().unwrap();
+    writer.add_item(&mut wtxn, 1, &[1.0, 2.0]).unwrap();
+    wtxn.commit().unwrap();
+    let clear = |_: &spinney::Progress| {
+        let mut wtxn = store.env.write_txn().unwrap();
+        writer.clear(&mut wtxn).unwrap();
+        wtxn.commit().unwrap();
+        ControlFlow::Continue(())
+    };
+    let options = BuildOptions::default().progress(&clear);
+    writer.build_in_commits(&store.env, &options).unwrap_err()
+}
+
 /// Errors of opening, and of handles that are of another environment.
 pub fn raised_by_opening() -> Vec<(Error, Vec<&'static str>)> {
     let (store, other) = (Store::new(), Store::new());
@@ -231,6 +248,10 @@ pub fn raised_by_opening() -> Vec<(Error, Vec<&'static str>)> {
         (
             Database::open(&env).unwrap_err(),
             vec!["has 8192 bytes", "takes 16384", "Write nothing", "a whole copy"],
+        ),
+        (
+            raised_by_another_build(),
+            vec!["taken the place", "call `build_in_commits` again", "no other build"],
         ),
     ]
 }

@@ -20,6 +20,17 @@ pub const OF_NODES: &[(&str, Damage)] = &[
         p.put(key(0, BRANCH, 0, 90_000), &value);
         Some(vec![(key(0, BRANCH, 0, 90_000), "no branch")])
     }),
+    ("nodes and an origin of the other generation", |p| {
+        let there = [p.any(LEAF), p.any(BRANCH), key(0, ORIGIN, 0, 0)];
+        let expected = there.map(|there| {
+            let mut other = there;
+            other[3] |= 0x80;
+            let value = p.get(there);
+            p.put(other, &value);
+            (other, if there[2] == ORIGIN { "a second origin" } else { "does not exist" })
+        });
+        Some(expected.to_vec())
+    }),
     ("an item in one leaf more", |p| {
         let item = p.settled();
         let (_, others) = p.leaves(0, item);
