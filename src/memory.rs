@@ -7,7 +7,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Bytes of memory that this process may still use. `None` if the system does not say.
-#[cfg_attr(not(test), expect(dead_code, reason = "builds within a budget will ask"))]
 pub(crate) fn available() -> Option<u64> {
     let machine = field(&fs::read_to_string(MEMINFO).ok()?, "MemAvailable:", KIB)?;
     let groups = groups();

@@ -211,8 +211,7 @@ impl Record {
         if version < FOREST_SINCE {
             // Its forest has no checks, and what it measured says nothing to this version. The
             // items are all there.
-            (record.trees, record.indexed, record.pending) = (0, 0, 0);
-            (record.tree, record.unrefreshed, record.calibration) = Default::default();
+            record = record.without_forest();
         }
         let spec = record.spec(key.index());
         let checks = [
@@ -259,6 +258,13 @@ impl Record {
     /// How many items searches compare without the forest, or hide from it.
     pub(crate) fn pending_len(&self) -> u64 {
         if self.trees == 0 { self.items } else { self.pending }
+    }
+
+    /// The same index without its forest, of which the options are kept.
+    pub(crate) fn without_forest(mut self) -> Self {
+        (self.trees, self.indexed, self.pending) = (0, 0, 0);
+        (self.tree, self.unrefreshed, self.calibration) = Default::default();
+        self
     }
 
     /// Takes over the options of another record's forest, but not the forest.

@@ -3,16 +3,20 @@
 //! All computing reads through transactions nested in the write transaction. So it sees what is not
 //! committed yet, and changes nothing. Only a finished [`BuildPlan`] is written. So a build that
 //! fails, is cancelled or panics leaves the transaction as it was, pending marks included. An error
-//! of LMDB while writing makes LMDB refuse the commit.
+//! of LMDB while writing makes LMDB refuse the commit. An error of a temporary file while writing
+//! leaves the index without a forest.
 
 mod branches;
+mod budget;
 mod bulk;
 mod find;
 mod incremental;
 mod leaf_edit;
+mod nodes;
 mod plan;
 mod reassign;
 mod shape;
+mod spool;
 mod tree_edit;
 
 use heed::RwTxn;
@@ -77,15 +81,15 @@ pub(crate) fn build(
         || record.pending.saturating_mul(ITEMS_PER_CHANGE) >= record.items
         || lacks_calibration(&record);
     // A thread of the pool borrows the write transaction, and gives it back before the writing.
-    let (lent, progress) = (&mut *wtxn, options.progress);
+    let lent = &mut *wtxn;
     let compute = move || -> Result<(BuildPlan, Option<UpdateStats>)> {
         if !is_bulk
             && let Some((plan, update)) =
-                incremental::plan(db, lent, spec, &record, shape, progress)?
+                incremental::plan(db, lent, spec, &record, shape, options.progress)?
         {
             return Ok((plan, Some(update)));
         }
-        bulk::plan(db, lent, spec, &record, shape, progress).map(|plan| (plan, None))
+        bulk::plan(db, lent, spec, &record, shape, options).map(|plan| (plan, None))
     };
     let (plan, update) = match options.thread_pool {
         Some(pool) => pool.install(compute)?,
@@ -108,14 +112,14 @@ pub(crate) fn build(
     (stats.leaves_split, stats.leaves_merged) = (update.leaves.split, update.leaves.merged);
     stats.items_reassigned = update.leaves.reassigned;
     stats.trees = usize::from(plan.record.trees);
-    for (key, value) in &plan.puts {
+    for (key, len) in plan.nodes.keys() {
         stats.leaves += u64::from(key.kind() == Some(Kind::Leaf));
         stats.branches += u64::from(key.kind() == Some(Kind::Branch));
-        stats.bytes_written += value.len() as u64;
+        stats.bytes_written += len as u64;
     }
-    write(db, wtxn, spec.index, &plan)?;
-    if let Some(truth) = &plan.truth {
-        calibrate(db, wtxn, spec, plan.record, truth, options.thread_pool)?;
+    let record = plan.record;
+    if let Some(truth) = write(db, wtxn, spec.index, plan)? {
+        calibrate(db, wtxn, spec, record, &truth, options.thread_pool)?;
     }
     Ok(stats)
 }
