@@ -2,6 +2,7 @@
 //! next.
 
 use std::io;
+use std::path::PathBuf;
 
 use heed::MdbError;
 
@@ -22,7 +23,7 @@ pub(crate) type BoxedError = Box<dyn std::error::Error + Send + Sync>;
 /// [`Error::DiskFull`] has changed nothing: the transaction may go on and be committed. After those
 /// three LMDB itself refuses the transaction, so that nothing half-done can be committed: drop it
 /// and start again. [`Writer::repair`](crate::Writer::repair) alone has two steps, and the second
-/// can be cancelled after the first.
+/// can be cancelled after the first. See [`Error::TemporaryFile`] for the one other exception.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -290,6 +291,21 @@ pub enum Error {
         key: [u8; 8],
         /// What is wrong with it.
         what: &'static str,
+    },
+
+    /// A bulk build could not make, write or read a temporary file.
+    ///
+    /// If the file could not be read back while the forest was written, the index is left without a
+    /// forest: searches compare all items until the next build.
+    #[error(
+        "the temporary file {path:?} of the build failed ({source}): make room there, name another folder with \
+         `BuildOptions::temp_dir`, or give more memory with `BuildOptions::memory`, and build again"
+    )]
+    TemporaryFile {
+        /// Where the file was made. Its name is gone.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
     },
 
     /// The progress callback asked to stop. The build has written nothing.

@@ -1,6 +1,7 @@
 //! Options, their defaults, and the reasons for them.
 
 use std::fmt;
+use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::index_spec::IndexSpec;
@@ -103,6 +104,8 @@ pub struct BuildOptions<'a> {
     pub(crate) bytes_per_commit: Option<usize>,
     pub(crate) thread_pool: Option<&'a rayon::ThreadPool>,
     pub(crate) progress: Option<ProgressCallback<'a>>,
+    pub(crate) memory: Option<u64>,
+    pub(crate) temp_dir: Option<&'a Path>,
 }
 
 impl<'a> BuildOptions<'a> {
@@ -197,6 +200,53 @@ impl<'a> BuildOptions<'a> {
         self
     }
 
+    /// How many bytes of memory a bulk build may take. Any number will do. Default: a quarter of what
+    /// is available when the build begins, at least 256 MiB. Where the system does not tell, it is
+    /// 256 MiB.
+    ///
+    /// What exceeds it goes to temporary files: see [`BuildOptions::temp_dir`]. The budget does not
+    /// show in the index. It covers what the build allocates, up to some 64 MiB more. There are two
+    /// things that it does not cover:
+    ///
+    /// - Pages of LMDB's map, which the system takes back when it needs memory.
+    /// - Pages that LMDB holds until the commit, because the transaction has changed them. These are
+    ///   about the size of the forest, and of all else that the transaction has written.
+    ///
+    /// Some things are in memory whatever the budget: a sample of the vectors (at most 128 MiB), 4
+    /// bytes for each item, and several copies of the centroids of all leaves. A leaf has some 200
+    /// items, and a centroid 4 bytes for each dimension. Where very many vectors coincide, those of
+    /// a leaf that has to be divided are in memory, too.
+    ///
+    /// Incremental builds ignore it: they hold the changes and the leaves concerned.
+    ///
+    /// # Cost
+    /// Some of the time of a build, as the leaves are written twice and read once more.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir()?;
+    /// let options = spinney::BuildOptions::default().memory(512 << 20).temp_dir(folder.path());
+    /// # let _ = options;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    // Measured: docs/trials.md, "Builds within a budget".
+    #[must_use]
+    pub fn memory(mut self, bytes: u64) -> Self {
+        self.memory = Some(bytes);
+        self
+    }
+
+    /// The folder for temporary files of bulk builds that exceed their [`memory`](Self::memory).
+    /// Default: [`std::env::temp_dir`].
+    ///
+    /// They take about the size of the forest, and 24 bytes for each item. They have no names while
+    /// they are in use. So none is left, however the build ends. If one fails, the build ends with
+    /// [`Error::TemporaryFile`].
+    #[must_use]
+    pub fn temp_dir(mut self, folder: &'a Path) -> Self {
+        self.temp_dir = Some(folder);
+        self
+    }
+
     /// Checks the ranges of all options that are set.
     pub(crate) fn check(&self) -> Result<()> {
         let limits = [("trees", self.trees, TREES), ("leaf_size", self.leaf_size, LEAF_SIZES)];
@@ -226,6 +276,8 @@ impl fmt::Debug for BuildOptions<'_> {
             .field("bytes_per_commit", &self.bytes_per_commit)
             .field("thread_pool", &self.thread_pool)
             .field("progress", &self.progress.map(|_| "callback"))
+            .field("memory", &self.memory)
+            .field("temp_dir", &self.temp_dir)
             .finish()
     }
 }

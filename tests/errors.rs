@@ -79,6 +79,7 @@ fn fields_tell_what_was_expected_and_what_was_got() {
     assert!(matches!(next(), Error::Heed(heed::Error::Mdb(MdbError::BadRslot))));
     assert!(matches!(next(), Error::ReadersFull) && matches!(next(), Error::MapResized));
     assert!(matches!(next(), Error::DiskFull(_)));
+    assert!(matches!(next(), Error::TemporaryFile { path, .. } if !path.exists()));
     // EIO of a write that was taken in part, EFBIG, EDQUOT; and what is no such error.
     assert!([5, 27, 122].iter().all(|number| matches!(of_disk(*number), Error::DiskFull(_))));
     assert!([13, 22, 9].iter().all(|number| matches!(of_disk(*number), Error::Heed(_))));

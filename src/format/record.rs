@@ -217,8 +217,7 @@ impl Record {
         if version < FOREST_SINCE {
             // Its forest has no checks, and what it measured says nothing to this version. The
             // items are all there.
-            (record.trees, record.indexed, record.pending) = (0, 0, 0);
-            (record.tree, record.unrefreshed, record.calibration) = Default::default();
+            record = record.without_forest();
         }
         let spec = record.spec(key.index());
         let checks = [
@@ -297,6 +296,13 @@ impl Record {
     /// This index without a build in several commits, and without what one leaves behind.
     pub(crate) fn settled(&self) -> Self {
         Self { build: 0, has_remains: 0, ..*self }
+    }
+
+    /// The same index without its forest, of which the options are kept.
+    pub(crate) fn without_forest(mut self) -> Self {
+        (self.trees, self.indexed, self.pending) = (0, 0, 0);
+        (self.tree, self.unrefreshed, self.calibration) = Default::default();
+        self
     }
 
     /// Takes over the options of another record's forest, but not the forest.

@@ -12,22 +12,27 @@ use crate::forest::context::ForestContext;
 use crate::forest::hierarchy::{Group, hierarchy};
 use crate::forest::open::Forest;
 use crate::forest::points::{Points, Sample};
-use crate::forest::route::NO_LEAF;
+use crate::forest::route::{NO_LEAF, Router};
 use crate::forest::train::train;
 use crate::format::item::ItemRef;
 use crate::format::node::{Child, branch_value};
 use crate::format::record::{Record, TreeRecord};
 use crate::format::width;
 use crate::index_spec::IndexSpec;
+use crate::indexer::budget::Budget;
 use crate::indexer::leaf_edit::LeafEdit;
+use crate::indexer::nodes::Nodes;
 use crate::indexer::plan::BuildPlan;
 use crate::indexer::shape::{Shape, split_above};
+use crate::indexer::spool::{Lists, Pairs, SortedPairs};
+use crate::kernel::layout::BLOCK;
 use crate::key::{Key, tree_byte};
 use crate::lmdb::database::Database;
 use crate::lmdb::view::View;
-use crate::lmdb::workers::Workers;
+use crate::lmdb::workers::{Batches, Workers};
 use crate::math::kmeans::{sample, split};
 use crate::math::matrix::Matrix;
+use crate::options::BuildOptions;
 use crate::progress::BuildPhase;
 use crate::sketch::codes::Sketches;
 use crate::sketch::transform::{Transform, plain};
@@ -40,16 +45,16 @@ const ORIGIN_ROWS: usize = 1024;
 /// Items that one task reads. With more, fewer products of matrices have few rows.
 const READ_PER_TASK: usize = 4096;
 
-/// A leaf of the plan: its centroid, and its items as places in the list of ids, ascending.
-struct PlannedLeaf {
-    centroid: Vec<f32>,
-    entries: Vec<u32>,
+/// Leaves of the plan. Their entries are places in the list of ids, ascending.
+struct PlannedLeaves {
+    centroids: Matrix,
+    entries: Lists,
 }
 
-/// A node whose parent is to be encoded.
-struct ChildNode {
-    centroid: Vec<f32>,
-    weight: u64,
+/// Nodes whose parents are to be encoded.
+struct Children {
+    centroids: Matrix,
+    weights: Vec<u64>,
 }
 
 /// What all trees of a build share.
@@ -58,6 +63,7 @@ struct Bulk<'a> {
     shape: Shape,
     points: Points<'a>,
     sample: &'a Sample,
+    budget: Budget,
 }
 
 /// Computes the forest of all items that the workers see, in the generation of the record.
@@ -67,9 +73,11 @@ pub(crate) fn plan(
     spec: IndexSpec,
     record: &Record,
     shape: Shape,
+    options: &BuildOptions<'_>,
 ) -> Result<BuildPlan> {
     workers.poll(BuildPhase::Sampling, 0, 1)?;
-    let ids: Vec<u32> = View::new(db, workers.own(), spec).ids()?.collect::<Result<_>>()?;
+    let mut ids: Vec<u32> = View::new(db, workers.own(), spec).ids()?.collect::<Result<_>>()?;
+    ids.shrink_to_fit();
     if ids.len() as u64 != record.items {
         return Err(Error::corrupted(
             Key::record(spec.index),
@@ -89,12 +97,14 @@ pub(crate) fn plan(
             record: new,
             origin: None,
             is_anew: true,
-            puts: Vec::new(),
+            nodes: Nodes::in_memory(Vec::new()),
             deletes: Vec::new(),
             truth: None,
         });
     }
     let mut sampled = read_sample(db, workers, spec, &ids)?;
+    let in_memory = size_of_val(&ids[..]) + size_of_val(&sampled.rows.values[..]);
+    let budget = Budget::new(options, in_memory);
     let rows = &mut sampled.rows;
     let some = sample(rows.len(), ORIGIN_ROWS, 1);
     let mut origin = rows.gather(&some).median();
@@ -106,18 +116,18 @@ pub(crate) fn plan(
     let forest = Forest::new(transform, &new);
     let context = ForestContext::new(db, spec, &forest, shape.leaf_size);
     let points = Points::new(context, &ids, Some(&sampled));
-    let bulk = Bulk { context, shape, points, sample: &sampled };
-    let (mut nodes, generation) = (Vec::new(), new.generation);
+    let mut nodes = Nodes::new(&budget.folder, 2 * budget.part());
+    let bulk = Bulk { context, shape, points, sample: &sampled, budget };
+    let generation = new.generation;
     for (tree, record) in (0..shape.trees).zip(&mut new.tree) {
         let seed = shape.seed.wrapping_add(u64::from(tree) + 1).wrapping_mul(0xD6E8_FEB8_6659_FD93);
         let tree = tree_byte(generation, tree);
         *record = bulk.tree(workers, tree, seed, &mut nodes)?;
     }
-    nodes.sort_unstable_by_key(|(key, _)| key.to_bytes());
     let applies_to = calibrate::applies_to(record.items);
     let truth = if applies_to { Some(truth::truth(workers, points)?) } else { None };
     let origin = Some(forest.transform.into_origin());
-    Ok(BuildPlan { record: new, origin, is_anew: true, puts: nodes, deletes: Vec::new(), truth })
+    Ok(BuildPlan { record: new, origin, is_anew: true, nodes, deletes: Vec::new(), truth })
 }
 
 /// Reads the sample: plain components, not yet in work space, because the origin is their median.
@@ -131,8 +141,8 @@ fn read_sample(
     // Any fixed number: the sample must not move when the user changes the seed of the trees.
     let places = sample(ids.len(), SAMPLE_BYTES / (4 * width), 0);
     let tasks = places.len().div_ceil(READ_PER_TASK);
-    let parts = workers.map(BuildPhase::Sampling, tasks, |rtxn, task| {
-        let places = &places[chunk(places.len(), task)];
+    let read = |rtxn: &RoTxn<'_>, range: &Range<usize>| {
+        let places = &places[range.clone()];
         let chosen: Vec<u32> = places.iter().map(|place| ids[*place as usize]).collect();
         let mut rows = vec![0.0; chosen.len() * width];
         let mut slots = rows.chunks_exact_mut(width);
@@ -141,14 +151,22 @@ fn read_sample(
         };
         db.visit_items(rtxn, spec, &chosen, put)?;
         Ok(rows)
-    })?;
-    let rows = Matrix { values: parts.concat(), width };
+    };
+    let mut rows = Matrix { values: Vec::with_capacity(places.len() * width), width };
+    let keep = |part: Vec<f32>| {
+        rows.push(&part);
+        Ok(())
+    };
+    let range = |task| Ok(chunk(places.len(), READ_PER_TASK, task));
+    let at_once = rayon::current_num_threads();
+    let batches = Batches { phase: BuildPhase::Sampling, tasks, at_once };
+    workers.stream(batches, range, read, keep)?;
     Ok(Sample { places, rows })
 }
 
-/// What one task reads of so many.
-fn chunk(len: usize, task: usize) -> Range<usize> {
-    task * READ_PER_TASK..len.min((task + 1) * READ_PER_TASK)
+/// What one of several tasks reads of so many.
+fn chunk(len: usize, per_task: usize, task: usize) -> Range<usize> {
+    task * per_task..len.min((task + 1) * per_task)
 }
 
 impl Bulk<'_> {
@@ -158,33 +176,16 @@ impl Bulk<'_> {
         workers: &mut Workers<'_>,
         tree: u8,
         seed: u64,
-        nodes: &mut Vec<(Key, Vec<u8>)>,
+        nodes: &mut Nodes,
     ) -> Result<TreeRecord> {
         let mut leaves = self.leaves(workers, seed)?;
-        let centroids = Matrix {
-            values: leaves.iter().flat_map(|leaf| leaf.centroid.iter().copied()).collect(),
-            width: self.context.transform.width,
-        };
-        let hierarchy = hierarchy(self.context.transform.simd, &centroids, seed);
+        let hierarchy = hierarchy(self.context.transform.simd, &leaves.centroids, seed);
         let orders = orders(&hierarchy);
-        if let Some(order) = orders.last() {
-            let mut slots: Vec<Option<PlannedLeaf>> = leaves.into_iter().map(Some).collect();
-            leaves = order.iter().filter_map(|i| slots[*i as usize].take()).collect();
-        }
-        let encoded = workers.map(BuildPhase::Encoding, leaves.len(), |rtxn, i| {
-            self.encode_leaf(rtxn, &leaves[i])
-        })?;
-        let below: Vec<ChildNode> = leaves
-            .into_iter()
-            .map(|leaf| ChildNode { weight: leaf.entries.len() as u64, centroid: leaf.centroid })
-            .collect();
-        let (next_leaf, height) = (below.len(), hierarchy.len());
-        let next_branch = self.branches(tree, &hierarchy, &orders, below, nodes);
-        nodes.extend(
-            (0u32..)
-                .zip(encoded)
-                .map(|(id, value)| (Key::leaf(self.context.spec.index, tree, id), value)),
-        );
+        let order = orders.last().cloned().unwrap_or_else(|| vec![0]);
+        let below = self.encode(workers, tree, &order, &mut leaves, nodes)?;
+        let (next_leaf, height) = (order.len(), hierarchy.len());
+        let (next_branch, branches) = self.branches(tree, &hierarchy, &orders, below);
+        nodes.add_branches(branches);
         let count = |n: usize| {
             u32::try_from(n).map_err(|_| {
                 Error::corrupted(Key::record(self.context.spec.index), "too many nodes")
@@ -200,7 +201,7 @@ impl Bulk<'_> {
     }
 
     /// Leaves with their items, none empty, none over the leaf size.
-    fn leaves(&self, workers: &mut Workers<'_>, seed: u64) -> Result<Vec<PlannedLeaf>> {
+    fn leaves(&self, workers: &mut Workers<'_>, seed: u64) -> Result<PlannedLeaves> {
         let (n, leaf_size) = (self.points.ids.len(), self.shape.leaf_size);
         let copies = 1 + usize::from(self.shape.spill);
         let target = if n <= leaf_size { 1 } else { (n * copies).div_ceil(leaf_size / 2) };
@@ -214,17 +215,7 @@ impl Bulk<'_> {
             seed,
             &report,
         )?;
-        let routes =
-            workers.map(BuildPhase::Routing, n.div_ceil(READ_PER_TASK), |rtxn, task| {
-                let points = self.points.of_range(rtxn, chunk(n, task))?;
-                Ok(router.route(&points, self.shape.spill))
-            })?;
-        let mut entries: Vec<Vec<u32>> = vec![Vec::new(); router.leaves.len()];
-        for (place, route) in (0u32..).zip(routes.into_iter().flatten()) {
-            for leaf in route.into_iter().filter(|leaf| *leaf != NO_LEAF) {
-                entries[leaf as usize].push(place);
-            }
-        }
+        let mut entries = self.route(workers, &router)?;
         // Rows that all coincide have one centroid, so that second copies have no leaf yet.
         let is_circle = self.shape.spill && router.leaves.len() == 1 && n > leaf_size;
         let max = if n <= leaf_size {
@@ -235,36 +226,108 @@ impl Bulk<'_> {
         } else {
             split_above(leaf_size)
         };
-        let parts = workers.map(BuildPhase::Splitting, entries.len(), |rtxn, leaf| {
-            let entries = &entries[leaf];
+        let Matrix { width, .. } = router.leaves;
+        let mut leaves = PlannedLeaves { centroids: Matrix::new(width), entries: self.lists() };
+        let next = |leaf| Ok((leaf, entries.next_leaf()?));
+        let cut = |rtxn: &RoTxn<'_>, (leaf, entries): &(usize, Vec<u32>)| {
             if entries.len() <= max {
-                let centroid = router.leaves.row(leaf).to_vec();
-                return Ok(vec![PlannedLeaf { centroid, entries: entries.clone() }]);
+                return Ok(vec![(router.leaves.row(*leaf).to_vec(), entries.clone())]);
             }
             let points = self.points.of_places(rtxn, entries)?;
-            let groups = split(self.context.transform.simd, &points, max, seed ^ leaf as u64);
-            let cut = |group: Vec<u32>| PlannedLeaf {
-                centroid: points.gather(&group).mean(),
-                entries: group.into_iter().map(|i| entries[i as usize]).collect(),
+            let groups = split(self.context.transform.simd, &points, max, seed ^ *leaf as u64);
+            let own = |group: Vec<u32>| {
+                let places = group.iter().map(|i| entries[*i as usize]).collect();
+                (points.gather(&group).mean(), places)
             };
-            Ok(groups.into_iter().map(cut).collect())
-        })?;
-        let mut leaves: Vec<PlannedLeaf> =
-            parts.into_iter().flatten().filter(|leaf| !leaf.entries.is_empty()).collect();
+            Ok(groups.into_iter().map(own).collect())
+        };
+        let keep = |parts: Vec<(Vec<f32>, Vec<u32>)>| {
+            parts.into_iter().filter(|(_, entries)| !entries.is_empty()).try_for_each(
+                |(centroid, entries)| {
+                    leaves.centroids.push(&centroid);
+                    leaves.entries.push(&entries)
+                },
+            )
+        };
+        let at_once = self.budget.at_once(4 * (width + 3 * leaf_size));
+        let batches = Batches { phase: BuildPhase::Splitting, tasks: router.leaves.len(), at_once };
+        workers.stream(batches, next, cut, keep)?;
         if is_circle {
-            spill_in_circle(&mut leaves);
+            leaves.entries = spilled_in_circle(&mut leaves.entries, self.lists())?;
         }
         Ok(leaves)
     }
 
-    fn encode_leaf(&self, rtxn: &RoTxn<'_>, leaf: &PlannedLeaf) -> Result<Vec<u8>> {
-        let ids = leaf.entries.iter().map(|place| self.points.ids[*place as usize]).collect();
-        let points = self.points.of_places(rtxn, &leaf.entries)?;
-        Ok(LeafEdit::new(&self.context, rtxn, ids, leaf.centroid.clone(), &points)?.value())
+    /// Lists in memory as far as the budget allows.
+    fn lists(&self) -> Lists {
+        Lists::new(&self.budget.folder, self.budget.part())
+    }
+
+    /// The leaves of all items.
+    fn route(&self, workers: &mut Workers<'_>, router: &Router) -> Result<SortedPairs> {
+        let n = self.points.ids.len();
+        let per_task = READ_PER_TASK.min(self.budget.at_once(4 * router.leaves.width));
+        let mut pairs = Pairs::new(&self.budget.folder, self.budget.part());
+        let range = |task| Ok(chunk(n, per_task, task));
+        let route = |rtxn: &RoTxn<'_>, range: &Range<usize>| {
+            let routes =
+                router.route(&self.points.of_range(rtxn, range.clone())?, self.shape.spill);
+            Ok((range.start, routes))
+        };
+        let keep = |(start, routes): (usize, Vec<[u32; 2]>)| {
+            (0u32..).skip(start).zip(routes).try_for_each(|(place, route)| {
+                let leaves = route.into_iter().filter(|leaf| *leaf != NO_LEAF);
+                leaves.into_iter().try_for_each(|leaf| pairs.push(leaf, place))
+            })
+        };
+        let at_once = self.budget.at_once(size_of::<[u32; 2]>() * per_task);
+        let batches = Batches { phase: BuildPhase::Routing, tasks: n.div_ceil(per_task), at_once };
+        workers.stream(batches, range, route, keep)?;
+        pairs.sort()
+    }
+
+    /// Adds the leaves in this order, and returns them as children.
+    fn encode(
+        &self,
+        workers: &mut Workers<'_>,
+        tree: u8,
+        order: &[u32],
+        leaves: &mut PlannedLeaves,
+        nodes: &mut Nodes,
+    ) -> Result<Children> {
+        let PlannedLeaves { centroids, entries } = leaves;
+        let mut weights = Vec::with_capacity(order.len());
+        let layout = self.context.leaf;
+        let bytes = 8 * layout.width
+            + self.shape.leaf_size * 8
+            + self.shape.leaf_size.div_ceil(BLOCK) * layout.block_bytes();
+        let next = |i: usize| {
+            let entries = entries.get(order[i] as usize)?;
+            weights.push(entries.len() as u64);
+            Ok((order[i] as usize, entries))
+        };
+        let encode = |rtxn: &RoTxn<'_>, (leaf, entries): &(usize, Vec<u32>)| {
+            self.encode_leaf(rtxn, centroids.row(*leaf), entries)
+        };
+        let mut ids = 0u32..;
+        let keep = |value: Vec<u8>| {
+            let id = ids.next().unwrap_or(u32::MAX);
+            nodes.push_leaf(Key::leaf(self.context.spec.index, tree, id), &value)
+        };
+        let at_once = self.budget.at_once(bytes);
+        let batches = Batches { phase: BuildPhase::Encoding, tasks: order.len(), at_once };
+        workers.stream(batches, next, encode, keep)?;
+        Ok(Children { centroids: centroids.gather(order), weights })
+    }
+
+    fn encode_leaf(&self, rtxn: &RoTxn<'_>, centroid: &[f32], entries: &[u32]) -> Result<Vec<u8>> {
+        let ids = entries.iter().map(|place| self.points.ids[*place as usize]).collect();
+        let points = self.points.of_places(rtxn, entries)?;
+        Ok(LeafEdit::new(&self.context, rtxn, ids, centroid.to_vec(), &points)?.value())
     }
 
     /// Encodes all branches, the root first. The ids of each height follow those of the one above.
-    /// Returns how many there are.
+    /// Returns how many there are, and them.
     ///
     /// `below` has the leaves, in order of id.
     fn branches(
@@ -272,9 +335,9 @@ impl Bulk<'_> {
         tree: u8,
         hierarchy: &[Vec<Group>],
         orders: &[Vec<u32>],
-        mut below: Vec<ChildNode>,
-        nodes: &mut Vec<(Key, Vec<u8>)>,
-    ) -> usize {
+        mut below: Children,
+    ) -> (usize, Vec<(Key, Vec<u8>)>) {
+        let mut nodes = Vec::new();
         let total: usize = hierarchy.iter().map(Vec::len).sum();
         let layout = self.context.branch;
         let (mut end, mut first_child, mut child_base) = (total, 0, 0);
@@ -282,22 +345,21 @@ impl Bulk<'_> {
             // `orders` runs from the root down, `hierarchy` from the leaves up.
             let order = &orders[hierarchy.len() - usize::from(height)];
             let start = end - groups.len();
-            let mut parents = Vec::with_capacity(groups.len());
+            let mut parents =
+                Children { centroids: Matrix::new(layout.width), weights: Vec::new() };
             for (id, i) in (start..end).zip(order) {
                 let group = &groups[*i as usize];
-                let children = &below[first_child..first_child + group.children.len()];
-                let points: Vec<f32> =
-                    children.iter().flat_map(|child| child.centroid.iter().copied()).collect();
+                let children = first_child..first_child + group.children.len();
+                let width = layout.width;
+                let points = &below.centroids.values[children.start * width..children.end * width];
                 let sketches = Sketches::of_points(
                     self.context.transform,
                     layout,
                     group.centroid.clone(),
-                    &points,
+                    points,
                 );
-                let named: Vec<Child> = (child_base + first_child..)
-                    .zip(children)
-                    .map(|(id, child)| self.child(id, child))
-                    .collect();
+                let named: Vec<Child> =
+                    children.clone().map(|i| self.child(child_base + i, &below, i)).collect();
                 let value =
                     branch_value(height, &sketches.pack(), &named, self.context.spec.metric);
                 #[expect(
@@ -305,36 +367,36 @@ impl Bulk<'_> {
                     reason = "node ids are counted in 32 bits by the caller"
                 )]
                 nodes.push((Key::branch(self.context.spec.index, tree, id as u32), value));
-                parents.push(ChildNode {
-                    centroid: group.centroid.clone(),
-                    weight: named.iter().map(|child| child.weight).sum(),
-                });
-                first_child += group.children.len();
+                parents.centroids.push(&group.centroid);
+                parents.weights.push(named.iter().map(|child| child.weight).sum());
+                first_child = children.end;
             }
             (below, end, first_child, child_base) = (parents, start, 0, start);
         }
-        total
+        (total, nodes)
     }
 
     #[expect(
         clippy::cast_possible_truncation,
         reason = "node ids are counted in 32 bits by the caller"
     )]
-    fn child(&self, id: usize, child: &ChildNode) -> Child {
-        let norm = self.context.transform.norm(&child.centroid);
-        Child { id: id as u32, weight: child.weight, norm }
+    fn child(&self, id: usize, nodes: &Children, i: usize) -> Child {
+        let norm = self.context.transform.norm(nodes.centroids.row(i));
+        Child { id: id as u32, weight: nodes.weights[i], norm }
     }
 }
 
 /// Gives the items of each leaf a second copy in the next leaf. The last leaf is followed by the
 /// first.
-fn spill_in_circle(leaves: &mut [PlannedLeaf]) {
-    let own: Vec<Vec<u32>> = leaves.iter().map(|leaf| leaf.entries.clone()).collect();
-    for (leaf, before) in leaves.iter_mut().zip(own.iter().cycle().skip(own.len() - 1)) {
-        leaf.entries.extend(before);
-        leaf.entries.sort_unstable();
-        leaf.entries.dedup();
+fn spilled_in_circle(own: &mut Lists, mut spilled: Lists) -> Result<Lists> {
+    for leaf in 0..own.len() {
+        let mut entries = own.get(leaf)?;
+        entries.extend(own.get((leaf + own.len() - 1) % own.len())?);
+        entries.sort_unstable();
+        entries.dedup();
+        spilled.push(&entries)?;
     }
+    Ok(spilled)
 }
 
 /// The numbers of the nodes in the order of their ids, for each height from the root down. Children of one branch are next to each other.

@@ -7,8 +7,6 @@
 //! The forest is that of one snapshot. While the number is in the record, each item that changes
 //! gets a pending mark. The last commit compares the marked items with the snapshot.
 
-use std::iter;
-
 use heed::{Env, RoTxn, RwTxn, WithoutTls};
 use rayon::ThreadPool;
 use roaring::RoaringBitmap;
@@ -23,6 +21,7 @@ use crate::format::item::{PendingRef, write_pending};
 use crate::format::origin::origin_value;
 use crate::format::record::{Calibration, Record};
 use crate::index_spec::IndexSpec;
+use crate::indexer::nodes::Nodes;
 use crate::indexer::plan::BuildPlan;
 use crate::indexer::shape::Shape;
 use crate::indexer::{bulk, count_node, is_up_to_date, nothing_done, on_pool};
@@ -91,8 +90,8 @@ impl<'a> Commits<'a> {
         let mut base = before.settled();
         base.generation = before.other_generation();
         let shape = Shape::new(self.options, &before, self.spec.metric);
-        let (db, spec, lent) = (self.db, self.spec, &mut workers);
-        let compute = move || bulk::plan(db, lent, spec, &base, shape);
+        let (db, spec, options, lent) = (self.db, self.spec, self.options, &mut workers);
+        let compute = move || bulk::plan(db, lent, spec, &base, shape, options);
         let mut plan = on_pool(self.options.thread_pool, compute)?;
         // The snapshot is kept for the last commit. Its other reader slots are free again.
         let Workers { own: snapshot, txns, reports } = workers;
@@ -131,20 +130,20 @@ impl<'a> Commits<'a> {
         reports: &Reports<'_>,
         stats: &mut BuildStats,
     ) -> Result<()> {
-        let total = plan.puts.len() as u64;
+        let nodes = std::mem::replace(&mut plan.nodes, Nodes::in_memory(Vec::new()));
+        let total = nodes.keys().count() as u64;
         let origin = plan.origin.take().map(|origin| {
             (Key::origin(self.spec.index, plan.record.generation), origin_value(&origin))
         });
-        let nodes = std::mem::take(&mut plan.puts).into_iter();
-        let mut nodes = nodes.inspect(|(key, value)| count_node(stats, *key, value));
-        let mut left = origin.into_iter().chain(iter::from_fn(|| nodes.next())).peekable();
+        nodes.keys().for_each(|(key, len)| count_node(stats, key, len));
+        let mut left = origin.into_iter().map(Ok).chain(nodes.into_entries()).peekable();
         let mut done = 0;
         while left.peek().is_some() {
             let mut wtxn = self.env.write_txn()?;
             self.own_record(&wtxn)?;
             let mut bytes = 0;
             while bytes < self.bytes_per_commit
-                && let Some((key, value)) = left.next()
+                && let Some((key, value)) = left.next().transpose()?
             {
                 self.db.put(&mut wtxn, key, &value)?;
                 bytes += value.len();

@@ -26,6 +26,7 @@ use crate::index_spec::IndexSpec;
 use crate::indexer::branches::{BranchUpdate, Branches};
 use crate::indexer::find::{Finder, ItemChange, Located, changes, locate, paths_of, scan_for};
 use crate::indexer::leaf_edit::LeafEdit;
+use crate::indexer::nodes::Nodes;
 use crate::indexer::plan::BuildPlan;
 use crate::indexer::reassign::distances_to_centroid;
 use crate::indexer::shape::{Shape, split_above};
@@ -102,10 +103,11 @@ pub(crate) fn plan(
         record: new,
         origin: None,
         is_anew: false,
-        puts: Vec::new(),
+        nodes: Nodes::in_memory(Vec::new()),
         deletes: Vec::new(),
         truth: None,
     };
+    let mut puts = Vec::new();
     for ((tree, stored), new) in record.trees().zip(&mut plan.record.tree) {
         let copies = 1 + usize::from(shape.spill);
         let edit = TreeEdit::new(context, &own, tree, *stored, copies)?;
@@ -114,7 +116,7 @@ pub(crate) fn plan(
             return Ok(None);
         };
         *new = done.record;
-        plan.puts.extend(done.puts);
+        puts.extend(done.puts);
         plan.deletes.extend(done.deletes);
         stats.leaves.add(done.stats);
     }
@@ -130,7 +132,7 @@ pub(crate) fn plan(
     plan.record.calibration.correction =
         corrected(&mut workers, &context, &forest, record, changed, probes)?;
     plan.deletes.extend(changes.iter().map(|change| Key::pending(spec.index, change.id)));
-    plan.puts.sort_unstable_by_key(|(key, _)| key.to_bytes());
+    plan.nodes = Nodes::in_memory(puts);
     Ok(Some((plan, stats)))
 }
 

@@ -3,17 +3,21 @@
 //! All computing reads through transactions nested in the write transaction. So it sees what is not
 //! committed yet, and changes nothing. Only a finished [`BuildPlan`] is written. So a build that
 //! fails, is cancelled or panics leaves the transaction as it was, pending marks included. An error
-//! of LMDB while writing makes LMDB refuse the commit.
+//! of LMDB while writing makes LMDB refuse the commit. An error of a temporary file while writing
+//! leaves the index without a forest.
 
 mod branches;
+mod budget;
 mod bulk;
 pub(crate) mod commits;
 mod find;
 mod incremental;
 mod leaf_edit;
+mod nodes;
 mod plan;
 mod reassign;
 mod shape;
+mod spool;
 mod tree_edit;
 
 use heed::RwTxn;
@@ -69,16 +73,16 @@ pub(crate) fn build(
     // It takes the place of a build in several commits that may be under way.
     let before = record.settled();
     // A thread of the pool borrows the write transaction, and gives it back before the writing.
-    let (lent, progress) = (&mut *wtxn, options.progress);
+    let lent = &mut *wtxn;
     let compute = move || -> Result<(BuildPlan, Option<UpdateStats>)> {
         if !is_bulk
             && let Some((plan, update)) =
-                incremental::plan(db, lent, spec, &before, shape, progress)?
+                incremental::plan(db, lent, spec, &before, shape, options.progress)?
         {
             return Ok((plan, Some(update)));
         }
-        let mut workers = Workers::new(lent, progress)?;
-        bulk::plan(db, &mut workers, spec, &before, shape).map(|plan| (plan, None))
+        let mut workers = Workers::new(lent, options.progress)?;
+        bulk::plan(db, &mut workers, spec, &before, shape, options).map(|plan| (plan, None))
     };
     let (plan, update) = match options.thread_pool {
         None if record.pending < FEW_CHANGES => compute()?,
@@ -99,10 +103,10 @@ pub(crate) fn build(
     (stats.leaves_split, stats.leaves_merged) = (update.leaves.split, update.leaves.merged);
     stats.items_reassigned = update.leaves.reassigned;
     stats.trees = usize::from(plan.record.trees);
-    plan.puts.iter().for_each(|(key, value)| count_node(&mut stats, *key, value));
-    write(db, wtxn, spec.index, &plan)?;
-    if let Some(truth) = &plan.truth {
-        calibrate(db, wtxn, spec, plan.record, truth, options.thread_pool)?;
+    plan.nodes.keys().for_each(|(key, len)| count_node(&mut stats, key, len));
+    let record = plan.record;
+    if let Some(truth) = write(db, wtxn, spec.index, plan)? {
+        calibrate(db, wtxn, spec, record, &truth, options.thread_pool)?;
     }
     Ok(stats)
 }
@@ -125,10 +129,10 @@ fn nothing_done(record: &Record) -> BuildStats {
 }
 
 /// Counts a node or list that is written.
-fn count_node(stats: &mut BuildStats, key: Key, value: &[u8]) {
+fn count_node(stats: &mut BuildStats, key: Key, len: usize) {
     stats.leaves += u64::from(key.kind() == Some(Kind::Leaf));
     stats.branches += u64::from(key.kind() == Some(Kind::Branch));
-    stats.bytes_written += value.len() as u64;
+    stats.bytes_written += len as u64;
 }
 
 /// Whether there is nothing to build.

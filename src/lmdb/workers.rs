@@ -19,6 +19,14 @@ pub(crate) struct Workers<'t> {
     pub(crate) reports: Reports<'t>,
 }
 
+/// Tasks of which no more than `at_once` are in memory, with their results.
+#[derive(Copy, Clone)]
+pub(crate) struct Batches {
+    pub(crate) phase: BuildPhase,
+    pub(crate) tasks: usize,
+    pub(crate) at_once: usize,
+}
+
 impl<'t> Workers<'t> {
     /// With transactions nested in a write transaction. They take no reader slots, and nothing can
     /// be written while they live.
@@ -59,18 +67,48 @@ impl<'t> Workers<'t> {
         tasks: usize,
         work: impl Fn(&RoTxn<'_>, usize) -> Result<R> + Sync,
     ) -> Result<Vec<R>> {
+        let mut results = Vec::with_capacity(tasks);
+        let keep = |result| {
+            results.push(result);
+            Ok(())
+        };
+        self.stream(
+            Batches { phase, tasks, at_once: tasks },
+            Ok,
+            |rtxn, task| work(rtxn, *task),
+            keep,
+        )?;
+        Ok(results)
+    }
+
+    /// As [`Workers::map`] for tasks that are not all in memory at once. `input` makes
+    /// each from its number, and `take` gets each result. Both are called in order, by the calling
+    /// thread.
+    pub(crate) fn stream<I: Sync, R: Send>(
+        &mut self,
+        Batches { phase, tasks, at_once }: Batches,
+        mut input: impl FnMut(usize) -> Result<I>,
+        work: impl Fn(&RoTxn<'_>, &I) -> Result<R> + Sync,
+        mut take: impl FnMut(R) -> Result<()>,
+    ) -> Result<()> {
         let (done, total) = (AtomicU64::new(0), tasks as u64);
         let reports = &self.reports;
         reports.begin(phase);
         let poll = || reports.make(phase, done.fetch_add(1, Ordering::SeqCst) + 1, total);
-        let results = share(&mut self.txns, tasks, |txn, task| {
-            work(txn, task).and_then(|result| poll().map(|()| result))
-        })?;
+        for first in (0..tasks).step_by(at_once.max(1)) {
+            let inputs = (first..tasks.min(first.saturating_add(at_once.max(1))))
+                .map(&mut input)
+                .collect::<Result<Vec<I>>>()?;
+            let results = share(&mut self.txns, inputs.len(), |txn, task| {
+                work(txn, &inputs[task]).and_then(|result| poll().map(|()| result))
+            })?;
+            results.into_iter().try_for_each(&mut take)?;
+        }
         // The last task may have ended while another report was being made.
         if tasks > 0 {
             self.poll(phase, total, total)?;
         }
-        Ok(results)
+        Ok(())
     }
 
     /// As [`Workers::map`] without reports, for work that is a small part of a phase.

@@ -179,7 +179,7 @@ fn items_that_change_between_the_commits_are_found_at_any_time() {
     let [done, cancelled, changes] = [done, cancelled, changes].map(AtomicU64::into_inner);
     println!("{done} builds were done, {cancelled} cancelled; {changes} changes");
     if std::env::var_os("SPINNEY_SEED").is_none() {
-        assert!(done > 2 * cancelled && cancelled > 5 && changes > 10 * done);
+        assert!(done > cancelled && cancelled > 5 && changes > 10 * done);
     }
 }
 

@@ -183,6 +183,10 @@ pub fn raised_by_storage() -> Vec<(Error, Vec<&'static str>)> {
             vec!["another process", "`Env::resize(0)`", "begin the transaction again"],
         ),
         (of_disk(28), vec!["did not take", "No space left", "drop this transaction", "make room"]),
+        (
+            raised_by_a_temporary_file(),
+            vec!["temporary file", "missing", "make room", "`BuildOptions::temp_dir`", "memory"],
+        ),
     ]
 }
 
@@ -219,6 +223,18 @@ fn raised_by_another_build() -> Error {
     };
     let options = BuildOptions::default().progress(&clear);
     writer.build_in_commits(&store.env, &options).unwrap_err()
+}
+
+/// A build that needs a temporary file in a folder that is not there.
+fn raised_by_a_temporary_file() -> Error {
+    let store = Store::new();
+    let mut wtxn = store.env.write_txn().unwrap();
+    let writer = create(&store, &mut wtxn, 20, Metric::Euclidean);
+    let ids: Vec<u32> = (0..4_000).collect();
+    let rows = clustered_rows(Metric::Euclidean, 20, ids.len(), &mut Seed::new(85).rng(0));
+    writer.add_items(&mut wtxn, &ids, &rows).unwrap();
+    let missing = tempfile::tempdir().unwrap().path().join("missing");
+    writer.build(&mut wtxn, &BuildOptions::default().memory(0).temp_dir(&missing)).unwrap_err()
 }
 
 /// Errors of opening, and of handles that are of another environment.
