@@ -74,19 +74,19 @@ fn write() {
     for (index, metric, storage) in indexes() {
         let options = IndexOptions::new(DIMS, metric).storage(storage);
         let writer = Writer::open_or_create(&mut wtxn, store.db, index, &options).unwrap();
-        let items: Items = (0..200).map(|id| (id * 7, clustered_row(metric, DIMS, rng))).collect();
+        let items: Items = (0..110).map(|id| (id * 7, clustered_row(metric, DIMS, rng))).collect();
         add_all(&writer, &mut wtxn, &items);
         let build = BuildOptions::default().leaf_size(32).trees(1 + usize::from(index % 2 == 0));
         writer.build(&mut wtxn, &build).unwrap();
         // Leaves merge, and give their ids back.
-        (100..200).step_by(2).for_each(|i| {
+        (50..110).step_by(2).for_each(|i| {
             assert!(writer.del_item(&mut wtxn, i * 7).unwrap());
-            if i % 20 == 0 {
+            if i % 12 == 0 {
                 writer.build(&mut wtxn, &build).unwrap();
             }
         });
         for _ in 0..3 {
-            let id = rng.random_range(1500..2000);
+            let id = rng.random_range(800..1000);
             writer.add_item(&mut wtxn, id, &clustered_row(metric, DIMS, rng)).unwrap();
         }
         writer.add_item(&mut wtxn, 21, &clustered_row(metric, DIMS, rng)).unwrap();

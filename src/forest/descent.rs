@@ -12,6 +12,7 @@ use crate::forest::seen::Seen;
 use crate::format::record::TreeRecord;
 use crate::kernel::scan::Estimate;
 use crate::key::Key;
+use crate::lmdb::advise;
 use crate::lmdb::nodes::Nodes;
 use crate::math::queue::LazyQueue;
 use crate::sketch::prepared::{Prepared, ScanOptions};
@@ -26,6 +27,8 @@ const COVER: f64 = 2.5;
 /// Branches of each height that a search opens at least. An item that is asked for by its own
 /// vector may lie under any of the first few: docs/trials.md, "own vectors".
 const MIN_OPENED: usize = 8;
+/// Nodes that are asked for at once when a file is not in memory: docs/trials.md, "asking ahead".
+const ASKED: usize = 8;
 
 /// In which order nodes are nearest.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -53,7 +56,7 @@ struct Frontier {
     queue: LazyQueue<QueuedNode>,
     /// Entries under the nodes of this height that have been opened.
     covered: usize,
-    /// How many these are.
+    /// How many these are; of leaves, how many have come out.
     opened: usize,
 }
 
@@ -127,6 +130,7 @@ impl Descent {
             while self.frontiers[height].covered < cover
                 || self.frontiers[height].opened < min_opened
             {
+                self.ask_branches(nodes, height)?;
                 let Some(nearest) = self.frontiers[height].queue.pop() else { break };
                 let weight = self.open(nodes, prepared, nearest, height)?;
                 let frontier = &mut self.frontiers[height];
@@ -144,6 +148,7 @@ impl Descent {
         nodes: &Nodes<'_>,
         prepared: &mut Prepared,
     ) -> Result<Option<QueuedNode>> {
+        self.ask_leaves(nodes)?;
         loop {
             if let Some(leaf) = self.pop_leaf() {
                 if !self.seen.note(leaf.tree, true, leaf.id) {
@@ -161,6 +166,29 @@ impl Descent {
                 self.open_nearest(nodes, prepared)?;
             }
         }
+    }
+
+    /// Asks for the branches of a height that will be opened next, once for several.
+    fn ask_branches(&mut self, nodes: &Nodes<'_>, height: usize) -> Result<()> {
+        let Frontier { queue, opened, .. } = &mut self.frontiers[height];
+        if !opened.is_multiple_of(ASKED) || !advise::is_asking() {
+            return Ok(());
+        }
+        let index = nodes.spec().index;
+        nodes.ask(queue.nearest(ASKED).map(|node| Key::branch(index, node.tree, node.id)))
+    }
+
+    /// Asks for the leaves that come out next, once for several.
+    fn ask_leaves(&mut self, nodes: &Nodes<'_>) -> Result<()> {
+        let Some(Frontier { queue, opened, .. }) = self.frontiers.first_mut() else {
+            return Ok(());
+        };
+        *opened += 1;
+        if !(*opened - 1).is_multiple_of(ASKED) || !advise::is_asking() {
+            return Ok(());
+        }
+        let index = nodes.spec().index;
+        nodes.ask(queue.nearest(ASKED).map(|node| Key::leaf(index, node.tree, node.id)))
     }
 
     /// Opens the nearest branch of the lowest height that has one left.

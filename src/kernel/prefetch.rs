@@ -1,4 +1,4 @@
-//! Prefetching memory before it is needed: the only unsafe code of the library.
+//! Prefetching memory before it is needed.
 
 /// Bytes of a cache line, of the machines there are.
 const LINE: usize = 64;

@@ -1,5 +1,6 @@
 //! The only room that reads and writes LMDB.
 
+pub(crate) mod advise;
 pub(crate) mod cache;
 pub(crate) mod database;
 mod extent;

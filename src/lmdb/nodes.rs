@@ -7,6 +7,7 @@ use crate::format::node::{BranchRef, LeafRef};
 use crate::index_spec::IndexSpec;
 use crate::kernel::layout::Layout;
 use crate::key::Key;
+use crate::lmdb::advise::Ask;
 use crate::lmdb::cache::Cache;
 use crate::lmdb::view::View;
 
@@ -47,6 +48,16 @@ impl<'t> Nodes<'t> {
         let leaf = read_leaf(self.view, key, self.layouts[0])?;
         self.leaves.borrow_mut().put(cache_key, leaf);
         Ok(leaf)
+    }
+
+    /// Asks the system for the pages of nodes, without reading them. A node that is missing is left
+    /// to whoever reads it.
+    pub(crate) fn ask(&self, keys: impl Iterator<Item = Key>) -> Result<()> {
+        let mut ask = Ask::default();
+        for key in keys {
+            ask.value(self.view.get(key)?.unwrap_or_default());
+        }
+        Ok(())
     }
 
     /// Prefetches the slots of the cache for a leaf that will likely be scanned next.

@@ -66,6 +66,12 @@ impl<T: Copy> LazyQueue<T> {
         self.near.last().and_then(|next| self.element(*next))
     }
 
+    /// The nearest elements, which stay: at most so many, and fewer when others are not sorted yet.
+    pub(crate) fn nearest(&mut self, count: usize) -> impl Iterator<Item = T> {
+        self.sort();
+        self.near.iter().rev().take(count).filter_map(|next| self.element(*next))
+    }
+
     /// The element that a number of the order stands for.
     fn element(&self, number: u64) -> Option<T> {
         #[expect(clippy::cast_possible_truncation, reason = "the lower half is the place")]
@@ -112,6 +118,9 @@ mod tests {
                     list.sort_by(|a: &(f32, u32), b: &(f32, u32)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
                     let expected = if list.is_empty() { None } else { Some(list.remove(0)) };
                     prop_assert_eq!(queue.peek(), expected);
+                    prop_assert_eq!(queue.nearest(1).next(), expected);
+                    let rest = expected.iter().chain(&list);
+                    prop_assert!(queue.nearest(9).zip(rest).all(|(near, next)| near == *next));
                     prop_assert_eq!(queue.pop(), expected);
                 } else {
                     let element = (f32::from(estimate), id);

@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::forest::open::OpenForest;
 use crate::format::item::ItemRef;
 use crate::format::record::Record;
+use crate::lmdb::advise;
 use crate::lmdb::pending::Pending;
 use crate::search::brute_force::compare_all;
 use crate::search::budget::Budget;
@@ -69,6 +70,7 @@ pub(crate) fn search(
         None => run.compare_all()?,
         Some((open, budget)) => run.search_forest(open, budget)?,
     }
+    advise::note_faults();
     Ok(run.finish())
 }
 
@@ -318,6 +320,7 @@ impl<'t> Run<'_, 't> {
         residuals.clear();
         let mut estimates = candidates.iter().map(|candidate| estimate_of(*candidate));
         let ids = candidates.iter().map(|candidate| id_of(*candidate));
+        items.ask(ids.clone())?;
         stats.is_partial |= scorer.rank_known(items, ids, interrupt, |ranked| {
             residuals.add(metric, estimates.next().unwrap_or(f32::NAN), ranked.score);
             nearest.offer(ranked);
