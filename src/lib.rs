@@ -79,6 +79,7 @@ mod snapshot;
 mod storage;
 mod vector;
 mod verify;
+mod warm;
 mod writer;
 
 /// The README's program compiles.
@@ -105,4 +106,5 @@ pub use snapshot::Snapshot;
 pub use snapshot::batch::Many;
 pub use storage::Storage;
 pub use verify::{Verification, Violation};
+pub use warm::Warmed;
 pub use writer::Writer;

@@ -13,7 +13,8 @@ use crate::query::Nns;
 use crate::search::session::Session;
 use crate::storage::Storage;
 use crate::verify::Verification;
-use crate::{ids, verify};
+use crate::warm::Warmed;
+use crate::{ids, verify, warm};
 
 /// An index in one snapshot of the database.
 ///
@@ -232,6 +233,42 @@ impl<'t> Reader<'t> {
             leaf_bytes,
             branch_bytes,
         })
+    }
+
+    /// Reads the forest and the first items into the memory of the system, so that first searches
+    /// need not wait for the disk. `max_item_bytes` is for the items, in the order of their ids.
+    ///
+    /// The forest is a small part of the file, and searches need most of it: 0 bytes of items is a
+    /// good choice where the file is larger than memory. The system may drop what was read when
+    /// memory becomes scarce.
+    ///
+    /// ```
+    /// # use spinney::{heed, BuildOptions, Database, IndexOptions, Metric, Reader, Writer};
+    /// # let dir = tempfile::tempdir()?;
+    /// # // SAFETY: the folder is ours alone.
+    /// # let env = unsafe { heed::EnvOpenOptions::new().map_size(10 << 20).max_dbs(1).open(dir.path())? };
+    /// # let db = Database::open_or_create(&env)?;
+    /// # let mut wtxn = env.write_txn()?;
+    /// # let writer = Writer::open_or_create(&mut wtxn, db, 0, &IndexOptions::new(2, Metric::Euclidean))?;
+    /// # writer.add_items(&mut wtxn, &[1, 2, 3], &[0.0, 0.0, 3.0, 4.0, 9.0, 9.0])?;
+    /// # writer.build(&mut wtxn, &BuildOptions::default())?;
+    /// # wtxn.commit()?;
+    /// let rtxn = env.read_txn()?;
+    /// let reader = Reader::open(&rtxn, db, 0)?;
+    /// let warmed = reader.warm(64)?;
+    /// assert_eq!(warmed.leaf_bytes, reader.stats()?.leaf_bytes);
+    /// assert_eq!(warmed.item_bytes, 64); // two items of 32 bytes
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Cost
+    /// Reads these bytes once, a few hundred values at a time.
+    ///
+    /// # Errors
+    /// [`Error::Heed`](crate::Error::Heed); [`Error::Corrupted`](crate::Error::Corrupted) for a key
+    /// of somebody else.
+    pub fn warm(&self, max_item_bytes: u64) -> Result<Warmed> {
+        warm::warm(self.session.view(), &self.session.record, max_item_bytes)
     }
 
     /// Reads the whole index and reports every invariant that does not hold, as data: see

@@ -233,3 +233,33 @@ fn an_index_is_opened_as_it_is_and_another_storage_is_refused() {
     assert_eq!(old.storage(&wtxn).unwrap(), Storage::F16);
     assert_sound(&Reader::open(&wtxn, store.db, 0).unwrap(), "after a conversion");
 }
+
+/// What is read is what there is: all of the forest, and of the items what fits.
+#[test]
+fn warming_reads_the_forest_and_as_many_items_as_asked_for() {
+    let seed = Seed::new(0x570B);
+    for (part, (metric, storage)) in pairs().enumerate() {
+        let rng = &mut seed.rng(part as u64);
+        let store = Store::new();
+        let mut wtxn = store.env.write_txn().unwrap();
+        let writer = create(&store, &mut wtxn, 1100, metric, storage);
+        let items: Items = (0..500).map(|id| (id, clustered_row(metric, 1100, rng))).collect();
+        add_all(&writer, &mut wtxn, &items);
+        for is_built in [false, true] {
+            if is_built {
+                let options = BuildOptions::default().trees(2).leaf_size(32);
+                writer.build(&mut wtxn, &options).unwrap();
+            }
+            let reader = Reader::open(&wtxn, store.db, 0).unwrap();
+            let stats = reader.stats().unwrap();
+            assert_eq!(stats.branch_bytes > 0, is_built);
+            let one = stats.item_bytes / stats.items;
+            for max in [0, one - 1, one, 300 * one, 300 * one + 1, stats.item_bytes, u64::MAX] {
+                let warmed = reader.warm(max).unwrap();
+                assert_eq!(warmed.branch_bytes, stats.branch_bytes);
+                assert_eq!(warmed.leaf_bytes, stats.leaf_bytes);
+                assert_eq!(warmed.item_bytes, (max / one).min(stats.items) * one);
+            }
+        }
+    }
+}
