@@ -155,9 +155,9 @@ pub enum Error {
     /// A vector among many does not suit the index. Nothing was changed.
     #[error("row {row}, the vector for item {id}: {source}")]
     Row {
-        /// The row of the matrix that was passed, from 0.
+        /// The row of the matrix that was passed, from 0; in a conversion, of all items by id.
         row: usize,
-        /// The id that was passed for it.
+        /// Its id.
         id: u32,
         /// What is wrong with the vector; positions are those in the row.
         source: Box<Self>,

@@ -291,10 +291,11 @@ impl Writer {
     /// Everything is computed before anything is written. When a build fails or is cancelled, the
     /// index is as it was before the call, pending items included. The transaction can be
     /// committed; the next build completes the work. (When LMDB itself fails, it refuses the
-    /// commit: see [`Error`].)
+    /// commit: see [`Error`]. When a temporary file fails: see [`Error::TemporaryFile`].)
     ///
     /// # Errors
-    /// [`Error::Cancelled`]; [`Error::InvalidOption`]; [`Error::MapFull`]; [`Error::Corrupted`].
+    /// [`Error::Cancelled`]; [`Error::InvalidOption`]; [`Error::MapFull`]; [`Error::Corrupted`];
+    /// [`Error::TemporaryFile`].
     ///
     /// # Cost
     /// In proportion to the pending changes: a fraction of a millisecond for each, and the

@@ -226,12 +226,19 @@ fn an_index_is_opened_as_it_is_and_another_storage_is_refused() {
     let hamming = IndexOptions::new(3, Metric::Hamming).storage(Storage::F16);
     let refused = Writer::open_or_create(&mut wtxn, store.db, 1, &hamming).err().unwrap();
     assert!(matches!(refused, Error::InvalidOption { .. }), "{refused}");
-    // Another handle's conversion is seen.
-    let old = writer;
+    // A conversion is seen by handles that were opened before, in every call.
     writer.convert(&mut wtxn, Storage::F16).unwrap();
-    old.add_item(&mut wtxn, 1, &[0.1, 0.2, 0.3]).unwrap();
-    assert_eq!(old.storage(&wtxn).unwrap(), Storage::F16);
-    assert_sound(&Reader::open(&wtxn, store.db, 0).unwrap(), "after a conversion");
+    let ids: Vec<u32> = (0..300).collect();
+    let rows = clustered_rows(Metric::Cosine, 3, ids.len(), &mut Seed::new(0x570C).rng(0));
+    writer.add_items(&mut wtxn, &ids, &rows).unwrap();
+    writer.del_item(&mut wtxn, 7).unwrap();
+    assert_eq!(writer.storage(&wtxn).unwrap(), Storage::F16);
+    wtxn.commit().unwrap();
+    writer.build_in_commits(&store.env, &BuildOptions::default()).unwrap();
+    let rtxn = store.env.read_txn().unwrap();
+    let reader = Reader::open(&rtxn, store.db, 0).unwrap();
+    assert_eq!((reader.pending_len(), reader.storage()), (0, Storage::F16));
+    assert_sound(&reader, "after a conversion");
 }
 
 /// What is read is what there is: all of the forest, and of the items what fits.

@@ -92,12 +92,12 @@ pub(crate) fn truth(workers: &mut Workers<'_>, all: Points<'_>) -> Result<Truth>
     let count = affordable.clamp(*QUERIES.start(), *QUERIES.end());
     let mut queries: Vec<u32> =
         sample(ids.len(), OFFERED * count, 2).into_iter().map(|i| ids[i as usize]).collect();
-    let points = context.points(workers.own(), &queries)?;
+    let points = context.points(&workers.own, &queries)?;
     keep_distinct(&mut queries, &points);
     // Any part of them would do, but for the first ids: these may all be of one kind.
     let (offered, count) = (queries.len(), count.min(queries.len()));
     let queries: Vec<u32> = (0..count).map(|i| queries[i * offered / count]).collect();
-    let mut points = context.points(workers.own(), &queries)?;
+    let mut points = context.points(&workers.own, &queries)?;
     context.transform.move_back(&mut points.values);
     let near = neighbours(workers, all, &points)?;
     let all = near.into_iter().zip(&queries).enumerate();

@@ -216,8 +216,9 @@ impl Record {
         record.version = FORMAT_VERSION;
         if version < FOREST_SINCE {
             // Its forest has no checks, and what it measured says nothing to this version. The
-            // items are all there.
-            record = record.without_forest();
+            // items are all there. It knew no generations.
+            record = record.without_forest().settled();
+            record.generation = 0;
         }
         let spec = record.spec(key.index());
         let checks = [
@@ -344,6 +345,8 @@ mod tests {
         (old.trees, old.shape_trees, old.sketch_bits, old.branch_bits, old.leaf_size) =
             (1, 1, 1, 2, 256);
         old.calibration.items = 9;
+        // It had other numbers where the generation and the build are now.
+        (old.generation, old.has_remains, old.build) = (9, 9, u64::MAX);
         let read = Record::parse(KEY, &old.to_bytes()).unwrap();
         assert_eq!(
             (read.version, read.items, read.pending_len(), read.shape_trees),

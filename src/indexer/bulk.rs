@@ -76,7 +76,7 @@ pub(crate) fn plan(
     options: &BuildOptions<'_>,
 ) -> Result<BuildPlan> {
     workers.poll(BuildPhase::Sampling, 0, 1)?;
-    let mut ids: Vec<u32> = View::new(db, workers.own(), spec).ids()?.collect::<Result<_>>()?;
+    let mut ids: Vec<u32> = View::new(db, &workers.own, spec).ids()?.collect::<Result<_>>()?;
     ids.shrink_to_fit();
     if ids.len() as u64 != record.items {
         return Err(Error::corrupted(
@@ -399,7 +399,8 @@ fn spilled_in_circle(own: &mut Lists, mut spilled: Lists) -> Result<Lists> {
     Ok(spilled)
 }
 
-/// The numbers of the nodes in the order of their ids, for each height from the root down. Children of one branch are next to each other.
+/// The numbers of the nodes in the order of their ids, for each height from the root down. Children
+/// of one branch are next to each other.
 fn orders(hierarchy: &[Vec<Group>]) -> Vec<Vec<u32>> {
     let mut orders = if hierarchy.is_empty() { Vec::new() } else { vec![vec![0]] };
     for groups in hierarchy.iter().rev() {

@@ -45,6 +45,8 @@ pub(crate) fn build(
     options.check()?;
     let mut wtxn = env.write_txn()?;
     let mut record = db.record_of(&wtxn, spec)?;
+    // Another writer may have converted the index.
+    let spec = record.spec(spec.index);
     let bytes_per_commit = options.bytes_per_commit.unwrap_or(BYTES_PER_COMMIT).max(1);
     let build = wtxn.id() as u64;
     let mut commits = Commits { env, db, spec, options, bytes_per_commit, build };
@@ -86,24 +88,30 @@ impl<'a> Commits<'a> {
     fn run(&self) -> Result<BuildStats> {
         self.delete_remains(false)?;
         let mut workers = self.workers()?;
-        let before = self.own_record(workers.own())?;
+        let before = self.own_record(&workers.own)?;
         let mut base = before.settled();
         base.generation = before.other_generation();
         let shape = Shape::new(self.options, &before, self.spec.metric);
         let (db, spec, options, lent) = (self.db, self.spec, self.options, &mut workers);
         let compute = move || bulk::plan(db, lent, spec, &base, shape, options);
-        let mut plan = on_pool(self.options.thread_pool, compute)?;
+        let plan = on_pool(self.options.thread_pool, compute)?;
+        let BuildPlan { mut record, origin, nodes, truth, .. } = plan;
         // The snapshot is kept for the last commit. Its other reader slots are free again.
         let Workers { own: snapshot, txns, reports } = workers;
         drop(txns);
-        let mut stats = nothing_done(&plan.record);
+        let mut stats = nothing_done(&record);
         if before.items > 0 || before.indexed > 0 {
             stats.method = BuildMethod::Bulk;
         }
         (stats.items_added, stats.items_removed) = (before.items, before.indexed);
-        self.write_nodes(&mut plan, &reports, &mut stats)?;
-        self.calibrate(&snapshot, &mut plan)?;
-        self.show(&snapshot, plan.record)?;
+        nodes.keys().for_each(|(key, len)| count_node(&mut stats, key, len));
+        let origin = origin
+            .map(|origin| (Key::origin(self.spec.index, record.generation), origin_value(&origin)));
+        self.write_nodes(origin, nodes, &reports)?;
+        if let Some(truth) = truth {
+            record.calibration = self.calibrate(&snapshot, &record, truth)?;
+        }
+        self.show(&snapshot, record)?;
         Ok(stats)
     }
 
@@ -126,16 +134,11 @@ impl<'a> Commits<'a> {
     /// Writes the origin and the nodes of a plan in commits of about the same size.
     fn write_nodes(
         &self,
-        plan: &mut BuildPlan,
+        origin: Option<(Key, Vec<u8>)>,
+        nodes: Nodes,
         reports: &Reports<'_>,
-        stats: &mut BuildStats,
     ) -> Result<()> {
-        let nodes = std::mem::replace(&mut plan.nodes, Nodes::in_memory(Vec::new()));
         let total = nodes.keys().count() as u64;
-        let origin = plan.origin.take().map(|origin| {
-            (Key::origin(self.spec.index, plan.record.generation), origin_value(&origin))
-        });
-        nodes.keys().for_each(|(key, len)| count_node(stats, key, len));
         let mut left = origin.into_iter().map(Ok).chain(nodes.into_entries()).peekable();
         let mut done = 0;
         while left.peek().is_some() {
@@ -157,22 +160,22 @@ impl<'a> Commits<'a> {
 
     /// Calibrates the forest that is written, and that no search uses yet. As in other builds, a
     /// search that fails leaves the index without a calibration.
-    fn calibrate(&self, snapshot: &RoTxn<'_>, plan: &mut BuildPlan) -> Result<()> {
-        let Some(of_snapshot) = plan.truth.take() else { return Ok(()) };
+    fn calibrate(
+        &self,
+        snapshot: &RoTxn<'_>,
+        record: &Record,
+        of_snapshot: Truth,
+    ) -> Result<Calibration> {
         let mut workers = self.workers()?;
         let lent = &mut workers;
-        let record = &plan.record;
-        let changed = self.changed_since(snapshot, lent.own())?;
+        let changed = self.changed_since(snapshot, &lent.own)?;
         let measure = move || -> Result<Option<Calibration>> {
             let truth = self.truth_without(lent, record, changed, of_snapshot)?;
             Ok(truth.and_then(|truth| {
                 calibrate::measure(self.db, lent, self.spec, record, &truth).ok()
             }))
         };
-        if let Some(calibration) = on_pool(self.options.thread_pool, measure)? {
-            plan.record.calibration = calibration;
-        }
-        Ok(())
+        Ok(on_pool(self.options.thread_pool, measure)?.unwrap_or_default())
     }
 
     /// The items that are marked, and others than in the snapshot that the forest was built from.
@@ -200,7 +203,7 @@ impl<'a> Commits<'a> {
         if changed.is_empty() {
             return Ok(Some(of_snapshot));
         }
-        let view = View::new(self.db, workers.own(), self.spec);
+        let view = View::new(self.db, &workers.own, self.spec);
         let forest = Forest::read(view, record)?;
         let ids = view
             .ids()?

@@ -1,12 +1,13 @@
 //! Asking the system for pages before they are read, all at once.
 //!
 //! A search in a file that is not in memory waits for one page after the other. Asked for together,
-//! they arrive in the time of few. Asking takes time, too, so a thread asks only while its searches
-//! wait for pages: the system counts these faults. Measured: docs/trials.md, "asking ahead".
+//! they arrive in the time of few. Asking takes time, too, so a thread asks only while its descents
+//! and what follows them wait for pages: the system counts these faults. Measured: docs/trials.md,
+//! "asking ahead".
 
 use std::cell::Cell;
 
-/// Searches without faults after which a thread asks no more.
+/// Descents without faults after which a thread asks no more.
 const PATIENCE: u32 = 256;
 /// Bytes of the pages that are asked for. Where pages are larger, the system refuses odd ranges.
 pub(crate) const PAGE: usize = 4096;
@@ -15,22 +16,22 @@ pub(crate) const PAGE: usize = 4096;
 #[derive(Copy, Clone)]
 struct State {
     faults: u64,
-    /// Searches that will still ask.
+    /// Descents that will still ask, with the one that has begun.
     left: u32,
 }
 
 thread_local! {
-    // The first search of a thread asks: in a process that has just begun, nothing is mapped.
-    static STATE: Cell<State> = Cell::new(State { faults: major_faults(), left: 1 });
+    // The first descent of a thread asks: in a process that has just begun, nothing is mapped.
+    static STATE: Cell<State> = Cell::new(State { faults: major_faults(), left: 2 });
 }
 
-/// Whether searches of this thread ask for pages.
+/// Whether this thread asks for pages.
 pub(crate) fn is_asking() -> bool {
     STATE.try_with(|state| state.get().left > 0).unwrap_or(false)
 }
 
-/// Ends a search: whether it waited for pages decides if the next ones ask.
-pub(crate) fn note_faults() {
+/// Begins a descent: it asks if this thread has waited for pages not long ago.
+pub(crate) fn begin_descent() {
     // While a thread ends, its state may be gone already.
     let _ = STATE.try_with(|state| {
         let (before, faults) = (state.get(), major_faults());
@@ -40,9 +41,10 @@ pub(crate) fn note_faults() {
     });
 }
 
-/// Makes this thread ask in so many searches.
+/// Makes this thread ask in so many descents from here on.
 #[cfg(test)]
-pub(crate) fn set_asking(left: u32) {
+fn set_asking(descents: u32) {
+    let left = descents.saturating_add(1);
     STATE.with(|state| state.set(State { faults: major_faults(), left }));
 }
 
@@ -142,14 +144,13 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_asks_until_its_searches_find_all_in_memory() {
+    fn a_thread_asks_until_its_descents_find_all_in_memory() {
         std::thread::spawn(|| {
+            begin_descent();
             assert!(is_asking());
-            set_asking(2);
-            note_faults();
             // A fault of another cause only makes it ask longer.
             for _ in 0..10 * PATIENCE {
-                note_faults();
+                begin_descent();
             }
             assert!(!is_asking());
         })

@@ -47,11 +47,6 @@ impl<'t> Workers<'t> {
         Ok(Self { own, txns, reports: Reports::new(progress) })
     }
 
-    /// A transaction for the calling thread.
-    pub(crate) fn own(&self) -> &RoTxn<'t, WithoutTls> {
-        &self.own
-    }
-
     /// Reports progress of work that is not done by [`Workers::map`]; from any thread.
     pub(crate) fn poll(&self, phase: BuildPhase, done: u64, total: u64) -> Result<()> {
         self.reports.make(phase, done, total)

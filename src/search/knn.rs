@@ -6,7 +6,6 @@ use crate::error::Result;
 use crate::forest::open::OpenForest;
 use crate::format::item::ItemRef;
 use crate::format::record::Record;
-use crate::lmdb::advise;
 use crate::lmdb::pending::Pending;
 use crate::search::brute_force::compare_all;
 use crate::search::budget::Budget;
@@ -70,7 +69,6 @@ pub(crate) fn search(
         None => run.compare_all()?,
         Some((open, budget)) => run.search_forest(open, budget)?,
     }
-    advise::note_faults();
     Ok(run.finish())
 }
 

@@ -178,6 +178,7 @@ fn items_that_change_between_the_commits_are_found_at_any_time() {
     });
     let [done, cancelled, changes] = [done, cancelled, changes].map(AtomicU64::into_inner);
     println!("{done} builds were done, {cancelled} cancelled; {changes} changes");
+    // Three builds in ten are asked to end early. How often one is polled depends on the machine.
     if std::env::var_os("SPINNEY_SEED").is_none() {
         assert!(done > cancelled && cancelled > 5 && changes > 10 * done);
     }
