@@ -59,7 +59,8 @@ impl StopRule {
     /// Adds a scanned leaf. `spread` is the squared distance of its middle entry from its centroid.
     pub(crate) fn push(&mut self, metric: Metric, score: f32, entries: f64, spread: f32) {
         if entries > 0.0 {
-            if self.scanned.is_empty() && spread > 0.0 {
+            // Inner products have no distances to compare a spread with.
+            if self.scanned.is_empty() && spread > 0.0 && !metric.is_inner_product() {
                 let times = metric.squared_distance(score) / f64::from(spread);
                 self.divisor =
                     (times / MAX_INSIDE).max(1.0).powi(OUTSIDE_POWER).min(MAX_OUTSIDE_DIVISOR);
@@ -146,6 +147,16 @@ mod tests {
             let farthest = scanned.farthest(metric, next, wanted);
             prop_assert!(has < wanted || farthest.is_some_and(|farthest| kth <= farthest), "{:?} {}", farthest, has);
         }
+    }
+
+    /// A stored spread that no build writes for inner products changes nothing.
+    #[test]
+    fn a_spread_does_not_count_for_inner_products() {
+        let mut scanned = StopRule::default();
+        scanned.clear();
+        scanned.push(Metric::DotProduct, 2.5, 435.0, 0.5);
+        assert_eq!(scanned.confidence(Metric::DotProduct, 2.5, 0.0), 435.0);
+        assert_eq!(scanned.farthest(Metric::DotProduct, 2.5, 434.0), Some(f32::MAX));
     }
 
     #[test]
