@@ -3,11 +3,12 @@
 use heed::{RoTxn, RwTxn};
 
 use crate::error::{Error, Result};
-use crate::format::item::{ItemRef, write_item};
+use crate::format::item::write_item;
 use crate::format::record::Record;
 use crate::index_spec::IndexSpec;
 use crate::key::{Key, Kind};
 use crate::lmdb::database::Database;
+use crate::lmdb::item::ItemPutter;
 use crate::storage::Storage;
 use crate::vector::CheckedVector;
 
@@ -31,7 +32,8 @@ pub(crate) fn convert(
     // What cannot be kept is found out before anything is written.
     let mut parts = Parts { db, from, to, next: Some(0), done: 0 };
     while !parts.read(wtxn)?.is_empty() {}
-    for kind in Kind::ALL.into_iter().filter(|kind| !matches!(kind, Kind::Record | Kind::Item)) {
+    let is_kept = |kind: &Kind| matches!(kind, Kind::Record | Kind::Item | Kind::Tail);
+    for kind in Kind::ALL.into_iter().filter(|kind| !is_kept(kind)) {
         db.delete_kind(wtxn, index, kind)?;
     }
     let mut parts = Parts { next: Some(0), done: 0, ..parts };
@@ -41,10 +43,10 @@ pub(crate) fn convert(
             break;
         }
         for (key, _) in &part {
-            db.delete(wtxn, *key)?;
+            db.delete_item(wtxn, from, key.id())?;
         }
         for (key, value) in &part {
-            db.put(wtxn, *key, value)?;
+            ItemPutter::default().put(db, wtxn, *key, value)?;
         }
     }
     let mut new = Record::new(to);
@@ -69,12 +71,10 @@ impl Parts {
     fn read(&mut self, rtxn: &RoTxn<'_>) -> Result<Vec<(Key, Vec<u8>)>> {
         let mut part = Vec::new();
         let Some(first) = self.next else { return Ok(part) };
-        for entry in self.db.iter_from(rtxn, Key::item(self.from.index, first))?.take(AT_ONCE) {
+        let mut joined = Vec::new();
+        for entry in self.db.items_from(rtxn, self.from, first)?.take(AT_ONCE) {
             let (key, bytes) = entry?;
-            if (key.index(), key.kind()) != (self.from.index, Some(Kind::Item)) {
-                break;
-            }
-            let vector = ItemRef::parse(key, bytes, self.from)?.to_vector(self.from.dims);
+            let vector = bytes.view(key, self.from, &mut joined)?.to_vector(self.from.dims);
             let stored = CheckedVector::to_store(&vector, self.to).map_err(|error| Error::Row {
                 row: self.done,
                 id: key.id(),

@@ -405,6 +405,7 @@ fn describe(bytes: &[u8; 8]) -> String {
         Some(Kind::Record) => format!("the record of index {index}"),
         Some(Kind::Origin) => format!("the origin of index {index}"),
         Some(Kind::Item) => format!("item {} of index {index}", key.id()),
+        Some(Kind::Tail) => format!("the tail of item {} of index {index}", key.id()),
         Some(Kind::Pending) => format!("the pending mark of item {} of index {index}", key.id()),
         Some(Kind::Branch) => {
             format!("branch {} of tree {tree} of index {index}", key.id())

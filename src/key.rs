@@ -15,12 +15,15 @@ pub(crate) enum Kind {
     Branch = 3,
     Leaf = 4,
     Free = 5,
-    /// Last, so that items added in order of id fill the pages at the end of the database.
+    /// After all others, so that items added in order of id fill the pages at the end of the
+    /// database.
     Item = 6,
+    /// The tail of an item that is cut. In a range of their own, tails share pages.
+    Tail = 7,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Record,
         Self::Origin,
         Self::Pending,
@@ -28,6 +31,7 @@ impl Kind {
         Self::Leaf,
         Self::Free,
         Self::Item,
+        Self::Tail,
     ];
 
     /// The kinds of which a forest is made. Their keys name a generation.
@@ -79,6 +83,10 @@ impl Key {
 
     pub(crate) const fn item(index: u16, id: u32) -> Self {
         Self::new(index, Kind::Item, 0, id)
+    }
+
+    pub(crate) const fn tail(index: u16, id: u32) -> Self {
+        Self::new(index, Kind::Tail, 0, id)
     }
 
     pub(crate) const fn pending(index: u16, id: u32) -> Self {
@@ -166,6 +174,8 @@ mod tests {
             Key::leaf(0, 0, 256),
             Key::item(0, 0),
             Key::item(0, u32::MAX),
+            Key::tail(0, 0),
+            Key::tail(0, u32::MAX),
             Key::record(1),
             Key::item(u16::MAX, u32::MAX),
         ];

@@ -4,7 +4,6 @@ use heed::RoTxn;
 use roaring::RoaringBitmap;
 
 use crate::error::Result;
-use crate::format::item::ItemRef;
 use crate::key::{Key, Kind, trees_of};
 use crate::lmdb::database::{Database, Entries};
 use crate::lmdb::view::View;
@@ -134,7 +133,11 @@ impl<'t> Reader<'t> {
     /// # Errors
     /// [`Error::Corrupted`](crate::Error::Corrupted) if the stored bytes are damaged.
     pub fn item_vector(&self, id: u32) -> Result<Option<Vec<f32>>> {
-        Ok(self.session.view().item(id)?.map(|item| item.to_vector(self.dims())))
+        self.session
+            .view()
+            .item(id)?
+            .map(|item| Ok(item.view()?.to_vector(self.dims())))
+            .transpose()
     }
 
     /// The ids of all items, ascending. Do not rely on what follows an error. [`Reader::id_set`] is
@@ -182,10 +185,10 @@ impl<'t> Reader<'t> {
     /// [`Error::Corrupted`](crate::Error::Corrupted) if its bytes are damaged.
     pub fn items(&self) -> Result<impl Iterator<Item = Result<(u32, Vec<f32>)>> + use<'t>> {
         let spec = self.session.spec();
-        let entries = self.session.view().iter(Kind::Item)?;
+        let (entries, mut joined) = (self.session.view().items()?, Vec::new());
         Ok(entries.map(move |entry| {
             let (key, bytes) = entry?;
-            let item = ItemRef::parse(key, bytes, spec)?;
+            let item = bytes.view(key, spec, &mut joined)?;
             Ok((key.id(), item.to_vector(spec.dims)))
         }))
     }
@@ -214,7 +217,10 @@ impl<'t> Reader<'t> {
             })
         };
         let trees = trees_of(self.session.record.generation);
-        let (items, item_bytes) = count(view.iter(Kind::Item)?)?;
+        let (mut items, mut item_bytes) = (0, 0);
+        for entry in view.items()? {
+            (items, item_bytes) = (items + 1, item_bytes + entry?.1.len() as u64);
+        }
         let (_, pending_bytes) = count(view.iter(Kind::Pending)?)?;
         let (leaves, leaf_bytes) = count(view.iter_trees(Kind::Leaf, &trees)?)?;
         let (branches, branch_bytes) = count(view.iter_trees(Kind::Branch, &trees)?)?;

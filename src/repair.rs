@@ -3,11 +3,12 @@
 use heed::RwTxn;
 
 use crate::error::{Error, Result};
-use crate::format::item::{ItemRef, write_item};
+use crate::format::item::write_item;
 use crate::format::record::Record;
 use crate::index_spec::IndexSpec;
 use crate::key::{Key, Kind};
 use crate::lmdb::database::Database;
+use crate::lmdb::item::{ItemPutter, StoredItem};
 use crate::lmdb::view::View;
 use crate::options::{BuildOptions, BuildStats, IndexOptions};
 use crate::vector::stored_norm;
@@ -58,7 +59,7 @@ pub(crate) fn repair(
     let mut record = Record::new(spec);
     db.delete_foreign(wtxn, index)?;
     repair_items(db, wtxn, spec, &mut record, &mut repair)?;
-    delete_all_but_items(db, wtxn, index)?;
+    delete_all_but_items(db, wtxn, spec)?;
     if let Some(old) = old {
         // With the shape of the old forest and no trees, the next build makes the same shape again.
         record.take_shape(&old);
@@ -72,8 +73,9 @@ pub(crate) fn repair(
 /// another one, and they would all be deleted.
 fn refuse_strangers(db: Database, wtxn: &RwTxn<'_>, spec: IndexSpec) -> Result<()> {
     let mut first = None;
-    for (key, bytes) in db.iter(wtxn, spec.index, Kind::Item)?.filter_map(Result::ok) {
-        if ItemRef::parse_components(key, bytes, spec).is_ok() {
+    for (key, value) in db.iter(wtxn, spec.index, Kind::Item)?.filter_map(Result::ok) {
+        let item = StoredItem::new(key, spec, db.with_tail(wtxn, spec, key.id(), value)?);
+        if item.is_ok_and(|item| item.view_components().is_ok()) {
             return Ok(());
         }
         first.get_or_insert(key);
@@ -97,7 +99,7 @@ fn repair_items(
 ) -> Result<()> {
     let (mut delete, mut rewrite, mut foreign) = (Vec::new(), Vec::new(), Vec::new());
     for entry in db.iter_from(wtxn, Key::item(spec.index, 0))? {
-        let (key, bytes) = entry?;
+        let (key, value) = entry?;
         if (key.index(), key.kind()) != (spec.index, Some(Kind::Item)) {
             break;
         }
@@ -105,7 +107,9 @@ fn repair_items(
             foreign.push(key);
             continue;
         }
-        let item = ItemRef::parse_components(key, bytes, spec).ok();
+        let bytes = db.with_tail(wtxn, spec, key.id(), value)?;
+        let stored = StoredItem::new(key, spec, bytes).ok();
+        let item = stored.as_ref().and_then(|stored| stored.view_components().ok());
         match item.and_then(|item| stored_norm(&item, spec).map(|norm| (item, norm))) {
             None => delete.push(key),
             Some((item, norm)) => {
@@ -119,7 +123,7 @@ fn repair_items(
         }
     }
     for key in delete {
-        db.delete(wtxn, key)?;
+        db.delete_item(wtxn, spec, key.id())?;
         repair.lost.push(key.id());
     }
     // The key of an item names no tree. The same item may be under its right key, too.
@@ -131,17 +135,23 @@ fn repair_items(
     }
     repair.lost.sort_unstable();
     repair.lost.dedup();
-    rewrite.into_iter().try_for_each(|(key, value)| db.put(wtxn, key, &value))
+    let put = |(key, value): (Key, Vec<u8>)| ItemPutter::default().put(db, wtxn, key, &value);
+    rewrite.into_iter().try_for_each(put)
 }
 
-fn delete_all_but_items(db: Database, wtxn: &mut RwTxn<'_>, index: u16) -> Result<()> {
+fn delete_all_but_items(db: Database, wtxn: &mut RwTxn<'_>, spec: IndexSpec) -> Result<()> {
     let mut keys = Vec::new();
-    for entry in db.iter_from(wtxn, Key::record(index))? {
+    for entry in db.iter_from(wtxn, Key::record(spec.index))? {
         let (key, _) = entry?;
-        if key.index() != index {
+        if key.index() != spec.index {
             break;
         }
-        if key.kind() != Some(Kind::Item) {
+        let is_kept = match key.kind() {
+            Some(Kind::Item) => true,
+            Some(Kind::Tail) => db.has_head(wtxn, spec, key)?,
+            _ => false,
+        };
+        if !is_kept {
             keys.push(key);
         }
     }

@@ -12,6 +12,7 @@ use crate::format::record::{Record, TreeRecord};
 use crate::kernel::{distance, simd};
 use crate::key::{Key, Kind, tree_number, trees_of};
 use crate::limits::TREES;
+use crate::lmdb::item::ItemBytes;
 use crate::lmdb::view::View;
 use crate::sketch::codes::Sketches;
 use crate::sketch::transform::Transform;
@@ -99,12 +100,13 @@ impl<'a> Check<'a> {
     }
 
     fn items(&mut self) -> Result<()> {
-        let (mut count, spec) = (0, self.view.spec);
+        let (mut count, spec, mut joined) = (0, self.view.spec, Vec::new());
         for entry in self.view.iter(Kind::Item)? {
-            let Some((key, bytes)) = self.accept(entry)? else { continue };
+            let Some((key, value)) = self.accept(entry)? else { continue };
             count += 1;
             self.live.insert(key.id());
-            if let Some(item) = self.accept(ItemRef::parse(key, bytes, spec))? {
+            let bytes = self.view.with_tail(key.id(), value)?;
+            if let Some(item) = self.accept(bytes.view(key, spec, &mut joined))? {
                 let vector = item.to_vector(spec.dims);
                 if let Some(bad) = vector.iter().find(|x| !x.is_finite()) {
                     self.report(key, format!("a component of the item is {bad}"));
@@ -184,6 +186,9 @@ impl<'a> Check<'a> {
             match key.kind() {
                 Some(Kind::Item) if key.tree() != 0 => {
                     self.report(key, "the key of an item names a tree")
+                }
+                Some(Kind::Tail) if !self.view.has_head(key)? => {
+                    self.report(key, "a tail without an item that is cut");
                 }
                 Some(Kind::Pending) if key.tree() != 0 => {
                     self.report(key, "the key of a pending mark names a tree")
@@ -288,13 +293,11 @@ impl<'a> Check<'a> {
         }
         let transform = nodes.context.transform;
         let Some(ids) = self.accept(leaf.ascending_ids(key))? else { return Ok(()) };
-        let sketches = Sketches::unpack(&leaf.node);
+        let (sketches, mut joined) = (Sketches::unpack(&leaf.node), Vec::new());
         self.finite(key, &leaf.node);
         for (position, id) in ids.iter().enumerate() {
             let Some(bytes) = self.indexed_item(*id)? else { continue };
-            let Ok(item) = ItemRef::parse(key, bytes, self.view.spec) else {
-                continue;
-            };
+            let Ok(item) = bytes.view(key, self.view.spec, &mut joined) else { continue };
             let mut point = vec![0.0; transform.width];
             transform.map(&item, &mut point);
             if !is_sketch_of(transform, &sketches, position, &point, Some(&item)) {
@@ -304,15 +307,16 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
-    /// The value of an item as the forest was built with it.
-    fn indexed_item(&self, id: u32) -> Result<Option<&'a [u8]>> {
+    /// An item as the forest was built with it.
+    fn indexed_item(&self, id: u32) -> Result<Option<ItemBytes<'a>>> {
         if self.pending.contains(&id) {
             let key = Key::pending(self.view.spec.index, id);
             let mark =
                 self.view.get(key)?.map(|bytes| PendingRef::parse(key, bytes, self.view.spec));
-            return Ok(mark.and_then(Result::ok).and_then(|mark| mark.indexed));
+            let indexed = mark.and_then(Result::ok).and_then(|mark| mark.indexed);
+            return Ok(indexed.map(|head| ItemBytes { head, tail: &[] }));
         }
-        self.view.get(Key::item(self.view.spec.index, id))
+        self.view.item_bytes(id)
     }
 
     fn finite(&mut self, key: Key, node: &NodeRef<'_>) {

@@ -2,9 +2,10 @@
 
 use crate::error::Result;
 use crate::format::record::Record;
-use crate::key::{Kind, trees_of};
+use crate::key::{Key, Kind, trees_of};
 use crate::lmdb::advise::{Ask, PAGE};
 use crate::lmdb::database::Entries;
+use crate::lmdb::item::ItemBytes;
 use crate::lmdb::view::View;
 
 /// Entries whose pages are asked for before the first of them is read.
@@ -26,20 +27,25 @@ pub struct Warmed {
 pub(crate) fn warm(view: View<'_>, record: &Record, max_item_bytes: u64) -> Result<Warmed> {
     let trees = trees_of(record.generation);
     Ok(Warmed {
-        branch_bytes: read(view.iter_trees(Kind::Branch, &trees)?, u64::MAX)?,
-        leaf_bytes: read(view.iter_trees(Kind::Leaf, &trees)?, u64::MAX)?,
-        item_bytes: read(view.iter(Kind::Item)?, max_item_bytes)?,
+        branch_bytes: read(whole(view.iter_trees(Kind::Branch, &trees)?), u64::MAX)?,
+        leaf_bytes: read(whole(view.iter_trees(Kind::Leaf, &trees)?), u64::MAX)?,
+        item_bytes: read(view.items()?, max_item_bytes)?,
     })
+}
+
+/// Entries that are not cut.
+fn whole<'t>(entries: Entries<'t>) -> impl Iterator<Item = Result<(Key, ItemBytes<'t>)>> {
+    entries.map(|entry| entry.map(|(key, head)| (key, ItemBytes { head, tail: &[] })))
 }
 
 /// Reads entries while their values have no more than so many bytes in all. Returns how many they
 /// have.
-fn read(entries: Entries<'_>, max: u64) -> Result<u64> {
+fn read<'t>(entries: impl Iterator<Item = Result<(Key, ItemBytes<'t>)>>, max: u64) -> Result<u64> {
     let mut bytes = 0u64;
     let mut entries = entries.map(|entry| entry.map(|(_, value)| value)).peekable();
     loop {
         let mut values = Vec::with_capacity(AT_ONCE);
-        let mut ask = Ask::default();
+        let (mut heads, mut tails) = (Ask::default(), Ask::default());
         while values.len() < AT_ONCE
             && let Some(value) = entries.next_if(|entry| match entry {
                 Ok(value) => bytes.saturating_add(value.len() as u64) <= max,
@@ -47,15 +53,19 @@ fn read(entries: Entries<'_>, max: u64) -> Result<u64> {
             })
         {
             let value = value?;
-            ask.value(value);
+            heads.value(value.head);
+            tails.value(value.tail);
             bytes += value.len() as u64;
             values.push(value);
         }
-        drop(ask);
+        drop((heads, tails));
         if values.is_empty() {
             return Ok(bytes);
         }
-        values.into_iter().for_each(touch);
+        for value in values {
+            touch(value.head);
+            touch(value.tail);
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use crate::format::record::{ALL_IDS, Record};
 use crate::index_spec::IndexSpec;
 use crate::key::{Key, Kind};
 use crate::lmdb::database::Database;
+use crate::lmdb::item::{ItemPutter, StoredItem};
 use crate::metric::Metric;
 use crate::options::{BuildOptions, BuildStats, IndexOptions};
 use crate::repair::Repair;
@@ -180,7 +181,7 @@ impl Writer {
         if !self.mark(wtxn, &mut record, id, false, &mut buffers)? {
             return Ok(false);
         }
-        self.db.delete(wtxn, Key::item(self.spec.index, id))?;
+        self.db.delete_item(wtxn, self.spec_of(&record), id)?;
         record.items = record.items.saturating_sub(1);
         self.put_record(wtxn, &record)?;
         Ok(true)
@@ -218,7 +219,8 @@ impl Writer {
     /// [`Error::Corrupted`] if the stored bytes are damaged.
     pub fn item_vector(&self, rtxn: &RoTxn<'_>, id: u32) -> Result<Option<Vec<f32>>> {
         let spec = self.spec_of(&self.record(rtxn)?);
-        Ok(self.db.item(rtxn, spec, id)?.map(|item| item.to_vector(self.spec.dims)))
+        let item = self.db.item(rtxn, spec, id)?;
+        item.map(|item| Ok(item.view()?.to_vector(self.spec.dims))).transpose()
     }
 
     /// How many items there are. O(1).
@@ -401,28 +403,27 @@ impl Writer {
         let item = vector.as_item();
         write_item(&mut buffers.value, item.squared_norm, item.components);
         let key = Key::item(self.spec.index, id);
-        if buffers.is_last(self.db, wtxn, key)? {
-            self.db.append(wtxn, key, &buffers.value)
-        } else {
-            self.db.put(wtxn, key, &buffers.value)
-        }
+        buffers.putter.put(self.db, wtxn, key, &buffers.value)
     }
 
     /// Reads what there is of an id, and checks it.
     fn old<'t>(&self, rtxn: &'t RoTxn<'_>, record: &Record, id: u32) -> Result<Old<'t>> {
         let spec = self.spec_of(record);
-        let (item_key, key) = (Key::item(spec.index, id), Key::pending(spec.index, id));
-        let item = self.db.get(rtxn, item_key)?;
-        if let Some(bytes) = item {
-            ItemRef::parse(item_key, bytes, spec)?;
+        let (item, key) = (self.db.item(rtxn, spec, id)?, Key::pending(spec.index, id));
+        if let Some(item) = &item {
+            item.view()?;
         }
         // Without a mark, an item that exists is in the forest as it is.
         let mark = if record.pending > 0 { self.db.get(rtxn, key)? } else { None };
+        let exists = item.is_some();
         let indexed = match mark {
-            Some(bytes) => PendingRef::parse(key, bytes, spec)?.indexed,
+            Some(bytes) => {
+                let indexed = PendingRef::parse(key, bytes, spec)?.indexed;
+                indexed.map(|bytes| StoredItem::whole(key, spec, bytes))
+            }
             None => item.filter(|_| record.trees > 0),
         };
-        Ok(Old { exists: item.is_some(), had_mark: mark.is_some(), indexed })
+        Ok(Old { exists, had_mark: mark.is_some(), indexed })
     }
 
     /// Leaves the pending mark that adding (`is_live`) or deleting an item needs. Returns whether
@@ -450,6 +451,7 @@ impl Writer {
             record.pending = record.pending.saturating_sub(1);
             return Ok(exists);
         }
+        let indexed = indexed.as_ref().map(StoredItem::bytes);
         write_pending(&mut buffers.mark, &PendingRef { is_live, indexed });
         self.db.put(wtxn, key, &buffers.mark)?;
         record.pending = record.pending.saturating_add(u64::from(!had_mark)).min(ALL_IDS);
@@ -462,8 +464,8 @@ struct Old<'t> {
     /// Whether there is such an item.
     exists: bool,
     had_mark: bool,
-    /// The item value that the forest was built with, if it holds this id.
-    indexed: Option<&'t [u8]>,
+    /// The item that the forest was built with, if it holds this id.
+    indexed: Option<StoredItem<'t>>,
 }
 
 /// Values under construction, reused from item to item.
@@ -471,21 +473,5 @@ struct Old<'t> {
 struct Buffers {
     value: Vec<u8>,
     mark: Vec<u8>,
-    /// The key that was appended last; nothing comes after it then.
-    appended: Option<Key>,
-}
-
-impl Buffers {
-    /// Whether this key comes after all others; the caller then puts it there.
-    fn is_last(&mut self, db: Database, rtxn: &RoTxn<'_>, key: Key) -> Result<bool> {
-        // Of all that a writer puts, only items can come after items.
-        let is_last = match self.appended {
-            Some(last) => last.to_bytes() < key.to_bytes(),
-            None => db.is_last(rtxn, key)?,
-        };
-        if is_last {
-            self.appended = Some(key);
-        }
-        Ok(is_last)
-    }
+    putter: ItemPutter,
 }

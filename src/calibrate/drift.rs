@@ -4,7 +4,6 @@
 use crate::error::Result;
 use crate::forest::context::ForestContext;
 use crate::forest::open::Forest;
-use crate::format::item::ItemRef;
 use crate::format::record::{NO_CORRECTION, Record};
 use crate::key::{Key, Kind};
 use crate::lmdb::pending::Pending;
@@ -93,8 +92,9 @@ fn probe(session: &Session<'_>, changed: &Pending, from: u32) -> Result<Option<f
     let next = db.iter_from(rtxn, Key::item(spec.index, from))?.next().transpose()?;
     let applies_to =
         |key: &Key| *key == Key::item(spec.index, key.id()) && !changed.ids.contains(key.id());
-    let Some((key, bytes)) = next.filter(|(key, _)| applies_to(key)) else { return Ok(None) };
-    let query = ItemRef::parse(key, bytes, spec)?;
+    let Some((key, _)) = next.filter(|(key, _)| applies_to(key)) else { return Ok(None) };
+    let item = db.known_item(rtxn, spec, key.id())?;
+    let query = item.view()?;
     let exclude = [key.id()];
     let usual = Request { exclude: &exclude, ..Request::new(PROBE_K) };
     let budget = Budget::new(&usual, record);

@@ -18,6 +18,7 @@ use crate::format::item::ItemRef;
 use crate::format::record::{Calibration, Record};
 use crate::index_spec::IndexSpec;
 use crate::lmdb::database::Database;
+use crate::lmdb::item::StoredItem;
 use crate::lmdb::items::Items;
 use crate::lmdb::pending::Pending;
 use crate::lmdb::view::View;
@@ -42,8 +43,8 @@ pub(crate) fn measure(
     let Workers { own, txns, .. } = workers;
     let forest = Forest::read(View::new(db, own, spec), record)?;
     let items = Items::new(View::new(db, own, spec), 0);
-    let queries =
-        truth.queries.iter().map(|id| items.get(*id)).collect::<Result<Vec<ItemRef<'_>>>>()?;
+    let stored = truth.queries.iter().map(|id| items.get(*id)).collect::<Result<Vec<_>>>()?;
+    let queries = stored.iter().map(StoredItem::view).collect::<Result<Vec<ItemRef<'_>>>>()?;
     let asked = queries.iter().zip(&truth.queries).zip(&truth.neighbours);
     let asked: Vec<TraceQuery<'_>> = asked
         .map(|((query, own), near)| TraceQuery {

@@ -11,6 +11,7 @@ use crate::kernel::gemm;
 use crate::kernel::layout::{Code, Layout};
 use crate::key::Key;
 use crate::lmdb::database::Database;
+use crate::lmdb::item::StoredItem;
 use crate::lmdb::nodes::{known_node, read_branch, read_leaf};
 use crate::lmdb::view::View;
 use crate::math::matrix::Matrix;
@@ -47,7 +48,7 @@ impl<'a> ForestContext<'a> {
     /// The point of an item in work space.
     pub(crate) fn point(&self, rtxn: &RoTxn<'_>, id: u32) -> Result<Vec<f32>> {
         let mut point = vec![0.0; self.transform.width];
-        self.transform.map(&self.db.known_item(rtxn, self.spec, id)?, &mut point);
+        self.transform.map(&self.db.known_item(rtxn, self.spec, id)?.view()?, &mut point);
         Ok(point)
     }
 
@@ -66,7 +67,11 @@ impl<'a> ForestContext<'a> {
     }
 
     /// The item of which a code of bits is made; `None` where codes are made of points.
-    pub(crate) fn bits_of<'t>(&self, rtxn: &'t RoTxn<'_>, id: u32) -> Result<Option<ItemRef<'t>>> {
+    pub(crate) fn bits_of<'t>(
+        &self,
+        rtxn: &'t RoTxn<'_>,
+        id: u32,
+    ) -> Result<Option<StoredItem<'t>>> {
         let is_of_bits = self.leaf.code == Code::Bits;
         is_of_bits.then(|| self.db.known_item(rtxn, self.spec, id)).transpose()
     }

@@ -23,9 +23,9 @@
 //! | offset | size | field |
 //! |---|---|---|
 //! | 0 | 2 | index number, big-endian |
-//! | 2 | 1 | kind: 0 record, 1 origin, 2 pending, 3 branch, 4 leaf, 5 free ids, 6 item |
+//! | 2 | 1 | kind: 0 record, 1 origin, 2 pending, 3 branch, 4 leaf, 5 free ids, 6 item, 7 tail |
 //! | 3 | 1 | tree (branch, leaf, free ids): its number, and in bit 7 its generation; generation alone (origin); else 0 |
-//! | 4 | 4 | id, big-endian: of the item (item, pending) or of the node (branch, leaf), 0 for leaves and 1 for branches (free ids), else 0 |
+//! | 4 | 4 | id, big-endian: of the item (item, tail, pending) or of the node (branch, leaf), 0 for leaves and 1 for branches (free ids), else 0 |
 //!
 //! # Record ([`record`]): one per index, 1,024 bytes
 //! | offset | size | field |
@@ -105,6 +105,17 @@
 //! computed in `f32` and rounded after each step; with storage 1 the code is 1 or -1. The norm is
 //! that of these components.
 //!
+//! # Tail ([`cut`])
+//! An item's value of at least 4,096 bytes is *cut* if (its length + 16) mod 4,096 is from 1 to
+//! 512: so many of its last bytes are the value under the key of its tail, and the rest, its *head*,
+//! is under the key of the item. Else it has no tail. What is above is the format of head and tail
+//! together. Versions before 3 cut nothing: a value of full length is an item without a tail, also
+//! where it would be cut now. Whatever is written anew is cut. Pending marks hold whole items.
+//!
+//! The 4,096 and the 16 are the size and the header of LMDB's pages on most machines. They are part
+//! of the format, whatever the machine: where pages are larger, cutting saves nothing and does no
+//! harm.
+//!
 //! # Pending ([`item`])
 //! One per item added, overwritten or deleted since the last build. None if there is no forest,
 //! unless a build in several commits is under way: then one per item changed since that began. Only
@@ -167,6 +178,7 @@
 //! [`sketch`](crate::sketch).
 
 mod checksum;
+pub(crate) mod cut;
 pub(crate) mod free_ids;
 pub(crate) mod id_set;
 pub(crate) mod item;

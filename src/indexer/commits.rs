@@ -27,6 +27,7 @@ use crate::indexer::shape::Shape;
 use crate::indexer::{bulk, count_node, is_up_to_date, nothing_done, on_pool};
 use crate::key::{Key, Kind, trees_of};
 use crate::lmdb::database::Database;
+use crate::lmdb::item::StoredItem;
 use crate::lmdb::view::View;
 use crate::lmdb::workers::{Reports, Workers};
 use crate::options::{BuildMethod, BuildOptions, BuildStats};
@@ -183,8 +184,8 @@ impl<'a> Commits<'a> {
         let mut changed = RoaringBitmap::new();
         for entry in self.db.iter(rtxn, self.spec.index, Kind::Pending)? {
             let id = entry?.0.id();
-            let key = Key::item(self.spec.index, id);
-            if self.db.get(rtxn, key)? != self.db.get(snapshot, key)? {
+            let (db, spec) = (self.db, self.spec);
+            if db.item_bytes(rtxn, spec, id)? != db.item_bytes(snapshot, spec, id)? {
                 changed.insert(id);
             }
         }
@@ -238,12 +239,16 @@ impl<'a> Commits<'a> {
         let ids = marks.map(|entry| Ok(entry?.0.id())).collect::<Result<Vec<u32>>>()?;
         let (mut mark, mut count) = (Vec::new(), 0);
         for id in ids {
-            let (item, pending) = (Key::item(index, id), Key::pending(index, id));
-            let (now, indexed) = (self.db.get(wtxn, item)?, self.db.get(snapshot, item)?);
-            if now == indexed {
+            let pending = Key::pending(index, id);
+            let now = self.db.item_bytes(wtxn, self.spec, id)?;
+            let before = self.db.item_bytes(snapshot, self.spec, id)?;
+            if now == before {
                 self.db.delete(wtxn, pending)?;
             } else {
-                write_pending(&mut mark, &PendingRef { is_live: now.is_some(), indexed });
+                let is_live = now.is_some();
+                let before = self.db.item(snapshot, self.spec, id)?;
+                let indexed = before.as_ref().map(StoredItem::bytes);
+                write_pending(&mut mark, &PendingRef { is_live, indexed });
                 self.db.put(wtxn, pending, &mark)?;
                 count += 1;
             }

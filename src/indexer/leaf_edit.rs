@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::forest::context::ForestContext;
 use crate::format::node::leaf_value;
 use crate::key::Key;
+use crate::lmdb::item::StoredItem;
 use crate::math::matrix::Matrix;
 use crate::sketch::codes::Sketches;
 use crate::sketch::quantizer::Quantizer;
@@ -47,12 +48,9 @@ impl LeafEdit {
             &points.values,
         ));
         for (i, id) in ids.iter().enumerate() {
-            sketches.insert(
-                i,
-                context.transform,
-                points.row(i),
-                context.bits_of(rtxn, *id)?.as_ref(),
-            );
+            let stored = context.bits_of(rtxn, *id)?;
+            let item = stored.as_ref().map(StoredItem::view).transpose()?;
+            sketches.insert(i, context.transform, points.row(i), item.as_ref());
         }
         Ok(Self { ids, sketches, is_changed: true })
     }
@@ -78,12 +76,9 @@ impl LeafEdit {
         point: &[f32],
     ) -> Result<()> {
         if let Err(position) = self.ids.binary_search(&id) {
-            self.sketches.insert(
-                position,
-                context.transform,
-                point,
-                context.bits_of(rtxn, id)?.as_ref(),
-            );
+            let stored = context.bits_of(rtxn, id)?;
+            let item = stored.as_ref().map(StoredItem::view).transpose()?;
+            self.sketches.insert(position, context.transform, point, item.as_ref());
             self.ids.insert(position, id);
             self.is_changed = true;
         }

@@ -7,7 +7,6 @@ use heed::types::Bytes;
 use heed::{Env, PutFlags, RoTxn, RwTxn};
 
 use crate::error::{Error, Result};
-use crate::format::item::ItemRef;
 use crate::format::mark::{MARK_KEY, Mark};
 use crate::format::record::Record;
 use crate::index_spec::IndexSpec;
@@ -257,71 +256,6 @@ impl Database {
         record.spec(spec.index).expect(spec)?;
         Ok(record)
     }
-
-    /// An item of an index, if it exists.
-    pub(crate) fn item<'t>(
-        &self,
-        rtxn: &'t RoTxn<'_>,
-        spec: IndexSpec,
-        id: u32,
-    ) -> Result<Option<ItemRef<'t>>> {
-        let key = Key::item(spec.index, id);
-        self.get(rtxn, key)?.map(|bytes| ItemRef::parse(key, bytes, spec)).transpose()
-    }
-
-    /// An item that other stored bytes say exists.
-    pub(crate) fn known_item<'t>(
-        &self,
-        rtxn: &'t RoTxn<'_>,
-        spec: IndexSpec,
-        id: u32,
-    ) -> Result<ItemRef<'t>> {
-        self.item(rtxn, spec, id)?.ok_or_else(|| missing_item(spec, id))
-    }
-
-    /// Visits items that other stored bytes say exist, in this order.
-    pub(crate) fn visit_items<'t>(
-        &self,
-        rtxn: &'t RoTxn<'_>,
-        spec: IndexSpec,
-        ids: &[u32],
-        mut visit: impl FnMut(&ItemRef<'t>),
-    ) -> Result<()> {
-        let is_dense = match (ids.first(), ids.last()) {
-            (Some(first), Some(last)) => {
-                last.saturating_sub(*first) as usize <= WALK * ids.len()
-                    && ids.is_sorted_by(|a, b| a < b)
-            }
-            _ => false,
-        };
-        if !is_dense {
-            return ids
-                .iter()
-                .try_for_each(|id| self.known_item(rtxn, spec, *id).map(|item| visit(&item)));
-        }
-        let mut entries = self.iter_from(rtxn, Key::item(spec.index, ids[0]))?;
-        for id in ids {
-            let key = Key::item(spec.index, *id);
-            let found = loop {
-                match entries.next().transpose()? {
-                    Some((passed, _)) if passed.to_bytes() < key.to_bytes() => {}
-                    found => break found.filter(|found| found.0 == key),
-                }
-            };
-            let (_, bytes) = found.ok_or_else(|| missing_item(spec, *id))?;
-            visit(&ItemRef::parse(key, bytes, spec)?);
-        }
-        Ok(())
-    }
-}
-
-/// Entries that are passed by for each item that is wanted, at most: more, and looking each up by
-/// its key is faster.
-const WALK: usize = 3;
-
-/// What is wrong when an item is missing that other stored bytes say exists.
-pub(crate) fn missing_item(spec: IndexSpec, id: u32) -> Error {
-    Error::corrupted(Key::item(spec.index, id), "other entries name this item, and it is missing")
 }
 
 /// The entries of one kind of an index.
@@ -356,44 +290,4 @@ pub(crate) fn temporary(max_readers: u32) -> (tempfile::TempDir, Env<heed::Witho
     // SAFETY: the folder is new and temporary, and nothing else opens it.
     let env = unsafe { options.open(folder.path()) }.unwrap();
     (folder, env)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::storage::Components;
-    use crate::{IndexOptions, Metric, Writer};
-
-    #[test]
-    fn items_are_visited_in_the_order_asked_for_and_a_missing_one_is_an_error() {
-        let (_folder, env) = temporary(1);
-        let db = Database::open_or_create(&env).unwrap();
-        let mut wtxn = env.write_txn().unwrap();
-        let writer =
-            Writer::open_or_create(&mut wtxn, db, 3, &IndexOptions::new(2, Metric::Euclidean))
-                .unwrap();
-        let present: Vec<u32> = (0..100).filter(|id| id % 3 != 0).chain([u32::MAX - 1]).collect();
-        for id in &present {
-            #[expect(clippy::cast_precision_loss, reason = "what is not exact is the same twice")]
-            writer.add_item(&mut wtxn, *id, &[*id as f32, 1.0]).unwrap();
-        }
-        let spec = IndexSpec::plain(3, 2, Metric::Euclidean);
-        let visit = |ids: &[u32]| {
-            let mut visited = Vec::new();
-            db.visit_items(&wtxn, spec, ids, |item| {
-                let Components::Floats(floats) = item.components else {
-                    panic!("floats were added")
-                };
-                visited.push(floats[0]);
-            })
-            .map(|()| visited)
-        };
-        #[expect(clippy::cast_precision_loss, reason = "what is not exact is the same twice")]
-        for ids in [&present[..], &present[..60], &[98, 1, 50][..], &[4, 7, 7, 8], &[5], &[]] {
-            assert_eq!(visit(ids).unwrap(), ids.iter().map(|id| *id as f32).collect::<Vec<f32>>());
-        }
-        for ids in [&[1, 2, 3, 4][..], &[98, 3], &[99], &[u32::MAX]] {
-            assert!(matches!(visit(ids), Err(Error::Corrupted { .. })), "{ids:?}");
-        }
-    }
 }

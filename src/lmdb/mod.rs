@@ -5,6 +5,7 @@ pub(crate) mod cache;
 pub(crate) mod database;
 mod extent;
 pub(crate) mod hosted;
+pub(crate) mod item;
 pub(crate) mod items;
 pub(crate) mod nodes;
 mod opening;

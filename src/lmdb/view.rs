@@ -5,10 +5,10 @@ use std::ops::RangeInclusive;
 use heed::RoTxn;
 
 use crate::error::Result;
-use crate::format::item::ItemRef;
 use crate::index_spec::IndexSpec;
 use crate::key::{Key, Kind};
 use crate::lmdb::database::{Database, Entries};
+use crate::lmdb::item::{ItemBytes, ItemEntries, StoredItem};
 
 /// What reading an index takes: database, transaction and spec.
 #[derive(Copy, Clone)]
@@ -38,8 +38,28 @@ impl<'t> View<'t> {
     }
 
     /// An item, if it exists.
-    pub(crate) fn item(&self, id: u32) -> Result<Option<ItemRef<'t>>> {
+    pub(crate) fn item(&self, id: u32) -> Result<Option<StoredItem<'t>>> {
         self.db.item(self.rtxn, self.spec, id)
+    }
+
+    /// The bytes of an item, if it exists.
+    pub(crate) fn item_bytes(&self, id: u32) -> Result<Option<ItemBytes<'t>>> {
+        self.db.item_bytes(self.rtxn, self.spec, id)
+    }
+
+    /// An item's value, and its tail if it has one.
+    pub(crate) fn with_tail(&self, id: u32, value: &'t [u8]) -> Result<ItemBytes<'t>> {
+        self.db.with_tail(self.rtxn, self.spec, id, value)
+    }
+
+    /// Whether a tail belongs to an item.
+    pub(crate) fn has_head(&self, tail: Key) -> Result<bool> {
+        self.db.has_head(self.rtxn, self.spec, tail)
+    }
+
+    /// All items, by ascending id.
+    pub(crate) fn items(&self) -> Result<ItemEntries<'t>> {
+        self.db.items_from(self.rtxn, self.spec, 0)
     }
 
     /// The ids of all items, ascending.

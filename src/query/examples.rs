@@ -71,9 +71,8 @@ impl Examples {
                 Example::Vector(vector) => CheckedVector::new(vector, spec)?.to_query(),
                 Example::Item(id) => {
                     items.push(*id);
-                    CheckedVector::of_item(
-                        &searcher.query_item(*id)?.ok_or(Error::ItemNotFound { id: *id })?,
-                    )
+                    let item = searcher.query_item(*id)?.ok_or(Error::ItemNotFound { id: *id })?;
+                    CheckedVector::of_item(&item.view()?)
                 }
             });
         }

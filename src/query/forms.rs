@@ -107,7 +107,7 @@ impl Nns<'_> {
     pub fn by_item(mut self, id: u32) -> Result<Option<Hits>> {
         self.check()?;
         match self.searcher().query_item(id)? {
-            Some(item) => self.answer(item, &[id]).map(Some),
+            Some(item) => self.answer(item.view()?, &[id]).map(Some),
             None => Ok(None),
         }
     }
@@ -283,7 +283,7 @@ impl Nns<'_> {
         self.check()?;
         let mut all = SearchStats::default();
         let answer = |id: &u32| match self.searcher().query_item(*id)? {
-            Some(item) => self.add_answer(item, &[*id], &mut all).map(Some),
+            Some(item) => self.add_answer(item.view()?, &[*id], &mut all).map(Some),
             None => Ok(None),
         };
         let answers = ids.iter().map(answer).collect();

@@ -4,9 +4,8 @@ use rayon::prelude::*;
 use roaring::RoaringBitmap;
 
 use crate::error::Result;
-use crate::format::item::ItemRef;
-use crate::kernel::prefetch::prefetch;
-use crate::key::{Key, Kind};
+use crate::key::Key;
+use crate::lmdb::item::ItemBytes;
 use crate::search::request::Request;
 use crate::search::rerank::{BATCH, Nearest, Scorer};
 use crate::search::session::Session;
@@ -69,9 +68,10 @@ fn compare_in_order<'t>(
     nearest: &mut Nearest,
 ) -> Result<bool> {
     let spec = session.spec();
-    let mut entries = session.view().iter(Kind::Item)?;
+    let mut entries = session.view().items()?;
+    let mut joined = session.items.joined.take();
     loop {
-        let mut batch: [Option<(Key, &'t [u8])>; BATCH] = [None; BATCH];
+        let mut batch: [Option<(Key, ItemBytes<'t>)>; BATCH] = [None; BATCH];
         let mut is_last = true;
         // LMDB fills pages from their end, so that ascending keys lie at descending addresses. The
         // processor does not prefetch such reads by itself.
@@ -79,14 +79,15 @@ fn compare_in_order<'t>(
             let (key, bytes) = entry?;
             is_last = false;
             if request.admits(key.id()) {
-                prefetch(bytes);
+                bytes.prefetch();
                 *slot = Some((key, bytes));
             }
         }
         for (key, bytes) in batch.iter().flatten() {
-            nearest.offer(scorer.rank(key.id(), &ItemRef::parse(*key, bytes, spec)?)?);
+            nearest.offer(scorer.rank(key.id(), &bytes.view(*key, spec, &mut joined)?)?);
         }
         if is_last || request.interrupt.check() {
+            session.items.joined.set(joined);
             return Ok(!is_last);
         }
     }
@@ -102,7 +103,7 @@ fn compare_shared(
     nearest: &mut Nearest,
 ) -> Result<bool> {
     let spec = session.spec();
-    let mut entries = session.view().iter(Kind::Item)?;
+    let mut entries = session.view().items()?;
     let (k, bounds) = (nearest.k, nearest.bounds);
     let per_round =
         if request.interrupt.is_none() { ITEMS_PER_ROUND } else { ITEMS_PER_TIMED_ROUND };
@@ -118,12 +119,13 @@ fn compare_shared(
                 items.push((key, bytes));
             }
         }
-        let compare = |part: &[(Key, &[u8])]| {
-            let mut nearest = Nearest::new(k, bounds);
+        let compare = |part: &[(Key, ItemBytes<'_>)]| {
+            let (mut nearest, mut joined) = (Nearest::new(k, bounds), Vec::new());
             for (number, (key, bytes)) in part.iter().enumerate() {
-                prefetch(part.get(number + PREFETCH_DISTANCE).map_or(&[], |(_, bytes)| bytes));
-                let item = ItemRef::parse(*key, bytes, spec)?;
-                nearest.offer(scorer.rank(key.id(), &item)?);
+                if let Some((_, later)) = part.get(number + PREFETCH_DISTANCE) {
+                    later.prefetch();
+                }
+                nearest.offer(scorer.rank(key.id(), &bytes.view(*key, spec, &mut joined)?)?);
             }
             Ok(nearest)
         };

@@ -6,10 +6,9 @@ use crate::error::{Error, Result};
 use crate::format::item::{ItemRef, item_bytes};
 use crate::index_spec::IndexSpec;
 use crate::kernel::distance;
-use crate::kernel::prefetch::prefetch;
 use crate::kernel::simd::Level;
 use crate::key::Key;
-use crate::lmdb::database::missing_item;
+use crate::lmdb::item::{ItemBytes, missing_item};
 use crate::lmdb::items::Items;
 use crate::math::scored::Scored;
 use crate::math::top_k::TopK;
@@ -109,25 +108,27 @@ impl Scorer<'_> {
     ) -> Result<bool> {
         let mut ids = ids.fuse();
         let mut compared = 0;
+        let mut joined = items.joined.take();
         loop {
-            let mut batch: [Option<(u32, &[u8])>; BATCH] = [None; BATCH];
+            let mut batch: [Option<(u32, ItemBytes<'_>)>; BATCH] = [None; BATCH];
             // A look-up waits for memory several times. Each loop prefetches what the next one
             // reads, for the whole batch: cache slots, then pages, then vectors.
             for (slot, id) in batch.iter_mut().zip(ids.by_ref()) {
                 items.prefetch(id);
-                *slot = Some((id, &[]));
+                *slot = Some((id, ItemBytes::default()));
             }
             let is_last = batch[BATCH - 1].is_none();
             for (id, bytes) in batch.iter_mut().flatten() {
                 *bytes = items.cached(*id).unwrap_or_default();
-                prefetch(bytes);
+                bytes.prefetch();
             }
             for slot in &mut batch {
-                let Some((id, bytes)) = slot.as_mut().filter(|(_, bytes)| bytes.is_empty()) else {
+                let Some((id, bytes)) = slot.as_mut().filter(|(_, bytes)| bytes.head.is_empty())
+                else {
                     continue;
                 };
                 if let Some(found) = items.look_up(*id)? {
-                    prefetch(found);
+                    found.prefetch();
                     *bytes = found;
                 } else {
                     missing(*id)?;
@@ -135,10 +136,12 @@ impl Scorer<'_> {
                 }
             }
             for (id, bytes) in batch.iter().flatten() {
-                visit(self.rank(*id, &items.parse(*id, bytes)?)?);
+                let key = Key::item(self.spec.index, *id);
+                visit(self.rank(*id, &bytes.view(key, self.spec, &mut joined)?)?);
             }
             compared += BATCH;
             if is_last || interrupt.check_after(compared) {
+                items.joined.set(joined);
                 // The iterator of ids may itself have ended because of the interrupt.
                 return Ok(interrupt.has_fired());
             }

@@ -84,7 +84,9 @@ impl Nns<'_, Many<'_, '_>> {
     pub fn by_items(self, ids: &[u32]) -> Result<Vec<Option<Hits>>> {
         self.options.check()?;
         self.share(ids.len(), |nns, reader, i| match reader.session().query_item(ids[i])? {
-            Some(item) => nns.run(item, &[ids[i]], &[]).map(|(hits, stats)| (Some(hits), stats)),
+            Some(item) => {
+                nns.run(item.view()?, &[ids[i]], &[]).map(|(hits, stats)| (Some(hits), stats))
+            }
             None => Ok((None, SearchStats::default())),
         })
     }
