@@ -18,6 +18,7 @@ pub const BRANCH: u8 = 3;
 pub const LEAF: u8 = 4;
 pub const FREE: u8 = 5;
 pub const ITEM: u8 = 6;
+pub const TAIL: u8 = 7;
 
 pub type Entries = Vec<([u8; 8], Vec<u8>)>;
 
