@@ -21,6 +21,8 @@ use spinney::{
 use support::*;
 
 const DIMS: usize = 32;
+/// Of vectors that are cut when they are stored.
+const CUT_DIMS: usize = 1024;
 /// More than the size up to which indexes are scanned exactly.
 const ITEMS: u32 = 3_000;
 /// The vector of hits. It grows from the heap of the nearest, in place.
@@ -101,20 +103,21 @@ fn check(
 fn a_warmed_reader_allocates_its_answer_alone() {
     let seed = Seed::new(301);
     let store = Store::with_map_size(1 << 30);
-    for metric in [Metric::Euclidean, Metric::Cosine, Metric::DotProduct, Metric::Manhattan] {
+    let metrics = [Metric::Euclidean, Metric::Cosine, Metric::DotProduct, Metric::Manhattan];
+    let cases = metrics.map(|metric| (metric, DIMS)).into_iter();
+    for (index, (metric, dims)) in (0..).zip(cases.chain([(Metric::Euclidean, CUT_DIMS)])) {
         let rng = &mut seed.rng(0);
         let mut wtxn = store.env.write_txn().unwrap();
-        let index = metric as u16;
-        let options = IndexOptions::new(DIMS, metric);
+        let options = IndexOptions::new(dims, metric);
         let writer = Writer::open_or_create(&mut wtxn, store.db, index, &options).unwrap();
         let ids: Vec<u32> = (0..ITEMS).collect();
         writer
-            .add_items(&mut wtxn, &ids, &clustered_rows(metric, DIMS, ITEMS as usize, rng))
+            .add_items(&mut wtxn, &ids, &clustered_rows(metric, dims, ITEMS as usize, rng))
             .unwrap();
         writer.build(&mut wtxn, &BuildOptions::default()).unwrap();
         wtxn.commit().unwrap();
 
-        let queries: Vec<Vec<f32>> = (0..50).map(|_| clustered_row(metric, DIMS, rng)).collect();
+        let queries: Vec<Vec<f32>> = (0..50).map(|_| clustered_row(metric, dims, rng)).collect();
         let filter: RoaringBitmap = (0..ITEMS).filter(|id| id % 3 > 0).collect();
         let check_all = |what: &str| {
             let rtxn = store.env.read_txn().unwrap();
@@ -128,7 +131,7 @@ fn a_warmed_reader_allocates_its_answer_alone() {
         let mut wtxn = store.env.write_txn().unwrap();
         (0..20).for_each(|id| assert!(writer.del_item(&mut wtxn, id).unwrap()));
         for id in ITEMS - 10..ITEMS + 10 {
-            writer.add_item(&mut wtxn, id, &clustered_row(metric, DIMS, rng)).unwrap();
+            writer.add_item(&mut wtxn, id, &clustered_row(metric, dims, rng)).unwrap();
         }
         wtxn.commit().unwrap();
         check_all("with pending items");

@@ -19,9 +19,8 @@ use support::*;
 
 /// Bytes of values: around the largest that share a page, around those that fill one or two pages,
 /// and around the longest tail.
-const LENGTHS: [usize; 15] = [
-    2000, 2016, 2032, 4064, 4080, 4096, 4112, 4592, 4608, 8160, 8176, 8192, 8208, 8688, 8704,
-];
+const LENGTHS: [usize; 15] =
+    [2000, 2016, 2032, 4064, 4080, 4096, 4112, 4592, 4608, 8160, 8176, 8192, 8208, 8688, 8704];
 const STORAGES: [Storage; 4] = [Storage::F32, Storage::F16, Storage::I8, Storage::Bits];
 const MAX_DIMS: usize = 65_536;
 const IDS: u32 = 60;

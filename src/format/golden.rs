@@ -37,6 +37,7 @@ fn keys() {
     assert_eq!(Key::leaf(1, 2, 0x0A0B_0C0D).to_bytes(), *b"\x00\x01\x04\x02\x0A\x0B\x0C\x0D");
     assert_eq!(Key::free(1, 2, 1).to_bytes(), *b"\x00\x01\x05\x02\x00\x00\x00\x01");
     assert_eq!(Key::item(1, 7).to_bytes(), *b"\x00\x01\x06\x00\x00\x00\x00\x07");
+    assert_eq!(Key::tail(1, 7).to_bytes(), *b"\x00\x01\x07\x00\x00\x00\x00\x07");
 }
 
 #[test]

@@ -173,11 +173,11 @@ mod tests {
         asked
     }
 
-    /// Vectors within pages of LMDB and on pages of their own; in the transaction that wrote them,
-    /// after its commit, and when the map has grown.
+    /// Vectors within pages of LMDB, on pages of their own, and cut; in the transaction that wrote
+    /// them, after its commit, and when the map has grown.
     #[test]
     fn asking_changes_no_answer() {
-        for dims in [16, 600] {
+        for dims in [16, 600, 1024] {
             let seed = dims as u64;
             println!("seed {seed}");
             let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);

@@ -2,10 +2,12 @@
 //! is beside a twin whose items are cut: both answer the same, whatever happens to them.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use spinney::{
-    BuildMethod, BuildOptions, Hit, IndexOptions, Metric, Reader, Readers, Snapshot, Storage,
-    Writer,
+    BuildMethod, BuildOptions, Hit, IndexOptions, Metric, Progress, Reader, Readers, Snapshot,
+    Storage, Writer,
 };
 
 use super::support::raw::*;
@@ -123,12 +125,44 @@ impl Twins {
     }
 }
 
+/// Builds in several commits. Meanwhile an item changes in its tail alone.
+fn build_while_a_tail_changes(store: &Store, metric: Metric) {
+    const ID: u32 = 21;
+    let writer = Writer::open(&store.env.read_txn().unwrap(), store.db, 0).unwrap();
+    let vector_of = |id| {
+        let rtxn = store.env.read_txn().unwrap();
+        Reader::open(&rtxn, store.db, 0).unwrap().item_vector(id).unwrap().unwrap()
+    };
+    let mut changed = vector_of(ID);
+    let end = changed.len() - 8;
+    if metric == Metric::Hamming {
+        let at = |x| end - 200 + changed[end - 200..].iter().position(|y| *y == x).unwrap();
+        let (zero, one) = (at(0.0), at(1.0));
+        changed.swap(zero, one);
+    } else {
+        changed[end] = -changed[end];
+    }
+    let first = AtomicBool::new(true);
+    let progress = |_: &Progress| {
+        if first.swap(false, Ordering::Relaxed) {
+            let mut wtxn = store.env.write_txn().unwrap();
+            writer.add_item(&mut wtxn, ID, &changed).unwrap();
+            wtxn.commit().unwrap();
+        }
+        ControlFlow::Continue(())
+    };
+    let options = BuildOptions::default().bytes_per_commit(1 << 20).progress(&progress);
+    writer.build_in_commits(&store.env, &options).unwrap();
+    assert_eq!(vector_of(ID), changed);
+    let rtxn = store.env.read_txn().unwrap();
+    assert_eq!(writer.pending_len(&rtxn).unwrap(), 1, "the forest has another tail");
+}
+
 /// A pair of indexes of so many items, built, with pending items of all kinds.
 fn twins(metric: Metric, dims: usize, items: u32, rng: &mut Rng) -> Twins {
     let storage = if metric == Metric::Hamming { Storage::Bits } else { Storage::F32 };
     let stores = [(); 2].map(|()| Store::with_map_size(MAP_SIZE));
-    let rows: Vec<Vec<f32>> =
-        (0..items + 8).map(|_| clustered_row(metric, dims, rng)).collect();
+    let rows: Vec<Vec<f32>> = (0..items + 8).map(|_| clustered_row(metric, dims, rng)).collect();
     for store in &stores {
         let mut wtxn = store.env.write_txn().unwrap();
         let options = IndexOptions::new(dims, metric).storage(storage);
@@ -186,8 +220,7 @@ fn live_together(metric: Metric, dims: usize, items: u32, rng: &mut Rng) {
         writer.del_item(wtxn, 15).unwrap()
     });
     for store in &twins.stores {
-        let writer = Writer::open(&store.env.read_txn().unwrap(), store.db, 0).unwrap();
-        writer.build_in_commits(&store.env, &build.clone().bytes_per_commit(1 << 20)).unwrap();
+        build_while_a_tail_changes(store, metric);
     }
     twins.check("built in commits");
 

@@ -38,6 +38,11 @@ pub const OF_ITEMS: &[(&str, Damage)] = &[
         p.put(key(0, ITEM, 3, item), &value);
         named([key(0, ITEM, 3, item)])
     }),
+    ("a tail of an item that is not cut", |p| {
+        let item = p.settled();
+        planted(p, key(0, TAIL, 0, item))
+    }),
+    ("a tail of no item", |p| planted(p, key(0, TAIL, 0, 90_000))),
     ("a wrong norm", |p| {
         let key = key(0, ITEM, 0, p.settled());
         p.edit(key, |value| value[6] ^= 1);
