@@ -107,36 +107,58 @@ impl<'t> StoredItem<'t> {
     }
 }
 
-/// The items of an index, by ascending id: a walk over values, and one over tails beside it.
+/// The items of an index, by ascending id.
 pub(crate) struct ItemEntries<'t> {
     values: Entries<'t>,
-    /// None if the index has none.
-    tails: Option<Peekable<Entries<'t>>>,
-    cut: Cut,
+    tails: Tails<'t>,
 }
 
 impl<'t> Iterator for ItemEntries<'t> {
     type Item = Result<(Key, ItemBytes<'t>)>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (key, head) = match self.values.next()? {
-            Ok(entry) => entry,
-            Err(error) => return Some(Err(error)),
-        };
-        let tail = if self.cut.is_head(head) { self.tail_of(key.id()) } else { Ok(&[][..]) };
-        Some(tail.map(|tail| (key, ItemBytes { head, tail })))
+        let entry = self.values.next()?;
+        Some(entry.and_then(|(key, head)| Ok((key, self.tails.complete(key, head)?))))
     }
 }
 
 impl<'t> ItemEntries<'t> {
-    /// The tail of an item that comes after all those asked for; empty if there is none.
-    fn tail_of(&mut self, id: u32) -> Result<&'t [u8]> {
+    /// Goes on to an item, if it exists.
+    fn reach(&mut self, key: Key) -> Result<Option<ItemBytes<'t>>> {
+        loop {
+            match self.next().transpose()? {
+                Some((passed, _)) if passed.to_bytes() < key.to_bytes() => {}
+                found => return Ok(found.filter(|found| found.0 == key).map(|found| found.1)),
+            }
+        }
+    }
+}
+
+/// A walk over the tails of an index, beside a walk over its values.
+pub(crate) struct Tails<'t> {
+    cut: Cut,
+    /// None if there are none.
+    entries: Option<Peekable<Entries<'t>>>,
+}
+
+impl<'t> Tails<'t> {
+    /// An item of this value, which comes after all those asked for.
+    #[inline]
+    pub(crate) fn complete(&mut self, key: Key, head: &'t [u8]) -> Result<ItemBytes<'t>> {
+        if !self.cut.is_head(head) {
+            return Ok(ItemBytes { head, tail: &[] });
+        }
+        Ok(ItemBytes { head, tail: self.of(key.id())? })
+    }
+
+    /// Empty if there is none.
+    fn of(&mut self, id: u32) -> Result<&'t [u8]> {
         let is_due = |entry: &Result<(Key, &[u8])>| match entry {
             Ok((key, _)) => key.id() <= id,
             Err(_) => true,
         };
-        let Some(tails) = &mut self.tails else { return Ok(&[]) };
-        while let Some(entry) = tails.next_if(is_due) {
+        let Some(entries) = &mut self.entries else { return Ok(&[]) };
+        while let Some(entry) = entries.next_if(is_due) {
             let (key, tail) = entry?;
             if key.id() == id {
                 return Ok(tail);
@@ -233,13 +255,22 @@ impl Database {
         spec: IndexSpec,
         first: u32,
     ) -> Result<ItemEntries<'t>> {
-        let index = spec.index;
-        let last = |kind| Key::range(index, kind).1;
-        let values = self.range(rtxn, (Key::item(index, first), last(Kind::Item)))?;
-        let cut = Cut::new(spec);
-        let tails = || self.range(rtxn, (Key::tail(index, first), last(Kind::Tail)));
-        let tails = if cut.is_cut() { Some(tails()?.peekable()) } else { None };
-        Ok(ItemEntries { values, tails, cut })
+        let last = Key::range(spec.index, Kind::Item).1;
+        let values = self.range(rtxn, (Key::item(spec.index, first), last))?;
+        Ok(ItemEntries { values, tails: self.tails_from(rtxn, spec, first)? })
+    }
+
+    /// The tails of an index from an id on.
+    pub(crate) fn tails_from<'t>(
+        &self,
+        rtxn: &'t RoTxn<'_>,
+        spec: IndexSpec,
+        first: u32,
+    ) -> Result<Tails<'t>> {
+        let (cut, last) = (Cut::new(spec), Key::range(spec.index, Kind::Tail).1);
+        let entries = || self.range(rtxn, (Key::tail(spec.index, first), last));
+        let entries = if cut.is_cut() { Some(entries()?.peekable()) } else { None };
+        Ok(Tails { cut, entries })
     }
 
     /// Visits items that other stored bytes say exist, in this order.
@@ -269,18 +300,6 @@ impl Database {
             visit(&bytes.view(key, spec, &mut joined)?);
         }
         Ok(())
-    }
-}
-
-impl<'t> ItemEntries<'t> {
-    /// Goes on to an item, if it exists.
-    fn reach(&mut self, key: Key) -> Result<Option<ItemBytes<'t>>> {
-        loop {
-            match self.next().transpose()? {
-                Some((passed, _)) if passed.to_bytes() < key.to_bytes() => {}
-                found => return Ok(found.filter(|found| found.0 == key).map(|found| found.1)),
-            }
-        }
     }
 }
 

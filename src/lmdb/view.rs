@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::index_spec::IndexSpec;
 use crate::key::{Key, Kind};
 use crate::lmdb::database::{Database, Entries};
-use crate::lmdb::item::{ItemBytes, ItemEntries, StoredItem};
+use crate::lmdb::item::{ItemBytes, ItemEntries, StoredItem, Tails};
 
 /// What reading an index takes: database, transaction and spec.
 #[derive(Copy, Clone)]
@@ -60,6 +60,11 @@ impl<'t> View<'t> {
     /// All items, by ascending id.
     pub(crate) fn items(&self) -> Result<ItemEntries<'t>> {
         self.db.items_from(self.rtxn, self.spec, 0)
+    }
+
+    /// The tails of all items.
+    pub(crate) fn tails(&self) -> Result<Tails<'t>> {
+        self.db.tails_from(self.rtxn, self.spec, 0)
     }
 
     /// The ids of all items, ascending.

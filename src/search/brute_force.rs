@@ -4,7 +4,7 @@ use rayon::prelude::*;
 use roaring::RoaringBitmap;
 
 use crate::error::Result;
-use crate::key::Key;
+use crate::key::{Key, Kind};
 use crate::lmdb::item::ItemBytes;
 use crate::search::request::Request;
 use crate::search::rerank::{BATCH, Nearest, Scorer};
@@ -68,7 +68,7 @@ fn compare_in_order<'t>(
     nearest: &mut Nearest,
 ) -> Result<bool> {
     let spec = session.spec();
-    let mut entries = session.view().items()?;
+    let (mut entries, mut tails) = (session.view().iter(Kind::Item)?, session.view().tails()?);
     let mut joined = session.items.joined.take();
     loop {
         let mut batch: [Option<(Key, ItemBytes<'t>)>; BATCH] = [None; BATCH];
@@ -76,9 +76,10 @@ fn compare_in_order<'t>(
         // LMDB fills pages from their end, so that ascending keys lie at descending addresses. The
         // processor does not prefetch such reads by itself.
         for (slot, entry) in batch.iter_mut().zip(entries.by_ref()) {
-            let (key, bytes) = entry?;
+            let (key, value) = entry?;
             is_last = false;
             if request.admits(key.id()) {
+                let bytes = tails.complete(key, value)?;
                 bytes.prefetch();
                 *slot = Some((key, bytes));
             }
@@ -103,7 +104,7 @@ fn compare_shared(
     nearest: &mut Nearest,
 ) -> Result<bool> {
     let spec = session.spec();
-    let mut entries = session.view().items()?;
+    let (mut entries, mut tails) = (session.view().iter(Kind::Item)?, session.view().tails()?);
     let (k, bounds) = (nearest.k, nearest.bounds);
     let per_round =
         if request.interrupt.is_none() { ITEMS_PER_ROUND } else { ITEMS_PER_TIMED_ROUND };
@@ -112,11 +113,11 @@ fn compare_shared(
         items.clear();
         let mut is_last = true;
         for entry in entries.by_ref().take(per_round) {
-            let (key, bytes) = entry?;
+            let (key, value) = entry?;
             is_last = false;
             // A predicate need not be `Sync`, so only this thread may call it.
             if request.admits(key.id()) {
-                items.push((key, bytes));
+                items.push((key, tails.complete(key, value)?));
             }
         }
         let compare = |part: &[(Key, ItemBytes<'_>)]| {

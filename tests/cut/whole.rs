@@ -211,7 +211,7 @@ fn live_together(metric: Metric, dims: usize, items: u32, rng: &mut Rng) {
 
     // Sorted runs go to temporary files.
     let folder = tempfile::tempdir().unwrap();
-    let small = build.clone().rebuild(true).memory(1).temp_dir(folder.path());
+    let small = build.rebuild(true).memory(1).temp_dir(folder.path());
     twins.change(|writer, wtxn| writer.build(wtxn, &small).unwrap().items);
     twins.check("built anew");
 
