@@ -1,14 +1,17 @@
-"""Serves one library to the search comparison.
-
-Builds its index, then answers all queries, a pass at a time.
+"""Serves one library to the comparisons of searches.
 
     python3 libraries.py STORE FOLDER METRIC DIMS K
 
-FOLDER has items.f32 and queries.f32 (rows of DIMS singles), and limits.f64 (for each query the
-largest distance that counts as right). Says {"ready": true}. At the line "build" on standard input
-it builds, and says what came of it. It takes any other line for a knob setting, makes one pass over
-the queries with it, and says recall and times. One JSON object a line. src/search/serve.rs does the
-same for the stores that are written in Rust.
+FOLDER has items.f32 and queries.f32 (rows of DIMS singles); FOLDER/STORE is the library's own. Says
+{"ready": true}, then answers lines on standard input, each with one JSON object on a line:
+
+    items                           reads the items
+    build                           builds of them, and leaves files in FOLDER/STORE
+    open load|map|map-at-random     opens them: by default, mapped, mapped without read-ahead
+    warm KNOB                       searches for items for up to a second
+    ask KNOB FIRST COUNT SECONDS    searches for queries: what each took, and the ids
+
+src/search/serve.rs does the same for the stores that are written in Rust.
 """
 
 import ctypes
@@ -32,8 +35,7 @@ except ImportError as missing:
 THREADS = os.cpu_count() or 1
 # The graphs get the same parameters, where they can be set.
 LINKS, CONSTRUCTION = 16, 200
-# What comes before the clock starts, at each pass: searches for so many items at most, spread
-# evenly, for so many seconds.
+# Searches to warm up: for so many items at most, spread evenly, for so many seconds.
 WARM_UP, WARM_UP_S = 10_000, 1.0
 # Calls whose times show what an empty one takes.
 EMPTY_CALLS = 100
@@ -62,6 +64,11 @@ class Hnswlib:
 
     def save(self, path):
         self.index.save_index(path)
+
+    def load(self, path, is_mapped):
+        not_mapped(is_mapped)
+        self.index = self.make()
+        self.index.load_index(path)
 
     def build_tiny(self, items):
         tiny = self.make()
@@ -105,6 +112,13 @@ class Usearch:
     def save(self, path):
         self.index.save(path)
 
+    def load(self, path, is_mapped):
+        self.index = self.make()
+        if is_mapped:
+            self.index.view(path)
+        else:
+            self.index.load(path)
+
     def build_tiny(self, items):
         tiny = self.make()
         tiny.add(np.arange(1, dtype=np.uint64), items[:1])
@@ -128,6 +142,8 @@ class Usearch:
 
 class Faiss:
     """An inverted file with a list for so many items, or a graph if that is 0."""
+
+    FLAGS = 0
 
     def __init__(self, job, items_per_list):
         import faiss
@@ -154,9 +170,8 @@ class Faiss:
         self.faiss.omp_set_num_threads(THREADS)
         self.index = self.faiss.index_factory(self.dims, self.factory, self.metric)
         if self.is_ivf:
-            self.lists = self.faiss.extract_index_ivf(self.index)
             # No warning: there are as many items as there are.
-            self.lists.cp.min_points_per_centroid = 1
+            self.faiss.extract_index_ivf(self.index).cp.min_points_per_centroid = 1
             self.index.train(items)
         else:
             self.index.hnsw.efConstruction = CONSTRUCTION
@@ -165,6 +180,12 @@ class Faiss:
 
     def save(self, path):
         self.faiss.write_index(self.index, path)
+
+    def load(self, path, is_mapped):
+        not_mapped(is_mapped and not self.FLAGS)
+        self.index = self.faiss.read_index(path, self.FLAGS)
+        if self.is_ivf:
+            self.lists = self.faiss.extract_index_ivf(self.index)
 
     def build_tiny(self, items):
         tiny = self.faiss.IndexFlat(self.dims, self.metric) if self.is_ivf else self.faiss.IndexHNSWFlat(self.dims, 2)
@@ -202,6 +223,29 @@ class Faiss:
         return [self.labels[number][self.labels[number] >= 0] for number in answers]
 
 
+class FaissDisk(Faiss):
+    """An inverted file whose lists, of whole vectors, lie in a file that is mapped."""
+
+    def __init__(self, job, items_per_list):
+        super().__init__(job, items_per_list)
+        lists = max(1, job.item_count // items_per_list)
+        self.params = self.params.replace(self.factory, f"IVF{lists},Flat, lists on disk")
+        self.factory = f"IVF{lists},Flat"
+        self.knob_name, self.knobs = "nprobe", [probe for probe in doubling(1, 512) if int(probe) <= lists]
+        self.FLAGS = self.faiss.IO_FLAG_ONDISK_SAME_DIR | self.faiss.IO_FLAG_READ_ONLY
+
+    def save(self, path):
+        on_disk = self.faiss.OnDiskInvertedLists(self.index.nlist, self.index.code_size, path + ".lists")
+        built = self.faiss.InvertedListsPtrVector()
+        built.push_back(self.index.invlists)
+        on_disk.merge_from_multiple(built.data(), built.size())
+        self.index.replace_invlists(on_disk)
+        super().save(path)
+
+    def turn(self, knob):
+        self.lists.nprobe = int(knob)
+
+
 class Annoy:
     TREES = 100
 
@@ -210,7 +254,6 @@ class Annoy:
 
         self.make = lambda: annoy.AnnoyIndex(job.dims, "euclidean" if job.metric == "euclidean" else "angular")
         self.params = f"annoy {importlib.metadata.version('annoy')}, {self.TREES} trees"
-        self.path = os.path.join(job.folder, "annoy.index")
         self.knob_name, self.knobs = "search_k", doubling(100, self.TREES * job.item_count)
 
     def build(self, items):
@@ -221,8 +264,12 @@ class Annoy:
         self.index.build(self.TREES, n_jobs=-1)
 
     def save(self, path):
-        # From here on it searches the file, which it maps.
         self.index.save(path)
+
+    def load(self, path, is_mapped):
+        # It always maps the file.
+        self.index = self.make()
+        self.index.load(path, prefault=False)
 
     def build_tiny(self, items):
         tiny = self.make()
@@ -252,42 +299,112 @@ STORES = {
     "faiss-ivf": lambda job: Faiss(job, 25),
     "faiss-ivf-few": lambda job: Faiss(job, 100),
     "faiss-hnsw": lambda job: Faiss(job, 0),
+    "faiss-disk": lambda job: FaissDisk(job, 100),
     "annoy": Annoy,
 }
 
 
 class Job:
-    def __init__(self, folder, metric, dims, k):
-        self.folder, self.metric, self.dims, self.k = folder, metric, int(dims), int(k)
-        self.items = self.rows("items.f32")
-        self.queries = np.array(self.rows("queries.f32"))
-        self.limits = np.fromfile(os.path.join(folder, "limits.f64"), dtype="<f8")
-        self.item_count = len(self.items)
-
-    def rows(self, name):
+    def __init__(self, name, folder, metric, dims, k):
+        self.metric, self.dims, self.k = metric, int(dims), int(k)
         # Mapped, so that the rows of the file do not count as the library's memory.
-        return np.memmap(os.path.join(self.folder, name), dtype="<f4", mode="r").reshape(-1, self.dims)
+        self.items, self.queries = (
+            np.memmap(os.path.join(folder, name), dtype="<f4", mode="r").reshape(-1, self.dims)
+            for name in ("items.f32", "queries.f32")
+        )
+        self.item_count = len(self.items)
+        self.folder = os.path.join(folder, name)
+        self.path = os.path.join(self.folder, "index")
+        self.store = STORES[name](self)
 
-    def right(self, number, ids):
-        """How many of these items are near enough to a query, by their exact distances."""
-        items = np.asarray(self.items[np.unique(ids)], dtype=np.float64)
-        query = self.queries[number].astype(np.float64)
-        if self.metric == "euclidean":
-            distances = np.sqrt(((items - query) ** 2).sum(axis=1))
-        else:
-            distances = 1 - items @ query / (np.linalg.norm(items, axis=1) * np.linalg.norm(query))
-        return min(int((distances <= self.limits[number]).sum()), self.k)
+    def rows(self, rows):
+        """A copy, of unit length where the library needs that."""
+        rows = np.array(rows)
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True) if getattr(self.store, "unit", False) else rows
+
+    def read(self):
+        self.read_items = self.rows(self.items)
+        say(items=self.item_count)
+
+    def build(self):
+        os.makedirs(self.folder, exist_ok=True)
+        start = time.perf_counter()
+        self.store.build(self.read_items)
+        build_s = time.perf_counter() - start
+        self.store.save(self.path)
+        say(params=self.store.params, build_s=build_s)
+
+    def open(self, way):
+        start = time.perf_counter()
+        self.store.load(self.path, way != "load")
+        if way == "map-at-random":
+            advise_random(self.folder)
+        open_ms = 1e3 * (time.perf_counter() - start)
+        say(
+            open_ms=open_ms,
+            overhead_us=self.overhead_us,
+            knob_name=self.store.knob_name,
+            knobs=" ".join(self.store.knobs),
+        )
+
+    def measure_overhead(self):
+        # A search for one item among one is a call and little else.
+        call = self.store.search(self.store.build_tiny(self.rows(self.items[:1])), 1)
+        prepared = self.store.prepare(self.rows(self.queries[:EMPTY_CALLS]), 1)
+        times = [time for _ in range(20) for time in timed(call, prepared)[0]]
+        self.overhead_us = statistics.median(times) / 1e3
+
+    def warm(self, knob):
+        self.store.turn(knob)
+        call = self.store.search(self.store.index, self.k)
+        others = self.rows(self.items[:: max(self.item_count // WARM_UP, 1)][:WARM_UP])
+        timed(call, self.store.prepare(others, self.k), WARM_UP_S)
+        say(warm=True)
+
+    def ask(self, knob, first, count, seconds):
+        self.store.turn(knob)
+        call = self.store.search(self.store.index, self.k)
+        queries = self.rows(self.queries[int(first) : int(first) + int(count)])
+        prepared = self.store.prepare(queries, self.k)
+        gc.disable()
+        times, answers = timed(call, prepared, float(seconds))
+        gc.enable()
+        ids = (" ".join(map(str, answer)) for answer in self.store.ids(answers))
+        say(us=" ".join(str(time / 1e3) for time in times), ids=",".join(ids))
 
 
-def timed(call, queries):
-    """Answers, and what each took in nanoseconds."""
+def not_mapped(is_mapped):
+    if is_mapped:
+        raise ValueError("it cannot search a file that is mapped")
+
+
+def advise_random(folder):
+    """Tells the system to read nothing ahead in the files of a folder that are mapped."""
+    advise, random = ctypes.CDLL(None, use_errno=True).madvise, 1
+    advise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    advised = 0
+    with open("/proc/self/maps") as maps:
+        for line in maps:
+            if line.rstrip().rpartition(" ")[2].startswith(os.path.realpath(folder) + os.sep):
+                start, end = (int(address, 16) for address in line.split()[0].split("-"))
+                advised += advise(start, end - start, random) == 0
+    if not advised:
+        raise OSError("no file of the index is mapped")
+
+
+def timed(call, queries, seconds=float("inf")):
+    """Answers, and what each took in nanoseconds; none begins after so many seconds."""
     clock = time.perf_counter_ns
     times, answers = [], []
+    end = clock() + seconds * 1e9
     for query in queries:
         start = clock()
         answer = call(query)
-        times.append(clock() - start)
+        now = clock()
+        times.append(now - start)
         answers.append(answer)
+        if now > end:
+            break
     return times, answers
 
 
@@ -295,77 +412,14 @@ def say(**fields):
     print(json.dumps(fields), flush=True)
 
 
-def trim():
-    gc.collect()
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except AttributeError:
-        pass
-
-
-def build(name, store, job, items, queries):
-    start = time.perf_counter()
-    store.build(items)
-    build_s = time.perf_counter() - start
-    path = os.path.join(job.folder, name + ".index")
-    store.save(path)
-    file_bytes = os.path.getsize(path)
-    if name != "annoy":
-        os.remove(path)
-    # A search for one item among one is a call and little else.
-    call = store.search(store.build_tiny(items), 1)
-    prepared = store.prepare(queries[:EMPTY_CALLS], 1)
-    times = [time for _ in range(20) for time in timed(call, prepared)[0]]
-    trim()
-    say(
-        store=name,
-        params=store.params,
-        build_s=build_s,
-        file_bytes=file_bytes,
-        overhead_us=statistics.median(times) / 1e3,
-        knob_name=store.knob_name,
-        knobs=" ".join(store.knobs),
-    )
-
-
-def measure(name, store, job, prepared, knob):
-    """`prepared`: the queries, then the items of the warm-up."""
-    store.turn(knob)
-    call = store.search(store.index, job.k)
-    prepared, others = prepared[: len(job.queries)], prepared[len(job.queries) :]
-    end = time.perf_counter() + WARM_UP_S
-    for other in others:
-        call(other)
-        if time.perf_counter() > end:
-            break
-    gc.disable()
-    times, answers = timed(call, prepared)
-    gc.enable()
-    right = sum(job.right(number, ids) for number, ids in enumerate(store.ids(answers)))
-    mean = sum(times) / len(times) / 1e3
-    times.sort()
-    p99 = times[max(-(-len(times) * 99 // 100), 1) - 1] / 1e3
-    recall = right / (len(times) * job.k)
-    say(store=name, knob=knob, recall=recall, mean_us=mean, p99_us=p99, qps=1e6 / mean)
-
-
 def main():
-    name = sys.argv[1]
-    job = Job(*sys.argv[2:])
-    store = STORES[name](job)
-    queries, items = job.queries, np.array(job.items)
-    if getattr(store, "unit", False):
-        queries = queries / np.linalg.norm(queries, axis=1, keepdims=True)
-        items /= np.linalg.norm(items, axis=1, keepdims=True)
+    job = Job(*sys.argv[1:])
+    job.measure_overhead()
     say(ready=True)
-    prepared = None
     for line in sys.stdin:
-        if line.strip() == "build":
-            build(name, store, job, items, queries)
-            others = items[:: max(len(items) // WARM_UP, 1)][:WARM_UP]
-            prepared = store.prepare(np.concatenate([queries, others]), job.k)
-        else:
-            measure(name, store, job, prepared, line.strip())
+        command, *words = line.split()
+        calls = {"items": job.read, "build": job.build, "open": job.open, "warm": job.warm, "ask": job.ask}
+        calls[command](*words)
 
 
 if __name__ == "__main__":

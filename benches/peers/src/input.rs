@@ -99,15 +99,27 @@ fn sum(left: &[f32], right: &[f32], term: impl Fn(f64, f64) -> f64) -> f64 {
     lanes.iter().sum::<f64>() + rest.sum::<f64>()
 }
 
-/// What every store gets.
+/// What every store gets, and what its answers are held against.
 pub struct Input {
-    pub items: usize,
+    pub items: Rows,
     pub items_in_file: usize,
-    pub queries: usize,
-    pub dims: usize,
-    pub metric: Metric,
+    pub queries: Rows,
+    pub k: usize,
     /// Whether the exact answers were computed here.
     pub is_computed: bool,
+    /// For each query the largest distance that counts as right.
+    limits: Vec<f64>,
+}
+
+impl Input {
+    /// How many of these items are as near to a query as its k-th neighbour; k at most.
+    pub fn right(&self, query: usize, mut ids: Vec<u32>) -> usize {
+        ids.sort_unstable();
+        ids.dedup();
+        let distances =
+            ids.iter().map(|&id| self.items.distance(id as usize, &self.queries, query));
+        distances.filter(|distance| *distance <= self.limits[query]).count().min(self.k)
+    }
 }
 
 /// The items and the queries of the set, and how many items its file has.
@@ -123,9 +135,8 @@ pub fn read_set(args: &SetArgs) -> Result<(Rows, Rows, usize)> {
     Ok((items, queries, items_in_file))
 }
 
-/// Reads the set and writes `items.f32`, `queries.f32`, `learn.f32` and `limits.f64` into `folder`:
-/// the rows, those that are not asked, and for each query the largest distance that counts as
-/// right.
+/// Reads the set and writes `items.f32`, `queries.f32` and `learn.f32` into `folder`: the rows, and
+/// queries that are not asked.
 pub fn prepare(args: &SetArgs, k: usize, learn: usize, folder: &Path) -> Result<Input> {
     let (items, mut queries, items_in_file) = read_set(args)?;
     if learn >= queries.len() {
@@ -152,19 +163,8 @@ pub fn prepare(args: &SetArgs, k: usize, learn: usize, folder: &Path) -> Result<
     write(&folder.join("items.f32"), items.iter().map(single))?;
     write(&folder.join("queries.f32"), queries.iter().map(single))?;
     write(&folder.join("learn.f32"), std::iter::once(single(&learn)))?;
-    write(
-        &folder.join("limits.f64"),
-        farthest.iter().map(|distance| (distance * (1.0 + TIE)).to_le_bytes().to_vec()),
-    )?;
-    let Rows { dims, metric, .. } = items;
-    Ok(Input {
-        items: items.len(),
-        items_in_file,
-        queries: queries.len(),
-        dims,
-        metric,
-        is_computed,
-    })
+    let limits = farthest.iter().map(|distance| distance * (1.0 + TIE)).collect();
+    Ok(Input { items, items_in_file, queries, k, is_computed, limits })
 }
 
 /// At most `limit` rows of a file, and how many it has.

@@ -3,6 +3,7 @@
 pub mod database;
 pub mod filters;
 pub mod input;
+pub mod larger;
 pub mod search;
 
 pub use bench_kit::Result;

@@ -39,6 +39,28 @@ fn cpu_nanoseconds() -> Option<u64> {
 /// Bytes that this process has handed to write calls so far. What the system writes to the disk
 /// would be whole folios of its cache.
 pub fn written_bytes() -> Option<u64> {
-    let lines = fs::read_to_string("/proc/self/io").ok()?;
-    lines.lines().find_map(|line| line.strip_prefix("wchar:"))?.trim().parse().ok()
+    io_field("self", "wchar:")
+}
+
+/// What a process has waited for and read so far.
+#[derive(Copy, Clone, Debug, Default)]
+pub struct Paging {
+    /// Page faults that read from a disk.
+    pub major_faults: u64,
+    /// Bytes read from a disk, also ahead.
+    pub read_bytes: u64,
+}
+
+/// What a process has read from a disk so far.
+pub fn paging(process: u32) -> Option<Paging> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The name of the program may have spaces and parentheses. From behind it, the tenth field.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let major_faults = fields.split_whitespace().nth(9)?.parse().ok()?;
+    Some(Paging { major_faults, read_bytes: io_field(&process.to_string(), "read_bytes:")? })
+}
+
+fn io_field(process: &str, name: &str) -> Option<u64> {
+    let lines = fs::read_to_string(format!("/proc/{process}/io")).ok()?;
+    lines.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok()
 }

@@ -11,7 +11,7 @@
 //!
 //! Each store is a process of its own, so that its memory is its own: this program again for those
 //! that it links, and `libraries.py` for Python's. They build one after the other, with all
-//! threads. Then they are asked in turn, one setting of the knob after the other. That is one query
+//! threads, and new processes open what was built. Then they are asked in turn, one setting of the knob after the other. That is one query
 //! at a time on one thread. After a pass to warm up come three, of which the one whose mean is the
 //! median counts. Each begins with up to a second of searches for items. So the index is in the
 //! caches as it is after other searches than those that are timed. spinney opens a reader for each,
@@ -19,17 +19,17 @@
 //! most items by then. An item is right if it is as near as the k-th of the exact answer.
 
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use bench_kit::clap::Parser;
 use spinney_peers::Result;
 use spinney_peers::input::{self, Input};
-use spinney_peers::search::args::{Args, LINKED};
-use spinney_peers::search::child::{Built, Child, Pass};
-use spinney_peers::search::report::{self, Point, Store};
+use spinney_peers::search::args::Args;
+use spinney_peers::search::child::{Built, Child, Opened, SERVE, Workshop};
+use spinney_peers::search::report::{self, Pass, Point, Store};
+use spinney_peers::search::serve::Opening;
 use spinney_peers::search::{plot, serve};
 
-const LIBRARIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/libraries.py");
 /// A sweep ends at a setting with this recall ...
 const ENOUGH: f64 = 0.999;
 /// ... or this time.
@@ -40,6 +40,7 @@ struct Running {
     name: String,
     child: Child,
     built: Built,
+    opened: Opened,
     /// Settings, and their passes so far.
     knobs: Vec<(String, Vec<Pass>)>,
 }
@@ -50,7 +51,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let mut words = std::env::args().skip(1).peekable();
-    if words.next_if_eq("--serve").is_some() {
+    if words.next_if_eq(SERVE).is_some() {
         return serve::serve(words);
     }
     let args = Args::parse();
@@ -59,11 +60,11 @@ fn run() -> Result<()> {
     let title = format!(
         "{}: {} of {} items, {} dimensions, {}; {} queries, k = {}",
         args.set.set,
-        input.items,
+        input.items.len(),
         input.items_in_file,
-        input.dims,
-        input.metric,
-        input.queries,
+        input.items.dims,
+        input.items.metric,
+        input.queries.len(),
         args.k
     );
     println!(
@@ -71,8 +72,8 @@ fn run() -> Result<()> {
         if input.is_computed { "computed" } else { "from the file" }
     );
     let mut running = build(&args, &input, temp.path());
-    warm_up(&mut running);
-    measure(&mut running, args.passes);
+    warm_up(&mut running, &input);
+    measure(&mut running, &input, args.passes);
     let stores: Vec<Store> = running.into_iter().map(finish).collect();
     report::points(&stores, args.k);
     report::summary(&stores);
@@ -85,48 +86,39 @@ fn run() -> Result<()> {
     Ok(())
 }
 
-/// Starts every store and builds it. One that cannot be had is left out.
+/// Builds every store and opens what was built. One that cannot be had is left out.
 fn build(args: &Args, input: &Input, folder: &Path) -> Vec<Running> {
+    let workshop = Workshop { python: &args.python, folder, input };
+    let start = |name: &str| -> Result<Running> {
+        let built = workshop.build(name)?;
+        let mut child = workshop.start(name)?;
+        let opened = child.open(Opening::Load)?;
+        let knobs = opened.knobs.iter().map(|knob| (knob.clone(), Vec::new())).collect();
+        Ok(Running { name: name.to_owned(), child, built, opened, knobs })
+    };
     let mut running = Vec::new();
     for name in args.stores() {
-        let started =
-            command(args, input, folder, name).and_then(Child::start).and_then(|mut child| {
-                let built = child.build()?;
-                Ok((child, built))
-            });
-        match started {
+        match start(name) {
             Err(error) => println!("  {name:<14} LEFT OUT: {error}"),
-            Ok((child, built)) => {
-                println!("  {name:<14} built in {:.1} s: {}", built.seconds, built.params);
-                let knobs = built.knobs.iter().map(|knob| (knob.clone(), Vec::new())).collect();
-                running.push(Running { name: name.to_owned(), child, built, knobs });
+            Ok(store) => {
+                let Built { seconds, params, .. } = &store.built;
+                println!("  {name:<14} built in {seconds:.1} s: {params}");
+                running.push(store);
             }
         }
     }
     running
 }
 
-/// The process that has a store.
-fn command(args: &Args, input: &Input, folder: &Path, name: &str) -> Result<Command> {
-    let mut command = if LINKED.contains(&name) {
-        let mut command = Command::new(std::env::current_exe()?);
-        command.arg("--serve");
-        command
-    } else {
-        let mut command = Command::new(&args.python);
-        command.arg(LIBRARIES);
-        command
-    };
-    command.arg(name).arg(folder).arg(input.metric.to_string());
-    command.args([input.dims, args.k].map(|number| number.to_string()));
-    // Where some of them put files of their own.
-    command.env("TMPDIR", folder);
-    Ok(command)
+/// One pass over all queries.
+fn pass(child: &mut Child, input: &Input, knob: &str) -> Result<Pass> {
+    child.warm_up(knob)?;
+    child.ask(input, knob, 0, input.queries.len(), f64::INFINITY).map(Pass::from)
 }
 
 /// One pass with every setting, up to the first of each sweep that is enough or too slow; those
 /// beyond are left out.
-fn warm_up(running: &mut Vec<Running>) {
+fn warm_up(running: &mut Vec<Running>, input: &Input) {
     running.retain_mut(|store| {
         let (mut kept, mut ended) = (Vec::new(), Vec::new());
         for (knob, passes) in std::mem::take(&mut store.knobs) {
@@ -135,7 +127,7 @@ fn warm_up(running: &mut Vec<Running>) {
             if ended.contains(&sweep) {
                 continue;
             }
-            match store.child.measure(&knob) {
+            match pass(&mut store.child, input, &knob) {
                 Err(error) => {
                     println!("  {:<14} LEFT OUT: {error}", store.name);
                     return false;
@@ -156,7 +148,7 @@ fn warm_up(running: &mut Vec<Running>) {
 }
 
 /// The passes that count: each store in turn with its first setting, then each with its second ...
-fn measure(running: &mut Vec<Running>, passes: usize) {
+fn measure(running: &mut Vec<Running>, input: &Input, passes: usize) {
     for _ in 0..passes {
         let most = running.iter().map(|store| store.knobs.len()).max().unwrap_or(0);
         for number in 0..most {
@@ -164,7 +156,7 @@ fn measure(running: &mut Vec<Running>, passes: usize) {
                 let Some((knob, passes)) = store.knobs.get_mut(number) else {
                     return true;
                 };
-                match store.child.measure(knob) {
+                match pass(&mut store.child, input, knob) {
                     Ok(pass) => passes.push(pass),
                     Err(error) => {
                         println!("  {:<14} LEFT OUT: {error}", store.name);
@@ -185,6 +177,7 @@ fn finish(store: Running) -> Store {
     Store {
         name: store.name,
         built: store.built,
+        opened: store.opened,
         points: store.knobs.into_iter().map(median).collect(),
     }
 }

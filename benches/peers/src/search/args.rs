@@ -16,19 +16,38 @@ const FAMILIES: [(&str, &[&str]); 3] = [
 ];
 
 /// The stores that this program links; the others are Python's.
-pub const LINKED: [&str; 5] = ["spinney", "spinney-search-k", "arroy-auto", "arroy-10", "hannoy"];
-const LIBRARIES: [&str; 7] =
-    ["hnswlib", "usearch-f32", "usearch-bf16", "faiss-ivf", "faiss-ivf-few", "faiss-hnsw", "annoy"];
-/// Each store but for `spinney-search-k`.
+pub const LINKED: [&str; 8] = [
+    "spinney",
+    "spinney-f16",
+    "spinney-i8",
+    "spinney-bits",
+    "spinney-search-k",
+    "arroy-auto",
+    "arroy-10",
+    "hannoy",
+];
+const LIBRARIES: [&str; 8] = [
+    "hnswlib",
+    "usearch-f32",
+    "usearch-bf16",
+    "faiss-ivf",
+    "faiss-ivf-few",
+    "faiss-hnsw",
+    "faiss-disk",
+    "annoy",
+];
+/// Each library as it is used where all is in memory.
 const USUAL: &str = "spinney,arroy,hannoy,usearch,hnswlib,faiss,annoy";
 
 const STORES: &str = "\
-Stores: spinney, spinney-search-k (the same, given how much to scan instead of a recall)
+Stores: spinney, spinney-search-k (the same, given how much to scan instead of a recall),
+                  spinney-f16, spinney-i8, spinney-bits (vectors stored so)
         arroy     arroy-auto (as many trees as it chooses), arroy-10 (10 trees)
         hannoy
         usearch   usearch-f32, usearch-bf16 (what it chooses where the machine computes with it)
         hnswlib
-        faiss     faiss-ivf (25 items for each list), faiss-ivf-few (100), faiss-hnsw
+        faiss     faiss-ivf (25 items for each list), faiss-ivf-few (100), faiss-hnsw;
+                  faiss-disk (lists of vectors in a file that is mapped, 100 items for each)
         annoy";
 
 /// What a recall costs in spinney and in other stores and libraries

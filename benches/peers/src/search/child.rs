@@ -1,14 +1,31 @@
-//! A process that has one store, so that its memory is its own, and each can be asked in turn.
+//! A process that has one store, so that its memory is its own, and each can be asked in turn. One
+//! process builds, another opens what was built.
 
+use std::error::Error;
 use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
 use std::process::{self, ChildStdin, ChildStdout, Command, Stdio};
+use std::str::FromStr;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 use std::{fs, thread};
 
+use super::args::LINKED;
+use super::serve::Opening;
 use crate::Result;
+use crate::input::Input;
 
 const INTERVAL: Duration = Duration::from_millis(20);
+const LIBRARIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/libraries.py");
+/// The first argument of a program that is to be the other end of the pipes.
+pub const SERVE: &str = "--serve";
+
+/// Where stores are built, and from what.
+pub struct Workshop<'a> {
+    pub python: &'a Path,
+    pub folder: &'a Path,
+    pub input: &'a Input,
+}
 
 pub struct Child {
     process: process::Child,
@@ -21,27 +38,89 @@ pub struct Built {
     /// The library, and with what parameters it built.
     pub params: String,
     pub seconds: f64,
-    pub file_bytes: f64,
+    /// Of all files that it left.
+    pub file_bytes: u64,
+    /// By how much the process's own memory grew at most (mapped files excluded).
+    pub peak_bytes: Option<u64>,
+}
+
+/// What came of opening what was built.
+pub struct Opened {
+    pub ms: f64,
     /// What a call takes that has nothing to search.
     pub overhead_us: f64,
     pub knob_name: String,
     pub knobs: Vec<String>,
-    /// By how much the process's own memory grew (mapped files excluded): at most, and for good.
-    pub peak_bytes: Option<u64>,
+    /// By how much the process's own memory grew (mapped files excluded).
     pub held_bytes: Option<u64>,
 }
 
-/// One pass over all queries with one setting of the knob.
-#[derive(Clone, Copy)]
-pub struct Pass {
+/// Some of the queries, answered.
+pub struct Answers {
+    /// What each took, in microseconds, ascending.
+    pub us: Vec<f64>,
     pub recall: f64,
-    pub mean_us: f64,
-    pub p99_us: f64,
+}
+
+impl Workshop<'_> {
+    /// Starts a process for a store and waits until it has loaded its library and the queries.
+    ///
+    /// # Errors
+    /// What the process says, such as that a library is missing.
+    pub fn start(&self, store: &str) -> Result<Child> {
+        let mut command = if LINKED.contains(&store) {
+            let mut command = Command::new(std::env::current_exe()?);
+            command.arg(SERVE);
+            command
+        } else {
+            let mut command = Command::new(self.python);
+            command.arg(LIBRARIES);
+            command
+        };
+        let Input { queries, k, .. } = self.input;
+        command.arg(store).arg(self.folder).arg(queries.metric.to_string());
+        command.args([queries.dims, *k].map(|number| number.to_string()));
+        // Where some of them put files of their own.
+        command.env("TMPDIR", self.folder);
+        Child::start(command)
+    }
+
+    /// Builds a store, in a process that ends then.
+    ///
+    /// # Errors
+    /// What the process says.
+    pub fn build(&self, store: &str) -> Result<Built> {
+        let mut child = self.start(store)?;
+        // What it builds of does not count as memory that a build takes.
+        child.ask_line("items")?;
+        let (answer, grown) = watch(child.id(), || child.ask_line("build"));
+        let answer = answer?;
+        Ok(Built {
+            params: answer.text("params")?.to_owned(),
+            seconds: answer.number("build_s")?,
+            file_bytes: self.files(store)?.iter().map(|file| file.1).sum(),
+            peak_bytes: grown.map(|grown| grown.0),
+        })
+    }
+
+    /// What a store has built: the files that hold an index, and their bytes.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn files(&self, store: &str) -> Result<Vec<(PathBuf, u64)>> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(self.folder.join(store))? {
+            let entry = entry?;
+            if entry.file_name() != "lock.mdb" {
+                files.push((entry.path(), entry.metadata()?.len()));
+            }
+        }
+        Ok(files)
+    }
 }
 
 impl Child {
-    /// Starts a process and waits until it has its rows.
-    pub fn start(mut command: Command) -> Result<Self> {
+    fn start(mut command: Command) -> Result<Self> {
         let name = command.get_program().display().to_string();
         let mut process = command
             .stdin(Stdio::piped())
@@ -56,32 +135,59 @@ impl Child {
         Ok(child)
     }
 
-    pub fn build(&mut self) -> Result<Built> {
-        let id = self.process.id();
-        let (answer, grown) = watch(id, || self.ask("build"));
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Opens what another process has built.
+    ///
+    /// # Errors
+    /// What the process says.
+    pub fn open(&mut self, opening: Opening) -> Result<Opened> {
+        let (answer, grown) = watch(self.id(), || self.ask_line(&format!("open {opening}")));
         let answer = answer?;
-        Ok(Built {
-            params: answer.text("params")?.to_owned(),
-            seconds: answer.number("build_s")?,
-            file_bytes: answer.number("file_bytes")?,
+        Ok(Opened {
+            ms: answer.number("open_ms")?,
             overhead_us: answer.number("overhead_us")?,
             knob_name: answer.text("knob_name")?.to_owned(),
             knobs: answer.text("knobs")?.split(' ').map(str::to_owned).collect(),
-            peak_bytes: grown.map(|grown| grown.0),
             held_bytes: grown.map(|grown| grown.1),
         })
     }
 
-    pub fn measure(&mut self, knob: &str) -> Result<Pass> {
-        let answer = self.ask(knob)?;
-        Ok(Pass {
-            recall: answer.number("recall")?,
-            mean_us: answer.number("mean_us")?,
-            p99_us: answer.number("p99_us")?,
-        })
+    /// Searches for items, for up to a second, and forgets what a reader kept of the queries.
+    ///
+    /// # Errors
+    /// What the process says.
+    pub fn warm_up(&mut self, knob: &str) -> Result<()> {
+        self.ask_line(&format!("warm {knob}")).map(drop)
     }
 
-    fn ask(&mut self, line: &str) -> Result<Line> {
+    /// Asks for the neighbours of `count` queries from the one with the number `first`, one at a
+    /// time, and begins no search after so many seconds.
+    ///
+    /// # Errors
+    /// What the process says.
+    pub fn ask(
+        &mut self,
+        input: &Input,
+        knob: &str,
+        first: usize,
+        count: usize,
+        seconds: f64,
+    ) -> Result<Answers> {
+        let line = self.ask_line(&format!("ask {knob} {first} {count} {seconds}"))?;
+        let mut us: Vec<f64> = numbers(line.text("us")?)?;
+        let mut right = 0;
+        for (query, ids) in (first..).zip(line.text("ids")?.split(',')) {
+            right += input.right(query, numbers(ids)?);
+        }
+        let recall = right as f64 / (us.len() * input.k) as f64;
+        us.sort_by(f64::total_cmp);
+        Ok(Answers { us, recall })
+    }
+
+    fn ask_line(&mut self, line: &str) -> Result<Line> {
         writeln!(self.input, "{line}")?;
         self.input.flush()?;
         self.answer()
@@ -110,6 +216,21 @@ impl Drop for Child {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+impl Answers {
+    pub fn mean_us(&self) -> f64 {
+        self.us.iter().sum::<f64>() / self.us.len() as f64
+    }
+
+    /// The least time that so many hundredths of the searches do not exceed.
+    pub fn percentile_us(&self, hundredths: usize) -> f64 {
+        self.us[(self.us.len() * hundredths).div_ceil(100).max(1) - 1]
+    }
+}
+
+fn numbers<N: FromStr<Err: Error + 'static>>(text: &str) -> Result<Vec<N>> {
+    text.split_whitespace().map(|word| Ok(word.parse()?)).collect()
 }
 
 /// A JSON object of numbers and of texts without quotes or escapes.

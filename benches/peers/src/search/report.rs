@@ -1,6 +1,6 @@
 //! The tables, and what a recall costs between the points of a sweep.
 
-use super::child::{Built, Pass};
+use super::child::{Answers, Built, Opened};
 
 pub const TARGETS: [f64; 2] = [0.95, 0.99];
 
@@ -8,7 +8,23 @@ pub const TARGETS: [f64; 2] = [0.95, 0.99];
 pub struct Store {
     pub name: String,
     pub built: Built,
+    pub opened: Opened,
     pub points: Vec<Point>,
+}
+
+/// One pass over all queries with one setting of the knob.
+#[derive(Clone, Copy)]
+pub struct Pass {
+    pub recall: f64,
+    pub mean_us: f64,
+    pub p99_us: f64,
+}
+
+impl From<Answers> for Pass {
+    fn from(answers: Answers) -> Self {
+        let (mean_us, p99_us) = (answers.mean_us(), answers.percentile_us(99));
+        Self { recall: answers.recall, mean_us, p99_us }
+    }
 }
 
 /// One setting of the knob, and the pass whose mean is the median.
@@ -21,7 +37,7 @@ pub struct Point {
 impl Store {
     /// The mean without what an empty call takes.
     pub fn net_us(&self, point: &Point) -> f64 {
-        (point.pass.mean_us - self.built.overhead_us).max(0.1)
+        (point.pass.mean_us - self.opened.overhead_us).max(0.1)
     }
 
     /// The points with no other that finds as much in less time, as recall and time, from the
@@ -100,13 +116,14 @@ pub fn points(stores: &[Store], k: usize) {
             println!(
                 "{:<14} {:>22} {recall:>9.4} {mean_us:>10.1} {:>10.1} {p99_us:>10.1}",
                 store.name,
-                format!("{} {}", store.built.knob_name, point.knob),
+                format!("{} {}", store.opened.knob_name, point.knob),
                 store.net_us(point)
             );
         }
     }
     println!("\n\"less call\" is the mean less what an empty call takes (one item, k = 1), in us:");
-    let calls = stores.iter().map(|store| format!("{} {:.1}", store.name, store.built.overhead_us));
+    let calls =
+        stores.iter().map(|store| format!("{} {:.1}", store.name, store.opened.overhead_us));
     println!("  {}", calls.collect::<Vec<_>>().join(", "));
 }
 
@@ -136,22 +153,22 @@ pub fn summary(stores: &[Store]) {
                 .map_or("-".to_owned(), |(net, of)| format!("{:.2}", net / of));
             print!("|{:>10}{:>11}{ratio:>9}", raw.text(), net.text());
         }
-        let Built { seconds, file_bytes, peak_bytes, held_bytes, .. } = &store.built;
+        let Built { seconds, file_bytes, peak_bytes, .. } = &store.built;
         let known =
             |bytes: &Option<u64>| bytes.map_or("-".to_owned(), |bytes| mebibytes(bytes as f64));
         println!(
             "|{seconds:>9.1}{:>9}{:>9}{:>9}",
             known(peak_bytes),
-            known(held_bytes),
-            mebibytes(*file_bytes)
+            known(&store.opened.held_bytes),
+            mebibytes(*file_bytes as f64)
         );
     }
     println!(
         "
 Times are interpolated between the points that no other beats, linearly in recall and log(time). The ratio is to
 spinney, both less the call. Memory is the process's own (RssAnon): by how much it grew during the build at most, and
-for searching. spinney, arroy, hannoy and annoy map their file, whose pages do not count as their memory. The build of
-the first three includes the durable commit, that of the others no file."
+in another process when it opened what was built. spinney, arroy, hannoy and annoy map their file, whose pages do not
+count as their memory. The build of the first three includes the durable commit, that of the others no file."
     );
 }
 

@@ -1,10 +1,13 @@
-//! The other end of a child's pipes: builds the store when it is asked to, then makes one pass over
-//! the queries for each line. `libraries.py` does the same for the stores that it has.
+//! The other end of a child's pipes: builds a store, or opens what was built and answers.
+//! `libraries.py` does the same for the stores that it has.
 
-use std::fs;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::error::Error;
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
+use std::{fmt, fs};
 
 use spinney::Metric;
 
@@ -16,6 +19,31 @@ use crate::input::Rows;
 /// evenly, for so long at most. They bring the index back into the caches, and a reader that learns
 /// where items are learns it from others than the queries.
 const WARM_UP: (usize, Duration) = (10_000, Duration::from_secs(1));
+
+/// How a store opens what it has built.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// As it does by default: some read their file into memory.
+    Load,
+    /// The file is mapped.
+    Map,
+    /// The file is mapped, and the system is told to read no page but those that are missed.
+    MapAtRandom,
+}
+
+impl Opening {
+    const ALL: [Self; 3] = [Self::Load, Self::Map, Self::MapAtRandom];
+}
+
+impl fmt::Display for Opening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Load => "load",
+            Self::Map => "map",
+            Self::MapAtRandom => "map-at-random",
+        })
+    }
+}
 
 /// How a store is asked. No knob: the store's own choice.
 pub trait Search {
@@ -40,18 +68,20 @@ pub struct Job {
     pub metric: Metric,
     pub dims: usize,
     pub k: usize,
-    pub items: Rows,
-    /// Components of queries that are not asked: a store may learn from them.
-    pub learn: Vec<f32>,
+    pub item_count: usize,
     queries: Rows,
-    /// For each query the largest distance that counts as right.
-    limits: Vec<f64>,
 }
 
 /// What came of a build.
-pub struct Described {
+pub struct Built {
     pub params: String,
     pub time: Duration,
+}
+
+/// How what was opened may be asked.
+pub struct Opened {
+    /// When opening began.
+    pub start: Instant,
     pub knob_name: &'static str,
     pub knobs: Vec<usize>,
     /// Whether the store is also asked without the knob.
@@ -63,13 +93,34 @@ pub fn serve(mut words: impl Iterator<Item = String>) -> Result<()> {
     let served = words.next().ok_or("expected the name of a store".into()).and_then(|name| {
         let job = Job::read(words)?;
         say("{\"ready\": true}")?;
-        // Not in the condition: what locks the input would live as long as the condition's block.
-        let is_wanted = io::stdin().read_line(&mut String::new())? > 0;
-        if is_wanted { stores::serve(&name, &job) } else { Ok(()) }
+        let mut items = None;
+        while let Some(line) = hear()? {
+            if line == "items" {
+                items = Some(Rows::read(&job.folder.join("items.f32"), job.dims, job.metric)?);
+                say("{\"items\": true}")?;
+            } else if line == "build" {
+                let items = items.as_ref().ok_or("expected to read the items before")?;
+                let Built { params, time } = stores::build(&name, &job, items)?;
+                let seconds = time.as_secs_f64();
+                say(&format!("{{\"params\": \"{params}\", \"build_s\": {seconds}}}"))?;
+            } else {
+                let opening = Opening::ALL.into_iter().find(|way| line == format!("open {way}"));
+                let opening = opening.ok_or_else(|| format!("expected to open, got {line}"))?;
+                stores::open(&name, &job, opening)?;
+            }
+        }
+        Ok(())
     });
-    served.or_else(|error| {
+    served.or_else(|error: Box<dyn Error>| {
         say(&format!("{{\"error\": \"{}\"}}", error.to_string().replace(['"', '\n'], " ")))
     })
+}
+
+/// The next line. `None` at the end of the input.
+fn hear() -> Result<Option<String>> {
+    let mut line = String::new();
+    let bytes = io::stdin().read_line(&mut line)?;
+    Ok((bytes > 0).then(|| line.trim().to_owned()))
 }
 
 fn say(line: &str) -> Result<()> {
@@ -84,77 +135,95 @@ impl Job {
         let (folder, metric, dims, k) =
             (PathBuf::from(next()?), next()?, next()?.parse()?, next()?.parse()?);
         let metric = metric.parse().map_err(|_| format!("unknown metric {metric}"))?;
-        let items = Rows::read(&folder.join("items.f32"), dims, metric)?;
         let queries = Rows::read(&folder.join("queries.f32"), dims, metric)?;
-        let bytes = fs::read(folder.join("limits.f64"))?;
-        let limits =
-            bytes.as_chunks::<8>().0.iter().map(|limit| f64::from_le_bytes(*limit)).collect();
-        let learn = Rows::read(&folder.join("learn.f32"), dims, metric)?.values;
-        Ok(Self { folder, metric, dims, k, items, learn, queries, limits })
+        let bytes = fs::metadata(folder.join("items.f32"))?.len();
+        let item_count = usize::try_from(bytes)? / (4 * dims);
+        Ok(Self { folder, metric, dims, k, item_count, queries })
     }
 
-    /// Says what was built into `file`, then makes the passes that are asked for.
-    pub fn answer(
-        &self,
-        described: &Described,
-        file: &Path,
-        search: &mut dyn Search,
-    ) -> Result<()> {
-        let Described { params, time, knob_name, .. } = described;
-        let knobs = described.knobs.iter().map(usize::to_string);
+    /// Queries that are not asked: a store may learn from them.
+    pub fn learn(&self) -> Result<Rows> {
+        Rows::read(&self.folder.join("learn.f32"), self.dims, self.metric)
+    }
+
+    /// Items to search for before the clock starts.
+    fn others(&self) -> Result<Rows> {
+        let mut file = File::open(self.folder.join("items.f32"))?;
+        let step = (self.item_count / WARM_UP.0).max(1);
+        let (mut values, mut row) = (Vec::new(), vec![0; 4 * self.dims]);
+        for number in (0..self.item_count).step_by(step).take(WARM_UP.0) {
+            file.seek(SeekFrom::Start((number * row.len()) as u64))?;
+            file.read_exact(&mut row)?;
+            values.extend(row.as_chunks::<4>().0.iter().map(|value| f32::from_le_bytes(*value)));
+        }
+        Ok(Rows::new(self.dims, self.metric, values))
+    }
+
+    /// Says how what was opened may be asked, and answers until the input ends.
+    pub fn answer(&self, opened: &Opened, search: &mut dyn Search) -> Result<()> {
+        let ms = 1e3 * opened.start.elapsed().as_secs_f64();
+        let knobs = opened.knobs.iter().map(usize::to_string);
         let knobs: Vec<String> =
-            described.has_default.then(|| "default".to_owned()).into_iter().chain(knobs).collect();
-        trim();
+            opened.has_default.then(|| "default".to_owned()).into_iter().chain(knobs).collect();
         say(&format!(
-            "{{\"params\": \"{params}\", \"build_s\": {}, \"file_bytes\": {}, \"overhead_us\": 0, \
-             \"knob_name\": \"{knob_name}\", \"knobs\": \"{}\"}}",
-            time.as_secs_f64(),
-            fs::metadata(file)?.len(),
+            "{{\"open_ms\": {ms}, \"overhead_us\": 0, \"knob_name\": \"{}\", \"knobs\": \"{}\"}}",
+            opened.knob_name,
             knobs.join(" ")
         ))?;
-        for line in io::stdin().lines() {
-            self.pass(line?.trim(), search)?;
+        while let Some(line) = hear()? {
+            let words: Vec<&str> = line.split(' ').collect();
+            let knob = words.get(1).filter(|knob| **knob != "default");
+            let knob = knob.map(|knob| knob.parse()).transpose()?;
+            match words[..] {
+                ["warm", _] => self.warm_up(knob, search)?,
+                ["ask", _, first, count, seconds] => {
+                    self.ask(first.parse()?, count.parse()?, seconds.parse()?, knob, search)?;
+                }
+                _ => return Err(format!("expected to warm up or to ask, got {line}").into()),
+            }
         }
         Ok(())
     }
 
-    fn pass(&self, knob: &str, search: &mut dyn Search) -> Result<()> {
-        let setting = if knob == "default" { None } else { Some(knob.parse()?) };
+    fn warm_up(&self, knob: Option<usize>, search: &mut dyn Search) -> Result<()> {
         search.begin()?;
-        let (mut ids, start) = (Vec::new(), Instant::now());
-        for item in self.items.iter().step_by((self.items.len() / WARM_UP.0).max(1)).take(WARM_UP.0)
-        {
-            search.search(item, setting, &mut ids)?;
+        let (others, mut ids, start) = (self.others()?, Vec::new(), Instant::now());
+        for item in others.iter() {
+            search.search(item, knob, &mut ids)?;
             ids.clear();
             if start.elapsed() > WARM_UP.1 {
                 break;
             }
         }
-        let (mut times, mut right) = (Vec::new(), 0);
-        let mut answers = vec![Vec::with_capacity(self.k); self.queries.len()];
-        for (query, answer) in self.queries.iter().zip(&mut answers) {
+        say("{\"warm\": true}")
+    }
+
+    fn ask(
+        &self,
+        first: usize,
+        count: usize,
+        seconds: f64,
+        knob: Option<usize>,
+        search: &mut dyn Search,
+    ) -> Result<()> {
+        let (mut times, mut answers) = (Vec::new(), vec![Vec::with_capacity(self.k); count]);
+        let begin = Instant::now();
+        for (query, answer) in self.queries.iter().skip(first).zip(&mut answers) {
             let start = Instant::now();
-            let searched = search.search(query, setting, answer);
-            times.push(start.elapsed());
+            let searched = search.search(query, knob, answer);
+            times.push(1e6 * start.elapsed().as_secs_f64());
             searched?;
+            if begin.elapsed().as_secs_f64() > seconds {
+                break;
+            }
         }
-        for (number, answer) in answers.iter_mut().enumerate() {
-            answer.sort_unstable();
-            answer.dedup();
-            let distances =
-                answer.iter().map(|&id| self.items.distance(id as usize, &self.queries, number));
-            right +=
-                distances.filter(|distance| *distance <= self.limits[number]).count().min(self.k);
+        let (mut us, mut ids) = (String::new(), String::new());
+        for (number, (time, answer)) in times.iter().zip(&answers).enumerate() {
+            write!(us, "{time:.3} ")?;
+            ids.push_str(if number > 0 { "," } else { "" });
+            answer.iter().try_for_each(|id| write!(ids, "{id} "))?;
         }
-        let count = times.len();
-        let mean_us = 1e6 * times.iter().sum::<Duration>().as_secs_f64() / count as f64;
-        times.sort_unstable();
-        let p99_us = 1e6 * times[(count * 99).div_ceil(100).max(1) - 1].as_secs_f64();
-        say(&format!(
-            "{{\"knob\": \"{knob}\", \"recall\": {}, \"mean_us\": {mean_us}, \"p99_us\": {p99_us}, \"qps\": {}}}",
-            right as f64 / (count * self.k) as f64,
-            1e6 / mean_us
-        ))
+        say(&format!("{{\"us\": \"{us}\", \"ids\": \"{ids}\"}}"))
     }
 }
 
@@ -164,17 +233,3 @@ pub fn doubling(first: usize, last: usize) -> Vec<usize> {
         .take_while(|knob| *knob <= last.max(first))
         .collect()
 }
-
-/// Gives the memory that the build freed back to the system, so that what is left is what the store
-/// holds.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-fn trim() {
-    unsafe extern "C" {
-        fn malloc_trim(pad: usize) -> std::ffi::c_int;
-    }
-    // SAFETY: it may be called at any time, from any thread.
-    unsafe { malloc_trim(0) };
-}
-
-#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-fn trim() {}

@@ -3,104 +3,123 @@
 use std::num::NonZeroUsize;
 use std::time::Instant;
 
-use heed::{CommitOrAbort, Env, EnvOpenOptions, WithoutTls};
+use heed::{Env, EnvFlags, EnvOpenOptions, WithoutTls};
 use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
-use spinney::{BuildOptions, IndexOptions, Metric};
+use spinney::{BuildOptions, IndexOptions, Metric, Storage};
 
-use super::serve::{Described, Job, Search, doubling};
+use super::serve::{Built, Job, Opened, Opening, Search, doubling};
 use crate::Result;
+use crate::database::database;
+use crate::input::Rows;
 
 /// Links of a node of hannoy's graph, above the lowest layer and in it: those of its documentation.
 const LINKS: (usize, usize) = (16, 32);
 /// Recalls for spinney to aim at, in thousandths.
 const AIMS: [usize; 9] = [500, 700, 800, 900, 950, 980, 990, 995, 999];
 
-/// Builds a store and answers until the input ends.
-pub fn serve(name: &str, job: &Job) -> Result<()> {
-    let is_cosine = job.metric == Metric::Cosine;
-    match (name, is_cosine) {
-        ("spinney", _) => spinney(job, name, true),
-        ("spinney-search-k", _) => spinney(job, name, false),
-        ("arroy-auto", true) => arroy::<arroy::distances::Cosine>(job, None),
-        ("arroy-auto", false) => arroy::<arroy::distances::Euclidean>(job, None),
-        ("arroy-10", true) => arroy::<arroy::distances::Cosine>(job, Some(10)),
-        ("arroy-10", false) => arroy::<arroy::distances::Euclidean>(job, Some(10)),
-        ("hannoy", true) => hannoy::<hannoy::distances::Cosine>(job),
-        ("hannoy", false) => hannoy::<hannoy::distances::Euclidean>(job),
+/// Builds a store.
+pub fn build(name: &str, job: &Job, items: &Rows) -> Result<Built> {
+    let env = environment(job, name, Opening::Load)?;
+    match (name, job.metric == Metric::Cosine) {
+        ("arroy-auto", true) => build_arroy::<arroy::distances::Cosine>(items, &env, None),
+        ("arroy-auto", false) => build_arroy::<arroy::distances::Euclidean>(items, &env, None),
+        ("arroy-10", true) => build_arroy::<arroy::distances::Cosine>(items, &env, Some(10)),
+        ("arroy-10", false) => build_arroy::<arroy::distances::Euclidean>(items, &env, Some(10)),
+        ("hannoy", true) => build_hannoy::<hannoy::distances::Cosine>(items, &env),
+        ("hannoy", false) => build_hannoy::<hannoy::distances::Euclidean>(items, &env),
+        _ => build_spinney(job, items, &env, storage(name)?),
+    }
+}
+
+/// Opens what was built and answers until the input ends.
+pub fn open(name: &str, job: &Job, opening: Opening) -> Result<()> {
+    let start = Instant::now();
+    let env = environment(job, name, opening)?;
+    match (name.split('-').next(), job.metric == Metric::Cosine) {
+        (Some("arroy"), true) => open_arroy::<arroy::distances::Cosine>(job, &env, start),
+        (Some("arroy"), false) => open_arroy::<arroy::distances::Euclidean>(job, &env, start),
+        (Some("hannoy"), true) => open_hannoy::<hannoy::distances::Cosine>(job, &env, start),
+        (Some("hannoy"), false) => open_hannoy::<hannoy::distances::Euclidean>(job, &env, start),
+        _ => open_spinney(job, &env, start, name != "spinney-search-k"),
+    }
+}
+
+/// How the vectors of a kind of spinney are stored.
+fn storage(name: &str) -> Result<Storage> {
+    match name {
+        "spinney" | "spinney-search-k" => Ok(Storage::F32),
+        "spinney-f16" => Ok(Storage::F16),
+        "spinney-i8" => Ok(Storage::I8),
+        "spinney-bits" => Ok(Storage::Bits),
         _ => Err(format!("{name} is not a store of this program").into()),
     }
 }
 
 /// The environment in the folder of a store.
-fn environment(job: &Job, name: &str) -> Result<Env<WithoutTls>> {
+fn environment(job: &Job, name: &str, opening: Opening) -> Result<Env<WithoutTls>> {
     let folder = job.folder.join(name);
     std::fs::create_dir_all(&folder)?;
-    let bytes = 8 * job.items.len() * (4 * job.dims + 4096) + (1 << 30);
+    let bytes = 8 * job.item_count * (4 * job.dims + 4096) + (1 << 30);
     let mut options = EnvOpenOptions::new().read_txn_without_tls();
     options.map_size(bytes.next_multiple_of(1 << 20)).max_dbs(1);
-    // SAFETY: the folder is temporary, only this process opens it, and it closes it before it opens
-    // it again.
+    if opening == Opening::MapAtRandom {
+        // SAFETY: the flag changes no more than advice to the system.
+        unsafe { options.flags(EnvFlags::NO_READ_AHEAD) };
+    }
+    // SAFETY: one process at a time opens the folder, once.
     Ok(unsafe { options.open(&folder)? })
 }
 
-/// Closes what was built and opens it anew: an environment keeps pages in memory that a large
-/// transaction had.
-fn reopen(env: Env<WithoutTls>, job: &Job, name: &str) -> Result<Env<WithoutTls>> {
-    env.prepare_for_closing().wait();
-    environment(job, name)
-}
-
-/// An unnamed database for keys and values of these types.
-fn database<K: 'static, V: 'static>(
+fn build_spinney(
+    job: &Job,
+    items: &Rows,
     env: &Env<WithoutTls>,
-) -> Result<heed::Database<'static, K, V>> {
-    let wtxn = env.write_txn()?;
-    let opened = env.create_databases_and_commit(wtxn, |opener, wtxn| -> heed::Result<_> {
-        opener.create_database(wtxn, None).map(CommitOrAbort::<_, ()>::Commit)
-    })?;
-    Ok(opened.commit().ok_or("the database was not made")?)
-}
-
-/// Its knob is the recall that it aims at, in thousandths, or how much it scans.
-fn spinney(job: &Job, name: &str, aims: bool) -> Result<()> {
-    let env = environment(job, name)?;
+    storage: Storage,
+) -> Result<Built> {
+    let learn = job.learn()?.values;
     let start = Instant::now();
-    let db = spinney::Database::open_or_create(&env)?;
+    let db = spinney::Database::open_or_create(env)?;
     let mut wtxn = env.write_txn()?;
-    let options = IndexOptions::new(job.dims, job.metric);
+    let options = IndexOptions::new(job.dims, job.metric).storage(storage);
     let writer = spinney::Writer::open_or_create(&mut wtxn, db, 0, &options)?;
-    for (id, row) in (0..).zip(job.items.iter()) {
+    for (id, row) in (0..).zip(items.iter()) {
         writer.add_item(&mut wtxn, id, row)?;
     }
     writer.build(&mut wtxn, &BuildOptions::default())?;
-    let has_learned = !job.learn.is_empty() && writer.calibrate(&mut wtxn, &job.learn)?;
+    let has_learned = !learn.is_empty() && writer.calibrate(&mut wtxn, &learn)?;
     wtxn.commit()?;
     let time = start.elapsed();
 
-    let env = reopen(env, job, name)?;
-    let db = spinney::Database::open(&env)?.ok_or("the database is gone")?;
+    let rtxn = env.read_txn()?;
+    let stats = spinney::Reader::open(&rtxn, db, 0)?.stats()?;
+    let copies = stats.trees * if stats.spill { 2 } else { 1 };
+    let learned = if has_learned {
+        ", calibrated with the queries to learn from, which is part of the build"
+    } else {
+        ""
+    };
+    let params = format!(
+        "spinney's defaults, {storage:?}: sketch_bits {}, {copies} sketches an item{learned}",
+        stats.sketch_bits
+    );
+    Ok(Built { params, time })
+}
+
+/// Its knob is the recall that it aims at, in thousandths, or how much it scans.
+fn open_spinney(job: &Job, env: &Env<WithoutTls>, start: Instant, aims: bool) -> Result<()> {
+    let db = spinney::Database::open(env)?.ok_or("the database is gone")?;
     let rtxn = env.read_txn()?;
     let open = || spinney::Reader::open(&rtxn, db, 0);
-    let stats = open()?.stats()?;
-    let copies = stats.trees * if stats.spill { 2 } else { 1 };
-    let described = Described {
-        params: format!(
-            "spinney's defaults: sketch_bits {}, {copies} sketches an item{}",
-            stats.sketch_bits,
-            if has_learned {
-                ", calibrated with the queries to learn from, which is part of the build"
-            } else {
-                ""
-            }
-        ),
-        time,
+    let mut spinney = Spinney { reader: open()?, open, k: job.k, aims };
+    let opened = Opened {
+        start,
         knob_name: if aims { "recall x 1000" } else { "search_k" },
-        knobs: if aims { AIMS.to_vec() } else { doubling(100, copies * job.items.len()) },
+        // Two sketches an item.
+        knobs: if aims { AIMS.to_vec() } else { doubling(100, 2 * job.item_count) },
         has_default: true,
     };
-    let mut spinney = Spinney { reader: open()?, open, k: job.k, aims };
-    job.answer(&described, &env.path().join("data.mdb"), &mut spinney)
+    job.answer(&opened, &mut spinney)
 }
 
 struct Spinney<'t, F> {
@@ -129,14 +148,16 @@ impl<'t, F: Fn() -> spinney::Result<spinney::Reader<'t>>> Search for Spinney<'t,
     }
 }
 
-fn arroy<D: arroy::Distance>(job: &Job, trees: Option<usize>) -> Result<()> {
-    let name = if trees.is_some() { "arroy-10" } else { "arroy-auto" };
-    let env = environment(job, name)?;
+fn build_arroy<D: arroy::Distance>(
+    items: &Rows,
+    env: &Env<WithoutTls>,
+    trees: Option<usize>,
+) -> Result<Built> {
     let start = Instant::now();
-    let db = database(&env)?;
+    let db = database(env)?;
     let mut wtxn = env.write_txn()?;
-    let writer = arroy::Writer::<D>::new(db, 0, job.dims);
-    for (id, row) in (0..).zip(job.items.iter()) {
+    let writer = arroy::Writer::<D>::new(db, 0, items.dims);
+    for (id, row) in (0..).zip(items.iter()) {
         writer.add_item(&mut wtxn, id, row)?;
     }
     let mut random = Xoshiro256PlusPlus::seed_from_u64(0);
@@ -148,69 +169,60 @@ fn arroy<D: arroy::Distance>(job: &Job, trees: Option<usize>) -> Result<()> {
     wtxn.commit()?;
     let time = start.elapsed();
 
-    let env = reopen(env, job, name)?;
-    let db = database(&env)?;
     let rtxn = env.read_txn()?;
-    let reader = arroy::Reader::<D>::open(&rtxn, 0, db)?;
-    let described = Described {
-        params: format!("arroy 0.9, {} trees", reader.n_trees()),
-        time,
-        knob_name: "search_k",
-        knobs: doubling(100, reader.n_trees() * job.items.len()),
-        has_default: false,
-    };
-    job.answer(
-        &described,
-        &env.path().join("data.mdb"),
-        &mut |query: &[f32], search_k: Option<usize>, ids: &mut Vec<u32>| {
-            let mut nns = reader.nns(job.k);
-            if let Some(search_k) = search_k.and_then(NonZeroUsize::new) {
-                nns.search_k(search_k);
-            }
-            ids.extend(nns.by_vector(&rtxn, query)?.iter().map(|hit| hit.0));
-            Ok(())
-        },
-    )
+    let trees = arroy::Reader::<D>::open(&rtxn, 0, db)?.n_trees();
+    Ok(Built { params: format!("arroy 0.9, {trees} trees"), time })
 }
 
-fn hannoy<D: hannoy::Distance>(job: &Job) -> Result<()> {
-    let env = environment(job, "hannoy")?;
+fn open_arroy<D: arroy::Distance>(job: &Job, env: &Env<WithoutTls>, start: Instant) -> Result<()> {
+    let db = database(env)?;
+    let rtxn = env.read_txn()?;
+    let reader = arroy::Reader::<D>::open(&rtxn, 0, db)?;
+    let knobs = doubling(100, reader.n_trees() * job.item_count);
+    let opened = Opened { start, knob_name: "search_k", knobs, has_default: false };
+    job.answer(&opened, &mut |query: &[f32], search_k: Option<usize>, ids: &mut Vec<u32>| {
+        let mut nns = reader.nns(job.k);
+        if let Some(search_k) = search_k.and_then(NonZeroUsize::new) {
+            nns.search_k(search_k);
+        }
+        ids.extend(nns.by_vector(&rtxn, query)?.iter().map(|hit| hit.0));
+        Ok(())
+    })
+}
+
+fn build_hannoy<D: hannoy::Distance>(items: &Rows, env: &Env<WithoutTls>) -> Result<Built> {
     let start = Instant::now();
-    let db = database(&env)?;
+    let db = database(env)?;
     let mut wtxn = env.write_txn()?;
-    let writer = hannoy::Writer::<D>::new(db, 0, job.dims);
-    for (id, row) in (0..).zip(job.items.iter()) {
+    let writer = hannoy::Writer::<D>::new(db, 0, items.dims);
+    for (id, row) in (0..).zip(items.iter()) {
         writer.add_item(&mut wtxn, id, row)?;
     }
     let mut random = Xoshiro256PlusPlus::seed_from_u64(0);
     writer.builder(&mut random).build::<{ LINKS.0 }, { LINKS.1 }>(&mut wtxn)?;
     wtxn.commit()?;
     let time = start.elapsed();
+    let (above, lowest) = LINKS;
+    let params = format!("hannoy 0.3, M {above}, M0 {lowest}, ef_construction 100 (its default)");
+    Ok(Built { params, time })
+}
 
-    let env = reopen(env, job, "hannoy")?;
-    let db = database(&env)?;
+fn open_hannoy<D: hannoy::Distance>(
+    job: &Job,
+    env: &Env<WithoutTls>,
+    start: Instant,
+) -> Result<()> {
+    let db = database(env)?;
     let rtxn = env.read_txn()?;
     let reader = hannoy::Reader::<D>::open(&rtxn, 0, db)?;
-    let described = Described {
-        params: format!(
-            "hannoy 0.3, M {}, M0 {}, ef_construction 100 (its default)",
-            LINKS.0, LINKS.1
-        ),
-        time,
-        knob_name: "ef",
-        knobs: doubling(10, 1280).into_iter().filter(|ef| *ef >= job.k).collect(),
-        has_default: false,
-    };
-    job.answer(
-        &described,
-        &env.path().join("data.mdb"),
-        &mut |query: &[f32], ef: Option<usize>, ids: &mut Vec<u32>| {
-            let mut nns = reader.nns(job.k);
-            if let Some(ef) = ef {
-                nns.ef_search(ef);
-            }
-            ids.extend(nns.by_vector(&rtxn, query)?.nns.iter().map(|hit| hit.0));
-            Ok(())
-        },
-    )
+    let knobs = doubling(10, 1280).into_iter().filter(|ef| *ef >= job.k).collect();
+    let opened = Opened { start, knob_name: "ef", knobs, has_default: false };
+    job.answer(&opened, &mut |query: &[f32], ef: Option<usize>, ids: &mut Vec<u32>| {
+        let mut nns = reader.nns(job.k);
+        if let Some(ef) = ef {
+            nns.ef_search(ef);
+        }
+        ids.extend(nns.by_vector(&rtxn, query)?.nns.iter().map(|hit| hit.0));
+        Ok(())
+    })
 }
