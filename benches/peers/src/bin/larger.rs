@@ -170,7 +170,8 @@ fn measure(args: &Args, workshop: &Workshop<'_>, ready: &BTreeMap<&str, Ready>) 
         "
 The memory is a share of the store's own file. Faults are those that wait for the disk (major); they and the KiB read
 from it are means of a search, and include the opening where it is cold. Cold: opening and first search of a new
-process; the opening is the median, p99 the slowest where there are fewer than 100. No page of the file is cached before."
+process; the opening is the median, p99 the slowest where there are fewer than 100. No page of the file is cached before.
+A process ends by SIGKILL where its own memory alone is more than it may have."
     );
 }
 

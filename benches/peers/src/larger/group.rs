@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use crate::Result;
 
+/// Before the number of the process that made a group.
+const NAME: &str = "spinney-larger-";
 /// How often removing is tried again, and how long after: a process leaves some time after its end.
 const RETRIES: (usize, Duration) = (50, Duration::from_millis(20));
 
@@ -28,7 +30,8 @@ impl Group {
         } else {
             (root.join("memory"), "memory.limit_in_bytes", "memory.swappiness")
         };
-        let folder = root.join(format!("spinney-larger-{}", process::id()));
+        remove_orphans(&root)?;
+        let folder = root.join(format!("{NAME}{}", process::id()));
         fs::create_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         let group = Self { folder };
         group.write(limit, bytes)?;
@@ -52,6 +55,20 @@ impl Group {
         fs::write(&path, value.to_string())
             .map_err(|error| format!("{}: {error}", path.display()).into())
     }
+}
+
+/// Removes the groups of programs like this one that were killed.
+fn remove_orphans(root: &Path) -> Result<()> {
+    for entry in fs::read_dir(root)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let maker = name.to_str().and_then(|name| name.strip_prefix(NAME));
+        if maker.is_some_and(|maker| !Path::new("/proc").join(maker).exists()) {
+            // Nobody needs it, and what was left of the program may not have ended yet.
+            let _ = fs::remove_dir(entry.path());
+        }
+    }
+    Ok(())
 }
 
 impl Drop for Group {

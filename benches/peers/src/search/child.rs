@@ -199,7 +199,8 @@ impl Child {
         while !line.starts_with('{') {
             line.clear();
             if self.output.read_line(&mut line)? == 0 {
-                return Err("the process ended early".into());
+                let status = self.process.wait()?;
+                return Err(format!("the process ended early: {status}").into());
             }
         }
         let line = Line(line);
