@@ -2,6 +2,8 @@
 //! meanwhile, and what goes wrong changes nothing that anybody sees.
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "commits/broken_off.rs"]
+mod broken_off;
 #[path = "commits/killed.rs"]
 mod killed;
 #[path = "commits/model.rs"]

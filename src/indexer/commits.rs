@@ -51,7 +51,8 @@ pub(crate) fn build(
     let bytes_per_commit = options.bytes_per_commit.unwrap_or(BYTES_PER_COMMIT).max(1);
     let build = wtxn.id() as u64;
     let mut commits = Commits { env, db, spec, options, bytes_per_commit, build };
-    let built = if is_up_to_date(&record, Shape::new(options, &record, spec.metric), options) {
+    let is_done = is_up_to_date(&record, Shape::new(options, &record, spec.metric), options);
+    let built = if is_done {
         let stats = super::build(db, &mut wtxn, spec, options)?;
         wtxn.commit()?;
         Ok(stats)
@@ -66,8 +67,8 @@ pub(crate) fn build(
         commits.run()
     };
     if built.is_ok() {
-        // What is left belongs to no build.
-        commits.build = 0;
+        // What is left belongs to no build, or to one that was broken off.
+        commits.build = if is_done { record.build } else { 0 };
     }
     // What cannot be deleted now is deleted by the next build.
     _ = commits.delete_remains(true);
@@ -168,6 +169,8 @@ impl<'a> Commits<'a> {
         of_snapshot: Truth,
     ) -> Result<Calibration> {
         let mut workers = self.workers()?;
+        // Another may have taken the place of this build, and the nodes may be gone.
+        self.own_record(&workers.own)?;
         let lent = &mut workers;
         let changed = self.changed_since(snapshot, &lent.own)?;
         let measure = move || -> Result<Option<Calibration>> {

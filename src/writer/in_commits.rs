@@ -23,10 +23,11 @@ impl Writer {
     /// nothing to do, nothing is built. Else the forest is built in bulk, however few the changes:
     /// for some changes, [`Writer::build`] is faster.
     ///
-    /// A call that fails or is cancelled, or whose process is killed, has changed nothing that
-    /// searches or other builds see. The nodes that it has written take up space until the next
-    /// build of any kind. Any other build or repair that changes the index takes its place, and so
-    /// does [`Writer::clear`]: see [`Error::BuildSuperseded`].
+    /// A call that fails or is cancelled has changed nothing that searches or other builds see. Nor
+    /// has one whose process is killed. What that has written takes up space until the next call, or
+    /// until another build finds something to do. Any other build or repair that changes the index
+    /// takes the place of this one, and so do [`Writer::clear`] and [`Writer::convert`]: see
+    /// [`Error::BuildSuperseded`].
     ///
     /// ```
     /// # use spinney::{heed, BuildOptions, Database, IndexOptions, Metric, Reader, Writer};
