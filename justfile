@@ -15,7 +15,7 @@ test *args:
 bench name *args:
     cargo bench --bench {{name}} -- {{args}}
 
-# Other libraries beside this one (search, update, filters): just peers search --data DIR --set sift
+# Other libraries beside this one (search, update, filters, larger): just peers search --data DIR --set sift
 peers program *args:
     cargo run --release --manifest-path benches/peers/Cargo.toml --bin {{program}} -- {{args}}
 

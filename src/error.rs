@@ -308,17 +308,18 @@ pub enum Error {
         source: io::Error,
     },
 
-    /// The progress callback asked to stop. The build has written nothing.
+    /// The progress callback asked to stop. The build has written nothing; one in several commits,
+    /// nothing that searches see.
     #[error(
-        "the build was cancelled by its callback and has written nothing: call `build` again whenever it suits"
+        "the build was cancelled by its callback, and searches see nothing of it: call it again whenever it suits"
     )]
     Cancelled,
 
-    /// Another build of the index, a repair or [`Writer::clear`](crate::Writer::clear) has taken the
-    /// place of this build in several commits, or the index was deleted. Nothing is lost: the other
-    /// has its way.
+    /// Another build of the index, a repair, a conversion or [`Writer::clear`](crate::Writer::clear)
+    /// has taken the place of this build in several commits, or the index was deleted. Nothing is
+    /// lost: the other has its way.
     #[error(
-        "another build, a repair or a deletion has taken the place of this build in several commits, which ends here: if the \
+        "another build, a repair, a conversion or a deletion has taken the place of this build in several commits, which ends here: if the \
          index still has many pending changes, call `build_in_commits` again, and let no other build of this index run meanwhile"
     )]
     BuildSuperseded,

@@ -24,8 +24,8 @@ pub(crate) fn total() -> Option<u64> {
 /// By default the system reads up to megabytes beside each page that is missed. While a file fits
 /// in memory this warms it quickly. In a file that does not fit, it throws out what other searches
 /// need. `false` says that the file takes more than half of the memory of the machine, or of the
-/// control group of the process: open it with [`heed::EnvFlags::NO_READ_AHEAD`]. Where the system
-/// does not say how much memory there is (it does on Linux), the answer is `true`.
+/// control group. Open it with [`heed::EnvFlags::NO_READ_AHEAD`] then. Where the system does not
+/// say how much memory there is, the answer is `true`. Linux says it.
 ///
 /// Ask with the size that the file will have, if it is about to grow.
 ///

@@ -200,17 +200,17 @@ impl<'a> BuildOptions<'a> {
         self
     }
 
-    /// How many bytes of memory a bulk build may take. Any number will do. Default: a quarter of what
-    /// is available when the build begins, at least 256 MiB. Where the system does not tell, it is
-    /// 256 MiB.
+    /// How many bytes of memory a bulk build may take. Any number will do. Default: a quarter of
+    /// what is available when the build begins, at least 256 MiB. Where the system does not tell,
+    /// it is 256 MiB.
     ///
     /// What exceeds it goes to temporary files: see [`BuildOptions::temp_dir`]. The budget does not
     /// show in the index. It covers what the build allocates, up to some 64 MiB more. There are two
     /// things that it does not cover:
     ///
     /// - Pages of LMDB's map, which the system takes back when it needs memory.
-    /// - Pages that LMDB holds until the commit, because the transaction has changed them. These are
-    ///   about the size of the forest, and of all else that the transaction has written.
+    /// - Pages that LMDB holds until the commit, because the transaction has changed them. They have
+    ///   about the size of the forest and of what else it has written.
     ///
     /// Some things are in memory whatever the budget: a sample of the vectors (at most 128 MiB), 4
     /// bytes for each item, and several copies of the centroids of all leaves. A leaf has some 200

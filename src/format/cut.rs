@@ -1,7 +1,7 @@
 //! Where the values of long items are cut in two.
 //!
 //! LMDB keeps a long value on pages of its own, and what is left of the last of them is waste. A
-//! value that reaches just past a page is cut there: its *head* fills whole pages, and its *tail*
+//! value that reaches just past a page is cut there. Its *head* fills whole pages, and its *tail*
 //! shares a page with others. Measured: docs/trials.md, "Values cut at a page".
 
 /// Bytes of a page. They are part of the format: where LMDB has larger pages, cutting saves

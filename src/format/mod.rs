@@ -106,9 +106,9 @@
 //! that of these components.
 //!
 //! # Tail ([`cut`])
-//! An item's value of at least 4,096 bytes is *cut* if (its length + 16) mod 4,096 is from 1 to
-//! 512: so many of its last bytes are the value under the key of its tail, and the rest, its *head*,
-//! is under the key of the item. Else it has no tail. What is above is the format of head and tail
+//! An item's value of at least 4,096 bytes is *cut* if (its length + 16) mod 4,096 is from 1 to 512.
+//! Then so many of its last bytes are the value under the key of its tail. The rest, its *head*, is
+//! under the key of the item. Else it has no tail. What is above is the format of head and tail
 //! together. Versions before 3 cut nothing: a value of full length is an item without a tail, also
 //! where it would be cut now. Whatever is written anew is cut. Pending marks hold whole items.
 //!

@@ -1,5 +1,6 @@
 //! Components as they are stored, as numbers. All levels give the same bits: each component is
-//! rounded after the product and after the sum (see [`Scale::decode`](crate::storage::Scale::decode)).
+//! rounded after the product and after the sum: see
+//! [`Scale::decode`](crate::storage::Scale::decode).
 
 use fearless_simd::{Simd, dispatch};
 use fearless_simd_macros::simd;

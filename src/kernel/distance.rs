@@ -1,8 +1,9 @@
 //! Exact distances between vectors as they are stored.
 //!
-//! What is not stored as floats is decoded first, some components at a time. So the distance is that
-//! of the decoded vectors, to the last bit. Components are widened to `f64` and added in 32 lanes, component `i` in lane `i % 32`, without
-//! fused operations. The lanes are added in one fixed order. So a distance has the same bits on
+//! What is not stored as floats is decoded first, some components at a time. So the distance is
+//! that of the decoded vectors, to the last bit. Components are widened to `f64` and added in 32
+//! lanes, component `i` in lane `i % 32`, without fused operations. The lanes are added in one
+//! fixed order. So a distance has the same bits on
 //! every machine. Its relative error is far below that of the `f32` it is rounded to. Reranking
 //! waits for memory, not for this arithmetic.
 

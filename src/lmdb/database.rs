@@ -157,8 +157,8 @@ impl Database {
         Ok(self.raw.put(wtxn, key.as_bytes(), value)?)
     }
 
-    /// Puts an entry after all others of the database. LMDB then fills its pages; else it halves
-    /// each full page, which leaves one vector of 1.5 KB on a page that has room for two.
+    /// Puts an entry after all others of the database. LMDB then fills its pages. Else it halves
+    /// each full page: docs/limits.md, "Sizes".
     pub(crate) fn append(&self, wtxn: &mut RwTxn<'_>, key: Key, value: &[u8]) -> Result<()> {
         Ok(self.raw.put_with_flags(wtxn, PutFlags::APPEND, key.as_bytes(), value)?)
     }

@@ -318,7 +318,6 @@ impl<'t> Run<'_, 't> {
         residuals.clear();
         let mut estimates = candidates.iter().map(|candidate| estimate_of(*candidate));
         let ids = candidates.iter().map(|candidate| id_of(*candidate));
-        items.ask(ids.clone())?;
         stats.is_partial |= scorer.rank_known(items, ids, interrupt, |ranked| {
             residuals.add(metric, estimates.next().unwrap_or(f32::NAN), ranked.score);
             nearest.offer(ranked);

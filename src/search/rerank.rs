@@ -8,6 +8,7 @@ use crate::index_spec::IndexSpec;
 use crate::kernel::distance;
 use crate::kernel::simd::Level;
 use crate::key::Key;
+use crate::lmdb::advise;
 use crate::lmdb::item::{ItemBytes, missing_item};
 use crate::lmdb::items::Items;
 use crate::math::scored::Scored;
@@ -55,6 +56,33 @@ pub(crate) struct Scorer<'q> {
     pub(crate) spec: IndexSpec,
     pub(crate) simd: Level,
     pub(crate) query: ItemRef<'q>,
+}
+
+/// Items for which the system is asked at once.
+const ASKED: usize = 1024;
+
+/// Ids, of which the system is asked for the items before they are looked up, if it is asked ahead.
+struct Ahead<I> {
+    ids: I,
+    asked: Vec<u32>,
+    next: usize,
+}
+
+impl<I: Iterator<Item = u32>> Ahead<I> {
+    fn next(&mut self, items: &Items<'_>) -> Result<Option<u32>> {
+        if self.next == self.asked.len() {
+            if !advise::is_asking() {
+                return Ok(self.ids.next());
+            }
+            self.asked.clear();
+            self.asked.extend(self.ids.by_ref().take(ASKED));
+            self.next = 0;
+            items.ask(self.asked.iter().copied())?;
+        }
+        let id = self.asked.get(self.next).copied();
+        self.next += usize::from(id.is_some());
+        Ok(id)
+    }
 }
 
 impl Scorer<'_> {
@@ -106,14 +134,15 @@ impl Scorer<'_> {
         interrupt: Interrupt<'_>,
         mut visit: impl FnMut(Scored),
     ) -> Result<bool> {
-        let mut ids = ids.fuse();
+        let mut ids = Ahead { ids: ids.fuse(), asked: Vec::new(), next: 0 };
         let mut compared = 0;
         let mut joined = items.joined.take();
         loop {
             let mut batch: [Option<(u32, ItemBytes<'_>)>; BATCH] = [None; BATCH];
             // A look-up waits for memory several times. Each loop prefetches what the next one
             // reads, for the whole batch: cache slots, then pages, then vectors.
-            for (slot, id) in batch.iter_mut().zip(ids.by_ref()) {
+            for slot in &mut batch {
+                let Some(id) = ids.next(items)? else { break };
                 items.prefetch(id);
                 *slot = Some((id, ItemBytes::default()));
             }
