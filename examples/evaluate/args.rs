@@ -58,6 +58,9 @@ pub struct Args {
     #[arg(long, value_name = "S")]
     pub seed: Option<u64>,
 
+    /// Memory that the build may take (a quarter of what is available)
+    #[arg(long, value_name = "MIB", value_parser = count::<u64>)]
+    pub memory: Option<u64>,
     /// Threads of the build and of the exact answers (all); the sweep runs on one
     #[arg(long, value_name = "P", value_parser = within(1..=1024))]
     pub threads: Option<usize>,
@@ -99,6 +102,9 @@ impl Args {
         if let Some(seed) = self.seed {
             build = build.seed(seed);
         }
+        if let Some(mebibytes) = self.memory {
+            build = build.memory(mebibytes.saturating_mul(1 << 20));
+        }
         build
     }
 }
@@ -139,6 +145,7 @@ mod tests {
         assert_eq!(args.spill, Some(false));
         assert_eq!(args.sketch_bits, Some(4));
         assert_eq!(args.trees, None);
+        assert_eq!(parsed(&format!("{needed} --memory 256"))?.memory, Some(256));
         assert_eq!(parsed(&format!("{needed} --storage i8"))?.storage, Some(Storage::I8));
         assert!(args.json);
         assert_eq!(parsed(needed)?.k, 10);
@@ -152,6 +159,7 @@ mod tests {
             ("--trian a", "unexpected argument '--trian'"),
             ("--train", "a value is required for '--train <FILE>'"),
             ("--trees 17", "'17' for '--trees <T>': expected a whole number from 1 to 16"),
+            ("--memory half", "'half' for '--memory <MIB>'"),
             ("--k 0", "'0' for '--k <K>': expected a whole number, at least 1"),
             ("--spill perhaps", "'perhaps' for '--spill <on|off>'"),
             ("--sketch-bits 3", "[possible values: 1, 2, 4]"),
