@@ -86,7 +86,7 @@ pub(crate) struct Descent {
 impl Descent {
     /// Begins at the roots of these trees, each with its number.
     pub(crate) fn begin(&mut self, order: Order, trees: impl Iterator<Item = (u8, TreeRecord)>) {
-        advise::begin_descent();
+        advise::begin_work();
         self.is_by_distance = order == Order::Distance;
         (self.height, self.goal) = (0, 1);
         self.seen.clear();

@@ -6,8 +6,9 @@
 //! "asking ahead".
 
 use std::cell::Cell;
+use std::ops::Range;
 
-/// Descents without faults after which a thread asks no more.
+/// Descents, or steps of a walk, without faults after which a thread asks no more.
 const PATIENCE: u32 = 256;
 /// Bytes of the pages that are asked for. Where pages are larger, the system refuses odd ranges.
 pub(crate) const PAGE: usize = 4096;
@@ -16,7 +17,7 @@ pub(crate) const PAGE: usize = 4096;
 #[derive(Copy, Clone)]
 struct State {
     faults: u64,
-    /// Descents that will still ask, with the one that has begun.
+    /// Descents or steps that will still ask, with the one that has begun.
     left: u32,
 }
 
@@ -30,8 +31,8 @@ pub(crate) fn is_asking() -> bool {
     STATE.try_with(|state| state.get().left > 0).unwrap_or(false)
 }
 
-/// Begins a descent: it asks if this thread has waited for pages not long ago.
-pub(crate) fn begin_descent() {
+/// Begins a descent or a step: it asks if this thread has waited for pages not long ago.
+pub(crate) fn begin_work() {
     // While a thread ends, its state may be gone already.
     let _ = STATE.try_with(|state| {
         let (before, faults) = (state.get(), major_faults());
@@ -78,6 +79,54 @@ impl Ask {
 impl Drop for Ask {
     fn drop(&mut self) {
         will_need(self.start, self.end);
+    }
+}
+
+/// Bytes from one value of a walk to the next, at most: beyond, it begins anew.
+const NEAR: usize = 256 << 10;
+/// Bytes of a walk after which it is likely to go on.
+const LIKELY: usize = 64 << 10;
+/// Bytes that a walk asks for ahead.
+const AHEAD: usize = 1 << 20;
+
+/// A walk through values that mostly follow each other in the file. Without the system's read-ahead
+/// it would wait for each page.
+#[derive(Default)]
+pub(crate) struct Walk {
+    start: usize,
+    /// The page where the last value begins. Values of one page may come in any order.
+    last: usize,
+    /// Up to here it has asked.
+    asked: usize,
+}
+
+impl Walk {
+    /// Goes on to a value. Asks for what comes next if this thread waits for pages.
+    pub(crate) fn step(&mut self, bytes: &[u8]) {
+        let start = bytes.as_ptr().addr();
+        if let Some(range) = self.ahead(start, start.saturating_add(bytes.len())) {
+            begin_work();
+            if is_asking() {
+                Ask::default().range(range.start, range.end);
+            }
+        }
+    }
+
+    /// The addresses that come next, if it is time to ask for them.
+    fn ahead(&mut self, start: usize, end: usize) -> Option<Range<usize>> {
+        let page = start / PAGE * PAGE;
+        let is_near = page >= self.last && page - self.last <= NEAR;
+        if !is_near {
+            (self.start, self.asked) = (page, end);
+        }
+        self.last = page;
+        let is_likely = page - self.start >= LIKELY;
+        if !is_likely || self.asked >= end.saturating_add(AHEAD / 2) {
+            return None;
+        }
+        let range = self.asked.max(end)..end.saturating_add(AHEAD);
+        self.asked = range.end;
+        Some(range)
     }
 }
 
@@ -143,14 +192,44 @@ mod tests {
         assert!((0..100_000u32).all(|i| bytes[i as usize] == (i % 251) as u8));
     }
 
+    /// A walk asks for all that comes, once, and not far ahead. One that jumps asks for nothing.
+    #[test]
+    fn walks_ask_for_what_comes_next() {
+        let mut rng = Xoshiro256PlusPlus::seed_from_u64(7);
+        println!("seed 7");
+        let (mut walk, mut page, mut asked) = (Walk::default(), 1 << 30, None);
+        for _ in 0..10_000 {
+            page += PAGE * rng.random_range(0..3);
+            // LMDB fills pages from their ends.
+            let start = page + rng.random_range(0..PAGE);
+            let end = start + rng.random_range(0..2 * PAGE);
+            if let Some(range) = walk.ahead(start, end) {
+                assert!(asked.is_none_or(|asked| asked == range.start), "all, and once");
+                asked = Some(range.end);
+            }
+            if let Some(asked) = asked {
+                assert!(asked >= end + AHEAD / 2, "before it is needed");
+                assert!(asked <= end + AHEAD + 4 * PAGE, "not far ahead");
+            }
+        }
+        assert!(asked.is_some());
+        let mut walk = Walk::default();
+        for _ in 0..10_000 {
+            let at = rng.random_range(0..1 << 46);
+            assert_eq!(walk.ahead(at, at + 2_000), None);
+        }
+        // Anywhere, the end of all addresses included.
+        assert_eq!(walk.ahead(usize::MAX, usize::MAX), None);
+    }
+
     #[test]
     fn a_thread_asks_until_its_descents_find_all_in_memory() {
         std::thread::spawn(|| {
-            begin_descent();
+            begin_work();
             assert!(is_asking());
             // A fault of another cause only makes it ask longer.
             for _ in 0..10 * PATIENCE {
-                begin_descent();
+                begin_work();
             }
             assert!(!is_asking());
         })

@@ -11,6 +11,7 @@ use crate::format::mark::{MARK_KEY, Mark};
 use crate::format::record::Record;
 use crate::index_spec::IndexSpec;
 use crate::key::{Key, Kind};
+use crate::lmdb::advise::Walk;
 use crate::lmdb::opening;
 use crate::lmdb::opening::Table;
 
@@ -201,13 +202,13 @@ impl Database {
     ) -> Result<Entries<'t>> {
         let bounds = (Bound::Included(first.as_bytes()), Bound::Included(last.as_bytes()));
         let inner = self.raw.range(rtxn, &bounds)?;
-        Ok(Entries { inner })
+        Ok(Entries { inner, walk: Walk::default() })
     }
 
     /// All entries from a key on, whatever their kind.
     pub(crate) fn iter_from<'t>(&self, rtxn: &'t RoTxn<'_>, first: Key) -> Result<Entries<'t>> {
         let inner = self.raw.range(rtxn, &(Bound::Included(first.as_bytes()), Bound::Unbounded))?;
-        Ok(Entries { inner })
+        Ok(Entries { inner, walk: Walk::default() })
     }
 
     /// Deletes keys among those of an index that this crate cannot have written, because they are
@@ -261,6 +262,7 @@ impl Database {
 /// The entries of one kind of an index.
 pub(crate) struct Entries<'t> {
     inner: heed::RoRange<'t, Bytes, Bytes>,
+    walk: Walk,
 }
 
 impl<'t> Iterator for Entries<'t> {
@@ -275,6 +277,7 @@ impl<'t> Iterator for Entries<'t> {
                 padded.iter_mut().zip(key).for_each(|(to, from)| *to = *from);
                 Error::corrupted(Key::from_bytes(padded), "a key that is not 8 bytes long")
             })?;
+            self.walk.step(value);
             Ok((Key::from_bytes(key), value))
         }))
     }
