@@ -214,13 +214,12 @@ impl<'a> BuildOptions<'a> {
     ///
     /// Some things are in memory whatever the budget: a sample of the vectors (at most 128 MiB), 4
     /// bytes for each item, and several copies of the centroids of all leaves. A leaf has some 200
-    /// items, and a centroid 4 bytes for each dimension. Where very many vectors coincide, those of
-    /// a leaf that has to be divided are in memory, too.
+    /// items, and a centroid 4 bytes for each dimension.
     ///
     /// Incremental builds ignore it: they hold the changes and the leaves concerned.
     ///
     /// # Cost
-    /// Some of the time of a build, as the leaves are written twice and read once more.
+    /// Some of the time of a build, as sketches are written three times and read twice more.
     ///
     /// ```
     /// # let folder = tempfile::tempdir()?;
@@ -238,7 +237,8 @@ impl<'a> BuildOptions<'a> {
     /// The folder for temporary files of bulk builds that exceed their [`memory`](Self::memory).
     /// Default: [`std::env::temp_dir`].
     ///
-    /// They take about the size of the forest, and 24 bytes for each item. They have no names while
+    /// They take about twice the size of the forest, and 48 bytes for each item. Under the Manhattan
+    /// metric they also take the vectors, twice if there is spill. They have no names while
     /// they are in use. So none is left, however the build ends. If one fails, the build ends with
     /// [`Error::TemporaryFile`].
     #[must_use]

@@ -93,7 +93,8 @@ impl Trainer<'_> {
         if rows.len() <= LARGE_GROUP * share {
             return vec![rows];
         }
-        let parts = split(self.simd, &self.rows.gather(&rows), LARGE_GROUP / 2 * share, self.seed);
+        let parts =
+            split(self.simd, &self.rows.gathered(&rows), LARGE_GROUP / 2 * share, self.seed);
         parts.into_iter().map(|part| part.into_iter().map(|i| rows[i as usize]).collect()).collect()
     }
 
@@ -122,7 +123,7 @@ impl Trainer<'_> {
     fn divide(&self, rows: &[u32], share: usize, seed: u64) -> Matrix {
         let (mut todo, mut done) = (vec![(rows.to_vec(), 0)], Matrix::new(self.rows.width));
         while let Some((rows, scale)) = todo.pop() {
-            let points = self.rows.gather(&rows);
+            let points = self.rows.gathered(&rows);
             if rows.len() <= LARGE_LEAF * share || scale == MAX_SCALES {
                 done.push(&points.mean());
                 continue;

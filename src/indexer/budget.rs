@@ -10,9 +10,12 @@ const LEAST_DEFAULT: u64 = 256 << 20;
 
 /// The least that is held of anything, so that files are not written byte by byte.
 const LEAST: usize = 64 << 10;
-/// Parts of what the sample leaves: two for leaves that are encoded, one for the pairs of items and
-/// leaves, one for the lists made of them, one for tasks. The rest is for centroids, and for what
-/// the allocator keeps. Measured: docs/trials.md, "Builds within a budget".
+/// What the tasks of a batch hold, at most. More would make no build faster.
+const MOST_AT_ONCE: usize = 64 << 20;
+/// Parts of what the sample leaves. At the same time there are at most two of leaves that are
+/// encoded, one each of pairs of items and leaves, of entries and of tasks, and two of lists. The
+/// rest is for centroids, and for what the allocator keeps. Measured: docs/trials.md, "Builds within
+/// a budget".
 const PARTS: usize = 12;
 
 /// The memory for a bulk build, and its folder of temporary files.
@@ -41,6 +44,7 @@ impl Budget {
 
     /// How many things of so many bytes are held at once, for all threads.
     pub(super) fn at_once(&self, bytes_each: usize) -> usize {
-        (self.part() / bytes_each.max(1)).max(rayon::current_num_threads())
+        let bytes = self.part().min(MOST_AT_ONCE);
+        (bytes / bytes_each.max(1)).max(rayon::current_num_threads())
     }
 }

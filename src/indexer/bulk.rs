@@ -12,22 +12,23 @@ use crate::forest::context::ForestContext;
 use crate::forest::hierarchy::{Group, hierarchy};
 use crate::forest::open::Forest;
 use crate::forest::points::{Points, Sample};
-use crate::forest::route::{NO_LEAF, Router};
+use crate::forest::route::Router;
 use crate::forest::train::train;
 use crate::format::item::ItemRef;
-use crate::format::node::{Child, branch_value};
+use crate::format::node::{Child, branch_value, leaf_value};
 use crate::format::record::{Record, TreeRecord};
 use crate::format::width;
 use crate::index_spec::IndexSpec;
 use crate::indexer::budget::Budget;
-use crate::indexer::leaf_edit::LeafEdit;
 use crate::indexer::nodes::Nodes;
+use crate::indexer::passes::{Passes, chunk, seconds};
 use crate::indexer::plan::BuildPlan;
 use crate::indexer::shape::{Shape, split_above};
-use crate::indexer::spool::{Lists, Pairs, SortedPairs};
+use crate::indexer::spool::{Lists, Pair, Sorted, Taken};
 use crate::kernel::layout::BLOCK;
 use crate::key::{Key, tree_byte};
 use crate::lmdb::database::Database;
+use crate::lmdb::item::StoredItem;
 use crate::lmdb::view::View;
 use crate::lmdb::workers::{Batches, Workers};
 use crate::math::kmeans::{sample, split};
@@ -35,6 +36,7 @@ use crate::math::matrix::Matrix;
 use crate::options::BuildOptions;
 use crate::progress::BuildPhase;
 use crate::sketch::codes::Sketches;
+use crate::sketch::loose::{fasten, loose_bytes, write_loose};
 use crate::sketch::transform::{Transform, plain};
 
 /// Memory for the rows that centroids are computed from: docs/trials.md, "choices that were not
@@ -42,8 +44,11 @@ use crate::sketch::transform::{Transform, plain};
 const SAMPLE_BYTES: usize = 128 << 20;
 /// Rows whose median is the origin: it has to be among the items, not at their very centre.
 const ORIGIN_ROWS: usize = 1024;
-/// Items that one task reads. With more, fewer products of matrices have few rows.
-const READ_PER_TASK: usize = 4096;
+/// How many times too large what is divided at once is. Training divides leaves of more, unless
+/// their rows coincide, and then it does not matter which of them stay together.
+const PIECE: usize = 8;
+/// Rows of the sample that one task reads.
+const SAMPLED_PER_TASK: usize = 4096;
 
 /// Leaves of the plan. Their entries are places in the list of ids, ascending.
 struct PlannedLeaves {
@@ -61,9 +66,8 @@ struct Children {
 struct Bulk<'a> {
     context: ForestContext<'a>,
     shape: Shape,
-    points: Points<'a>,
+    passes: Passes<'a>,
     sample: &'a Sample,
-    budget: Budget,
 }
 
 /// Computes the forest of all items that the workers see, in the generation of the record.
@@ -117,7 +121,7 @@ pub(crate) fn plan(
     let context = ForestContext::new(db, spec, &forest, shape.leaf_size);
     let points = Points::new(context, &ids, Some(&sampled));
     let mut nodes = Nodes::new(&budget.folder, 2 * budget.part());
-    let bulk = Bulk { context, shape, points, sample: &sampled, budget };
+    let bulk = Bulk { context, shape, passes: Passes { points, budget }, sample: &sampled };
     let generation = new.generation;
     for (tree, record) in (0..shape.trees).zip(&mut new.tree) {
         let seed = shape.seed.wrapping_add(u64::from(tree) + 1).wrapping_mul(0xD6E8_FEB8_6659_FD93);
@@ -140,7 +144,7 @@ fn read_sample(
     let width = width(spec.dims);
     // Any fixed number: the sample must not move when the user changes the seed of the trees.
     let places = sample(ids.len(), SAMPLE_BYTES / (4 * width), 0);
-    let tasks = places.len().div_ceil(READ_PER_TASK);
+    let tasks = places.len().div_ceil(SAMPLED_PER_TASK);
     let read = |rtxn: &RoTxn<'_>, range: &Range<usize>| {
         let places = &places[range.clone()];
         let chosen: Vec<u32> = places.iter().map(|place| ids[*place as usize]).collect();
@@ -157,16 +161,11 @@ fn read_sample(
         rows.push(&part);
         Ok(())
     };
-    let range = |task| Ok(chunk(places.len(), READ_PER_TASK, task));
+    let range = |task| Ok(chunk(places.len(), SAMPLED_PER_TASK, task));
     let at_once = rayon::current_num_threads();
     let batches = Batches { phase: BuildPhase::Sampling, tasks, at_once };
     workers.stream(batches, range, read, keep)?;
     Ok(Sample { places, rows })
-}
-
-/// What one of several tasks reads of so many.
-fn chunk(len: usize, per_task: usize, task: usize) -> Range<usize> {
-    task * per_task..len.min((task + 1) * per_task)
 }
 
 impl Bulk<'_> {
@@ -178,11 +177,11 @@ impl Bulk<'_> {
         seed: u64,
         nodes: &mut Nodes,
     ) -> Result<TreeRecord> {
-        let mut leaves = self.leaves(workers, seed)?;
+        let leaves = self.leaves(workers, seed)?;
         let hierarchy = hierarchy(self.context.transform.simd, &leaves.centroids, seed);
         let orders = orders(&hierarchy);
         let order = orders.last().cloned().unwrap_or_else(|| vec![0]);
-        let below = self.encode(workers, tree, &order, &mut leaves, nodes)?;
+        let below = self.encode(workers, tree, &order, leaves, nodes)?;
         let (next_leaf, height) = (order.len(), hierarchy.len());
         let (next_branch, branches) = self.branches(tree, &hierarchy, &orders, below);
         nodes.add_branches(branches);
@@ -202,7 +201,7 @@ impl Bulk<'_> {
 
     /// Leaves with their items, none empty, none over the leaf size.
     fn leaves(&self, workers: &mut Workers<'_>, seed: u64) -> Result<PlannedLeaves> {
-        let (n, leaf_size) = (self.points.ids.len(), self.shape.leaf_size);
+        let (n, leaf_size) = (self.passes.points.ids.len(), self.shape.leaf_size);
         let copies = 1 + usize::from(self.shape.spill);
         let target = if n <= leaf_size { 1 } else { (n * copies).div_ceil(leaf_size / 2) };
         let reports = &workers.reports;
@@ -215,7 +214,7 @@ impl Bulk<'_> {
             seed,
             &report,
         )?;
-        let mut entries = self.route(workers, &router)?;
+        let entries = self.passes.route(workers, &router, self.shape.spill)?;
         // Rows that all coincide have one centroid, so that second copies have no leaf yet.
         let is_circle = self.shape.spill && router.leaves.len() == 1 && n > leaf_size;
         let max = if n <= leaf_size {
@@ -226,64 +225,58 @@ impl Bulk<'_> {
         } else {
             split_above(leaf_size)
         };
-        let Matrix { width, .. } = router.leaves;
-        let mut leaves = PlannedLeaves { centroids: Matrix::new(width), entries: self.lists() };
-        let next = |leaf| Ok((leaf, entries.next_leaf()?));
-        let cut = |rtxn: &RoTxn<'_>, (leaf, entries): &(usize, Vec<u32>)| {
-            if entries.len() <= max {
-                return Ok(vec![(router.leaves.row(*leaf).to_vec(), entries.clone())]);
+        let mut leaves = self.cut(workers, &router, entries, max, seed)?;
+        if is_circle {
+            leaves.entries = spilled_in_circle(&mut leaves.entries, self.passes.lists())?;
+        }
+        Ok(leaves)
+    }
+
+    /// Cuts what is over `max` entries.
+    fn cut(
+        &self,
+        workers: &mut Workers<'_>,
+        router: &Router,
+        mut entries: Sorted,
+        max: usize,
+        seed: u64,
+    ) -> Result<PlannedLeaves> {
+        let (mut pieces, mut of_leaf) = (self.passes.lists(), Vec::new());
+        for leaf in 0..router.leaves.len() {
+            while let piece = seconds(&entries.below(leaf + 1, PIECE * max)?.0)
+                && !piece.is_empty()
+            {
+                pieces.push(&piece)?;
+                of_leaf.push(leaf);
             }
-            let points = self.points.of_places(rtxn, entries)?;
+        }
+        drop(entries);
+        let width = router.leaves.width;
+        let mut leaves =
+            PlannedLeaves { centroids: Matrix::new(width), entries: self.passes.lists() };
+        let next = |i: usize| Ok((of_leaf[i], pieces.get(i)?));
+        let cut = |rtxn: &RoTxn<'_>, (leaf, piece): &(usize, Vec<u32>)| {
+            if piece.len() <= max {
+                return Ok(vec![(router.leaves.row(*leaf).to_vec(), piece.clone())]);
+            }
+            let points = self.passes.points.of_places(rtxn, piece)?;
             let groups = split(self.context.transform.simd, &points, max, seed ^ *leaf as u64);
             let own = |group: Vec<u32>| {
-                let places = group.iter().map(|i| entries[*i as usize]).collect();
+                let places = group.iter().map(|i| piece[*i as usize]).collect();
                 (points.gather(&group).mean(), places)
             };
             Ok(groups.into_iter().map(own).collect())
         };
         let keep = |parts: Vec<(Vec<f32>, Vec<u32>)>| {
-            parts.into_iter().filter(|(_, entries)| !entries.is_empty()).try_for_each(
-                |(centroid, entries)| {
-                    leaves.centroids.push(&centroid);
-                    leaves.entries.push(&entries)
-                },
-            )
-        };
-        let at_once = self.budget.at_once(4 * (width + 3 * leaf_size));
-        let batches = Batches { phase: BuildPhase::Splitting, tasks: router.leaves.len(), at_once };
-        workers.stream(batches, next, cut, keep)?;
-        if is_circle {
-            leaves.entries = spilled_in_circle(&mut leaves.entries, self.lists())?;
-        }
-        Ok(leaves)
-    }
-
-    /// Lists in memory as far as the budget allows.
-    fn lists(&self) -> Lists {
-        Lists::new(&self.budget.folder, self.budget.part())
-    }
-
-    /// The leaves of all items.
-    fn route(&self, workers: &mut Workers<'_>, router: &Router) -> Result<SortedPairs> {
-        let n = self.points.ids.len();
-        let per_task = READ_PER_TASK.min(self.budget.at_once(4 * router.leaves.width));
-        let mut pairs = Pairs::new(&self.budget.folder, self.budget.part());
-        let range = |task| Ok(chunk(n, per_task, task));
-        let route = |rtxn: &RoTxn<'_>, range: &Range<usize>| {
-            let routes =
-                router.route(&self.points.of_range(rtxn, range.clone())?, self.shape.spill);
-            Ok((range.start, routes))
-        };
-        let keep = |(start, routes): (usize, Vec<[u32; 2]>)| {
-            (0u32..).skip(start).zip(routes).try_for_each(|(place, route)| {
-                let leaves = route.into_iter().filter(|leaf| *leaf != NO_LEAF);
-                leaves.into_iter().try_for_each(|leaf| pairs.push(leaf, place))
+            parts.into_iter().try_for_each(|(centroid, entries)| {
+                leaves.centroids.push(&centroid);
+                leaves.entries.push(&entries)
             })
         };
-        let at_once = self.budget.at_once(size_of::<[u32; 2]>() * per_task);
-        let batches = Batches { phase: BuildPhase::Routing, tasks: n.div_ceil(per_task), at_once };
-        workers.stream(batches, range, route, keep)?;
-        pairs.sort()
+        let at_once = self.passes.budget.at_once(4 * (width + 3 * max));
+        let batches = Batches { phase: BuildPhase::Splitting, tasks: of_leaf.len(), at_once };
+        workers.stream(batches, next, cut, keep)?;
+        Ok(leaves)
     }
 
     /// Adds the leaves in this order, and returns them as children.
@@ -292,38 +285,50 @@ impl Bulk<'_> {
         workers: &mut Workers<'_>,
         tree: u8,
         order: &[u32],
-        leaves: &mut PlannedLeaves,
+        leaves: PlannedLeaves,
         nodes: &mut Nodes,
     ) -> Result<Children> {
-        let PlannedLeaves { centroids, entries } = leaves;
-        let mut weights = Vec::with_capacity(order.len());
-        let layout = self.context.leaf;
-        let bytes = 8 * layout.width
-            + self.shape.leaf_size * 8
-            + self.shape.leaf_size.div_ceil(BLOCK) * layout.block_bytes();
-        let next = |i: usize| {
-            let entries = entries.get(order[i] as usize)?;
-            weights.push(entries.len() as u64);
-            Ok((order[i] as usize, entries))
+        let PlannedLeaves { centroids, mut entries } = leaves;
+        let points = self.passes.points;
+        let centroids = centroids.gather(order);
+        let (mut weights, mut by_item) = (Vec::with_capacity(order.len()), self.passes.records(0));
+        for (leaf, number) in (0u32..).zip(order) {
+            let places = entries.get(*number as usize)?;
+            weights.push(places.len() as u64);
+            places.iter().try_for_each(|place| by_item.push([*place, leaf], &[]))?;
+        }
+        drop(entries);
+        let (transform, layout) = (self.context.transform, self.context.leaf);
+        let write = |rtxn: &RoTxn<'_>, [place, leaf]: Pair, point: &[f32], out: &mut Vec<u8>| {
+            let stored = self.context.bits_of(rtxn, points.ids[place as usize])?;
+            let item = stored.as_ref().map(StoredItem::view).transpose()?;
+            let centroid = centroids.row(leaf as usize);
+            write_loose(transform, layout, centroid, point, item.as_ref(), out);
+            Ok(())
         };
-        let encode = |rtxn: &RoTxn<'_>, (leaf, entries): &(usize, Vec<u32>)| {
-            self.encode_leaf(rtxn, centroids.row(*leaf), entries)
+        let (phase, by_item, bytes) = (BuildPhase::Encoding, by_item.sort()?, loose_bytes(layout));
+        let mut loose = self.passes.carry(workers, phase, by_item, bytes, write)?;
+
+        let next = |leaf: usize| Ok((leaf, loose.below(leaf + 1, usize::MAX)?));
+        let pack = |_: &RoTxn<'_>, (leaf, (keys, loose)): &(usize, Taken)| {
+            let places = seconds(keys).into_iter();
+            let ids: Vec<u32> = places.map(|place| points.ids[place as usize]).collect();
+            let centroid = centroids.row(*leaf).to_vec();
+            let sketches = fasten(transform, layout, centroid, loose);
+            Ok(leaf_value(&sketches.pack(), &ids))
         };
         let mut ids = 0u32..;
         let keep = |value: Vec<u8>| {
             let id = ids.next().unwrap_or(u32::MAX);
             nodes.push_leaf(Key::leaf(self.context.spec.index, tree, id), &value)
         };
-        let at_once = self.budget.at_once(bytes);
+        let bytes = 8 * layout.width
+            + self.shape.leaf_size * (8 + loose_bytes(layout))
+            + self.shape.leaf_size.div_ceil(BLOCK) * layout.block_bytes();
+        let at_once = self.passes.budget.at_once(bytes);
         let batches = Batches { phase: BuildPhase::Encoding, tasks: order.len(), at_once };
-        workers.stream(batches, next, encode, keep)?;
-        Ok(Children { centroids: centroids.gather(order), weights })
-    }
-
-    fn encode_leaf(&self, rtxn: &RoTxn<'_>, centroid: &[f32], entries: &[u32]) -> Result<Vec<u8>> {
-        let ids = entries.iter().map(|place| self.points.ids[*place as usize]).collect();
-        let points = self.points.of_places(rtxn, entries)?;
-        Ok(LeafEdit::new(&self.context, rtxn, ids, centroid.to_vec(), &points)?.value())
+        workers.stream(batches, next, pack, keep)?;
+        Ok(Children { centroids, weights })
     }
 
     /// Encodes all branches, the root first. The ids of each height follow those of the one above.

@@ -14,6 +14,7 @@ mod find;
 mod incremental;
 mod leaf_edit;
 mod nodes;
+mod passes;
 mod plan;
 mod reassign;
 mod shape;

@@ -16,8 +16,8 @@ use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 
-/// Bytes that are read of a sorted run at once.
-const READ_BYTES: u64 = 4096;
+/// Bytes of a sorted run that are written at once.
+const SPILL_BYTES: usize = 64 << 10;
 
 /// Distinguishes the files of one process.
 static NUMBER: AtomicU64 = AtomicU64::new(0);
@@ -142,89 +142,145 @@ fn read_all<T: bytemuck::Pod>(spool: &mut Spool, place: Range<u64>) -> Result<Ve
     Ok(out)
 }
 
-/// Pairs of a leaf and an item's place, which come in any order, to be sorted.
+/// Bytes of a key: two numbers, the first decides.
+const KEY: usize = 8;
+/// Two numbers by which records are sorted.
+pub(super) type Pair = [u32; 2];
+/// Keys and their records, one after the other.
+pub(super) type Taken = (Vec<Pair>, Vec<u8>);
+
+/// Records of one length under keys, all different, which come in any order, to be sorted.
 #[derive(Debug)]
-pub(super) struct Pairs {
+pub(super) struct Records {
     limit: usize,
-    held: Vec<u64>,
-    /// Sorted runs.
+    /// Bytes of a record with its key.
+    stride: usize,
+    held: Vec<u8>,
     spool: Spool,
+    /// Sorted.
     runs: Vec<Range<u64>>,
 }
 
-impl Pairs {
-    /// Holds up to `limit` bytes in memory.
-    pub(super) fn new(folder: &Path, limit: usize) -> Self {
-        let limit = limit / size_of::<u64>();
-        Self { limit, held: Vec::new(), spool: Spool::new(folder, 0), runs: Vec::new() }
+impl Records {
+    /// Holds up to about `limit` bytes in memory.
+    pub(super) fn new(folder: &Path, limit: usize, record_bytes: usize) -> Self {
+        let (stride, spool) = (KEY + record_bytes, Spool::new(folder, 0));
+        Self { limit, stride, held: Vec::new(), spool, runs: Vec::new() }
     }
 
-    pub(super) fn push(&mut self, leaf: u32, place: u32) -> Result<()> {
-        if self.held.len() >= self.limit.max(1) {
-            self.held.par_sort_unstable();
-            self.runs.push(self.spool.append(bytemuck::cast_slice(&self.held))?);
-            self.held.clear();
+    pub(super) fn push(&mut self, key: Pair, record: &[u8]) -> Result<()> {
+        // To sort them takes as much as two keys for each.
+        let sorting = self.held.len() / self.stride * size_of::<(u64, u32)>();
+        if !self.held.is_empty() && self.held.len() + sorting >= self.limit {
+            self.spill()?;
         }
-        self.held.push(u64::from(leaf) << 32 | u64::from(place));
+        let key = u64::from(key[0]) << 32 | u64::from(key[1]);
+        self.held.extend_from_slice(&key.to_le_bytes());
+        self.held.extend_from_slice(record);
         Ok(())
     }
 
-    /// All pairs by leaf, then by place.
-    pub(super) fn sort(mut self) -> Result<SortedPairs> {
-        self.held.par_sort_unstable();
-        let runs = self.runs.into_iter().map(|rest| Run { rest, read: Vec::new(), next: 0 });
-        let held = Run { rest: 0..0, read: self.held, next: 0 };
-        let runs: Vec<Run> = runs.chain([held]).collect();
-        let mut sorted = SortedPairs { spool: self.spool, runs, heads: BinaryHeap::new(), leaf: 0 };
+    /// The numbers of what is held, by key.
+    fn order(&self) -> Vec<u32> {
+        let keys = self.held.chunks_exact(self.stride).map(key_of);
+        let mut keys: Vec<(u64, u32)> = keys.zip(0..).collect();
+        keys.par_sort_unstable();
+        keys.into_iter().map(|(_, i)| i).collect()
+    }
+
+    /// Moves what is held to the file.
+    fn spill(&mut self) -> Result<()> {
+        let order = self.order();
+        let mut run = None;
+        for numbers in order.chunks((SPILL_BYTES / self.stride).max(1)) {
+            let records = numbers.iter().map(|i| record(&self.held, self.stride, *i));
+            let place = self.spool.append(&records.collect::<Vec<_>>().concat())?;
+            run = Some(run.map_or(place.start, |run: Range<u64>| run.start)..place.end);
+        }
+        self.runs.extend(run);
+        self.held.clear();
+        Ok(())
+    }
+
+    /// All records in the order of their keys.
+    pub(super) fn sort(mut self) -> Result<Sorted> {
+        if !self.runs.is_empty() {
+            self.spill()?;
+            self.held = Vec::new();
+        }
+        let order = self.order();
+        let run_bytes = self.limit / self.runs.len().max(1);
+        let run_bytes = (run_bytes / self.stride).max(1) * self.stride;
+        let held = Run { rest: 0..0, read: self.held, order, next: 0 };
+        let spilled = self.runs.into_iter().map(|rest| Run { rest, ..Run::default() });
+        let runs: Vec<Run> = spilled.chain([held]).collect();
+        let (stride, spool, heads) = (self.stride, self.spool, BinaryHeap::new());
+        let mut sorted = Sorted { stride, run_bytes: run_bytes as u64, spool, runs, heads };
         (0..sorted.runs.len()).try_for_each(|run| sorted.advance(run))?;
         Ok(sorted)
     }
 }
 
-/// What is left of a sorted run: in memory from `next` on, then in the spool.
-#[derive(Debug)]
+fn record(records: &[u8], stride: usize, number: u32) -> &[u8] {
+    &records[number as usize * stride..][..stride]
+}
+
+fn key_of(record: &[u8]) -> u64 {
+    record.first_chunk().map_or(0, |key| u64::from_le_bytes(*key))
+}
+
+/// What is left of a sorted run: in memory, in this order from `next` on, then in the spool.
+#[derive(Debug, Default)]
 struct Run {
     rest: Range<u64>,
-    read: Vec<u64>,
+    read: Vec<u8>,
+    order: Vec<u32>,
     next: usize,
 }
 
-/// Pairs in order, merged from sorted runs.
+/// Records in order, merged from sorted runs.
 #[derive(Debug)]
-pub(super) struct SortedPairs {
+pub(super) struct Sorted {
+    stride: usize,
+    /// Bytes of a run that are read at once.
+    run_bytes: u64,
     spool: Spool,
     runs: Vec<Run>,
-    /// The next pair of each run that has one.
+    /// The key of the next record of each run that has one.
     heads: BinaryHeap<Reverse<(u64, usize)>>,
-    leaf: u64,
 }
 
-impl SortedPairs {
-    /// The places of leaf 0, ascending; the next time of leaf 1, and so on.
-    pub(super) fn next_leaf(&mut self) -> Result<Vec<u32>> {
-        let (leaf, mut places) = (self.leaf, Vec::new());
-        self.leaf += 1;
-        while let Some(Reverse((pair, run))) = self.heads.peek().copied()
-            && pair >> 32 == leaf
+impl Sorted {
+    /// Takes what is left whose first number is below this one, so many records at most.
+    pub(super) fn below(&mut self, first: usize, most: usize) -> Result<Taken> {
+        let (mut keys, mut records) = (Vec::new(), Vec::new());
+        while keys.len() < most
+            && let Some(Reverse((key, number))) = self.heads.peek().copied()
+            && key >> 32 < first as u64
         {
-            #[expect(clippy::cast_possible_truncation, reason = "the lower half is a place")]
-            places.push(pair as u32);
+            #[expect(clippy::cast_possible_truncation, reason = "its halves are numbers")]
+            keys.push([(key >> 32) as u32, key as u32]);
+            let run = &self.runs[number];
+            let record = record(&run.read, self.stride, run.order[run.next - 1]);
+            records.extend_from_slice(&record[KEY..]);
             self.heads.pop();
-            self.advance(run)?;
+            self.advance(number)?;
         }
-        Ok(places)
+        Ok((keys, records))
     }
 
-    /// Puts the next pair of a run among the heads.
+    /// Puts the key of the next record of a run among the heads.
     fn advance(&mut self, number: usize) -> Result<()> {
         let run = &mut self.runs[number];
-        if run.next == run.read.len() && !run.rest.is_empty() {
-            let end = run.rest.end.min(run.rest.start + READ_BYTES);
+        if run.next == run.order.len() && !run.rest.is_empty() {
+            let end = run.rest.end.min(run.rest.start + self.run_bytes);
             run.read = read_all(&mut self.spool, run.rest.start..end)?;
+            run.order = (0..).take(run.read.len() / self.stride).collect();
             (run.rest.start, run.next) = (end, 0);
         }
-        if let Some(pair) = run.read.get(run.next) {
-            self.heads.push(Reverse((*pair, number)));
+        if let Some(i) = run.order.get(run.next) {
+            let key = key_of(record(&run.read, self.stride, *i));
+            self.heads.push(Reverse((key, number)));
             run.next += 1;
         }
         Ok(())
@@ -240,7 +296,7 @@ mod tests {
 
     const SEED: u64 = 8;
 
-    /// At any limit, lists come back as they went in, whatever their order, and pairs sorted.
+    /// At any limit, lists come back as they went in, whatever their order, and records sorted.
     #[test]
     fn the_limit_does_not_show() {
         println!("seed {SEED}");
@@ -249,9 +305,7 @@ mod tests {
         let lists: Vec<Vec<u32>> = (0..500)
             .map(|_| (0..rng.random_range(0..40)).map(|_| rng.random()).collect())
             .collect();
-        let leaves: Vec<u32> = (0..20_000).map(|_| rng.random_range(0..30)).collect();
-        let mut expected = vec![Vec::new(); 31];
-        (0u32..).zip(&leaves).for_each(|(place, leaf)| expected[*leaf as usize].push(place));
+        let firsts: Vec<u32> = (0..20_000).map(|_| rng.random_range(0..30)).collect();
         for limit in [0, 1, 100, 4_096, 50_000, usize::MAX] {
             let mut kept = Lists::new(folder.path(), limit);
             lists.iter().for_each(|list| kept.push(list).unwrap());
@@ -259,16 +313,31 @@ mod tests {
                 let i = rng.random_range(0..kept.len());
                 assert_eq!(kept.get(i).unwrap(), lists[i], "limit {limit}");
             }
-            let mut pairs = Pairs::new(folder.path(), limit);
-            // Few runs of few pairs, and many.
-            let some = if limit < 100 { 2_000 } else { leaves.len() };
-            for place in (0..some).rev() {
-                pairs.push(leaves[place], place as u32).unwrap();
-            }
-            let mut sorted = pairs.sort().unwrap();
-            for places in &expected {
-                let end = places.partition_point(|place| (*place as usize) < some);
-                assert_eq!(sorted.next_leaf().unwrap(), places[..end], "limit {limit}");
+            for bytes_each in [0, 5] {
+                let mut records = Records::new(folder.path(), limit, bytes_each);
+                // Few runs of few records, and many.
+                let some = if limit < 100 { 2_000 } else { firsts.len() };
+                let record =
+                    |key: Pair| [key[0] as u8, key[1] as u8, 7, 8, 9][..bytes_each].to_vec();
+                let mut expected: Vec<Pair> =
+                    firsts[..some].iter().zip(0..).map(|(first, i)| [*first, i]).collect();
+                expected.reverse();
+                expected.iter().for_each(|key| records.push(*key, &record(*key)).unwrap());
+                expected.sort_unstable();
+                let mut sorted = records.sort().unwrap();
+                let mut taken = (Vec::new(), Vec::new());
+                for below in [0, 1, 1, 2, 9, 29, 31, usize::MAX] {
+                    let left = expected.partition_point(|key| (key[0] as usize) < below);
+                    for most in [7, 1, usize::MAX] {
+                        let (keys, records) = sorted.below(below, most).unwrap();
+                        assert_eq!(keys.len(), most.min(left - taken.0.len()), "limit {limit}");
+                        taken.0.extend(keys);
+                        taken.1.extend(records);
+                    }
+                }
+                assert_eq!(taken.0, expected, "limit {limit}");
+                let records: Vec<u8> = expected.iter().flat_map(|key| record(*key)).collect();
+                assert_eq!(taken.1, records, "limit {limit}");
             }
             assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
         }

@@ -144,7 +144,7 @@ pub(crate) fn split(simd: Level, points: &Matrix, max: usize, seed: u64) -> Vec<
         }
         let seed =
             seed ^ u64::from(rows[0]).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ rows.len() as u64;
-        let part = points.gather(&rows);
+        let part = points.gathered(&rows);
         let centroids = match rows.len() {
             ..=CUT_SAMPLE => kmeans(simd, &part, 2, seed),
             len => kmeans(simd, &part.gather(&sample(len, CUT_SAMPLE, seed)), 2, seed),

@@ -1,5 +1,7 @@
 //! Points in memory, one after the other.
 
+use std::borrow::Cow;
+
 use crate::kernel::{gemm, simd};
 
 /// Rows of `width` floats, one after the other.
@@ -32,6 +34,11 @@ impl Matrix {
             Self { values: Vec::with_capacity(rows.len() * self.width), width: self.width };
         rows.iter().for_each(|i| out.push(self.row(*i as usize)));
         out
+    }
+
+    /// As [`Matrix::gather`] for different rows, ascending. No copy if these are all rows.
+    pub(crate) fn gathered(&self, rows: &[u32]) -> Cow<'_, Self> {
+        if rows.len() == self.len() { Cow::Borrowed(self) } else { Cow::Owned(self.gather(rows)) }
     }
 
     /// The median of each component over all rows; zeros if there is none. Unlike the mean it stays

@@ -35,6 +35,11 @@ impl Sketches {
         sketches
     }
 
+    /// The sketches of entries whose nibbles and factors are made already, entry after entry.
+    pub(crate) fn of_parts(quantizer: Quantizer, nibbles: Vec<u8>, factors: Vec<Factors>) -> Self {
+        Self { quantizer, nibbles, factors }
+    }
+
     /// Takes the sketches out of a node.
     pub(crate) fn unpack(node: &NodeRef<'_>) -> Self {
         let quantizer = Quantizer {

@@ -43,6 +43,7 @@
 use crate::metric::Metric;
 
 pub(crate) mod codes;
+pub(crate) mod loose;
 pub(crate) mod prepared;
 pub(crate) mod quantizer;
 pub(crate) mod rotation;

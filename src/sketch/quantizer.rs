@@ -1,5 +1,7 @@
 //! From the entries of a node to their codes.
 
+use bytemuck::{Pod, Zeroable};
+
 use crate::format::item::ItemRef;
 use crate::kernel::layout::{Code, Layout};
 use crate::kernel::{gemm, quantize};
@@ -72,7 +74,7 @@ pub(crate) struct Quantizer {
     pub(crate) layout: Layout,
     /// See [`is_local`].
     pub(crate) is_local: bool,
-    /// See [`spread_of`].
+    /// See [`middle`].
     pub(crate) spread: f32,
     pub(crate) centroid: Vec<f32>,
     /// Empty unless the code is [`Code::Grid`].
@@ -92,11 +94,30 @@ impl Quantizer {
         } else {
             Vec::new()
         };
-        let spread = spread_of(transform, layout, &centroid, points);
-        // Inner products have no such terms: their factors are differences already.
-        let has_terms = layout.code == Code::Rotated
-            && !transform.metric.is_inner_product()
-            && !points.is_empty();
+        let square = |row: &[f32]| match layout.code {
+            Code::Grid => gemm::manhattan(transform.simd, row, &centroid).powi(2),
+            _ => squared_norm(transform, &residual(row, &centroid)),
+        };
+        // The scores of bits are not of that kind.
+        let rows = points.chunks_exact(layout.width).filter(|_| layout.code != Code::Bits);
+        let squares = rows.map(square).collect();
+        Self::of_squares(transform, layout, centroid, steps, squares)
+    }
+
+    /// A quantizer around `centroid`, with these steps, for entries at these squared distances from
+    /// it.
+    pub(crate) fn of_squares(
+        transform: &Transform,
+        layout: Layout,
+        centroid: Vec<f32>,
+        steps: Vec<f32>,
+        squares: Vec<f32>,
+    ) -> Self {
+        let has_entries = !squares.is_empty();
+        // Inner products are no distances, and their factors are differences already.
+        let is_product = transform.metric.is_inner_product();
+        let spread = if is_product { 0.0 } else { middle(squares) };
+        let has_terms = layout.code == Code::Rotated && !is_product && has_entries;
         Self {
             layout,
             is_local: has_terms && is_local(transform, &centroid, spread),
@@ -115,47 +136,20 @@ impl Quantizer {
         item: Option<&ItemRef<'_>>,
         out: &mut Vec<u8>,
     ) -> Factors {
-        let mut codes = vec![0.0; self.layout.width];
-        let factors = match (self.layout.code, item.map(|item| item.components)) {
-            (Code::Bits, Some(Components::Bits(words))) => {
-                out.extend(
-                    words
-                        .iter()
-                        .flat_map(|word| (0..16).map(move |i| (word >> (4 * i) & 15) as u8)),
-                );
-                return NO_FACTORS;
-            }
-            (Code::Grid, _) => {
-                self.grid_codes(point, &mut codes);
-                NO_FACTORS
-            }
-            _ => self.rotated_codes(transform, point, &mut codes).map(bfloat16),
-        };
-        out.extend(nibbles(&codes, self.layout.bits));
-        factors
+        if self.layout.code == Code::Grid {
+            let mut codes = vec![0.0; self.layout.width];
+            self.grid_codes(point, &mut codes);
+            out.extend(nibbles(&codes, self.layout.bits));
+            return NO_FACTORS;
+        }
+        let numbers = encode_around(transform, self.layout, &self.centroid, point, item, out);
+        self.factors(&numbers)
     }
 
-    fn rotated_codes(&self, transform: &Transform, point: &[f32], codes: &mut [f32]) -> [f32; 2] {
-        let (simd, centroid) = (transform.simd, &self.centroid);
-        let residual: Vec<f32> = point.iter().zip(centroid).map(|(y, c)| y - c).collect();
-        let squared = gemm::plain_dot(simd, &residual, &residual);
-        let fit = best_fit(transform, &residual, squared, self.layout.bits, codes);
-        let scale = if fit.product > 0.0 { squared / fit.product } else { 0.0 };
-        // <u, x> from the codes: u = code - centre.
-        let centre = f32::from((1u8 << self.layout.bits) - 1) * 0.5;
-        let of_codes = |x: &[f32]| gemm::plain_dot(simd, codes, x) - centre * x.iter().sum::<f32>();
-        let of_residual = |x: &[f32]| gemm::plain_dot(simd, &residual, x);
-        if self.is_local {
-            return [squared, -2.0 * scale];
-        }
-        let u_c = of_codes(centroid);
-        if transform.metric.is_inner_product() {
-            let (u_m, r_m) =
-                (of_codes(&transform.rotated_origin), of_residual(&transform.rotated_origin));
-            [scale * (u_c + u_m) - (of_residual(centroid) + r_m), -scale]
-        } else {
-            [squared + 2.0 * scale * u_c, -2.0 * scale]
-        }
+    /// The factors of an entry, as they are stored.
+    pub(crate) fn factors(&self, numbers: &Numbers) -> Factors {
+        let a = if self.is_local { numbers.squared } else { numbers.a };
+        [a, numbers.b].map(bfloat16)
     }
 
     fn grid_codes(&self, point: &[f32], codes: &mut [f32]) {
@@ -167,6 +161,63 @@ impl Quantizer {
             *code = (scaled + (top + 1.0) * 0.5).floor().clamp(0.0, top);
         }
     }
+}
+
+/// What the factors of an entry are made of, whether its node is local or not. Zeros for bits.
+#[derive(Copy, Clone, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct Numbers {
+    /// The squared distance from the centroid: the factor a in a node that is local.
+    pub(crate) squared: f32,
+    a: f32,
+    b: f32,
+}
+
+/// Appends the nibbles of an entry that is encoded by its centroid alone: see
+/// [`Quantizer::encode`]. Grids need their steps, too.
+pub(crate) fn encode_around(
+    transform: &Transform,
+    layout: Layout,
+    centroid: &[f32],
+    point: &[f32],
+    item: Option<&ItemRef<'_>>,
+    out: &mut Vec<u8>,
+) -> Numbers {
+    if let (Code::Bits, Some(Components::Bits(words))) =
+        (layout.code, item.map(|item| item.components))
+    {
+        out.extend(
+            words.iter().flat_map(|word| (0..16).map(move |i| (word >> (4 * i) & 15) as u8)),
+        );
+        return Numbers::default();
+    }
+    let simd = transform.simd;
+    let mut codes = vec![0.0; layout.width];
+    let residual = residual(point, centroid);
+    let squared = squared_norm(transform, &residual);
+    let fit = best_fit(transform, &residual, squared, layout.bits, &mut codes);
+    out.extend(nibbles(&codes, layout.bits));
+    let scale = if fit.product > 0.0 { squared / fit.product } else { 0.0 };
+    // <u, x> from the codes: u = code - centre.
+    let centre = f32::from((1u8 << layout.bits) - 1) * 0.5;
+    let of_codes = |x: &[f32]| gemm::plain_dot(simd, &codes, x) - centre * x.iter().sum::<f32>();
+    let of_residual = |x: &[f32]| gemm::plain_dot(simd, &residual, x);
+    let u_c = of_codes(centroid);
+    if transform.metric.is_inner_product() {
+        let (u_m, r_m) =
+            (of_codes(&transform.rotated_origin), of_residual(&transform.rotated_origin));
+        let a = scale * (u_c + u_m) - (of_residual(centroid) + r_m);
+        return Numbers { squared, a, b: -scale };
+    }
+    Numbers { squared, a: squared + 2.0 * scale * u_c, b: -2.0 * scale }
+}
+
+fn residual(point: &[f32], centroid: &[f32]) -> Vec<f32> {
+    point.iter().zip(centroid).map(|(y, c)| y - c).collect()
+}
+
+fn squared_norm(transform: &Transform, residual: &[f32]) -> f32 {
+    gemm::plain_dot(transform.simd, residual, residual)
 }
 
 /// The nibbles of codes given one per dimension, as small whole floats.
@@ -189,17 +240,8 @@ fn is_local(transform: &Transform, centroid: &[f32], spread: f32) -> bool {
     gemm::plain_dot(transform.simd, centroid, centroid) > LOCAL_ABOVE * LOCAL_ABOVE * spread
 }
 
-/// The squared distance of the middle one of some points from a centroid; 0 if there are none, and
-/// for inner products and bits, whose scores are not of that kind.
-fn spread_of(transform: &Transform, layout: Layout, centroid: &[f32], points: &[f32]) -> f32 {
-    if transform.metric.is_inner_product() || layout.code == Code::Bits {
-        return 0.0;
-    }
-    let square = |row| match layout.code {
-        Code::Grid => gemm::manhattan(transform.simd, row, centroid).powi(2),
-        _ => gemm::squared_euclidean(transform.simd, row, centroid),
-    };
-    let mut squares: Vec<f32> = points.chunks_exact(transform.width).map(square).collect();
+/// The middle one of some squared distances; 0 if there are none.
+fn middle(mut squares: Vec<f32>) -> f32 {
     let middle = squares.len() / 2;
     let spread = if squares.is_empty() {
         0.0
