@@ -309,7 +309,6 @@ impl Bulk<'_> {
         let (phase, by_item, bytes) = (BuildPhase::Encoding, by_item.sort()?, loose_bytes(layout));
         let mut loose = self.passes.carry(workers, phase, by_item, bytes, write)?;
 
-        let next = |leaf: usize| Ok((leaf, loose.below(leaf + 1, usize::MAX)?));
         let pack = |_: &RoTxn<'_>, (leaf, (keys, loose)): &(usize, Taken)| {
             let places = seconds(keys).into_iter();
             let ids: Vec<u32> = places.map(|place| points.ids[place as usize]).collect();
@@ -317,17 +316,20 @@ impl Bulk<'_> {
             let sketches = fasten(transform, layout, centroid, loose);
             Ok(leaf_value(&sketches.pack(), &ids))
         };
-        let mut ids = 0u32..;
-        let keep = |value: Vec<u8>| {
-            let id = ids.next().unwrap_or(u32::MAX);
-            nodes.push_leaf(Key::leaf(self.context.spec.index, tree, id), &value)
-        };
         let bytes = 8 * layout.width
             + self.shape.leaf_size * (8 + loose_bytes(layout))
             + self.shape.leaf_size.div_ceil(BLOCK) * layout.block_bytes();
         let at_once = self.passes.budget.at_once(bytes);
-        let batches = Batches { phase: BuildPhase::Encoding, tasks: order.len(), at_once };
-        workers.stream(batches, next, pack, keep)?;
+        let leaves: Vec<usize> = (0..order.len()).collect();
+        let mut ids = 0u32..;
+        for some in leaves.chunks(at_once) {
+            let inputs = some.iter().map(|leaf| Ok((*leaf, loose.below(leaf + 1, usize::MAX)?)));
+            let inputs = inputs.collect::<Result<Vec<(usize, Taken)>>>()?;
+            let values = workers.share(inputs.len(), |rtxn, i| pack(rtxn, &inputs[i]))?;
+            for (value, id) in values.into_iter().zip(&mut ids) {
+                nodes.push_leaf(Key::leaf(self.context.spec.index, tree, id), &value)?;
+            }
+        }
         Ok(Children { centroids, weights })
     }
 
