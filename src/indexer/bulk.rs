@@ -44,9 +44,11 @@ use crate::sketch::transform::{Transform, plain};
 const SAMPLE_BYTES: usize = 128 << 20;
 /// Rows whose median is the origin: it has to be among the items, not at their very centre.
 const ORIGIN_ROWS: usize = 1024;
-/// How many times too large what is divided at once is. Training divides leaves of more, unless
-/// their rows coincide, and then it does not matter which of them stay together.
-const PIECE: usize = 8;
+/// What is too large is divided in pieces of so many bytes of points, at once in memory. Training
+/// divides larger leaves, unless no centroids tell their rows apart.
+const PIECE_BYTES: usize = 8 << 20;
+/// Where points are long: how many times too large a piece is at least.
+const LEAST_PIECE: usize = 8;
 /// Rows of the sample that one task reads.
 const SAMPLED_PER_TASK: usize = 4096;
 
@@ -242,8 +244,10 @@ impl Bulk<'_> {
         seed: u64,
     ) -> Result<PlannedLeaves> {
         let (mut pieces, mut of_leaf) = (self.passes.lists(), Vec::new());
+        // The same at any budget: it shows in the index.
+        let most = (PIECE_BYTES / (4 * router.leaves.width)).max(LEAST_PIECE * max);
         for leaf in 0..router.leaves.len() {
-            while let piece = seconds(&entries.below(leaf + 1, PIECE * max)?.0)
+            while let piece = seconds(&entries.below(leaf + 1, most)?.0)
                 && !piece.is_empty()
             {
                 pieces.push(&piece)?;
