@@ -77,6 +77,7 @@ mod search;
 mod sketch;
 mod snapshot;
 mod storage;
+mod store;
 mod vector;
 mod verify;
 mod warm;
@@ -105,6 +106,10 @@ pub use search::{Hit, SearchPlan, SearchStats};
 pub use snapshot::Snapshot;
 pub use snapshot::batch::Many;
 pub use storage::Storage;
+pub use store::{
+    Durability, Index, OldestReader, ReadTxn, Reads, Store, StoreOptions, StoreSnapshot,
+    StoreStats, WriteTxn,
+};
 pub use verify::{Verification, Violation};
 pub use warm::Warmed;
 pub use writer::Writer;

@@ -45,6 +45,23 @@ pub(crate) fn check<T>(env: &Env<T>) -> Result<()> {
     truncated
 }
 
+/// How many pages of the file later commits use again. 0 if commits of others come too fast to
+/// tell.
+///
+/// A read transaction has to be open: see [`check`].
+pub(crate) fn free_pages<T>(env: &Env<T>) -> Result<u64> {
+    let page_size = u64::from(env.unnamed_database_stat().page_size);
+    let pages = LmdbPages { file: env.try_clone_inner_file()?, page_size };
+    for _ in 0..LOOKS {
+        let Some(meta) = pages.newest_meta() else { continue };
+        let free = pages.free(meta, &(0..meta.end));
+        if let (Some(free), true) = (free, pages.newest_meta() == Some(meta)) {
+            return Ok(free.len() as u64);
+        }
+    }
+    Ok(0)
+}
+
 /// How often a file is looked at that changes meanwhile.
 const LOOKS: u32 = 64;
 
@@ -98,18 +115,21 @@ impl LmdbPages {
 
     /// Whether all these pages are in the free list of a commit. No, if it cannot be read.
     fn are_free(&self, meta: Meta, wanted: &Range<u64>) -> bool {
+        let Some(free) = self.free(meta, wanted) else { return false };
+        wanted.is_empty() || free.len() as u64 == wanted.end - wanted.start
+    }
+
+    /// Those of the wanted pages that are in the free list of a commit, if it can be read.
+    fn free(&self, meta: Meta, wanted: &Range<u64>) -> Option<BTreeSet<u64>> {
         let mut free = BTreeSet::new();
         let mut left = if meta.free == NO_PAGE { Vec::new() } else { vec![meta.free] };
         // Each page is in a tree once.
         let mut left_to_read = meta.end;
         while let Some(number) = left.pop() {
-            let Some(rest) = left_to_read.checked_sub(1) else { return false };
-            left_to_read = rest;
-            if self.visit(number, wanted, &mut left, &mut free).is_none() {
-                return false;
-            }
+            left_to_read = left_to_read.checked_sub(1)?;
+            self.visit(number, wanted, &mut left, &mut free)?;
         }
-        wanted.is_empty() || free.len() as u64 == wanted.end - wanted.start
+        Some(free)
     }
 
     /// Reads a page of the free list: its children go to `left`, the wanted numbers that it lists

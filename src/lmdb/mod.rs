@@ -3,12 +3,12 @@
 pub(crate) mod advise;
 pub(crate) mod cache;
 pub(crate) mod database;
-mod extent;
+pub(crate) mod extent;
 pub(crate) mod hosted;
 pub(crate) mod item;
 pub(crate) mod items;
 pub(crate) mod nodes;
-mod opening;
+pub(crate) mod opening;
 pub(crate) mod pending;
 pub(crate) mod tasks;
 pub(crate) mod view;

@@ -1,12 +1,12 @@
 //! The one error of this crate. Every variant says what was expected, what was got, and what to do
 //! next.
 
+mod convert;
+
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use heed::MdbError;
-
-use crate::key::{Key, Kind, tree_number};
 use crate::limits::DIMS;
 use crate::metric::Metric;
 use crate::storage::Storage;
@@ -284,7 +284,7 @@ pub enum Error {
     #[error(
         "the value under {} is damaged ({what}): `Reader::verify` finds what else is, and `Writer::repair` rebuilds the index from \
          the vectors that can still be read; or go back to a backup",
-        describe(key)
+        convert::describe(key)
     )]
     Corrupted {
         /// The 8 bytes of the key whose value is damaged.
@@ -363,56 +363,110 @@ pub enum Error {
         /// Why, and what to do.
         instead: &'static str,
     },
-}
 
-impl Error {
-    pub(crate) fn corrupted(key: Key, what: &'static str) -> Self {
-        Self::Corrupted { key: key.to_bytes(), what }
-    }
+    /// The system refused a file or a folder of a store.
+    #[error(
+        "{path:?} cannot be used ({source}): look after the path and its rights, and try again"
+    )]
+    File {
+        /// Where it is.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
 
-    pub(crate) fn option(name: &'static str, expected: &'static str, got: impl ToString) -> Self {
-        Self::InvalidOption { name, expected, got: got.to_string() }
-    }
-}
+    /// There is no store at this path, and none was to be created.
+    #[error(
+        "there is no file {0:?}: check the path, or open the store once with `create`, for writing"
+    )]
+    StoreNotFound(PathBuf),
 
-impl From<heed::Error> for Error {
-    fn from(error: heed::Error) -> Self {
-        match error {
-            heed::Error::Mdb(MdbError::MapFull) => Self::MapFull,
-            heed::Error::Mdb(MdbError::DbsFull) => Self::DbsFull,
-            heed::Error::Mdb(MdbError::ReadersFull) => Self::ReadersFull,
-            heed::Error::Mdb(MdbError::MapResized) => Self::MapResized,
-            heed::Error::Io(ref failure) if is_disk_full(failure) => Self::DiskFull(error),
-            other => Self::Heed(other),
-        }
-    }
-}
+    /// The path lies on a network file system, where LMDB's locks do not hold. Its kind follows.
+    #[error(
+        "{0:?} lies on {1}, where the locks of LMDB do not hold: move it to a disk of this machine, or answer for it with \
+         `StoreOptions::allow_remote`"
+    )]
+    RemoteFileSystem(PathBuf, String),
 
-/// What LMDB gives for a write of which only a part was taken.
-const EIO: i32 = 5;
+    /// The store is open in this process with another value of this option.
+    #[error(
+        "the store is open in this process with another value of {0}: open it with the same, or close the other handles first"
+    )]
+    OpenOtherwise(&'static str),
 
-fn is_disk_full(failure: &io::Error) -> bool {
-    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
-    // Elsewhere this number has another meaning.
-    let is_partial = cfg!(unix) && failure.raw_os_error() == Some(EIO);
-    is_partial || matches!(failure.kind(), StorageFull | QuotaExceeded | FileTooLarge)
-}
+    /// The environment is open in this process, and not by a [`Store`](crate::Store).
+    #[error(
+        "the environment {0:?} is open in this process, and not by a store: close it, or use it through the store alone"
+    )]
+    OpenElsewhere(PathBuf),
 
-/// "leaf 12 of tree 0 of index 3", for messages.
-fn describe(bytes: &[u8; 8]) -> String {
-    let key = Key::from_bytes(*bytes);
-    let (index, tree) = (key.index(), tree_number(key.tree()));
-    match key.kind() {
-        Some(Kind::Record) => format!("the record of index {index}"),
-        Some(Kind::Origin) => format!("the origin of index {index}"),
-        Some(Kind::Item) => format!("item {} of index {index}", key.id()),
-        Some(Kind::Tail) => format!("the tail of item {} of index {index}", key.id()),
-        Some(Kind::Pending) => format!("the pending mark of item {} of index {index}", key.id()),
-        Some(Kind::Branch) => {
-            format!("branch {} of tree {tree} of index {index}", key.id())
-        }
-        Some(Kind::Leaf) => format!("leaf {} of tree {tree} of index {index}", key.id()),
-        Some(Kind::Free) => format!("the free node ids of tree {tree} of index {index}"),
-        None => format!("the unknown key {bytes:02x?}"),
-    }
+    /// The store was opened by the parent of this process, and LMDB's locks are the parent's.
+    #[error(
+        "the store was opened by process {parent}, and this is a child of it: open stores after the fork, or start the process by \
+         `exec`"
+    )]
+    Forked {
+        /// The process that opened it.
+        parent: u32,
+    },
+
+    /// This thread has the write transaction already, and would wait for itself.
+    #[error(
+        "this thread is within `Store::write` of the same store: use the transaction that it was given"
+    )]
+    NestedWrite,
+
+    /// What takes a transaction of its own was called within the write transaction of its thread.
+    #[error(
+        "{0} takes a transaction of its own: do it before `Store::write`, and use the handle within"
+    )]
+    NotWithinWrite(&'static str),
+
+    /// Others did not give free in time what they hold.
+    #[error("others held what is needed for all of {waited:?}: try again, or wait longer")]
+    Busy {
+        /// How long was waited.
+        waited: Duration,
+    },
+
+    /// The map has to move, and transactions of this process stay open in it.
+    #[error(
+        "the map has to grow, and {transactions} transactions of this process are open in it: drop snapshots, and end read \
+         transactions before writing, or open the store with a larger `StoreOptions::map_size`"
+    )]
+    MapInUse {
+        /// How many.
+        transactions: usize,
+    },
+
+    /// The store was opened for reading alone.
+    #[error(
+        "the store was opened for reading alone: open it without `read_only` and `sealed` to write"
+    )]
+    ReadOnly,
+
+    /// The name stands for something else in the store.
+    #[error(
+        "the name {0:?} is taken in this store: choose another, or rename or delete what has it"
+    )]
+    NameTaken(String),
+
+    /// Nothing in the store has this name.
+    #[error(
+        "nothing in this store has the name {0:?}: `Store::indexes` and `Store::collections` list what there is"
+    )]
+    NameNotFound(String),
+
+    /// All 65,536 numbers of indexes are taken.
+    #[error("all 65,536 numbers of indexes are taken: delete some, or use another store")]
+    NumbersFull,
+
+    /// What a store keeps beside its indexes is not what this crate writes.
+    #[error("{what} of the store is damaged under the key {key:?}: go back to a backup")]
+    StoreCorrupted {
+        /// The table.
+        what: &'static str,
+        /// The key, as text where it is some.
+        key: String,
+    },
 }

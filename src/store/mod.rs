@@ -1,0 +1,29 @@
+//! A store that runs LMDB for its user.
+//!
+//! [`Store`] opens the environment, sizes the map, ends what is stale, and names indexes. What it
+//! gives out is the same as beneath: a [`Reader`](crate::Reader) and a
+//! [`Writer`](crate::Writer) in LMDB transactions.
+
+pub(crate) mod catalog;
+pub(crate) mod environment;
+pub(crate) mod files;
+pub(crate) mod idle;
+pub(crate) mod index;
+pub(crate) mod live;
+pub(crate) mod options;
+pub(crate) mod owned;
+pub(crate) mod reads;
+pub(crate) mod registry;
+pub(crate) mod snapshot;
+pub(crate) mod stats;
+pub(crate) mod store;
+pub(crate) mod tables;
+pub(crate) mod txn;
+
+pub use index::Index;
+pub use options::{Durability, StoreOptions};
+pub use reads::Reads;
+pub use snapshot::StoreSnapshot;
+pub use stats::{OldestReader, StoreStats};
+pub use store::Store;
+pub use txn::{ReadTxn, WriteTxn};
