@@ -30,7 +30,7 @@ print_names! {
     "Readers": Readers<'_>;
     "Single": Single<'_>;
     "Merged": Merged<'_>;
-    "Many": Many<'_, '_>;
+    "Many": Many<'_>;
 }
 
 impl Debug for Writer {

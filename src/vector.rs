@@ -139,13 +139,22 @@ fn squared_norm(components: Components<'_>) -> f64 {
 
 /// The rows of a matrix, each of which suits the index.
 pub(crate) fn check_rows(vectors: &[f32], spec: IndexSpec) -> Result<Vec<CheckedVector<'_>>> {
+    check_each(vectors, spec, |checked| checked)
+}
+
+/// Checks that each row of a matrix suits the index, and collects what is `kept` of them.
+pub(crate) fn check_each<'a, T, C: FromIterator<T>>(
+    vectors: &'a [f32],
+    spec: IndexSpec,
+    kept: impl Fn(CheckedVector<'a>) -> T,
+) -> Result<C> {
     if !vectors.len().is_multiple_of(spec.dims) {
         return Err(Error::QueriesShape { dims: spec.dims, got: vectors.len() });
     }
     let rows = vectors.chunks_exact(spec.dims).enumerate();
     rows.map(|(row, vector)| {
         let offset = row * spec.dims;
-        CheckedVector::new(vector, spec).map_err(|error| match error {
+        CheckedVector::new(vector, spec).map(&kept).map_err(|error| match error {
             Error::NonFinite { position, value } => {
                 Error::NonFinite { position: offset + position, value }
             }

@@ -16,7 +16,8 @@ use std::cell::Cell;
 
 use spinney::roaring::RoaringBitmap;
 use spinney::{
-    BuildOptions, Hits, IndexOptions, Metric, Nns, Reader, Result, SearchPlan, SearchStats, Writer,
+    BuildOptions, Error, Hits, IndexOptions, Metric, Nns, Reader, Result, SearchPlan, SearchStats,
+    Writer,
 };
 use support::*;
 
@@ -99,6 +100,57 @@ fn check(
     );
 }
 
+/// Buffers of the caller's take the answers of a batch, which are those of single searches.
+fn check_buffers(reader: &Reader<'_>, queries: &[Vec<f32>], filter: &RoaringBitmap) {
+    let rows = queries.concat();
+    for k in [1, 10, 300] {
+        let (mut ids, mut distances) = (vec![7; k * queries.len()], vec![7.0; k * queries.len()]);
+        for turn in 0..3 {
+            let nns = reader.nns(k).filter(filter);
+            let into = || nns.by_vectors_into(&rows, &mut ids, &mut distances);
+            let (written, allocations) = allocations_of(into);
+            written.unwrap();
+            // Whoever compares all items needs a cursor of LMDB for it.
+            if turn == 2 && k < 300 {
+                assert_eq!(allocations, 0, "{}, k = {k}", reader.metric());
+            }
+        }
+        for (i, query) in queries.iter().enumerate() {
+            let hits = reader.nns(k).filter(filter).by_vector(query).unwrap();
+            let (ids, distances) = (&ids[i * k..][..k], &distances[i * k..][..k]);
+            for (j, hit) in hits.iter().enumerate() {
+                assert_eq!((ids[j], distances[j]), (hit.id, hit.distance));
+            }
+            assert!(distances[hits.len()..].iter().all(|distance| distance.is_nan()));
+        }
+    }
+}
+
+#[test]
+fn buffers_have_to_fit() {
+    let store = Store::with_map_size(1 << 20);
+    let mut wtxn = store.env.write_txn().unwrap();
+    let options = IndexOptions::new(2, Metric::Euclidean);
+    let writer = Writer::open_or_create(&mut wtxn, store.db, 0, &options).unwrap();
+    writer.add_item(&mut wtxn, 9, &[1.0, 1.0]).unwrap();
+    let reader = Reader::open(&wtxn, store.db, 0).unwrap();
+    let into = |k, vectors: &[f32], ids, distances| {
+        let (mut ids, mut distances) = (vec![5; ids], vec![5.0; distances]);
+        reader.nns(k).by_vectors_into(vectors, &mut ids, &mut distances).map(|()| ids)
+    };
+    assert_eq!(into(2, &[1.0; 4], 4, 4).unwrap(), [9, 0, 9, 0]);
+    assert_eq!(into(2, &[], 0, 0).unwrap(), []);
+    assert_eq!(into(0, &[1.0; 4], 0, 0).unwrap(), []);
+    for (ids, distances) in [(3, 4), (4, 5), (0, 0)] {
+        let refused = into(2, &[1.0; 4], ids, distances);
+        assert!(matches!(refused, Err(Error::BufferShape { expected: 4, .. })));
+    }
+    assert!(matches!(into(usize::MAX, &[1.0; 4], 4, 4), Err(Error::BufferShape { .. })));
+    assert!(matches!(into(2, &[1.0; 3], 2, 2), Err(Error::QueriesShape { .. })));
+    let not_finite = into(1, &[1.0, 1.0, f32::NAN, 1.0], 2, 2);
+    assert!(matches!(not_finite, Err(Error::NonFinite { position: 2, .. })));
+}
+
 #[test]
 fn a_warmed_reader_allocates_its_answer_alone() {
     let seed = Seed::new(301);
@@ -125,6 +177,7 @@ fn a_warmed_reader_allocates_its_answer_alone() {
             check(what, &reader, &queries, |nns, query| nns.by_vector(query));
             check(what, &reader, &queries, |nns, query| nns.search_k(100).by_vector(query));
             check(what, &reader, &queries, |nns, query| nns.filter(&filter).by_vector(query));
+            check_buffers(&reader, &queries, &filter);
         };
         check_all("built");
 

@@ -167,7 +167,7 @@ pub(crate) fn true_neighbours(
 /// the query may be an item itself.
 fn nearest_of_query(i: usize, items: usize) -> TopK {
     let max = asked(i, items).into_iter().max().unwrap_or(1);
-    TopK::of_different((KEPT * max).max(MIN_KEPT) + 1, f32::INFINITY)
+    TopK::of_different(Vec::new(), (KEPT * max).max(MIN_KEPT) + 1, f32::INFINITY)
 }
 
 /// Offers items that have these scores.

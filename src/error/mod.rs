@@ -175,6 +175,21 @@ pub enum Error {
         got: usize,
     },
 
+    /// Buffers for the hits of many queries have another length than the hits need.
+    #[error(
+        "{queries} queries for {k} hits each need buffers of {expected} places, got {got}: pass `k` places for each query"
+    )]
+    BufferShape {
+        /// The rows of the matrix.
+        queries: usize,
+        /// Hits for each.
+        k: usize,
+        /// `queries * k`.
+        expected: usize,
+        /// The length of one of the buffers that were passed.
+        got: usize,
+    },
+
     /// A component is NaN or infinite.
     #[error(
         "component {position} of the vector is {value}, and only finite numbers can be compared: replace it or leave the vector out"

@@ -45,10 +45,11 @@ impl<T> Default for TopK<T> {
 }
 
 impl<T: Ranked> TopK<T> {
-    /// For elements of different ids whose score is no larger than `limit`.
-    pub(crate) fn of_different(keep: usize, limit: f32) -> Self {
+    /// For elements of different ids whose score is no larger than `limit`. They go to the empty
+    /// `buffer`.
+    pub(crate) fn of_different(mut buffer: Vec<T>, keep: usize, limit: f32) -> Self {
         let keep = keep.max(1);
-        let buffer = Vec::with_capacity(capacity(keep).min(MAX_ROOM));
+        buffer.reserve_exact(capacity(keep).min(MAX_ROOM));
         Self { buffer, keep, may_repeat: false, threshold: limit, ..Self::default() }
     }
 
@@ -291,7 +292,7 @@ mod tests {
         ) {
             let limit = f32::from(limit);
             let all: Vec<Scored> = (0..).zip(scores).map(|(id, score)| Scored { score: f32::from(score), id }).collect();
-            let mut top = TopK::of_different(keep, limit);
+            let mut top = TopK::of_different(Vec::new(), keep, limit);
             all.iter().rev().for_each(|element| top.offer(*element));
             let mut expected: Vec<Scored> = all.into_iter().filter(|element| element.score <= limit).collect();
             expected.sort_unstable();

@@ -1,5 +1,6 @@
 //! The query builder, and the forms of queries.
 
+pub(crate) mod buffers;
 pub(crate) mod callback;
 mod callbacks;
 mod examples;

@@ -17,6 +17,7 @@ pub(crate) mod scan_state;
 pub(crate) mod scratch;
 pub(crate) mod searcher;
 pub(crate) mod session;
+pub(crate) mod spare;
 pub(crate) mod stop_rule;
 
 use std::time::Duration;

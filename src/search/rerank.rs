@@ -17,6 +17,7 @@ use crate::metric::Metric;
 use crate::search::Hit;
 use crate::search::interrupt::Interrupt;
 use crate::search::request::Options;
+use crate::search::spare;
 
 /// Items whose memory is prefetched before the first of them is compared.
 pub(super) const BATCH: usize = 32;
@@ -183,14 +184,15 @@ pub(crate) struct Nearest {
     pub(super) k: usize,
     /// What is nearer or farther is not kept.
     pub(super) bounds: Bounds,
-    /// It becomes the answer, and is all that a search allocates.
+    /// It becomes the answer, and is all that a search allocates, unless there is a spare one.
     nearest: TopK<Scored>,
     pub(crate) compared: u64,
 }
 
 impl Nearest {
     pub(crate) fn new(k: usize, bounds: Bounds) -> Self {
-        Self { k, bounds, nearest: TopK::of_different(k, bounds.farthest), compared: 0 }
+        let nearest = TopK::of_different(spare::take(), k, bounds.farthest);
+        Self { k, bounds, nearest, compared: 0 }
     }
 
     pub(crate) fn offer(&mut self, ranked: Scored) {

@@ -1,26 +1,57 @@
 //! Many queries with the same options, shared among threads.
 
 use std::convert::Infallible;
+use std::sync::{Mutex, PoisonError};
 
 use crate::error::Result;
+use crate::index_spec::IndexSpec;
+use crate::query::buffers::rows;
 use crate::query::callback::{SharedCallback, both};
 use crate::query::{Hits, Nns};
 use crate::reader::Reader;
-use crate::search::SearchStats;
 use crate::search::searcher::Searcher;
+use crate::search::{SearchStats, spare};
 use crate::snapshot::Snapshot;
+use crate::vector::CheckedVector;
 
-/// Searches of a [`Snapshot`], shared among the threads of its pool.
+/// Readers of one index in one snapshot, of which each thread of a pool uses its own.
+pub(crate) trait Share {
+    fn spec(&self) -> IndexSpec;
+
+    /// Calls `work` for each of `0..count`, shared among the threads.
+    fn each(
+        &mut self,
+        count: usize,
+        work: &(dyn Fn(&Reader<'_>, usize) -> Result<()> + Sync),
+    ) -> Result<()>;
+}
+
+impl Share for &mut Snapshot<'_> {
+    fn spec(&self) -> IndexSpec {
+        Snapshot::spec(self)
+    }
+
+    fn each(
+        &mut self,
+        count: usize,
+        work: &(dyn Fn(&Reader<'_>, usize) -> Result<()> + Sync),
+    ) -> Result<()> {
+        Snapshot::each(self, count, work).map(|_| ())
+    }
+}
+
+/// Searches of a [`Snapshot`] or a [`StoreSnapshot`](crate::StoreSnapshot), shared among the
+/// threads of a pool.
 ///
 /// Each query gets the answer of a single search with the same options, whatever the number of
 /// threads. For queries with options or examples of their own, use [`Snapshot::each`]. The times of
 /// a [report](Nns::report) are sums over the threads.
-pub struct Many<'a, 'e> {
-    snapshot: &'a mut Snapshot<'e>,
+pub struct Many<'a> {
+    share: Box<dyn Share + 'a>,
     predicate: Option<SharedCallback<'a, bool>>,
 }
 
-impl<'e> Snapshot<'e> {
+impl Snapshot<'_> {
     /// Starts a search for the `k` nearest neighbours of each of many queries, with the options of
     /// [`Nns`]: see [`Many`].
     ///
@@ -28,19 +59,19 @@ impl<'e> Snapshot<'e> {
     /// That of as many single searches, shared among the threads. In each call, each thread begins
     /// with a new [`Reader`], without any cache. So a few hundred queries in one call are better
     /// than a few.
-    pub fn nns<'a>(&'a mut self, k: usize) -> Nns<'a, Many<'a, 'e>> {
+    pub fn nns(&mut self, k: usize) -> Nns<'_, Many<'_>> {
         Nns::with_executor(k, Many::new(self))
     }
 }
 
-impl<'a, 'e> Many<'a, 'e> {
-    fn new(snapshot: &'a mut Snapshot<'e>) -> Self {
-        Self { snapshot, predicate: None }
+impl<'a> Many<'a> {
+    pub(crate) fn new(share: impl Share + 'a) -> Self {
+        Self { share: Box::new(share), predicate: None }
     }
 }
 
 /// Predicates that several threads call at once.
-impl<'a, 'e> Nns<'a, Many<'a, 'e>> {
+impl<'a> Nns<'a, Many<'a>> {
     /// Finds only items for which `admits` returns true, as [`Nns::filter_fn`] does. Several
     /// threads call it at once.
     pub fn filter_fn(self, admits: impl Fn(u32) -> bool + Sync + 'a) -> Self {
@@ -60,7 +91,7 @@ impl<'a, 'e> Nns<'a, Many<'a, 'e>> {
 }
 
 /// What many threads search for.
-impl Nns<'_, Many<'_, '_>> {
+impl Nns<'_, Many<'_>> {
     /// Finds the items nearest to each of several vectors, in their order.
     ///
     /// # Shape and units
@@ -72,7 +103,7 @@ impl Nns<'_, Many<'_, '_>> {
     /// first search. A position in an error counts from the start of `vectors`.
     pub fn by_vectors(self, vectors: &[f32]) -> Result<Vec<Hits>> {
         self.options.check()?;
-        let checked = crate::vector::check_rows(vectors, self.executor.snapshot.spec())?;
+        let checked = crate::vector::check_rows(vectors, self.executor.share.spec())?;
         self.share(checked.len(), |nns, _, i| nns.run(checked[i].as_item(), &[], &[]))
     }
 
@@ -91,14 +122,44 @@ impl Nns<'_, Many<'_, '_>> {
         })
     }
 
+    /// As [`by_vectors`](Self::by_vectors), with the answers written to memory of the caller's: see
+    /// [`Nns::by_vectors_into`].
+    ///
+    /// # Errors
+    /// As [`Nns::by_vectors_into`]. After an error of a search, some rows are written.
+    pub fn by_vectors_into(
+        self,
+        vectors: &[f32],
+        ids: &mut [u32],
+        distances: &mut [f32],
+    ) -> Result<()> {
+        self.options.check()?;
+        let spec = self.executor.share.spec();
+        let rows: Vec<_> = rows(vectors, spec, self.k, ids, distances)?
+            .map(|(vector, row)| (vector, Mutex::new(Some(row))))
+            .collect();
+        self.share(rows.len(), |nns, _, i| {
+            let (vector, row) = &rows[i];
+            let query = CheckedVector::new(vector, spec)?;
+            let (hits, stats) = nns.run(query.as_item(), &[], &[])?;
+            if let Some(row) = taken(row) {
+                row.write(&hits);
+            }
+            spare::give(hits.into_vec());
+            Ok(((), stats))
+        })?;
+        Ok(())
+    }
+
     fn share<R: Send>(
         self,
         count: usize,
         search: impl Fn(&Nns<'_>, &Reader<'_>, usize) -> Result<(R, SearchStats)> + Sync,
     ) -> Result<Vec<R>> {
-        let Self { k, options, allowed, report, executor: Many { snapshot, predicate } } = self;
+        let Self { k, options, allowed, report, executor: Many { mut share, predicate } } = self;
         let (allowed, predicate) = (allowed.as_deref(), predicate.as_deref());
-        let found = snapshot.each(count, |reader, i| {
+        let found: Vec<_> = (0..count).map(|_| Mutex::new(None)).collect();
+        share.each(count, &|reader, i| {
             let mut nns = Nns::new(reader.session(), k);
             nns.options = options;
             if i > 0 {
@@ -107,13 +168,16 @@ impl Nns<'_, Many<'_, '_>> {
             if let Some(allowed) = allowed {
                 nns = nns.filter(allowed);
             }
-            match predicate {
+            let answer = match predicate {
                 Some(admits) => search(&nns.try_filter_fn(admits), reader, i),
                 None => search(&nns, reader, i),
-            }
+            }?;
+            *found[i].lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
+            Ok(())
         })?;
         let mut all = SearchStats::default();
-        let answers = found.into_iter().map(|(answer, stats)| {
+        // Each was searched for, as there was no error.
+        let answers = found.iter().filter_map(taken).map(|(answer, stats)| {
             all.add(&stats);
             answer
         });
@@ -123,4 +187,8 @@ impl Nns<'_, Many<'_, '_>> {
         }
         Ok(answers)
     }
+}
+
+fn taken<T>(cell: &Mutex<Option<T>>) -> Option<T> {
+    cell.lock().unwrap_or_else(PoisonError::into_inner).take()
 }

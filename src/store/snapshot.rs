@@ -7,8 +7,11 @@ use std::time::{Duration, Instant};
 use heed::RoTxn;
 
 use crate::error::{Error, Result};
+use crate::index_spec::IndexSpec;
 use crate::lmdb::tasks;
+use crate::query::Nns;
 use crate::reader::Reader;
+use crate::snapshot::batch::{Many, Share};
 use crate::store::index::Index;
 use crate::store::owned::Lane;
 use crate::store::store::Inner;
@@ -241,6 +244,53 @@ impl StoreSnapshot {
             });
             done.unwrap_or_else(|error| vec![(0, Err(error))])
         })
+    }
+}
+
+impl StoreSnapshot {
+    /// Starts a search for the `k` nearest neighbours of each of many queries, shared among the
+    /// threads of the current rayon pool: see [`Many`]. Their readers stay warm.
+    ///
+    /// ```
+    /// use spinney::{IndexOptions, Metric, Store};
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = Store::open(dir.path())?;
+    /// let docs = store.index("docs", &IndexOptions::new(2, Metric::Euclidean))?;
+    /// store.write(|txn| docs.add_items(txn, &[1, 2], &[0.0, 0.0, 3.0, 4.0]))?;
+    /// let (mut ids, mut distances) = ([0; 2], [0.0; 2]);
+    /// let queries = [0.0, 1.0, 3.0, 3.0]; // two queries, row after row
+    /// store.snapshot()?.nns(&docs, 1)?.by_vectors_into(&queries, &mut ids, &mut distances)?;
+    /// assert_eq!((ids, distances), ([1, 2], [1.0, 1.0]));
+    /// # Ok::<(), spinney::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`with_reader`](Self::with_reader).
+    pub fn nns(&self, index: &Index, k: usize) -> Result<Nns<'_, Many<'_>>> {
+        let spec = self.with_reader(index, |reader| Ok::<_, Error>(reader.session().spec()))?;
+        let share = SharedIndex { snapshot: self, index: index.clone(), spec };
+        Ok(Nns::with_executor(k, Many::new(share)))
+    }
+}
+
+/// An index of a snapshot, for [`Many`].
+struct SharedIndex<'s> {
+    snapshot: &'s StoreSnapshot,
+    index: Index,
+    spec: IndexSpec,
+}
+
+impl Share for SharedIndex<'_> {
+    fn spec(&self) -> IndexSpec {
+        self.spec
+    }
+
+    fn each(
+        &mut self,
+        count: usize,
+        work: &(dyn Fn(&Reader<'_>, usize) -> Result<()> + Sync),
+    ) -> Result<()> {
+        self.snapshot.each(&self.index, count, work).map(|_| ())
     }
 }
 
