@@ -81,3 +81,37 @@ impl Lane {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{IndexOptions, Metric, Store};
+
+    /// What a lane has read on one thread, another reads on.
+    #[test]
+    fn lanes_search_on_other_threads() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let index = store.index("a", &IndexOptions::new(1, Metric::Euclidean)).unwrap();
+        let vectors: Vec<f32> = (0..2000u16).map(f32::from).collect();
+        let ids: Vec<u32> = (0..2000).collect();
+        store.write(|txn| index.add_items(txn, &ids, &vectors)).unwrap();
+        let db = store.database();
+        let mut lane = Lane::new(store.inner.environment.read_owned().unwrap());
+        for round in 0..8u16 {
+            lane = std::thread::spawn(move || {
+                for query in 0..100 {
+                    let vector = [f32::from(round * 200 + query)];
+                    let hits = lane.with_reader(db, 0, |reader| reader.nns(1).by_vector(&vector));
+                    assert_eq!(hits.unwrap().unwrap()[0].id, u32::from(round * 200 + query));
+                }
+                lane
+            })
+            .join()
+            .unwrap();
+        }
+        // It may be dropped anywhere, after the store.
+        drop(store);
+        std::thread::spawn(move || drop(lane)).join().unwrap();
+    }
+}
