@@ -172,8 +172,7 @@ impl Store {
     /// # Errors
     /// [`Error::MetricMismatch`], [`Error::DimensionsMismatch`] or [`Error::StorageMismatch`] if it
     /// was created with other options; [`Error::NameTaken`] if the name is a collection's;
-    /// [`Error::NotWithinWrite`] within a write transaction of this thread, if it is not there;
-    /// those of [`write`](Self::write).
+    /// those of [`write`](Self::write), if it is not there.
     pub fn index(&self, name: &str, options: &IndexOptions) -> Result<Index> {
         check_name(name)?;
         let tables = self.inner.tables;
