@@ -107,8 +107,9 @@ pub use snapshot::Snapshot;
 pub use snapshot::batch::Many;
 pub use storage::Storage;
 pub use store::{
+    AuditAction, AuditChange, AuditEntry, AuditKey, AuditLog, Backup, BackupOptions, Compacted,
     Durability, Index, OldestReader, ReadTxn, Reads, Store, StoreOptions, StoreSnapshot,
-    StoreStats, WriteTxn,
+    StoreStats, StoreVerification, VerifiedIndex, WriteTxn,
 };
 pub use verify::{Verification, Violation};
 pub use warm::Warmed;

@@ -5,11 +5,10 @@
 mod support;
 
 use std::path::Path;
-use std::process::Command;
 
 use spinney::heed::{self, EnvFlags, RwTxn};
 use spinney::{BuildOptions, Database, Error, IndexOptions, Metric, Reader, Snapshot, Writer};
-use support::process::{command, given_folder, run, say};
+use support::process::{command, given_folder, limited, run, say};
 use support::raw::*;
 use support::*;
 
@@ -198,11 +197,8 @@ fn a_full_disk_is_told_and_keeps_the_last_commit() {
     // In blocks of 512 bytes, and thus in the midst of pages, too.
     for blocks in (24..120).chain((120..400).step_by(13)) {
         let dir = tempfile::tempdir().unwrap();
-        let mut limited = Command::new("sh");
-        let limit = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
-        let inner = command(test, dir.path());
-        limited.arg("-c").arg(limit).arg(inner.get_program()).args(inner.get_args());
-        limited.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let limits = format!("trap '' XFSZ; ulimit -f {blocks}");
+        let limited = limited(&limits, &command(test, dir.path()));
         let committed: u64 = run(limited).pop().unwrap().parse().unwrap();
         most = most.max(committed);
         // There is room again.

@@ -484,4 +484,18 @@ pub enum Error {
         /// The key, as text where it is some.
         key: String,
     },
+
+    /// Others have the store open: who, follows.
+    #[error("{0:?} is in use by {1}: close it there, and try again")]
+    InUse(PathBuf, &'static str),
+
+    /// Something is where a new file was to be made.
+    #[error(
+        "{0:?} is there already: name a path where nothing is, or see `BackupOptions::overwrite`"
+    )]
+    AlreadyThere(PathBuf),
+
+    /// A copy of a store was refused, for what follows.
+    #[error("the copy {0:?} is damaged ({1}): take another, or open it and call `Store::repair`")]
+    DamagedCopy(PathBuf, String),
 }

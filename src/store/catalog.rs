@@ -85,17 +85,22 @@ impl Catalog {
 
     /// All names, in the order of their bytes.
     pub(crate) fn entries(&self, rtxn: &RoTxn<'_>) -> Result<Vec<(String, Entry)>> {
-        let mut entries = Vec::new();
-        for entry in self.table.iter(rtxn)? {
+        self.iter(rtxn)?.collect()
+    }
+
+    /// As [`entries`](Self::entries). Damaged ones are errors, and others follow.
+    pub(crate) fn iter<'t>(
+        &self,
+        rtxn: &'t RoTxn<'_>,
+    ) -> Result<impl Iterator<Item = Result<(String, Entry)>> + use<'t>> {
+        let names =
+            self.table.iter(rtxn)?.filter(|entry| !matches!(entry, Ok((key, _)) if *key == NEXT));
+        Ok(names.map(|entry| {
             let (key, value) = entry?;
-            if key == NEXT {
-                continue;
-            }
             let name =
                 std::str::from_utf8(key).map_err(|_| damaged(&String::from_utf8_lossy(key)))?;
-            entries.push((name.to_owned(), Entry::parse(value, name)?));
-        }
-        Ok(entries)
+            Ok((name.to_owned(), Entry::parse(value, name)?))
+        }))
     }
 
     /// A number that neither a name nor an index has. Numbers are used again as late as can be, so

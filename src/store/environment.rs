@@ -8,10 +8,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
-use heed::{Env, EnvFlags, EnvOpenOptions, RoTxn, RwTxn, WithoutTls};
+use heed::{Env, EnvFlags, EnvOpenOptions, MdbError, RoTxn, RwTxn, WithoutTls};
 
 use crate::error::{Error, Result};
 use crate::memory::is_read_ahead_useful;
+use crate::store::care::lock::is_invalidated;
 use crate::store::files::Files;
 use crate::store::idle::Kept;
 use crate::store::live::{Counted, Live};
@@ -48,7 +49,15 @@ const CLOSING: Duration = Duration::from_secs(5);
 
 impl Environment {
     pub(crate) fn open(files: Files, options: &StoreOptions) -> Result<Self> {
-        let env = open_mapped(&files, options)?;
+        let env = loop {
+            let env = open_mapped(&files, options)?;
+            // A compaction may have put another file in its place before LMDB had its lock.
+            if files.is_at_path(&env.try_clone_inner_file()?)? {
+                break env;
+            }
+        };
+        // Processes that were killed keep their slots, and with them the pages of old commits.
+        env.clear_stale_readers()?;
         Ok(Self {
             env,
             files,
@@ -72,6 +81,21 @@ impl Environment {
     pub(crate) fn share(&self) -> &Env<WithoutTls> {
         self.is_shared.store(true, Ordering::SeqCst);
         &self.env
+    }
+
+    /// Closes the environment. An error if the host has it, too, and does not let it go in time.
+    pub(crate) fn close(self) -> Result<(Files, StoreOptions)> {
+        let Self { env, files, options, kept, .. } = self;
+        drop(kept);
+        if env.prepare_for_closing().wait_timeout(options.patience) {
+            return Ok((files, options));
+        }
+        Err(Error::InUse(files.path, "somebody in this process who keeps what `Store::env` gave"))
+    }
+
+    /// An error if it was opened for reading alone.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        if self.options.is_writable() { Ok(()) } else { Err(Error::ReadOnly) }
     }
 
     /// LMDB's number of the last commit.
@@ -99,9 +123,7 @@ impl Environment {
 
     /// Begins a write transaction. The turn has to outlive it.
     pub(crate) fn write<'e>(&'e self, _turn: &Turn<'e>) -> Result<(RwTxn<'e>, Counted)> {
-        if self.options.read_only || self.options.sealed {
-            return Err(Error::ReadOnly);
-        }
+        self.check_writable()?;
         self.enter(|env| Ok(env.write_txn()?), |_| None)
     }
 
@@ -214,6 +236,7 @@ fn whole_pages(bytes: usize) -> usize {
 fn open_mapped(files: &Files, options: &StoreOptions) -> Result<Env<WithoutTls>> {
     let smallest = usize::try_from(files.bytes()).unwrap_or(usize::MAX).max(1 << 20);
     let mut map_size = whole_pages(options.map_size);
+    let end = Instant::now() + CLOSING;
     loop {
         match open_once(files, options, map_size) {
             // A limit on address space: less may be had, and the map grows later.
@@ -221,6 +244,12 @@ fn open_mapped(files: &Files, options: &StoreOptions) -> Result<Env<WithoutTls>>
                 if error.kind() == std::io::ErrorKind::OutOfMemory && map_size / 2 >= smallest =>
             {
                 map_size = whole_pages(map_size / 2);
+            }
+            // Whoever is alone for a moment puts the file in order.
+            Err(heed::Error::Mdb(MdbError::Invalid))
+                if is_invalidated(&files.lock) && Instant::now() < end =>
+            {
+                std::thread::sleep(Duration::from_millis(1));
             }
             Err(heed::Error::EnvAlreadyOpened) => {
                 let path = files.path.canonicalize().unwrap_or_else(|_| files.path.clone());

@@ -67,15 +67,34 @@ impl Files {
 
     /// The file that is there now, if one is.
     pub(crate) fn identity(&self) -> Result<Option<Identity>> {
-        match fs::metadata(&self.data) {
-            Ok(metadata) => identity(&self.data, &metadata).map(Some),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::file(&self.data, error)),
-        }
+        identity_at(&self.data)
+    }
+
+    /// Whether an open file is the one that is there now, or none is.
+    #[cfg(unix)]
+    pub(crate) fn is_at_path(&self, opened: &fs::File) -> Result<bool> {
+        let opened = opened.metadata().map_err(|error| Error::file(&self.data, error))?;
+        let opened = identity(&self.data, &opened)?;
+        Ok(self.identity()?.is_none_or(|there| there == opened))
+    }
+
+    /// An open file cannot be replaced here.
+    #[cfg(not(unix))]
+    pub(crate) fn is_at_path(&self, _: &fs::File) -> Result<bool> {
+        Ok(true)
     }
 
     pub(crate) fn bytes(&self) -> u64 {
         fs::metadata(&self.data).map_or(0, |metadata| metadata.len())
+    }
+}
+
+/// The file that is at this path now, if one is.
+pub(crate) fn identity_at(path: &Path) -> Result<Option<Identity>> {
+    match fs::metadata(path) {
+        Ok(metadata) => identity(path, &metadata).map(Some),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::file(path, error)),
     }
 }
 

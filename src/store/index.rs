@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::metric::Metric;
 use crate::options::{BuildOptions, BuildStats};
 use crate::storage::Storage;
+use crate::store::audit::entry::AuditAction;
 use crate::store::txn::WriteTxn;
 
 /// A handle on an index of a [`Store`](crate::Store), as [`Store::index`](crate::Store::index)
@@ -22,7 +23,7 @@ use crate::store::txn::WriteTxn;
 /// })?;
 /// let hits = store.with_reader(&docs, |reader| reader.nns(1).by_vector(&[3.0, 3.0]))?;
 /// assert_eq!(hits[0].id, 8);
-/// # Ok::<(), spinney::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Index {
@@ -63,7 +64,9 @@ impl Index {
     /// As [`Writer::add_item`](crate::Writer::add_item);
     /// [`Error::IndexNotFound`](crate::Error::IndexNotFound) if the index was deleted.
     pub fn add_item(&self, txn: &mut WriteTxn<'_>, id: u32, vector: &[f32]) -> Result<()> {
-        txn.with_writer(self.number, |writer, wtxn| writer.add_item(wtxn, id, vector))
+        txn.with_writer(self.number, |writer, wtxn| writer.add_item(wtxn, id, vector))?;
+        txn.note_ids(AuditAction::Put, self.number, &self.name, &[id]);
+        Ok(())
     }
 
     /// Adds many items: one row of the matrix for each id.
@@ -72,7 +75,9 @@ impl Index {
     /// As [`Writer::add_items`](crate::Writer::add_items);
     /// [`Error::IndexNotFound`](crate::Error::IndexNotFound) if the index was deleted.
     pub fn add_items(&self, txn: &mut WriteTxn<'_>, ids: &[u32], vectors: &[f32]) -> Result<()> {
-        txn.with_writer(self.number, |writer, wtxn| writer.add_items(wtxn, ids, vectors))
+        txn.with_writer(self.number, |writer, wtxn| writer.add_items(wtxn, ids, vectors))?;
+        txn.note_ids(AuditAction::Put, self.number, &self.name, ids);
+        Ok(())
     }
 
     /// Deletes an item. Whether it was there.
@@ -81,7 +86,10 @@ impl Index {
     /// As [`Writer::del_item`](crate::Writer::del_item);
     /// [`Error::IndexNotFound`](crate::Error::IndexNotFound) if the index was deleted.
     pub fn del_item(&self, txn: &mut WriteTxn<'_>, id: u32) -> Result<bool> {
-        txn.with_writer(self.number, |writer, wtxn| writer.del_item(wtxn, id))
+        let was_there = txn.with_writer(self.number, |writer, wtxn| writer.del_item(wtxn, id))?;
+        let deleted = if was_there { &[id][..] } else { &[] };
+        txn.note_ids(AuditAction::Delete, self.number, &self.name, deleted);
+        Ok(was_there)
     }
 
     /// Deletes all items.
@@ -90,7 +98,12 @@ impl Index {
     /// As [`Writer::clear`](crate::Writer::clear);
     /// [`Error::IndexNotFound`](crate::Error::IndexNotFound) if the index was deleted.
     pub fn clear(&self, txn: &mut WriteTxn<'_>) -> Result<()> {
-        txn.with_writer(self.number, |writer, wtxn| writer.clear(wtxn))
+        let count = txn.with_writer(self.number, |writer, wtxn| {
+            let count = writer.len(wtxn)?;
+            writer.clear(wtxn).map(|()| count)
+        })?;
+        txn.note_index(AuditAction::Clear, self, count);
+        Ok(())
     }
 
     /// Builds now, with options of your own.
@@ -99,7 +112,9 @@ impl Index {
     /// As [`Writer::build`](crate::Writer::build);
     /// [`Error::IndexNotFound`](crate::Error::IndexNotFound) if the index was deleted.
     pub fn build(&self, txn: &mut WriteTxn<'_>, options: &BuildOptions<'_>) -> Result<BuildStats> {
-        txn.with_writer(self.number, |writer, wtxn| writer.build(wtxn, options))
+        let stats = txn.with_writer(self.number, |writer, wtxn| writer.build(wtxn, options))?;
+        txn.note_index(AuditAction::Build, self, 1);
+        Ok(stats)
     }
 
     /// Stores all vectors in another way. How many there were.
@@ -108,6 +123,8 @@ impl Index {
     /// As [`Writer::convert`](crate::Writer::convert);
     /// [`Error::IndexNotFound`](crate::Error::IndexNotFound) if the index was deleted.
     pub fn convert(&self, txn: &mut WriteTxn<'_>, storage: Storage) -> Result<u64> {
-        txn.with_writer(self.number, |writer, wtxn| writer.convert(wtxn, storage))
+        let count = txn.with_writer(self.number, |writer, wtxn| writer.convert(wtxn, storage))?;
+        txn.note_index(AuditAction::Convert, self, count);
+        Ok(count)
     }
 }

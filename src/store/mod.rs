@@ -4,6 +4,8 @@
 //! gives out is the same as beneath: a [`Reader`](crate::Reader) and a
 //! [`Writer`](crate::Writer) in LMDB transactions.
 
+pub(crate) mod audit;
+pub(crate) mod care;
 pub(crate) mod catalog;
 pub(crate) mod environment;
 pub(crate) mod files;
@@ -16,10 +18,17 @@ pub(crate) mod reads;
 pub(crate) mod registry;
 pub(crate) mod snapshot;
 pub(crate) mod stats;
+// The file of the type `Store`, in the room of that name.
+#[allow(clippy::module_inception)]
 pub(crate) mod store;
 pub(crate) mod tables;
 pub(crate) mod txn;
 
+pub use audit::entry::{AuditAction, AuditChange, AuditEntry, AuditKey};
+pub use audit::log::AuditLog;
+pub use care::backup::{Backup, BackupOptions};
+pub use care::check::{StoreVerification, VerifiedIndex};
+pub use care::compact::Compacted;
 pub use index::Index;
 pub use options::{Durability, StoreOptions};
 pub use reads::Reads;

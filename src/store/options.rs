@@ -182,6 +182,15 @@ impl StoreOptions {
         Store::open_with(path.as_ref(), self)
     }
 
+    pub(crate) fn is_writable(&self) -> bool {
+        !self.read_only && !self.sealed
+    }
+
+    /// Of a file that nobody writes, to be read and closed.
+    pub(crate) fn of_copy() -> Self {
+        Self::default().single_file(true).sealed(true).allow_remote(true)
+    }
+
     pub(crate) fn check(&self) -> Result<()> {
         use crate::error::Error;
         if self.map_limit < MIN_MAP {

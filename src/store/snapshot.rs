@@ -37,7 +37,7 @@ use crate::store::store::Inner;
 ///     snapshot.with_reader(&docs, |reader| reader.nns(1).by_vector(&[3.0, 3.0]))
 /// });
 /// assert_eq!(thread.join().unwrap()?[0].id, 2);
-/// # Ok::<(), spinney::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
 pub struct StoreSnapshot {
@@ -261,7 +261,7 @@ impl StoreSnapshot {
     /// let queries = [0.0, 1.0, 3.0, 3.0]; // two queries, row after row
     /// store.snapshot()?.nns(&docs, 1)?.by_vectors_into(&queries, &mut ids, &mut distances)?;
     /// assert_eq!((ids, distances), ([1, 2], [1.0, 1.0]));
-    /// # Ok::<(), spinney::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors

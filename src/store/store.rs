@@ -10,6 +10,7 @@ use heed::{CommitOrAbort, Env, WithoutTls};
 use crate::error::{Error, Result};
 use crate::lmdb::database::Database;
 use crate::options::IndexOptions;
+use crate::store::audit::entry::AuditAction;
 use crate::store::catalog::{BUILD_AFTER, Entry, NameKind, check_name};
 use crate::store::environment::Environment;
 use crate::store::files::Files;
@@ -35,11 +36,13 @@ use crate::writer::Writer;
 /// store.write(|txn| docs.add_item(txn, 7, &[1.0, 0.0, 0.1]))?;
 /// let hits = store.with_reader(&docs, |reader| reader.nns(1).by_vector(&[0.9, 0.1, 0.0]))?;
 /// assert_eq!(hits[0].id, 7);
-/// # Ok::<(), spinney::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
 pub struct Store {
     pub(crate) inner: Arc<Inner>,
+    /// Who writes, for the audit log.
+    pub(crate) actor: Option<Arc<str>>,
 }
 
 /// What the handles on a store share.
@@ -68,7 +71,7 @@ impl Store {
     pub(crate) fn open_with(path: &Path, options: &StoreOptions) -> Result<Self> {
         options.check()?;
         let files = Files::at(path, options.single_file)?;
-        Ok(Self { inner: registry::open(files, options)? })
+        Ok(Self { inner: registry::open(files, options)?, actor: None })
     }
 
     /// Where the store is: the folder, or the file.
@@ -120,7 +123,7 @@ impl Store {
         let environment = &self.inner.environment;
         loop {
             let turn = environment.turn(limit)?;
-            let mut txn = WriteTxn::begin(&self.inner, turn)?;
+            let mut txn = WriteTxn::begin(&self.inner, turn, self.actor.clone())?;
             let error = match work(&mut txn) {
                 Ok(result) => match txn.commit() {
                     Ok(()) => return Ok(result),
@@ -229,14 +232,18 @@ impl Store {
     pub fn delete_index(&self, name: &str) -> Result<bool> {
         let tables = self.inner.tables;
         self.write(|txn| {
-            txn.run(|wtxn| match tables.catalog.get(wtxn, name)? {
+            let was_there = txn.run(|wtxn| match tables.catalog.get(wtxn, name)? {
                 None => Ok(false),
                 Some(entry) if entry.kind != NameKind::Index => Err(taken(name)),
                 Some(entry) => {
                     tables.db.delete_index(wtxn, entry.number)?;
                     tables.catalog.delete(wtxn, name)
                 }
-            })
+            })?;
+            if was_there {
+                txn.note(AuditAction::Drop, name, b"");
+            }
+            Ok(was_there)
         })
     }
 
@@ -254,7 +261,9 @@ impl Store {
                 }
                 catalog.delete(wtxn, name)?;
                 catalog.put(wtxn, new_name, entry)
-            })
+            })?;
+            txn.note(AuditAction::Rename, name, new_name.as_bytes());
+            Ok(())
         })
     }
 
@@ -272,7 +281,9 @@ impl Store {
             txn.run(|wtxn| {
                 let entry = catalog.get(wtxn, name)?.ok_or_else(|| not_found(name))?;
                 catalog.put(wtxn, name, Entry { build_after: pending, ..entry })
-            })
+            })?;
+            txn.note(AuditAction::Configure, name, b"");
+            Ok(())
         })
     }
 
@@ -357,7 +368,7 @@ pub(crate) fn create(
     options: &IndexOptions,
 ) -> Result<u16> {
     let tables = txn.store().tables;
-    txn.run(|wtxn| {
+    let number = txn.run(|wtxn| {
         if let Some(entry) = tables.catalog.get(wtxn, name)? {
             if entry.kind != kind {
                 return Err(taken(name));
@@ -371,7 +382,9 @@ pub(crate) fn create(
         let entry = Entry { kind, number, build_after: Some(BUILD_AFTER) };
         tables.catalog.put(wtxn, name, entry)?;
         Ok(number)
-    })
+    })?;
+    txn.note(AuditAction::Create, name, b"");
+    Ok(number)
 }
 
 pub(crate) fn taken(name: &str) -> Error {

@@ -40,6 +40,9 @@ impl Tables {
         if let Some(tables) = Self::open_existing(environment)? {
             return Ok(tables);
         }
+        if !environment.options.is_writable() {
+            return Err(Error::StoreNotFound(environment.files.data.clone()));
+        }
         let turn = environment.turn(None)?;
         let (wtxn, _counted) = environment.write(&turn)?;
         let created = env.create_databases_and_commit(wtxn, |opener, wtxn| {

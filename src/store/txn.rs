@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use heed::{RoTxn, RwTxn, WithoutTls};
 
 use crate::error::{Error, Result};
 use crate::options::BuildOptions;
 use crate::reader::Reader;
+use crate::store::audit::draft::Draft;
+use crate::store::audit::entry::AuditAction;
 use crate::store::environment::Turn;
 use crate::store::index::Index;
 use crate::store::live::Counted;
@@ -55,6 +58,8 @@ pub struct WriteTxn<'s> {
     store: &'s Inner,
     /// The indexes that were written.
     written: BTreeMap<u16, Writer>,
+    /// What the audit log is to tell.
+    pub(crate) draft: Draft,
     /// Whether an operation has failed for another reason than a full map.
     has_failed_otherwise: bool,
     stays: PhantomData<*const ()>,
@@ -92,9 +97,10 @@ impl<'s> ReadTxn<'s> {
 }
 
 impl<'s> WriteTxn<'s> {
-    pub(crate) fn begin(store: &'s Inner, turn: Turn<'s>) -> Result<Self> {
+    pub(crate) fn begin(store: &'s Inner, turn: Turn<'s>, actor: Option<Arc<str>>) -> Result<Self> {
         let (txn, counted) = store.environment.write(&turn)?;
         Ok(Self {
+            draft: Draft::new(store.tables.audit, &txn, actor)?,
             txn,
             counted,
             turn,
@@ -129,6 +135,7 @@ impl<'s> WriteTxn<'s> {
     /// If its map gets full, the closure runs again in a larger one: return LMDB's errors.
     #[must_use]
     pub fn as_heed_mut(&mut self) -> &mut RwTxn<'s> {
+        self.note(AuditAction::Raw, "", b"");
         &mut self.txn
     }
 
@@ -171,7 +178,7 @@ impl<'s> WriteTxn<'s> {
 
     /// Builds what has too many pending items, and commits.
     pub(crate) fn commit(mut self) -> Result<(), (Error, bool)> {
-        let built = self.build_what_waits();
+        let built = self.build_what_waits().and_then(|()| self.append_entry());
         let is_full = self.is_map_full();
         built.map_err(|error| (error, is_full))?;
         let Self { txn, counted, turn, .. } = self;
@@ -190,19 +197,28 @@ impl<'s> WriteTxn<'s> {
             return Ok(());
         }
         let catalog = self.store.tables.catalog;
-        for (_, entry) in self.run(|wtxn| catalog.entries(wtxn))? {
+        for (name, entry) in self.run(|wtxn| catalog.entries(wtxn))? {
             let Some(limit) = entry.build_after else { continue };
             let Some(writer) = self.written.get(&entry.number).copied() else { continue };
-            self.run(|wtxn| match writer.pending_len(wtxn) {
+            let is_built = self.run(|wtxn| match writer.pending_len(wtxn) {
                 Ok(pending) if pending > limit.into() => {
-                    writer.build(wtxn, &BuildOptions::default()).map(|_| ())
+                    writer.build(wtxn, &BuildOptions::default()).map(|_| true)
                 }
                 // It was deleted since.
-                Ok(_) | Err(Error::IndexNotFound { .. }) => Ok(()),
+                Ok(_) | Err(Error::IndexNotFound { .. }) => Ok(false),
                 Err(error) => Err(error),
             })?;
+            if is_built {
+                self.note(AuditAction::Build, &name, b"");
+            }
         }
         Ok(())
+    }
+
+    /// Writes what was done so far into the audit log.
+    pub(crate) fn append_entry(&mut self) -> Result<()> {
+        let (table, draft) = (self.store.tables.audit, self.draft.take());
+        self.run(|wtxn| draft.append(table, wtxn))
     }
 }
 

@@ -33,6 +33,15 @@ pub fn command(test: &str, folder: &Path) -> Command {
     command
 }
 
+/// The same, after these commands of the shell, which limit it.
+pub fn limited(limits: &str, inner: &Command) -> Command {
+    let mut limited = Command::new("sh");
+    limited.arg("-c").arg(format!("{limits}; exec \"$0\" \"$@\""));
+    limited.arg(inner.get_program()).args(inner.get_args());
+    limited.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    limited
+}
+
 /// Says something to the first process. The line is out when this returns.
 pub fn say(what: impl Display) {
     // libtest leaves the cursor behind the name of the test.
@@ -113,6 +122,13 @@ impl Child {
         let last = std::iter::from_fn(|| self.hear()).last();
         assert!(self.process.wait().unwrap().success(), "the other process failed");
         last.map(|(_, number)| number)
+    }
+
+    /// Fails unless it still runs.
+    #[track_caller]
+    pub fn assert_running(&mut self) {
+        let ended = self.process.try_wait().unwrap();
+        assert!(ended.is_none(), "the other process ended: {ended:?}");
     }
 
     /// SIGKILL. Returns what it has said since the last call.

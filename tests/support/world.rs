@@ -9,7 +9,10 @@
 use rand::RngExt;
 use spinney::heed::{RoTxn, RwTxn};
 use spinney::roaring::RoaringBitmap;
-use spinney::{BuildMethod, BuildOptions, Database, Hit, IndexOptions, Metric, Reader, Writer};
+use spinney::{
+    BuildMethod, BuildOptions, Database, Error, Hit, Index, IndexOptions, Metric, Reader, Reads,
+    Writer,
+};
 
 use super::{Env, Rng, clustered_row, is_close, reference, rng};
 
@@ -55,17 +58,72 @@ fn items(version: u32) -> impl Iterator<Item = (u32, Vec<f32>)> {
     window(version).chain([STAMP]).map(move |id| (id, vector(id, written_at(id, version))))
 }
 
+pub fn options() -> IndexOptions {
+    IndexOptions::new(DIMS, Metric::Euclidean)
+}
+
 /// Writes version 0, and builds.
 pub fn create(env: &Env, db: Database) -> Writer {
     let mut wtxn = env.write_txn().unwrap();
-    let writer =
-        Writer::open_or_create(&mut wtxn, db, 0, &IndexOptions::new(DIMS, Metric::Euclidean))
-            .unwrap();
-    let (ids, rows): (Vec<u32>, Vec<Vec<f32>>) = items(0).unzip();
-    writer.add_items(&mut wtxn, &ids, &rows.concat()).unwrap();
-    build(&writer, &mut wtxn);
+    let writer = Writer::open_or_create(&mut wtxn, db, 0, &options()).unwrap();
+    fill(&writer, &mut wtxn);
     wtxn.commit().unwrap();
     writer
+}
+
+fn fill(writer: &Writer, wtxn: &mut RwTxn<'_>) {
+    let (ids, rows): (Vec<u32>, Vec<Vec<f32>>) = items(0).unzip();
+    writer.add_items(wtxn, &ids, &rows.concat()).unwrap();
+    build(writer, wtxn);
+}
+
+/// The world in a store, as its index of number 0.
+pub struct InStore {
+    pub store: spinney::Store,
+    pub index: Index,
+    pub writer: Writer,
+}
+
+impl InStore {
+    /// Writes version 0, if there is none.
+    pub fn new(store: spinney::Store) -> Self {
+        let index = store.index("world", &options()).unwrap();
+        let db = store.database();
+        let writer = store.read(|txn| Writer::open(txn.as_heed(), db, index.number())).unwrap();
+        if store.read(|txn| writer.is_empty(txn.as_heed())).unwrap() {
+            // Builds are the test's own.
+            store.set_build_after("world", None).unwrap();
+            let filled = store.write(|txn| {
+                fill(&writer, txn.as_heed_mut());
+                Ok::<_, Error>(())
+            });
+            filled.unwrap();
+        }
+        Self { store, index, writer }
+    }
+
+    /// The version of the newest commit.
+    pub fn version(&self) -> u32 {
+        self.store.read(|txn| Ok::<_, Error>(version(&self.writer, txn.as_heed()))).unwrap()
+    }
+
+    /// Commits the next version, with a build or not, and returns it.
+    pub fn advance(&self, rng: &mut Rng) -> u32 {
+        let is_built = rng.random_range(0..2) == 0;
+        let advanced = self.store.write(|txn| {
+            let new = advance(&self.writer, txn.as_heed_mut(), rng);
+            if is_built {
+                build(&self.writer, txn.as_heed_mut());
+            }
+            Ok::<_, Error>(new)
+        });
+        advanced.unwrap()
+    }
+
+    /// Checks the newest commit, and returns its version.
+    pub fn check(&self, rng: &mut Rng) -> u32 {
+        self.store.with_reader(&self.index, |reader| Ok::<_, Error>(check(reader, rng))).unwrap()
+    }
 }
 
 pub fn build(writer: &Writer, wtxn: &mut RwTxn<'_>) -> BuildMethod {
