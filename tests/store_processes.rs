@@ -1,0 +1,193 @@
+//! Several threads and processes on one store: each sees whole commits, and nothing is lost when
+//! one is killed.
+#![allow(clippy::cast_possible_truncation, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use rand::RngExt;
+use spinney::{Error, Store};
+use support::process::{Child, given_folder, say};
+use support::world::{InStore, Kept, check};
+use support::*;
+
+/// A store whose commits outlive a process, but not the machine: this is about processes.
+fn open(dir: &Path) -> InStore {
+    InStore::new(Store::options().durability(spinney::Durability::None).open(dir).unwrap())
+}
+
+/// Looks at the newest commit and at one that is kept, for so many commits. Returns how many
+/// versions it met.
+fn read(world: &InStore, mut rng: Rng, committed: &AtomicU32, is_over: &AtomicBool) -> u32 {
+    let (mut last, mut met) = (0, 0);
+    while !is_over.load(Ordering::SeqCst) {
+        let snapshot = world.store.snapshot().unwrap();
+        world
+            .store
+            .read(|txn| {
+                let kept = Kept::new(txn.reader(&world.index)?, &mut rng);
+                for _ in 0..5 {
+                    let at_least = committed.load(Ordering::SeqCst);
+                    let version = world.check(&mut rng);
+                    assert!(version >= last.max(at_least), "{version} after {last}, {at_least}");
+                    met += u32::from(version > last);
+                    last = version;
+                }
+                kept.check(txn.as_heed(), world.store.database());
+                // The snapshot was taken before.
+                let version =
+                    snapshot.with_reader(&world.index, |r| Ok::<_, Error>(check(r, &mut rng)))?;
+                assert!(version <= kept.version);
+                Ok::<_, Error>(())
+            })
+            .unwrap();
+    }
+    met
+}
+
+#[test]
+fn snapshots_are_whole_while_others_commit() {
+    let seed = Seed::new(2051);
+    let dir = tempfile::tempdir().unwrap();
+    let world = open(dir.path());
+    let (committed, is_over) = (AtomicU32::new(0), AtomicBool::new(false));
+    let met = std::thread::scope(|scope| {
+        let readers = [1, 2, 3, 4].map(|part| {
+            let (world, committed, is_over) = (&world, &committed, &is_over);
+            let rng = seed.rng(part);
+            scope.spawn(move || read(world, rng, committed, is_over))
+        });
+        let mut rng = seed.rng(0);
+        for _ in 0..if is_long() { 3000 } else { 100 } {
+            committed.store(world.advance(&mut rng), Ordering::SeqCst);
+        }
+        is_over.store(true, Ordering::SeqCst);
+        readers.map(|reader| reader.join().unwrap())
+    });
+    println!("{committed:?} commits, of which the readers met {met:?}");
+    assert!(met.iter().all(|met| *met > 3), "{met:?}");
+}
+
+/// Writes for ever, in turn with others, and says what is committed.
+fn write_for_ever(dir: &Path, mut rng: Rng) -> ! {
+    let world = open(dir);
+    loop {
+        let version = world.advance(&mut rng);
+        say(format_args!("committed {version}"));
+    }
+}
+
+/// Reads for ever, with snapshots that are kept over many commits.
+fn read_for_ever(dir: &Path, mut rng: Rng) -> ! {
+    let world = open(dir);
+    let mut last = 0;
+    loop {
+        let kept = world.store.snapshot().unwrap();
+        let mut first = None;
+        for _ in 0..rng.random_range(1..10) {
+            let version = world.check(&mut rng);
+            assert!(version >= last, "{version} after {last}");
+            last = version;
+            say(format_args!("saw {version}"));
+            let kept = kept.with_reader(&world.index, |r| Ok::<_, Error>(check(r, &mut rng)));
+            let kept = kept.unwrap();
+            assert_eq!(*first.get_or_insert(kept), kept);
+        }
+    }
+}
+
+/// Two writers and three readers; each second one of them is killed, and another begins.
+#[test]
+fn killed_processes_lose_nothing() {
+    let test = "killed_processes_lose_nothing";
+    if let Some(dir) = given_folder() {
+        let number = Seed::new(0).number();
+        let rng = rng(number);
+        if number % 5 < 2 { write_for_ever(&dir, rng) } else { read_for_ever(&dir, rng) }
+    }
+    let seed = Seed::new(2061);
+    let mut rng = seed.rng(0);
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()));
+    let start = |role: usize, rng: &mut Rng| {
+        Child::start(test, dir.path(), rng.random_range(0..1 << 40) * 5 + role as u64)
+    };
+    let mut processes: Vec<Child> = (0..5).map(|role| start(role, &mut rng)).collect();
+    let (mut acknowledged, mut seen) = (0, 0);
+    let mut note = |said: Vec<(String, u32)>| {
+        for (what, version) in said {
+            let most = if what == "committed" { &mut acknowledged } else { &mut seen };
+            *most = version.max(*most);
+        }
+    };
+    let seconds = if is_long() { 600 } else { 10 };
+    for second in 0..seconds {
+        let end = Instant::now() + Duration::from_secs(1);
+        std::thread::sleep(end.saturating_duration_since(Instant::now()));
+        let role = second % 5;
+        let mut killed = std::mem::replace(&mut processes[role], start(role, &mut rng));
+        killed.assert_running();
+        note(killed.kill());
+    }
+    // Each of them still gets on.
+    for (role, process) in processes.iter_mut().enumerate() {
+        process.wait_for(if role < 2 { "committed" } else { "saw" }, |_| true);
+        process.assert_running();
+    }
+    processes.into_iter().for_each(|process| note(process.kill()));
+    let world = open(dir.path());
+    let version = world.check(&mut rng);
+    // One that was killed may have committed before it could say so; each time another.
+    println!("version {version}, {acknowledged} acknowledged, {seen} seen");
+    assert!(version >= acknowledged.max(seen) && acknowledged > 10 && seen > 10);
+    assert!(world.store.verify().unwrap().is_sound());
+    // No reader of the dead keeps pages.
+    assert_eq!(world.store.env().clear_stale_readers().unwrap(), 0);
+    assert_eq!(world.advance(&mut rng), version + 1);
+}
+
+/// Holds as many read transactions as there are slots.
+fn hold(store: &Store, left: u32) {
+    let held = store.read(|_| {
+        if left > 1 {
+            hold(store, left - 1);
+        } else {
+            say("holding 1");
+            std::thread::sleep(Duration::from_secs(600));
+        }
+        Ok::<_, Error>(())
+    });
+    held.unwrap();
+}
+
+#[test]
+fn slots_of_killed_readers_are_free_again() {
+    let test = "slots_of_killed_readers_are_free_again";
+    const SLOTS: u32 = 6;
+    let options = Store::options().readers(SLOTS);
+    if let Some(dir) = given_folder() {
+        let store = options.open(&dir).unwrap();
+        let slots = Seed::new(0).number() as u32;
+        hold(&store, slots);
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()));
+    // One lives on, so that the lock file is not made anew.
+    let mut living = Child::start(test, dir.path(), 1);
+    living.wait_for("holding", |_| true);
+    let mut dead = Child::start(test, dir.path(), 3);
+    dead.wait_for("holding", |_| true);
+    dead.kill();
+    // At open.
+    let world = InStore::new(options.open(dir.path()).unwrap());
+    assert_eq!(world.store.env().clear_stale_readers().unwrap(), 0);
+    // While it is open, when they run out.
+    let mut dead = Child::start(test, dir.path(), u64::from(SLOTS) - 1);
+    dead.wait_for("holding", |_| true);
+    dead.kill();
+    world.check(&mut rng(1));
+}
