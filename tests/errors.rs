@@ -4,6 +4,8 @@
 
 #[path = "errors/raised.rs"]
 mod raised;
+#[path = "errors/stores.rs"]
+mod stores;
 mod support;
 
 use std::collections::BTreeSet;
@@ -11,6 +13,7 @@ use std::collections::BTreeSet;
 use raised::{of_disk, raised_by_input, raised_by_opening, raised_by_storage};
 use spinney::heed::{self, MdbError, RwTxn};
 use spinney::{BuildOptions, Error, IndexOptions, Metric, Reader, Storage, Writer};
+use stores::raised_by_stores;
 use support::raw::*;
 use support::*;
 
@@ -21,9 +24,8 @@ fn variant(error: &Error) -> String {
 #[test]
 fn every_variant_is_raised_and_says_what_to_do() {
     let mut met = BTreeSet::new();
-    for (error, says) in
-        raised_by_input().into_iter().chain(raised_by_storage()).chain(raised_by_opening())
-    {
+    let raised = [raised_by_input(), raised_by_storage(), raised_by_opening(), raised_by_stores()];
+    for (error, says) in raised.into_iter().flatten() {
         let message = error.to_string();
         for part in says {
             assert!(message.contains(part), "{part:?} is missing in {message:?}");
@@ -32,13 +34,13 @@ fn every_variant_is_raised_and_says_what_to_do() {
         assert!(asks && !message.contains('\n'), "{message}");
         met.insert(variant(&error));
     }
-    let source = include_str!("../src/error.rs");
+    let source = include_str!("../src/error/mod.rs");
     let body = source.split("pub enum Error {").nth(1).unwrap().split("\n}").next().unwrap();
     let names = body.lines().filter_map(|line| line.strip_prefix("    "));
     let names = names.filter(|line| line.starts_with(|c: char| c.is_ascii_uppercase()));
     let names =
         names.map(|line| line.chars().take_while(char::is_ascii_alphanumeric).collect::<String>());
-    assert_eq!(met, names.collect(), "variants raised here, and variants in src/error.rs");
+    assert_eq!(met, names.collect(), "variants raised here, and variants in src/error/mod.rs");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A store opens, grows, names and ends what LMDB leaves to its user.
 
 #![allow(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -115,7 +116,7 @@ fn the_map_grows_and_the_write_runs_again() {
             Ok::<_, Error>(())
         })
         .unwrap();
-    store.read(|txn| Ok::<_, Error>(assert_eq!(table.len(txn.as_heed())?, 5000))).unwrap();
+    assert_eq!(store.read(|txn| Ok::<_, Error>(table.len(txn.as_heed())?)).unwrap(), 5000);
     let len = |store: &Store| store.with_reader(&index, |reader| Ok::<_, Error>(reader.len()));
     assert_eq!(len(&store).unwrap(), 20_000);
     // At the limit it is full, and nothing is lost.

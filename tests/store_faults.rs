@@ -91,8 +91,9 @@ fn a_killed_writer_leaves_what_it_acknowledged() {
         // Anywhere between two words, too.
         std::thread::sleep(std::time::Duration::from_micros(rng.random_range(0..3000)));
         let said = writer.kill();
-        let written = said.iter().filter(|(what, _)| what == "written").map(|(_, number)| *number);
-        acknowledged = written.last().unwrap_or(acknowledged).max(acknowledged);
+        let mut written =
+            said.iter().filter(|(what, _)| what == "written").map(|(_, number)| *number);
+        acknowledged = written.next_back().unwrap_or(acknowledged).max(acknowledged);
 
         let store = Store::open(dir.path()).unwrap();
         let index = index(&store);
