@@ -1,5 +1,6 @@
 //! Changing an index inside a write transaction.
 
+mod change_items;
 mod in_commits;
 
 use heed::{RoTxn, RwTxn};

@@ -2,20 +2,17 @@
 //! next.
 
 mod convert;
+mod result;
 
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub(crate) use self::result::BoxedError;
+pub use self::result::Result;
 use crate::limits::DIMS;
 use crate::metric::Metric;
 use crate::storage::Storage;
-
-/// What a fallible operation of this crate returns.
-pub type Result<T, E = Error> = std::result::Result<T, E>;
-
-/// The error of a function that the caller gave.
-pub(crate) type BoxedError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why an operation failed, and what to do about it.
 ///
@@ -498,4 +495,20 @@ pub enum Error {
     /// A copy of a store was refused, for what follows.
     #[error("the copy {0:?} is damaged ({1}): take another, or open it and call `Store::repair`")]
     DamagedCopy(PathBuf, String),
+
+    /// This key has a document outside the scope of a view, which must not overwrite it.
+    #[error("the key {0} has a document outside this scope: choose another key")]
+    OutOfScope(String),
+
+    /// No document, at least none in the scope, has this key.
+    #[error("there is no document {0} here: check the key, or search by a vector")]
+    DocumentNotFound(String),
+
+    /// The document of this key, one of many, cannot be put. Nothing was changed.
+    #[error("document {0}: {1}")]
+    Document(String, #[source] Box<Self>),
+
+    /// A value has no form in JSON, or a payload is not JSON of the type asked for.
+    #[error("the value and JSON do not fit ({0}): ask for the payload and for the type it has")]
+    Json(#[source] BoxedError),
 }

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::ops::ControlFlow;
 
-use crate::query::callback::both;
+use crate::query::callback::{both, either};
 use crate::query::groups::{Groups, Wanted};
 use crate::query::nns::Nns;
 
@@ -152,16 +152,7 @@ impl<'a> Nns<'a> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn cancel(mut self, callback: impl Fn() -> ControlFlow<()> + 'a) -> Self {
-        self.executor.callback = Some(match self.executor.callback.take() {
-            Some(before) => {
-                Box::new(
-                    move || {
-                        if before().is_break() { ControlFlow::Break(()) } else { callback() }
-                    },
-                )
-            }
-            None => Box::new(callback),
-        });
+        self.executor.callback = Some(either(self.executor.callback.take(), callback));
         self
     }
 

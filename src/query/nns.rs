@@ -3,12 +3,11 @@
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::ops::ControlFlow;
 
 use roaring::RoaringBitmap;
 
 use crate::error::BoxedError;
-use crate::query::callback::Callback;
+use crate::query::callback::{Callback, Stop};
 use crate::query::groups::Groups;
 use crate::search::SearchStats;
 use crate::search::interrupt::InterruptState;
@@ -28,11 +27,12 @@ use crate::search::searcher::Searcher;
 /// [`neighbours`](Self::neighbours). All work with every filter and every metric, except that bits
 /// have no mean.
 ///
-/// [Single searches](Single), [many by several threads](crate::Snapshot::nns) and one search over
-/// [several indexes](crate::Readers) share these options: `recall`, `search_k`, `oversampling`,
+/// [Single searches](Single), [many by several threads](crate::Snapshot::nns), one search over
+/// [several indexes](crate::Readers) and [searches for documents](crate::Documents) share these
+/// options: `recall`, `search_k`, `oversampling`,
 /// `exact`, `filter`, `filter_serialized`, `within`, `beyond`, `deadline` and `report`. Groups,
-/// `cancel` and `parallel` are for single searches alone. `filter_fn` is for single searches and
-/// for many by several threads.
+/// `by_item` are for single searches alone. `cancel` and `parallel` are for these and for documents,
+/// `filter_fn` for all but several indexes.
 ///
 /// ```
 #[doc = include_str!("example.txt")]
@@ -81,7 +81,7 @@ pub struct Single<'a> {
     pub(super) predicate: Option<Callback<'a, bool>>,
     /// The first error of the predicate. It is not called again.
     pub(super) failure: RefCell<Option<BoxedError>>,
-    pub(super) callback: Option<Box<dyn Fn() -> ControlFlow<()> + 'a>>,
+    pub(super) callback: Option<Stop<'a>>,
     pub(super) interrupted: InterruptState,
     /// Whether a search has begun: the first one need not check the interrupt beforehand.
     pub(super) has_searched: Cell<bool>,

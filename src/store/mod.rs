@@ -7,6 +7,7 @@
 pub(crate) mod audit;
 pub(crate) mod care;
 pub(crate) mod catalog;
+pub(crate) mod collection;
 pub(crate) mod environment;
 pub(crate) mod files;
 pub(crate) mod idle;
@@ -29,6 +30,10 @@ pub use audit::log::AuditLog;
 pub use care::backup::{Backup, BackupOptions};
 pub use care::check::{StoreVerification, VerifiedIndex};
 pub use care::compact::Compacted;
+pub use collection::{
+    Collection, Disagreement, Document, DocumentExample, DocumentHit, DocumentKey, Documents,
+    Labels, StoredDocument,
+};
 pub use index::Index;
 pub use options::{Durability, StoreOptions};
 pub use reads::Reads;

@@ -138,8 +138,8 @@ impl StoreOptions {
         self
     }
 
-    /// How many named tables of LMDB may be used at once, of which the store takes four, and one
-    /// for each collection. Each makes beginning a transaction dearer by some 60 bytes of memory.
+    /// How many named tables of LMDB may be used at once, of which the store takes four. Each
+    /// makes beginning a transaction dearer by some 60 bytes of memory.
     /// Default: 256.
     pub fn tables(mut self, count: u32) -> Self {
         self.tables = count;

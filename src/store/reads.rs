@@ -2,9 +2,10 @@
 
 use crate::error::{Error, Result};
 use crate::reader::Reader;
+use crate::store::collection::Memo;
 use crate::store::index::Index;
 use crate::store::snapshot::StoreSnapshot;
-use crate::store::store::Store;
+use crate::store::store::{Inner, Store};
 use crate::store::txn::{ReadTxn, WriteTxn};
 
 /// What can be read from: a [`Store`], which is its newest commit at each call; a
@@ -25,10 +26,11 @@ pub trait Reads: sealed::Sealed {
     }
 }
 
+#[allow(private_interfaces, reason = "nobody else can name, implement or call what is sealed")]
 pub(crate) mod sealed {
     use heed::RoTxn;
 
-    use super::{Error, Reader, Result};
+    use super::{Error, Inner, Memo, Reader, Result};
 
     #[allow(unreachable_pub)]
     pub trait Sealed {
@@ -38,6 +40,17 @@ pub(crate) mod sealed {
             index: u16,
             work: impl FnOnce(&Reader<'_>) -> Result<R, E>,
         ) -> Result<R, E>;
+
+        /// As `with_reader_of`, with what is remembered of the commit, if anything is.
+        #[doc(hidden)]
+        fn with_memo_of<R, E: From<Error>>(
+            &self,
+            index: u16,
+            work: impl FnOnce(&Reader<'_>, Option<&Memo>) -> Result<R, E>,
+        ) -> Result<R, E>;
+
+        #[doc(hidden)]
+        fn inner(&self) -> &Inner;
 
         #[doc(hidden)]
         fn with_txn_of<R, E: From<Error>>(
@@ -53,7 +66,11 @@ impl Reads for ReadTxn<'_> {}
 impl Reads for WriteTxn<'_> {}
 
 macro_rules! sealed {
-    ($type:ty, |$self:ident, $index:ident, $work:ident| $reader:expr, $txn:expr) => {
+    (
+        $type:ty, |$self:ident, $index:ident, $work:ident| $reader:expr, $memo:expr, $txn:expr,
+        $inner:expr
+    ) => {
+        #[allow(private_interfaces, reason = "as in the trait")]
         impl sealed::Sealed for $type {
             fn with_reader_of<R, E: From<Error>>(
                 &self,
@@ -62,6 +79,20 @@ macro_rules! sealed {
             ) -> Result<R, E> {
                 let $self = self;
                 $reader
+            }
+
+            fn with_memo_of<R, E: From<Error>>(
+                &self,
+                $index: u16,
+                $work: impl FnOnce(&Reader<'_>, Option<&Memo>) -> Result<R, E>,
+            ) -> Result<R, E> {
+                let $self = self;
+                $memo
+            }
+
+            fn inner(&self) -> &Inner {
+                let $self = self;
+                $inner
             }
 
             fn with_txn_of<R, E: From<Error>>(
@@ -78,12 +109,28 @@ macro_rules! sealed {
 sealed!(
     Store,
     |this, index, work| this.snapshot()?.with_reader_of(index, work),
-    this.snapshot()?.with_txn(work)
+    this.snapshot()?.with_memo_of(index, work),
+    this.snapshot()?.with_txn(work),
+    &this.inner
 );
 sealed!(
     StoreSnapshot,
     |this, index, work| StoreSnapshot::with_reader_of(this, index, work),
-    this.with_txn(work)
+    this.with_reader_of(index, |reader| work(reader, Some(this.memo()))),
+    this.with_txn(work),
+    this.store()
 );
-sealed!(ReadTxn<'_>, |this, index, work| work(&this.reader_of(index)?), work(this.as_heed()));
-sealed!(WriteTxn<'_>, |this, index, work| work(&this.reader_of(index)?), work(this.as_heed()));
+sealed!(
+    ReadTxn<'_>,
+    |this, index, work| work(&this.reader_of(index)?),
+    work(&this.reader_of(index)?, None),
+    work(this.as_heed()),
+    this.store()
+);
+sealed!(
+    WriteTxn<'_>,
+    |this, index, work| work(&this.reader_of(index)?),
+    work(&this.reader_of(index)?, None),
+    work(this.as_heed()),
+    this.store()
+);

@@ -12,6 +12,7 @@ use crate::lmdb::tasks;
 use crate::query::Nns;
 use crate::reader::Reader;
 use crate::snapshot::batch::{Many, Share};
+use crate::store::collection::Memo;
 use crate::store::index::Index;
 use crate::store::owned::Lane;
 use crate::store::store::Inner;
@@ -52,6 +53,7 @@ pub(crate) struct Lanes {
     began: Instant,
     free: Mutex<Free>,
     freed: Condvar,
+    memo: Memo,
 }
 
 struct Free {
@@ -79,6 +81,7 @@ impl Lanes {
             began: now,
             free: Mutex::new(Free { lanes: vec![first], count: 1, used: now }),
             freed: Condvar::new(),
+            memo: Memo::default(),
         })
     }
 
@@ -171,6 +174,10 @@ impl StoreSnapshot {
 
     pub(crate) fn store(&self) -> &Inner {
         &self.store
+    }
+
+    pub(crate) fn memo(&self) -> &Memo {
+        &self.lanes.memo
     }
 
     /// LMDB's number of the commit: greater than that of any earlier one.

@@ -24,7 +24,7 @@ pub(crate) struct Tables {
     /// Vectors and forests of all indexes.
     pub(crate) db: Database,
     pub(crate) catalog: Catalog,
-    /// What collections know of their documents, but for what stands under their keys.
+    /// What collections know of their documents.
     pub(crate) documents: Table<'static>,
     pub(crate) audit: Table<'static>,
 }

@@ -60,7 +60,7 @@ pub struct WriteTxn<'s> {
     written: BTreeMap<u16, Writer>,
     /// What the audit log is to tell.
     pub(crate) draft: Draft,
-    /// Whether an operation has failed for another reason than a full map.
+    /// Whether LMDB has failed for another reason than a full map.
     has_failed_otherwise: bool,
     stays: PhantomData<*const ()>,
 }
@@ -81,6 +81,10 @@ impl<'s> ReadTxn<'s> {
 
     pub(crate) fn reader_of(&self, index: u16) -> Result<Reader<'_>> {
         Reader::open(&self.txn, self.store.tables.db, index)
+    }
+
+    pub(crate) fn store(&self) -> &'s Inner {
+        self.store
     }
 
     /// The transaction beneath, for tables of your own.
@@ -147,7 +151,8 @@ impl<'s> WriteTxn<'s> {
     pub(crate) fn run<R>(&mut self, work: impl FnOnce(&mut RwTxn<'s>) -> Result<R>) -> Result<R> {
         let result = work(&mut self.txn);
         if let Err(error) = &result {
-            self.has_failed_otherwise |= !matches!(error, Error::MapFull);
+            // What is refused before anything is written is no reason for LMDB to give up.
+            self.has_failed_otherwise |= matches!(error, Error::Heed(_) | Error::DiskFull(_));
         }
         result
     }

@@ -1,0 +1,222 @@
+//! What a collection costs beside the bare index of its vectors.
+//!
+//! ```text
+//! cargo bench --bench collection -- [--data DIR] [--sets sift,minilm] [--items 100000,1000000]
+//!                                   [--quick] [--temp DIR]
+//! ```
+//!
+//! Two stores hold the same vectors: one as an index, one as documents with keys in no order, three
+//! labels and a payload. Then changes of one item and of one document take turns, each built and
+//! committed: new ones and overwritten ones. Then searches take turns: in the index with a bitmap,
+//! and in the collection with the label that means the same.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use bench_kit::Result;
+use bench_kit::args::{BenchArgs, DataArgs};
+use bench_kit::clap::{self, Parser};
+use bench_kit::meter::{timed, written_bytes};
+use bench_kit::rows::Rows;
+use bench_kit::sets::SetName;
+use spinney::roaring::RoaringBitmap;
+use spinney::{
+    BuildOptions, Collection, Document, DocumentKey, Error, Index, IndexOptions, Reads, Store,
+    StoreSnapshot,
+};
+
+/// Documents that are put by one call.
+const BLOCK: u32 = 10_000;
+const K: usize = 10;
+
+#[derive(Debug, Parser)]
+struct Args {
+    #[command(flatten)]
+    data: DataArgs,
+    #[command(flatten)]
+    bench: BenchArgs,
+}
+
+/// The same vectors, twice.
+struct Pair {
+    index_store: Store,
+    index: Index,
+    store: Store,
+    docs: Collection,
+}
+
+fn main() -> ExitCode {
+    bench_kit::exit(run())
+}
+
+fn run() -> Result<()> {
+    let args = Args::parse();
+    for set in args.data.sets.iter().copied() {
+        let (rows, queries) = Rows::open_for_queries(args.data.data.as_deref(), set)?;
+        println!("{set}: {}", rows.origin());
+        for items in args.bench.items([100_000, 1_000_000]) {
+            let folder = args.data.temp.folder()?;
+            let pair = Pair::fill(folder.path(), set, &rows, items)?;
+            let repeats = if args.bench.is_quick() { 5 } else { 101 };
+            puts(&pair, &rows, items, repeats)?;
+            searches(&pair, &queries, set.dims(), items, args.bench.is_quick())?;
+        }
+    }
+    Ok(())
+}
+
+fn key(i: u32) -> DocumentKey {
+    DocumentKey::from(format!("{:016x}", u64::from(i).wrapping_mul(0x9E37_79B9_7F4A_7C15)))
+}
+
+fn document(row: Vec<f32>, i: u32) -> Document {
+    let labels = [format!("of 10:{}", i % 10), format!("of 100:{}", i % 100)];
+    Document::new(row).payload([7; 100]).labels(labels)
+}
+
+impl Pair {
+    fn fill(folder: &Path, set: SetName, rows: &Rows, items: u32) -> Result<Self> {
+        let options = IndexOptions::new(set.dims(), set.metric());
+        let index_store = Store::open(folder.join("index"))?;
+        let index = index_store.index("bare", &options)?;
+        let store = Store::open(folder.join("collection"))?;
+        let docs = store.collection("docs", &options)?;
+        index_store.set_build_after("bare", None)?;
+        store.set_build_after("docs", None)?;
+        for first in (0..items).step_by(BLOCK as usize) {
+            let ids: Vec<u32> = (first..items.min(first + BLOCK)).collect();
+            let all: Vec<Vec<f32>> = ids.iter().map(|id| rows.row(*id)).collect();
+            index_store.write(|txn| index.add_items(txn, &ids, &all.concat()))?;
+            let document = |(id, row): (&u32, &Vec<f32>)| {
+                let half = format!("of 2:{}", id % 2);
+                (key(*id), document(row.clone(), *id).labels([half]))
+            };
+            store.write(|txn| docs.put_many(txn, ids.iter().zip(&all).map(document)))?;
+        }
+        let start = Instant::now();
+        index_store.write(|txn| index.build(txn, &BuildOptions::default()))?;
+        store.write(|txn| docs.build(txn, &BuildOptions::default()))?;
+        println!("{items} items, two builds in {:.1} s", start.elapsed().as_secs_f64());
+        Ok(Self { index_store, index, store, docs })
+    }
+}
+
+/// What one transaction took: milliseconds of the clock, of the processor, and pages handed to
+/// write calls.
+type Sample = [f64; 3];
+
+fn sample(work: impl FnOnce() -> spinney::Result<()>) -> Result<Sample> {
+    let before = written_bytes();
+    let (done, span) = timed(work);
+    done?;
+    let written = written_bytes()
+        .zip(before)
+        .map_or(f64::NAN, |(after, before)| after.saturating_sub(before) as f64 / 4096.0);
+    Ok([span.wall * 1e3, span.cpu.unwrap_or(f64::NAN) * 1e3, written])
+}
+
+fn puts(pair: &Pair, rows: &Rows, items: u32, repeats: u32) -> Result<()> {
+    let Pair { index_store, index, store, docs } = pair;
+    println!(
+        "one change, built and committed   |    ms |  cpu ms |  pages   (medians of {repeats})"
+    );
+    for (kind, stride) in [("new", 0), ("overwritten", 9973)] {
+        let (mut bare, mut collection) = (Vec::new(), Vec::new());
+        for turn in 0..repeats {
+            let id = if stride == 0 { items + turn } else { turn * stride % items };
+            let row = rows.row(items + 7 * turn + stride);
+            bare.push(sample(|| {
+                index_store.write(|txn| {
+                    index.add_item(txn, id, &row)?;
+                    index.build(txn, &BuildOptions::default()).map(|_| ())
+                })
+            })?);
+            let document = document(row, id + 1);
+            collection.push(sample(|| {
+                store.write(|txn| {
+                    docs.put(txn, key(id), &document)?;
+                    docs.build(txn, &BuildOptions::default()).map(|_| ())
+                })
+            })?);
+        }
+        let (bare, collection) = (medians(&bare), medians(&collection));
+        line(&format!("{kind}: index"), bare);
+        line(&format!("{kind}: collection"), collection);
+        line("  times as much", std::array::from_fn(|i| collection[i] / bare[i]));
+    }
+    Ok(())
+}
+
+fn line(name: &str, [wall, cpu, pages]: Sample) {
+    println!("{name:<33} | {wall:5.2} | {cpu:7.2} | {pages:6.2}");
+}
+
+fn medians(samples: &[Sample]) -> Sample {
+    std::array::from_fn(|i| median(samples.iter().map(|sample| sample[i]).collect()))
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn searches(pair: &Pair, queries: &[f32], dims: usize, items: u32, is_quick: bool) -> Result<()> {
+    let (bare, snapshot) = (pair.index_store.snapshot()?, pair.store.snapshot()?);
+    let queries: Vec<&[f32]> =
+        queries.chunks_exact(dims).take(if is_quick { 20 } else { 500 }).collect();
+    println!("a search, us, medians of {} queries, k = {K}:", queries.len());
+    println!("label     | index, bitmap | collection, bitmap | collection, label | ratios");
+    for part in [100, 10, 2] {
+        let allowed: RoaringBitmap = (0..items).filter(|id| id % part == 1).collect();
+        let label = format!("of {part}:1");
+        let [mut a, mut b, mut c] = [(); 3].map(|()| Vec::new());
+        // The first pass meets what later ones remember.
+        for pass in 0..4 {
+            for query in &queries {
+                let times = turn(pair, &bare, &snapshot, &allowed, &label, query)?;
+                if pass > 0 {
+                    a.push(times[0]);
+                    b.push(times[1]);
+                    c.push(times[2]);
+                }
+            }
+        }
+        let (a, b, c) = (median(a), median(b), median(c));
+        println!(
+            "{:<9} | {a:13.1} | {b:18.1} | {c:17.1} | {:.2} {:.2}",
+            format!("{} %", 100 / part),
+            c / a,
+            c / b
+        );
+    }
+    Ok(())
+}
+
+/// The same search in three ways, in microseconds.
+fn turn(
+    pair: &Pair,
+    bare: &StoreSnapshot,
+    snapshot: &StoreSnapshot,
+    allowed: &RoaringBitmap,
+    label: &str,
+    query: &[f32],
+) -> Result<[f64; 3]> {
+    let (found, a) = timed_us(|| {
+        Reads::with_reader(bare, &pair.index, |reader| {
+            Ok::<_, Error>(reader.nns(K).filter(allowed).by_vector(query)?.len())
+        })
+    });
+    let search = || pair.docs.search(snapshot, K);
+    let (with_bitmap, b) = timed_us(|| search().filter(allowed).by_vector(query));
+    let (with_label, c) = timed_us(|| search().labelled(label).by_vector(query));
+    let (found, with_bitmap, with_label) = (found?, with_bitmap?, with_label?);
+    assert_eq!((with_bitmap.len(), with_label.len()), (found, found));
+    Ok([a, b, c])
+}
+
+fn timed_us<T>(work: impl FnOnce() -> T) -> (T, f64) {
+    let start = Instant::now();
+    let result = work();
+    (result, start.elapsed().as_secs_f64() * 1e6)
+}

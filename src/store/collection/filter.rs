@@ -1,0 +1,116 @@
+//! From filters to sets of items, which a snapshot remembers.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use roaring::RoaringBitmap;
+
+use crate::error::Result;
+use crate::store::collection::labels::{Labels, Node, check_label};
+use crate::store::collection::layout::Set;
+use crate::store::collection::stored::Stored;
+
+/// Bytes of sets that are remembered of one commit, at most.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// The sets that filters mean in one commit.
+#[derive(Default)]
+#[allow(unreachable_pub, reason = "the sealed trait is, too")]
+pub struct Memo(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    /// By the number of the collection.
+    sets: HashMap<u16, HashMap<Labels, Arc<RoaringBitmap>>>,
+    bytes: u64,
+}
+
+impl Memo {
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn get(&self, collection: u16, filter: &Labels) -> Option<Arc<RoaringBitmap>> {
+        self.lock().sets.get(&collection)?.get(filter).cloned()
+    }
+
+    fn put(&self, collection: u16, filter: &Labels, set: &Arc<RoaringBitmap>) {
+        let bytes = set.serialized_size() as u64;
+        if bytes > MAX_BYTES {
+            return;
+        }
+        let mut known = self.lock();
+        if known.bytes + bytes > MAX_BYTES {
+            *known = Known::default();
+        }
+        known.bytes += bytes;
+        known.sets.entry(collection).or_default().insert(filter.clone(), set.clone());
+    }
+}
+
+/// A filter that means what a scope and another filter mean together. `None` means everything.
+pub(crate) fn within(scope: &[String], filter: Option<Labels>) -> Option<Labels> {
+    let mut all: Vec<Labels> = scope.iter().map(Labels::from).chain(filter).collect();
+    if all.len() > 1 { Some(Labels::all(all)) } else { all.pop() }
+}
+
+impl Stored<'_> {
+    /// The items of the documents that a filter means.
+    pub(crate) fn meant(&self, filter: &Labels) -> Result<Arc<RoaringBitmap>> {
+        let collection = self.layout.number;
+        if let Some(known) = self.memo.and_then(|memo| memo.get(collection, filter)) {
+            return Ok(known);
+        }
+        let set = Arc::new(match &filter.0 {
+            Node::One(label) => {
+                check_label(label)?;
+                self.set(Set::Label(label))?
+            }
+            Node::All(filters) => self.all(filters)?,
+            Node::Any(filters) => {
+                let mut any = RoaringBitmap::new();
+                for filter in filters {
+                    any |= &*self.meant(filter)?;
+                }
+                any
+            }
+            Node::Not(filter) => self.everything()?.as_ref() - &*self.meant(filter)?,
+        });
+        if let Some(memo) = self.memo {
+            memo.put(collection, filter, &set);
+        }
+        Ok(set)
+    }
+
+    /// What is meant is intersected, and what is not is taken off: that takes no set of all items.
+    fn all(&self, filters: &[Labels]) -> Result<RoaringBitmap> {
+        if filters.is_empty() {
+            return self.set(Set::All);
+        }
+        let (mut all, mut negated) = (None::<RoaringBitmap>, Vec::new());
+        for filter in filters {
+            match &filter.0 {
+                Node::Not(inner) => negated.push(inner),
+                _ => {
+                    let meant = self.meant(filter)?;
+                    all = Some(match all {
+                        Some(all) => all & &*meant,
+                        None => (*meant).clone(),
+                    });
+                }
+            }
+        }
+        let mut all = match all {
+            Some(all) => all,
+            None => (*self.everything()?).clone(),
+        };
+        for filter in negated {
+            all -= &*self.meant(filter)?;
+        }
+        Ok(all)
+    }
+
+    fn everything(&self) -> Result<Arc<RoaringBitmap>> {
+        self.meant(&Labels(Node::All(Vec::new())))
+    }
+}

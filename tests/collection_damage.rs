@@ -1,0 +1,189 @@
+//! Damaged bytes of a collection are errors and no panics, and `verify` tells of each.
+#![allow(clippy::cast_possible_truncation, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(unsafe_code)]
+
+mod support;
+
+use std::path::Path;
+
+use rand::RngExt;
+use rand::seq::IndexedRandom;
+use spinney::heed::types::Bytes;
+use spinney::heed::{CommitOrAbort, Database, RwTxn};
+use spinney::{Collection, Document, DocumentExample, Error, IndexOptions, Labels, Metric, Store};
+use support::{Rng, play_worlds};
+
+type Table<'e> = Database<'e, Bytes, Bytes>;
+
+/// The kinds of entries, by the third byte of their keys.
+const KINDS: [u8; 6] = [0, 1, 2, 3, 4, 5];
+
+fn fill(path: &Path) {
+    let store = Store::open(path).unwrap();
+    let docs = store.collection("docs", &IndexOptions::new(1, Metric::Euclidean)).unwrap();
+    store
+        .write(|txn| {
+            for i in 0..700u16 {
+                let rows = vec![f32::from(i); usize::from(i % 3 + 1)];
+                let document = Document::with_vectors(rows).payload([1; 30]);
+                let label = format!("l{}", i % 2);
+                docs.put(txn, u64::from(i), &document.labels([label.as_str(), "all"]))?;
+            }
+            let long = [b'k'; 511];
+            for len in 508..=511 {
+                docs.put(txn, &long[..len], &Document::new([3.0]).labels(["long"]))?;
+            }
+            Ok::<_, Error>(())
+        })
+        .unwrap();
+}
+
+/// Changes the table of documents by hand, while nobody has the store open.
+fn edit(path: &Path, change: impl FnOnce(Table<'_>, &mut RwTxn<'_>)) {
+    // SAFETY: the folder is ours alone.
+    let env =
+        unsafe { spinney::heed::EnvOpenOptions::new().max_dbs(8).map_size(64 << 20).open(path) };
+    let env = env.unwrap();
+    let wtxn = env.write_txn().unwrap();
+    let _ = env
+        .create_databases_and_commit(wtxn, |opener, wtxn| {
+            let table = opener.open_database::<Bytes, Bytes>(wtxn, Some("spinney documents"))?;
+            change(table.unwrap(), wtxn);
+            Ok::<_, spinney::heed::Error>(CommitOrAbort::<_, ()>::Commit(()))
+        })
+        .unwrap();
+    env.prepare_for_closing().wait();
+}
+
+fn entries(table: Table<'_>, wtxn: &RwTxn<'_>, kind: u8) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let all = table.iter(wtxn).unwrap().map(Result::unwrap);
+    let of_kind = all.filter(|(key, _)| key[2] == kind);
+    of_kind.map(|(key, value)| (key.to_vec(), value.to_vec())).collect()
+}
+
+/// Calls everything. What fails may, as long as nothing panics; writes are undone.
+fn use_all(store: &Store, docs: &Collection, rng: &mut Rng) {
+    let view = docs.scoped("l1").unwrap();
+    for docs in [docs, &view] {
+        let _ = docs.len(store);
+        let _ = docs.vectors_len(store);
+        let _ = docs.labels(store);
+        let _ = docs.count(store, Labels::not("l0"));
+        let _ = docs.keys(store).collect::<Result<Vec<_>, _>>();
+        let _ = docs.documents_with_prefix(store, &[b'k'; 508]).collect::<Vec<_>>();
+        let long = [b'k'; 511];
+        let mut keys: Vec<Vec<u8>> = (508..=511).map(|len| long[..len].to_vec()).collect();
+        keys.extend((0..9).map(|_| rng.random_range(0..800u64).to_be_bytes().to_vec()));
+        for key in &keys {
+            let _ = docs.get(store, &key[..]);
+            let _ = docs.vectors(store, &key[..]);
+            let _ = docs.search(store, 5).by_key(&key[..]);
+        }
+        let search = || docs.search(store, 900).payload(true);
+        let _ = search().by_vector(&[0.0]);
+        let _ = search().labelled("all").filter_fn(|key| key.as_u64() != Some(3)).by_vector(&[5.0]);
+        let _ = search().by_mean(&[DocumentExample::from(4u64), 5u64.into()]);
+        for key in &keys {
+            let undone = store.write(|txn| {
+                let put = docs.put(txn, &key[..], &Document::new([1.0]).labels(["l1", "new"]));
+                let deleted = docs.delete(txn, &key[..]);
+                let many = docs.put_many(txn, [(&key[..], Document::with_vectors([1.0, 2.0]))]);
+                let _ = (put, deleted, many, docs.delete_where(txn, "l1"));
+                Err::<(), _>(Error::Cancelled)
+            });
+            assert!(matches!(undone, Err(Error::Cancelled)));
+        }
+    }
+}
+
+/// Damages an entry so that it differs from what was there. Whether it does.
+fn damage(rng: &mut Rng, value: &mut Vec<u8>) -> bool {
+    let before = value.clone();
+    match rng.random_range(0..4) {
+        0 => value.truncate(rng.random_range(0..=value.len())),
+        1 => value.push(rng.random()),
+        _ => {
+            for _ in 0..rng.random_range(1..4) {
+                let at = rng.random_range(0..value.len().min(40));
+                value[at] = rng.random();
+            }
+        }
+    }
+    *value != before
+}
+
+/// Whether a record differs in what only the caller knows: its payload.
+fn is_payload_alone(before: &[u8], after: &[u8]) -> bool {
+    // Version, counts, and labels come before it.
+    let labels: usize = 11 + 4 + 3;
+    before.len() >= labels && after.len() >= labels && before[..labels] == after[..labels]
+}
+
+fn play(mut rng: Rng) {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path());
+    let kind = *KINDS.choose(&mut rng).unwrap();
+    let (mut differs, mut what) = (false, String::new());
+    edit(dir.path(), |table, wtxn| {
+        let all = entries(table, wtxn, kind);
+        assert!(!all.is_empty());
+        let (key, mut value) = all.choose(&mut rng).unwrap().clone();
+        if rng.random_bool(0.2) {
+            table.delete(wtxn, &key).unwrap();
+            differs = true;
+        } else {
+            let before = value.clone();
+            let is_changed = damage(&mut rng, &mut value);
+            let is_long = key.len() == 511;
+            differs = is_changed
+                && !(kind == 5 && !is_long && is_payload_alone(&before, &value));
+            table.put(wtxn, &key, &value).unwrap();
+        }
+        what = format!("kind {kind}, key {key:?}, value {value:?}");
+    });
+    let store = Store::open(dir.path()).unwrap();
+    let docs = store.open_collection("docs").unwrap().unwrap();
+    use_all(&store, &docs, &mut rng);
+    match docs.verify(&store) {
+        Ok(found) => assert_eq!(found.is_empty(), !differs, "{what}: {found:?}"),
+        Err(error) => assert!(matches!(error, Error::FormatTooNew { .. }), "{what}: {error}"),
+    }
+}
+
+#[test]
+fn damage_is_told_and_no_panic() {
+    let worlds = if support::is_long() { 3000 } else { 150 };
+    play_worlds(0x20_da3a, worlds, play);
+}
+
+#[test]
+fn a_failed_write_leaves_the_transaction_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path());
+    // The set of a label is damaged, which a put of that label meets late.
+    edit(dir.path(), |table, wtxn| {
+        let (key, _) = entries(table, wtxn, 3).into_iter().find(|(key, _)| key[4] == b'l').unwrap();
+        table.put(wtxn, &key, &[1, 2, 3]).unwrap();
+    });
+    let store = Store::open(dir.path()).unwrap();
+    let docs = store.open_collection("docs").unwrap().unwrap();
+    let before: Vec<_> = docs.documents(&store).map(Result::unwrap).collect();
+    store
+        .write(|txn| {
+            let labelled = Document::with_vectors([1.0, 2.0, 3.0]).labels(["all", "l0", "new"]);
+            let one = docs.put(txn, "new", &labelled);
+            assert!(matches!(one, Err(Error::StoreCorrupted { .. })), "{one:?}");
+            let many = [("newer", Document::new([1.0])), ("newest", labelled)];
+            let many = docs.put_many(txn, many);
+            assert!(matches!(many, Err(Error::Document(..))), "{many:?}");
+            let deleted = docs.delete_where(txn, "all");
+            assert!(matches!(deleted, Err(Error::StoreCorrupted { .. })), "{deleted:?}");
+            Ok::<_, Error>(())
+        })
+        .unwrap();
+    let after: Vec<_> = docs.documents(&store).map(Result::unwrap).collect();
+    assert_eq!(before, after);
+    let lens = (docs.len(&store).unwrap(), docs.vectors_len(&store).unwrap());
+    assert_eq!(lens, (704, 4 + (0..700).map(|i| i % 3 + 1).sum::<u64>()));
+    assert_eq!(docs.verify(&store).unwrap().len(), 3);
+}
