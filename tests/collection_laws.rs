@@ -263,7 +263,8 @@ fn found(docs: &Collection, source: &impl Reads) -> Vec<DocumentKey> {
 #[test]
 fn ids_are_given_out_again_when_they_have_run_out() {
     let (dir, store, docs) = opened();
-    let rows = |count: usize| Document::with_vectors(vec![1.0; 2 * count]);
+    let rows =
+        |count: u8| Document::with_vectors([[f32::from(count), 1.0]].repeat(count.into()).concat());
     store
         .write(|txn| {
             docs.put(txn, "a", &rows(3))?;
@@ -272,25 +273,42 @@ fn ids_are_given_out_again_when_they_have_run_out() {
             docs.delete(txn, "b").map(|_| ())
         })
         .unwrap();
-    let id = store.open_collection("docs").unwrap().unwrap();
-    assert_eq!(id.name(), "docs");
-    drop((store, id));
-    // The next ids are the last that there are.
+    drop((store, docs));
+    // The next ids are the last that there are, and all between are free.
+    let last = u32::MAX - 1;
     edit(dir.path(), |table, wtxn| {
-        let meta = [0, 0, 0];
-        let mut value = table.get(wtxn, &meta).unwrap().unwrap().to_vec();
-        value[17..25].copy_from_slice(&((1u64 << 32) - 2).to_le_bytes());
-        table.put(wtxn, &meta, &value).unwrap();
+        let counts = [0, 0, 1];
+        let mut value = table.get(wtxn, &counts).unwrap().unwrap().to_vec();
+        assert_eq!(value[17..25], 24u64.to_le_bytes());
+        value[17..25].copy_from_slice(&u64::from(last).to_le_bytes());
+        table.put(wtxn, &counts, &value).unwrap();
     });
     let store = Store::open(dir.path()).unwrap();
     let docs = store.open_collection("docs").unwrap().unwrap();
     store.write(|txn| docs.put(txn, "last", &rows(2))).unwrap();
-    assert_eq!(docs.verify(&store).unwrap(), []);
-    // The largest gap lies before these two, and the one that was left by `b` is too small.
-    store.write(|txn| (0..50u64).try_for_each(|i| docs.put(txn, i, &rows(7)))).unwrap();
-    assert_eq!(docs.verify(&store).unwrap(), []);
+    // Ids that `b` had are taken again, in one transaction and in the next.
+    store
+        .write(|txn| {
+            docs.put(txn, "d", &rows(7))?;
+            docs.put(txn, "e", &rows(7))?;
+            assert!(docs.delete(txn, "d")?);
+            docs.put_many(txn, [("f", rows(4)), ("g", rows(5)), ("h", rows(3)), ("i", rows(1))])
+        })
+        .unwrap();
+    let full = store.write(|txn| docs.put(txn, "k", &rows(1)));
+    assert!(matches!(full, Err(Error::InvalidOption { name: "vectors", .. })), "{full:?}");
+    store.write(|txn| docs.put(txn, "c", &rows(1))).unwrap();
+    store.write(|txn| docs.delete(txn, "last")).unwrap();
+    store.write(|txn| docs.put(txn, "k", &rows(2))).unwrap();
+    // Each has its own vectors, and no other's.
+    for (key, count) in
+        [("a", 3u8), ("c", 1), ("e", 7), ("f", 4), ("g", 5), ("h", 3), ("i", 1), ("k", 2)]
+    {
+        let vectors = docs.vectors(&store, key).unwrap().unwrap();
+        assert_eq!(vectors, [[f32::from(count), 1.0]].repeat(count.into()).concat(), "{key}");
+    }
     let hits = docs.search(&store, 100).by_vector(&[1.0, 1.0]).unwrap();
-    assert_eq!(hits.len(), 53);
+    assert_eq!((hits.len(), docs.vectors_len(&store).unwrap()), (8, 26));
 }
 
 /// Changes the table of documents by hand, while nobody has the store open.

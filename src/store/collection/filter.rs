@@ -66,7 +66,7 @@ impl Stored<'_> {
                 check_label(label)?;
                 self.set(Set::Label(label))?
             }
-            Node::All(filters) => self.all(filters)?,
+            Node::All(filters) => self.intersection(filters)?,
             Node::Any(filters) => {
                 let mut any = RoaringBitmap::new();
                 for filter in filters {
@@ -83,9 +83,9 @@ impl Stored<'_> {
     }
 
     /// What is meant is intersected, and what is not is taken off: that takes no set of all items.
-    fn all(&self, filters: &[Labels]) -> Result<RoaringBitmap> {
+    fn intersection(&self, filters: &[Labels]) -> Result<RoaringBitmap> {
         if filters.is_empty() {
-            return self.set(Set::All);
+            return self.all_items();
         }
         let (mut all, mut negated) = (None::<RoaringBitmap>, Vec::new());
         for filter in filters {

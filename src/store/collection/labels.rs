@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 
 /// The longest label, in bytes.
-pub(crate) const MAX_LABEL: usize = 200;
+const MAX_LABEL: usize = 200;
 /// Labels that a document bears at most.
 pub(crate) const MAX_LABELS: usize = 256;
 
@@ -79,8 +79,12 @@ impl From<&Self> for Labels {
     }
 }
 
+pub(crate) fn is_label(label: &str) -> bool {
+    (1..=MAX_LABEL).contains(&label.len())
+}
+
 pub(crate) fn check_label(label: &str) -> Result<()> {
-    if (1..=MAX_LABEL).contains(&label.len()) {
+    if is_label(label) {
         return Ok(());
     }
     Err(Error::option("label", "1 to 200 bytes of text", format_args!("{} bytes", label.len())))

@@ -2,6 +2,7 @@
 
 use std::ops::Bound;
 
+use crate::store::collection::labels::is_label;
 use crate::store::collection::piece;
 
 /// Bytes of a key before the key of a document.
@@ -9,15 +10,16 @@ const PREFIX: usize = 3;
 /// Keys of so many bytes and more share an entry with others that begin alike.
 const LONG: usize = 508;
 
-#[derive(Copy, Clone)]
-enum Kind {
-    Meta = 0,
-    All = 1,
-    Rest = 2,
-    Label = 3,
-    Item = 4,
-    Document = 5,
-}
+/// The kinds of entries, in the order of their keys.
+const PIECES: u8 = 0;
+const META: u8 = 1;
+const DOCUMENTS: u8 = 2;
+
+/// The kinds of entries of a piece, in the order of their keys.
+const FREE: u8 = 0;
+const REST: u8 = 1;
+const LABEL: u8 = 2;
+const ITEM: u8 = 3;
 
 /// The keys of one collection.
 #[derive(Copy, Clone, Debug)]
@@ -25,15 +27,23 @@ pub(crate) struct Layout {
     pub(crate) number: u16,
 }
 
-/// A set of items.
+/// A set of ids.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Set<'l> {
-    /// All items.
-    All,
-    /// Those that are not the first of their document.
+    /// Ids that were given out, and that no item has.
+    Free,
+    /// Items that are not the first of their document.
     Rest,
-    /// Those of documents that bear a label.
+    /// Items of documents that bear a label.
     Label(&'l str),
+}
+
+/// What an entry of a piece is.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum OfPiece<'k> {
+    Set(Set<'k>),
+    /// The id of the first item of a document.
+    Item(u32),
 }
 
 /// Where the record of a document is.
@@ -45,9 +55,9 @@ pub(crate) struct Place<'k> {
 }
 
 impl Layout {
-    fn prefix(self, kind: Kind) -> Vec<u8> {
+    fn prefix(self, kind: u8) -> Vec<u8> {
         let [high, low] = self.number.to_be_bytes();
-        vec![high, low, kind as u8]
+        vec![high, low, kind]
     }
 
     /// All keys of the collection.
@@ -60,64 +70,79 @@ impl Layout {
     }
 
     pub(crate) fn meta(self) -> Vec<u8> {
-        self.prefix(Kind::Meta)
+        self.prefix(META)
     }
 
-    /// What the keys of all pieces of a set begin with.
-    pub(crate) fn set(self, set: Set<'_>) -> Vec<u8> {
-        let mut key = match set {
-            Set::All => self.prefix(Kind::All),
-            Set::Rest => self.prefix(Kind::Rest),
-            Set::Label(_) => self.prefix(Kind::Label),
-        };
-        if let Set::Label(label) = set {
-            // Labels were checked for their length.
-            key.push(u8::try_from(label.len()).unwrap_or(u8::MAX));
-            key.extend_from_slice(label.as_bytes());
+    /// What the keys of all pieces begin with.
+    pub(crate) fn pieces(self) -> Vec<u8> {
+        self.prefix(PIECES)
+    }
+
+    /// The key of a piece of a set.
+    pub(crate) fn set(self, set: Set<'_>, piece: u32) -> Vec<u8> {
+        let mut key = self.pieces();
+        key.extend_from_slice(&piece.to_be_bytes());
+        match set {
+            Set::Free => key.push(FREE),
+            Set::Rest => key.push(REST),
+            Set::Label(label) => {
+                key.push(LABEL);
+                key.extend_from_slice(label.as_bytes());
+            }
         }
         key
     }
 
-    /// The piece of a set that an id belongs to, and the id's place in it.
-    pub(crate) fn piece(self, set: Set<'_>, id: u32) -> (Vec<u8>, u16) {
-        let mut key = self.set(set);
-        key.extend_from_slice(&(id / piece::IDS).to_be_bytes());
+    /// The key of the piece of a set that an id belongs to, and the id's place in it.
+    pub(crate) fn place(self, set: Set<'_>, id: u32) -> (Vec<u8>, u16) {
         // A piece has fewer ids than two bytes can number.
-        (key, (id % piece::IDS) as u16)
+        (self.set(set, id / piece::IDS), (id % piece::IDS) as u16)
     }
 
-    /// What the keys of all labels begin with.
-    pub(crate) fn labels(self) -> Vec<u8> {
-        self.prefix(Kind::Label)
-    }
-
-    /// A label and the first id of its piece, from a key.
-    pub(crate) fn label_of(key: &[u8]) -> Option<(&str, u32)> {
-        let (len, rest) = key.get(PREFIX..)?.split_first()?;
-        let (label, piece) = rest.split_at_checked(usize::from(*len))?;
-        let label = std::str::from_utf8(label).ok().filter(|label| !label.is_empty())?;
-        Some((label, first_of_piece(piece)?))
-    }
-
-    pub(crate) fn items(self) -> Vec<u8> {
-        self.prefix(Kind::Item)
+    /// Where the items of a piece begin: after its sets.
+    pub(crate) fn items(self, piece: u32) -> Vec<u8> {
+        let mut key = self.pieces();
+        key.extend_from_slice(&piece.to_be_bytes());
+        key.push(ITEM);
+        key
     }
 
     pub(crate) fn item(self, first: u32) -> Vec<u8> {
-        let mut key = self.prefix(Kind::Item);
+        let mut key = self.items(first / piece::IDS);
         key.extend_from_slice(&first.to_be_bytes());
         key
     }
 
-    /// The id in the key of an item.
-    pub(crate) fn id_of(self, key: &[u8]) -> Option<u32> {
-        let id = key.strip_prefix(&*self.items())?;
-        id.try_into().ok().map(u32::from_be_bytes)
+    /// The number of the piece that an entry of this collection belongs to, and what it is of it.
+    pub(crate) fn of_piece(self, key: &[u8]) -> Option<(u32, OfPiece<'_>)> {
+        let (piece, rest) = key.strip_prefix(&*self.pieces())?.split_first_chunk()?;
+        let piece = u32::from_be_bytes(*piece);
+        let (kind, rest) = rest.split_first().filter(|_| piece <= u32::MAX / piece::IDS)?;
+        let what = match *kind {
+            FREE if rest.is_empty() => OfPiece::Set(Set::Free),
+            REST if rest.is_empty() => OfPiece::Set(Set::Rest),
+            LABEL => {
+                let label = std::str::from_utf8(rest).ok();
+                OfPiece::Set(Set::Label(label.filter(|label| is_label(label))?))
+            }
+            ITEM => {
+                let id = u32::from_be_bytes(rest.try_into().ok()?);
+                OfPiece::Item(Some(id).filter(|id| id / piece::IDS == piece)?)
+            }
+            _ => return None,
+        };
+        Some((piece, what))
+    }
+
+    /// Whether a key that begins with the collection's number is one of it.
+    pub(crate) fn is_known(self, key: &[u8]) -> bool {
+        let is_document = key.len() > PREFIX && key.starts_with(&self.documents());
+        is_document || key == self.meta() || self.of_piece(key).is_some()
     }
 
     /// What the keys of all documents begin with.
     pub(crate) fn documents(self) -> Vec<u8> {
-        self.prefix(Kind::Document)
+        self.prefix(DOCUMENTS)
     }
 
     pub(crate) fn document(self, key: &[u8]) -> Place<'_> {
@@ -127,32 +152,11 @@ impl Layout {
         Place { entry, tail }
     }
 
-    /// Whether a key that begins with the collection's number is one of it.
-    pub(crate) fn is_known(self, key: &[u8]) -> bool {
-        let Some((kind, rest)) = key.get(PREFIX - 1..).and_then(<[u8]>::split_first) else {
-            return false;
-        };
-        match *kind {
-            kind if kind == Kind::Meta as u8 => rest.is_empty(),
-            kind if kind == Kind::All as u8 || kind == Kind::Rest as u8 => {
-                first_of_piece(rest).is_some()
-            }
-            kind if kind == Kind::Label as u8 => Self::label_of(key).is_some(),
-            kind if kind == Kind::Item as u8 => rest.len() == 4,
-            kind => kind == Kind::Document as u8 && !rest.is_empty(),
-        }
-    }
-
     /// The first bytes of a document's key, and whether the entry is one of long keys.
     pub(crate) fn head_of(entry: &[u8]) -> (&[u8], bool) {
         let head = entry.get(PREFIX..).unwrap_or_default();
         (head, head.len() == LONG)
     }
-}
-
-/// The first id of a piece, from the last four bytes of its key.
-pub(crate) fn first_of_piece(number: &[u8]) -> Option<u32> {
-    u32::from_be_bytes(number.try_into().ok()?).checked_mul(piece::IDS)
 }
 
 /// Records of documents whose long keys begin alike, with the rest of each key.

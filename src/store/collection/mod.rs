@@ -8,16 +8,20 @@
 //!
 //! | kind | rest of the key | value |
 //! |---|---|---|
-//! | 0 meta | | version (1), documents `u64`, vectors `u64`, the first and the end of a range of ids that no item has `u64` `u64` |
-//! | 1 all items | piece `u32` | a piece of the set of all items |
-//! | 2 rest | piece `u32` | a piece of the set of items that are not the first of their document |
-//! | 3 label | length `u8`, label, piece `u32` | a piece of the set of items whose document bears the label |
-//! | 4 item | id `u32` of the first item of a document | the key of the document |
-//! | 5 document | the key's first 508 bytes | a record, or several under long keys |
+//! | 0 piece | number of the piece `u32`, 0 | a piece of the set of free ids |
+//! | 0 piece | number, 1 | a piece of the set of items that are not the first of their document |
+//! | 0 piece | number, 2, label | a piece of the set of items whose document bears the label |
+//! | 0 piece | number, 3, id `u32` of the first item of a document | the key of the document |
+//! | 1 counts | | version (1), documents `u64`, vectors `u64`, the next id `u64` |
+//! | 2 document | the key's first 508 bytes | a record, or several under long keys |
 //!
-//! Numbers in keys are big-endian, so that a set lies together, and documents in the order of their
-//! keys. One table serves all collections: LMDB holds few tables open, and what began before one
-//! was opened does not see it.
+//! Numbers in keys are big-endian. What a new document changes lies close together and in few
+//! pages: the last sets and items, and the counts after them. One table serves all collections:
+//! LMDB holds few tables open, and what began before one was opened does not see it.
+//!
+//! **Ids** are given out in order, from the next id on. Those of deleted documents are *free*. They
+//! are given out again when there are no others. All items are those below the next id that are not
+//! free.
 //!
 //! **Record**: version (1), count of labels `u16`, id of the first item `u32`, count of vectors
 //! `u32`; each label as its length `u8` and its bytes, strictly ascending; the payload. The items

@@ -11,7 +11,7 @@ use crate::lmdb::opening::Table;
 use crate::store::collection::document::Document;
 use crate::store::collection::key::DocumentKey;
 use crate::store::collection::labels::checked;
-use crate::store::collection::layout::{Place, Set, first_of_piece, parse_long, with_long};
+use crate::store::collection::layout::{OfPiece, Place, Set, parse_long, with_long};
 use crate::store::collection::piece;
 use crate::store::collection::record::{ALL_IDS, Meta, RecordRef, damaged};
 use crate::store::collection::stored::{Stored, record_in};
@@ -22,6 +22,8 @@ use crate::writer::Writer;
 pub(crate) struct Plan<'t, 'd> {
     stored: Stored<'t>,
     meta: Meta,
+    /// What is stored of it.
+    was: Meta,
     /// Entries of the table as they will be. `None` for those that will be gone.
     entries: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     /// Items as they will be.
@@ -51,7 +53,7 @@ impl Old {
 impl<'t, 'd> Plan<'t, 'd> {
     pub(crate) fn begin(stored: Stored<'t>) -> Result<Self> {
         let meta = stored.meta()?;
-        Ok(Self { stored, meta, entries: BTreeMap::new(), items: BTreeMap::new() })
+        Ok(Self { stored, meta, was: meta, entries: BTreeMap::new(), items: BTreeMap::new() })
     }
 
     pub(crate) fn stored(&self) -> Stored<'t> {
@@ -93,7 +95,6 @@ impl<'t, 'd> Plan<'t, 'd> {
                 }
                 let first = self.take_ids(vectors)?;
                 let new = Old { first, vectors, labels: Vec::new() };
-                self.change_set(Set::All, new.ids(), true)?;
                 self.change_set(Set::Rest, new.ids().skip(1), true)?;
                 for label in &labels {
                     self.change_set(Set::Label(label), new.ids(), true)?;
@@ -123,7 +124,9 @@ impl<'t, 'd> Plan<'t, 'd> {
     }
 
     pub(crate) fn finish(mut self) -> Changes<'d> {
-        self.entries.insert(self.stored.layout.meta(), Some(self.meta.to_bytes()));
+        if self.meta != self.was {
+            self.entries.insert(self.stored.layout.meta(), Some(self.meta.to_bytes()));
+        }
         Changes { table: self.stored.table, entries: self.entries, items: self.items }
     }
 
@@ -159,7 +162,7 @@ impl<'t, 'd> Plan<'t, 'd> {
 
     /// Takes the items of a document out of everything. Its record stays.
     fn forget(&mut self, old: &Old) -> Result<()> {
-        self.change_set(Set::All, old.ids(), false)?;
+        self.change_set(Set::Free, old.ids(), true)?;
         self.change_set(Set::Rest, old.ids().skip(1), false)?;
         for label in &old.labels {
             self.change_set(Set::Label(label), old.ids(), false)?;
@@ -179,7 +182,7 @@ impl<'t, 'd> Plan<'t, 'd> {
         is_in: bool,
     ) -> Result<()> {
         for id in ids {
-            let (key, at) = self.stored.layout.piece(set, id);
+            let (key, at) = self.stored.layout.place(set, id);
             if !self.entries.contains_key(&key) {
                 let piece = self.stored.get(&key)?.map(<[u8]>::to_vec);
                 if piece.as_ref().is_some_and(|piece| !piece::is_sound(piece)) {
@@ -203,50 +206,47 @@ impl<'t, 'd> Plan<'t, 'd> {
 
     /// Ids in a row that no item has.
     ///
-    /// They are given out in order, and when all have been, again from the largest gap.
+    /// They are given out in order, and when all have been, those of deleted documents are again.
     fn take_ids(&mut self, count: u32) -> Result<u32> {
-        let count = u64::from(count);
-        if self.meta.end - self.meta.next < count {
-            (self.meta.next, self.meta.end) = self.largest_gap()?;
+        let next = self.meta.next;
+        if let Some(first) = u32::try_from(next).ok().filter(|_| ALL_IDS - next >= count.into()) {
+            self.meta.next += u64::from(count);
+            return Ok(first);
         }
-        let first = self.meta.next;
-        let is_enough = self.meta.end - first >= count;
-        let Some(first) = u32::try_from(first).ok().filter(|_| is_enough) else {
+        let Some(first) = first_run(&self.free()?, count) else {
             let expected = "as many as the collection has free ids in a row";
             return Err(Error::option("vectors", expected, count));
         };
-        self.meta.next += count;
+        self.change_set(Set::Free, (first..=u32::MAX).take(count as usize), false)?;
         Ok(first)
     }
 
-    fn largest_gap(&self) -> Result<(u64, u64)> {
-        let prefix = self.stored.layout.set(Set::All);
-        let mut pieces = BTreeMap::new();
-        for entry in self.stored.entries(&prefix)? {
-            let (key, piece) = entry?;
-            if !piece::is_sound(piece) {
-                return Err(damaged(key));
-            }
-            pieces.insert(key, Some(piece));
+    /// The free ids as they will be.
+    fn free(&self) -> Result<RoaringBitmap> {
+        let mut free = self.stored.set(Set::Free)?;
+        for (key, piece) in &self.entries {
+            let Some((number, OfPiece::Set(Set::Free))) = self.stored.layout.of_piece(key) else {
+                continue;
+            };
+            let first = number * piece::IDS;
+            free.remove_range(first..=first + (piece::IDS - 1));
+            piece::append(piece.as_deref().unwrap_or_default(), first, &mut free);
         }
-        let planned = self.entries.range(prefix.clone()..);
-        let planned = planned.take_while(|(key, _)| key.starts_with(&prefix));
-        pieces.extend(planned.map(|(key, piece)| (key.as_slice(), piece.as_deref())));
-        let mut used = RoaringBitmap::new();
-        for (key, piece) in pieces {
-            let first = key.strip_prefix(&*prefix).and_then(first_of_piece);
-            let first = first.ok_or_else(|| damaged(key))?;
-            piece::append(piece.unwrap_or_default(), first, &mut used);
-        }
-        let (mut largest, mut from) = ((0, 0), 0);
-        for id in used.iter().map(u64::from).chain([ALL_IDS]) {
-            if id - from > largest.1 - largest.0 {
-                largest = (from, id);
-            }
-            from = id + 1;
-        }
-        Ok(largest)
+        Ok(free)
     }
+}
+
+/// The first of the first so many ids in a row.
+fn first_run(ids: &RoaringBitmap, count: u32) -> Option<u32> {
+    let mut first: Option<u32> = None;
+    for id in ids {
+        let begin = first.filter(|_| id > 0 && ids.contains(id - 1)).unwrap_or(id);
+        if id - begin + 1 >= count {
+            return Some(begin);
+        }
+        first = Some(begin);
+    }
+    None
 }
 
 impl Changes<'_> {
@@ -262,5 +262,20 @@ impl Changes<'_> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_run_that_is_long_enough() {
+        let ids: RoaringBitmap = [1, 3, 4, 7, 8, 9, u32::MAX - 1, u32::MAX].into_iter().collect();
+        let found = [1, 2, 3, 4].map(|count| first_run(&ids, count));
+        assert_eq!(found, [Some(1), Some(3), Some(7), None]);
+        assert_eq!(first_run(&RoaringBitmap::new(), 1), None);
+        let last: RoaringBitmap = [0, u32::MAX - 1, u32::MAX].into_iter().collect();
+        assert_eq!(first_run(&last, 2), Some(u32::MAX - 1));
     }
 }

@@ -1,7 +1,7 @@
 //! What is stored under the key of a document, and what a collection counts.
 
 use crate::error::{Error, Result};
-use crate::store::collection::labels::{MAX_LABEL, MAX_LABELS};
+use crate::store::collection::labels::{MAX_LABELS, is_label};
 
 const VERSION: u8 = 1;
 const HEADER: usize = 11;
@@ -45,7 +45,7 @@ impl<'t> RecordRef<'t> {
         }
         let is_sound = count <= MAX_LABELS
             && labels.is_sorted_by(|a, b| a < b)
-            && labels.iter().all(|label| (1..=MAX_LABEL).contains(&label.len()))
+            && labels.iter().all(|label| is_label(label))
             && (1..=MAX_VECTORS).contains(&(vectors as usize))
             && u64::from(first) + u64::from(vectors) <= ALL_IDS;
         is_sound.then_some(Self { first, vectors, labels, payload: rest })
@@ -85,29 +85,26 @@ impl<'t> RecordRef<'t> {
 pub(crate) struct Meta {
     pub(crate) documents: u64,
     pub(crate) vectors: u64,
-    /// From here on, up to `end`, no item has the id.
+    /// From here on no id was given out.
     pub(crate) next: u64,
-    pub(crate) end: u64,
 }
 
 impl Meta {
-    pub(crate) const NEW: Self = Self { documents: 0, vectors: 0, next: 0, end: ALL_IDS };
+    pub(crate) const NEW: Self = Self { documents: 0, vectors: 0, next: 0 };
 
     pub(crate) fn parse(key: &[u8], bytes: &[u8]) -> Result<Self> {
         check_version(key, bytes)?;
-        let numbers = bytes.get(1..).filter(|rest| rest.len() == 32).ok_or_else(|| damaged(key))?;
+        let numbers = bytes.get(1..).filter(|rest| rest.len() == 24).ok_or_else(|| damaged(key))?;
         let mut numbers = numbers.as_chunks().0.iter().map(|number| u64::from_le_bytes(*number));
         let mut number = || numbers.next().unwrap_or_default();
-        let meta = Self { documents: number(), vectors: number(), next: number(), end: number() };
-        let is_sound = meta.documents <= meta.vectors
-            && meta.vectors <= ALL_IDS
-            && meta.next <= meta.end
-            && meta.end <= ALL_IDS;
+        let meta = Self { documents: number(), vectors: number(), next: number() };
+        let is_sound =
+            meta.documents <= meta.vectors && meta.vectors <= meta.next && meta.next <= ALL_IDS;
         if is_sound { Ok(meta) } else { Err(damaged(key)) }
     }
 
     pub(crate) fn to_bytes(self) -> Vec<u8> {
-        let numbers = [self.documents, self.vectors, self.next, self.end];
+        let numbers = [self.documents, self.vectors, self.next];
         [VERSION].into_iter().chain(numbers.into_iter().flat_map(u64::to_le_bytes)).collect()
     }
 }

@@ -1,5 +1,6 @@
 //! Reading what is stored of a collection.
 
+use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use heed::RoTxn;
@@ -8,7 +9,7 @@ use roaring::RoaringBitmap;
 use crate::error::Result;
 use crate::lmdb::opening::Table;
 use crate::store::collection::filter::Memo;
-use crate::store::collection::layout::{Layout, Place, Set, first_of_piece, parse_long};
+use crate::store::collection::layout::{Layout, OfPiece, Place, Set, parse_long};
 use crate::store::collection::piece;
 use crate::store::collection::record::{Meta, RecordRef, damaged};
 
@@ -71,22 +72,52 @@ impl<'t> Stored<'t> {
         if let Some(key) = self.get(&at)? {
             return Ok((id, key));
         }
-        let found = self.table.get_lower_than_or_equal_to(self.rtxn, &at)?;
-        let document =
-            found.and_then(|(entry, key)| self.layout.id_of(entry).map(|first| (first, key)));
-        document.ok_or_else(|| damaged(&at))
+        // The others may be in a later piece, after sets of it.
+        let mut at_most = at.clone();
+        loop {
+            let found = self.table.get_lower_than_or_equal_to(self.rtxn, &at_most)?;
+            let (key, value) = found.ok_or_else(|| damaged(&at))?;
+            match self.layout.of_piece(key) {
+                Some((_, OfPiece::Item(first))) => return Ok((first, value)),
+                // The items of an earlier piece come right before the sets of this one.
+                Some((piece, OfPiece::Set(_))) => {
+                    at_most = self.layout.set(Set::Free, piece);
+                    at_most.pop();
+                }
+                None => return Err(damaged(&at)),
+            }
+        }
     }
 
-    /// A set of items.
+    /// A set of ids.
     pub(crate) fn set(&self, set: Set<'_>) -> Result<RoaringBitmap> {
-        let (prefix, mut ids) = (self.layout.set(set), RoaringBitmap::new());
-        for entry in self.entries(&prefix)? {
-            let (key, value) = entry?;
-            // The label may be the beginning of no other, as its length comes first.
-            let first = key.strip_prefix(&*prefix).and_then(first_of_piece);
-            append(key, value, first, &mut ids)?;
+        let (mut ids, mut number) = (RoaringBitmap::new(), 0);
+        loop {
+            // From piece to piece. Where one has nothing of the set, what comes next is its number.
+            let wanted = self.layout.set(set, number);
+            let found = self.table.get_greater_than_or_equal_to(self.rtxn, &wanted)?;
+            let Some((key, value)) = found.filter(|(key, _)| self.is_of_pieces(key)) else {
+                return Ok(ids);
+            };
+            let (piece, _) = self.layout.of_piece(key).ok_or_else(|| damaged(key))?;
+            if key == wanted {
+                append(key, value, number, &mut ids)?;
+            }
+            number = if piece > number { piece } else { number + 1 };
         }
-        Ok(ids)
+    }
+
+    fn is_of_pieces(&self, key: &[u8]) -> bool {
+        key.starts_with(&self.layout.pieces())
+    }
+
+    /// The ids of all items.
+    pub(crate) fn all_items(&self) -> Result<RoaringBitmap> {
+        let mut all = RoaringBitmap::new();
+        if let Some(last) = self.meta()?.next.checked_sub(1) {
+            all.insert_range(..=u32::try_from(last).unwrap_or(u32::MAX));
+        }
+        Ok(all - self.set(Set::Free)?)
     }
 
     /// How many documents have their items in a set.
@@ -98,27 +129,44 @@ impl<'t> Stored<'t> {
         Ok(ids.len() - ids.intersection_len(&self.set(Set::Rest)?))
     }
 
-    /// Every label with its items, in no particular order.
-    pub(crate) fn labels(&self) -> Result<Vec<(&'t str, RoaringBitmap)>> {
-        let mut labels: Vec<(&str, RoaringBitmap)> = Vec::new();
-        for entry in self.entries(&self.layout.labels())? {
-            let (key, value) = entry?;
-            let (label, first) = Layout::label_of(key).ok_or_else(|| damaged(key))?;
-            if labels.last().is_none_or(|(last, _)| *last != label) {
-                labels.push((label, RoaringBitmap::new()));
-            }
-            if let Some((_, ids)) = labels.last_mut() {
-                append(key, value, Some(first), ids)?;
-            }
+    /// Every label with its items.
+    pub(crate) fn labels(&self) -> Result<BTreeMap<&'t str, RoaringBitmap>> {
+        let mut labels: BTreeMap<&str, RoaringBitmap> = BTreeMap::new();
+        let mut from = self.layout.pieces();
+        while let Some(piece) = self.sets_from(&from, |piece, set, key, value| {
+            let Set::Label(label) = set else { return Ok(()) };
+            append(key, value, piece, labels.entry(label).or_default())
+        })? {
+            // The items of a piece are passed by.
+            let Some(next) = piece.checked_add(1) else { break };
+            from = self.layout.items(next);
+            from.truncate(from.len() - 1);
         }
         Ok(labels)
+    }
+
+    /// Visits the sets from a key on up to the first item. The number of its piece, if there is
+    /// one.
+    fn sets_from(
+        &self,
+        from: &[u8],
+        mut visit: impl FnMut(u32, Set<'t>, &'t [u8], &'t [u8]) -> Result<()>,
+    ) -> Result<Option<u32>> {
+        for entry in self.entries_from(from, &self.layout.pieces())? {
+            let (key, value) = entry?;
+            match self.layout.of_piece(key).ok_or_else(|| damaged(key))? {
+                (piece, OfPiece::Set(set)) => visit(piece, set, key, value)?,
+                (piece, OfPiece::Item(_)) => return Ok(Some(piece)),
+            }
+        }
+        Ok(None)
     }
 }
 
 /// Adds the ids of a piece to a set.
-fn append(key: &[u8], value: &[u8], first: Option<u32>, ids: &mut RoaringBitmap) -> Result<()> {
-    let first = first.filter(|_| piece::is_sound(value)).ok_or_else(|| damaged(key))?;
-    piece::append(value, first, ids);
+fn append(key: &[u8], value: &[u8], number: u32, ids: &mut RoaringBitmap) -> Result<()> {
+    let first = number.checked_mul(piece::IDS).filter(|_| piece::is_sound(value));
+    piece::append(value, first.ok_or_else(|| damaged(key))?, ids);
     Ok(())
 }
 

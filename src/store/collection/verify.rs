@@ -10,7 +10,7 @@ use crate::lmdb::view::View;
 use crate::store::collection::handle::Collection;
 use crate::store::collection::iterate::visit;
 use crate::store::collection::key::DocumentKey;
-use crate::store::collection::layout::Set;
+use crate::store::collection::layout::{OfPiece, Set};
 use crate::store::collection::record::{Meta, RecordRef};
 use crate::store::collection::stored::Stored;
 use crate::store::reads::Reads;
@@ -55,13 +55,18 @@ impl Collection {
 
 /// Checks a collection against the index of its vectors.
 pub(crate) fn verify(view: View<'_>, stored: Stored<'_>) -> Result<Vec<Disagreement>> {
-    let mut check = Check { stored, expected: BTreeMap::new(), found: Vec::new(), documents: 0 };
+    let mut check = Check {
+        stored,
+        expected: BTreeMap::new(),
+        all: RoaringBitmap::new(),
+        found: Vec::new(),
+        documents: 0,
+    };
     check.documents()?;
     check.items()?;
-    check.sets()?;
     check.counts()?;
+    check.sets()?;
     check.vectors(view)?;
-    check.unknown()?;
     Ok(check.found)
 }
 
@@ -69,6 +74,8 @@ struct Check<'t> {
     stored: Stored<'t>,
     /// The sets as the records have it.
     expected: BTreeMap<Set<'t>, RoaringBitmap>,
+    /// The items of all documents.
+    all: RoaringBitmap,
     found: Vec<Disagreement>,
     documents: u64,
 }
@@ -112,7 +119,7 @@ impl<'t> Check<'t> {
             self.report(key, "its first item is not listed as this document's");
         }
         for id in record.ids() {
-            if !self.expected.entry(Set::All).or_default().insert(id) {
+            if !self.all.insert(id) {
                 self.report(key, format!("item {id} is another document's, too"));
             }
         }
@@ -125,13 +132,13 @@ impl<'t> Check<'t> {
 
     /// Each document has one entry by its item, so as many of them are all of them.
     fn items(&mut self) -> Result<()> {
-        let mut count = 0;
-        for entry in self.stored.entries(&self.stored.layout.items())? {
+        let (mut count, layout) = (0, self.stored.layout);
+        for entry in self.stored.entries(&layout.number.to_be_bytes())? {
             let (key, _) = entry?;
-            if self.stored.layout.id_of(key).is_none() {
-                self.report(key.escape_ascii(), "this is no key of an item");
+            count += u64::from(matches!(layout.of_piece(key), Some((_, OfPiece::Item(_)))));
+            if !layout.is_known(key) {
+                self.report(key.escape_ascii(), "no entry of a collection has such a key");
             }
-            count += 1;
         }
         if count != self.documents {
             let what = format!("{count} are listed, and there are {} documents", self.documents);
@@ -142,7 +149,7 @@ impl<'t> Check<'t> {
 
     fn sets(&mut self) -> Result<()> {
         let mut actual: BTreeMap<Set<'t>, RoaringBitmap> = BTreeMap::new();
-        for set in [Set::All, Set::Rest] {
+        for set in [Set::Free, Set::Rest] {
             if let Some(ids) = self.accept(self.stored.set(set))? {
                 actual.insert(set, ids);
             }
@@ -163,31 +170,30 @@ impl<'t> Check<'t> {
                 self.report(format!("{name:?}"), what);
             }
         }
-        self.expected = expected;
         Ok(())
-    }
-
-    fn all(&self) -> RoaringBitmap {
-        self.expected.get(&Set::All).cloned().unwrap_or_default()
     }
 
     fn counts(&mut self) -> Result<()> {
         let meta = self.stored.meta();
-        let Some(Meta { documents, vectors, next, end }) = self.accept(meta)? else {
+        let Some(Meta { documents, vectors, next }) = self.accept(meta)? else {
             return Ok(());
         };
-        let all = self.all();
-        if (documents, vectors) != (self.documents, all.len()) {
+        if (documents, vectors) != (self.documents, self.all.len()) {
             let what = format!(
                 "{documents} documents and {vectors} vectors are counted, and there are {} and {}",
                 self.documents,
-                all.len()
+                self.all.len()
             );
             self.report("counts", what);
         }
-        if all.iter().any(|id| (next..end).contains(&id.into())) {
+        if self.all.max().is_some_and(|last| next <= last.into()) {
             self.report("counts", "ids that are to be given out are taken");
         }
+        let mut free = RoaringBitmap::new();
+        if let Some(last) = next.checked_sub(1) {
+            free.insert_range(..=u32::try_from(last).unwrap_or(u32::MAX));
+        }
+        self.expected.insert(Set::Free, free - &self.all);
         Ok(())
     }
 
@@ -202,23 +208,10 @@ impl<'t> Check<'t> {
                 Err(error) => return Err(error),
             }
         }
-        let all = self.all();
-        if all != there {
-            let (missing, more) = ((&all - &there).len(), (&there - &all).len());
+        if self.all != there {
+            let (missing, more) = ((&self.all - &there).len(), (&there - &self.all).len());
             let what = format!("{missing} of documents are missing, and {more} are of no document");
             self.report("vectors", what);
-        }
-        Ok(())
-    }
-
-    /// Keys that nothing reads.
-    fn unknown(&mut self) -> Result<()> {
-        let layout = self.stored.layout;
-        for entry in self.stored.entries(&layout.number.to_be_bytes())? {
-            let (key, _) = entry?;
-            if !layout.is_known(key) {
-                self.report(key.escape_ascii(), "no entry of a collection has such a key");
-            }
         }
         Ok(())
     }
