@@ -8,7 +8,7 @@ use std::error::Error;
 use std::path::Path;
 
 use bench_kit::passages::{Passages, shortened};
-use spinney::{Collection, Document, IndexOptions, Labels, Metric, Store};
+use spinney::{Collection, Document, DocumentHit, IndexOptions, Labels, Metric, Store};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
@@ -24,16 +24,15 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn first_program(path: &Path, passages: &Passages, question: &[f32]) -> Result<(), Box<dyn Error>> {
     let store = Store::open(path)?;
     let docs = store.collection("passages", &IndexOptions::new(passages.dims, Metric::Cosine))?;
-    store.write(|txn| {
-        docs.put_many(txn, (0..1000).map(|row| (row as u64, document(passages, row))))
-    })?;
+    let all = (0..1000).map(|row| (row as u64, document(passages, row)));
+    store.write(|txn| docs.put_many(txn, all.clone()))?;
     for hit in docs.search(&store, 3).labelled("short").payload(true).by_vector(question)? {
-        let text = String::from_utf8(hit.payload.unwrap_or_default())?;
-        println!("{:.3}  {}", hit.distance, shortened(&text));
+        println!("{:.3}  {:?}  {}", hit.distance, hit.key, text(&hit)?);
     }
-    drop(store);
+    drop(store); // the last handle closes it
     let store = Store::open(path)?;
-    println!("{} passages after opening it again\n", docs_len(&store)?);
+    let docs = store.open_collection("passages")?.ok_or("it was created")?;
+    println!("{} passages after opening it again\n", docs.len(&store)?);
     Ok(())
 }
 
@@ -44,8 +43,9 @@ fn document(passages: &Passages, row: usize) -> Document {
     Document::new(passages.vector(row)).payload(text).labels([label])
 }
 
-fn docs_len(store: &Store) -> spinney::Result<u64> {
-    store.open_collection("passages")?.map_or(Ok(0), |docs| docs.len(store))
+fn text(hit: &DocumentHit) -> Result<String, Box<dyn Error>> {
+    let bytes = hit.payload.clone().unwrap_or_default();
+    Ok(shortened(&String::from_utf8(bytes)?))
 }
 
 /// Whatever goes through a scoped view bears its label, and nothing else can be seen or touched.

@@ -39,9 +39,10 @@
 //!
 //! # Features
 //! `serde` (off by default): [`IndexOptions`], statistics, hits, verifications and progress are
-//! `Serialize` and `Deserialize`; a [`Metric`] is its name.
+//! `Serialize` and `Deserialize`; a [`Metric`] is its name. Payloads of documents can be JSON.
 //!
 //! # Where things are
+//! [`Store`] opens LMDB and names what is in it; a [`Collection`] of it has documents under keys.
 //! [`Database`] is the handle on the LMDB database; [`Writer`] changes an index in it, [`Reader`]
 //! reads one; [`Reader::nns`] starts a search; [`Snapshot`] searches from many threads, and
 //! [`Readers`] several indexes as one. [`Metric`] says what distances mean, [`IndexOptions`] and

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::reader::Reader;
-use crate::store::collection::Memo;
+use crate::store::collection::memo::Memo;
 use crate::store::index::Index;
 use crate::store::snapshot::StoreSnapshot;
 use crate::store::store::{Inner, Store};

@@ -12,7 +12,7 @@ use crate::lmdb::tasks;
 use crate::query::Nns;
 use crate::reader::Reader;
 use crate::snapshot::batch::{Many, Share};
-use crate::store::collection::Memo;
+use crate::store::collection::memo::Memo;
 use crate::store::index::Index;
 use crate::store::owned::Lane;
 use crate::store::store::Inner;

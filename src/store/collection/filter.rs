@@ -1,7 +1,6 @@
-//! From filters to sets of items, which a snapshot remembers.
+//! From filters to sets of items.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 
@@ -9,44 +8,6 @@ use crate::error::Result;
 use crate::store::collection::labels::{Labels, Node, check_label};
 use crate::store::collection::layout::Set;
 use crate::store::collection::stored::Stored;
-
-/// Bytes of sets that are remembered of one commit, at most.
-const MAX_BYTES: u64 = 64 << 20;
-
-/// The sets that filters mean in one commit.
-#[derive(Default)]
-#[allow(unreachable_pub, reason = "the sealed trait is, too")]
-pub struct Memo(Mutex<Known>);
-
-#[derive(Default)]
-struct Known {
-    /// By the number of the collection.
-    sets: HashMap<u16, HashMap<Labels, Arc<RoaringBitmap>>>,
-    bytes: u64,
-}
-
-impl Memo {
-    fn lock(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn get(&self, collection: u16, filter: &Labels) -> Option<Arc<RoaringBitmap>> {
-        self.lock().sets.get(&collection)?.get(filter).cloned()
-    }
-
-    fn put(&self, collection: u16, filter: &Labels, set: &Arc<RoaringBitmap>) {
-        let bytes = set.serialized_size() as u64;
-        if bytes > MAX_BYTES {
-            return;
-        }
-        let mut known = self.lock();
-        if known.bytes + bytes > MAX_BYTES {
-            *known = Known::default();
-        }
-        known.bytes += bytes;
-        known.sets.entry(collection).or_default().insert(filter.clone(), set.clone());
-    }
-}
 
 /// A filter that means what a scope and another filter mean together. `None` means everything.
 pub(crate) fn within(scope: &[String], filter: Option<Labels>) -> Option<Labels> {

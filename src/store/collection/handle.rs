@@ -45,8 +45,9 @@ use crate::store::txn::WriteTxn;
 /// ```
 ///
 /// # Cost
-/// A put or a delete rewrites a few pages beside those of the vectors: two for the key, one for
-/// each label, two for counts and sets, and the branches above them in LMDB's tree.
+/// A put or a delete rewrites a few pages beside those of the vectors, however many documents there
+/// are: one for the key, one for each label that changes, one for items and counts, and the
+/// branches above them in LMDB's tree.
 #[derive(Clone)]
 pub struct Collection {
     pub(super) name: Arc<str>,

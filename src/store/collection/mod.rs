@@ -46,6 +46,7 @@ mod iterate;
 mod key;
 mod labels;
 mod layout;
+pub(crate) mod memo;
 mod open;
 mod piece;
 mod plan;
@@ -54,8 +55,6 @@ mod record;
 mod search;
 mod stored;
 mod verify;
-
-pub(crate) use filter::Memo;
 
 pub use document::{Document, StoredDocument};
 pub use handle::Collection;

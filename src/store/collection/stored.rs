@@ -8,8 +8,8 @@ use roaring::RoaringBitmap;
 
 use crate::error::Result;
 use crate::lmdb::opening::Table;
-use crate::store::collection::filter::Memo;
 use crate::store::collection::layout::{Layout, OfPiece, Place, Set, parse_long};
+use crate::store::collection::memo::Memo;
 use crate::store::collection::piece;
 use crate::store::collection::record::{Meta, RecordRef, damaged};
 

@@ -1,0 +1,46 @@
+//! Sets that filters mean, as a snapshot remembers them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use roaring::RoaringBitmap;
+
+use crate::store::collection::labels::Labels;
+
+/// Bytes of sets that are remembered of one commit, at most.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// The sets that filters mean in one commit.
+#[derive(Default)]
+#[allow(unreachable_pub, reason = "the sealed trait is, too")]
+pub struct Memo(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    /// By the number of the collection.
+    sets: HashMap<u16, HashMap<Labels, Arc<RoaringBitmap>>>,
+    bytes: u64,
+}
+
+impl Memo {
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn get(&self, collection: u16, filter: &Labels) -> Option<Arc<RoaringBitmap>> {
+        self.lock().sets.get(&collection)?.get(filter).cloned()
+    }
+
+    pub(crate) fn put(&self, collection: u16, filter: &Labels, set: &Arc<RoaringBitmap>) {
+        let bytes = set.serialized_size() as u64;
+        if bytes > MAX_BYTES {
+            return;
+        }
+        let mut known = self.lock();
+        if known.bytes + bytes > MAX_BYTES {
+            *known = Known::default();
+        }
+        known.bytes += bytes;
+        known.sets.entry(collection).or_default().insert(filter.clone(), set.clone());
+    }
+}
