@@ -139,8 +139,8 @@ fn buffers_have_to_fit() {
         reader.nns(k).by_vectors_into(vectors, &mut ids, &mut distances).map(|()| ids)
     };
     assert_eq!(into(2, &[1.0; 4], 4, 4).unwrap(), [9, 0, 9, 0]);
-    assert_eq!(into(2, &[], 0, 0).unwrap(), []);
-    assert_eq!(into(0, &[1.0; 4], 0, 0).unwrap(), []);
+    assert_eq!(into(2, &[], 0, 0).unwrap(), [0u32; 0]);
+    assert_eq!(into(0, &[1.0; 4], 0, 0).unwrap(), [0u32; 0]);
     for (ids, distances) in [(3, 4), (4, 5), (0, 0)] {
         let refused = into(2, &[1.0; 4], ids, distances);
         assert!(matches!(refused, Err(Error::BufferShape { expected: 4, .. })));

@@ -396,7 +396,13 @@ fn play(mut rng: Rng) {
         match rng.random_range(0..3) {
             0 => check(&store, &docs, &committed, &mut rng),
             1 => check(&store.snapshot().unwrap(), &docs, &committed, &mut rng),
-            _ => store.read(|txn| Ok::<_, Error>(check(txn, &docs, &committed, &mut rng))).unwrap(),
+            _ => {
+                let checked = store.read(|txn| {
+                    check(txn, &docs, &committed, &mut rng);
+                    Ok::<_, Error>(())
+                });
+                checked.unwrap();
+            }
         }
     }
     for name in neighbours {

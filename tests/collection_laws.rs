@@ -9,8 +9,8 @@ use spinney::heed::types::Bytes;
 use spinney::heed::{CommitOrAbort, Database};
 use spinney::roaring::RoaringBitmap;
 use spinney::{
-    BuildOptions, Collection, Document, DocumentKey, Error, IndexOptions, Labels, Metric, Reads,
-    Result, SearchStats, Store,
+    AuditAction, AuditKey, BuildOptions, Collection, Document, DocumentKey, Error, IndexOptions,
+    Labels, Metric, Reads, Result, SearchStats, Store,
 };
 
 fn options() -> IndexOptions {
@@ -140,6 +140,38 @@ fn keys_and_labels_reach_their_limits() {
 }
 
 #[test]
+fn the_store_audits_and_verifies_documents() {
+    let (dir, store, docs) = opened();
+    store.set_audit(true).unwrap();
+    store
+        .write(|txn| {
+            docs.put(txn, "a", &point(1.0).labels(["x"]))?;
+            docs.put_many(txn, [("b", point(2.0).labels(["x"])), ("c", point(3.0))])?;
+            assert!(docs.delete(txn, "c")? && !docs.delete(txn, "none")?);
+            docs.delete_where(txn, "x")?;
+            docs.put(txn, "a", &point(1.0))
+        })
+        .unwrap();
+    let entry = store.audit_log(0).unwrap().last().unwrap().unwrap();
+    let changes: Vec<_> = entry.changes.iter().map(|c| (c.action, &*c.name, c.count)).collect();
+    assert_eq!(changes, [(AuditAction::Put, "docs", 4), (AuditAction::Delete, "docs", 3)]);
+    assert_eq!(entry.changes[1].keys[0], AuditKey::Key(b"c".to_vec()));
+    store.delete_collection("docs").unwrap();
+    let entry = store.audit_log(0).unwrap().last().unwrap().unwrap();
+    assert_eq!(entry.changes[0].action, AuditAction::Drop);
+    let docs = store.collection("docs", &options()).unwrap();
+    store.write(|txn| docs.put(txn, "a", &point(1.0).labels(["x"]))).unwrap();
+    assert!(store.verify().unwrap().is_sound());
+    drop((store, docs));
+    edit(dir.path(), |table, wtxn| {
+        let label = [&[0, 1, 0, 0, 0, 0, 0, 2][..], b"x"].concat();
+        assert!(table.delete(wtxn, &label).unwrap());
+    });
+    let found = Store::open(dir.path()).unwrap().verify().unwrap();
+    assert!(!found.is_sound() && found.faults.len() == 1, "{found:?}");
+}
+
+#[test]
 fn numbers_are_in_order_and_keys_can_be_read() {
     let (_dir, store, docs) = opened();
     let numbers = [0, 1, 255, 256, 1 << 40, u64::MAX];
@@ -240,7 +272,7 @@ fn searches_have_the_options_of_all_searches() {
     let from_snapshot = |docs: &Collection| found(docs, &snapshot);
     let expected = search(&docs, &from_snapshot);
     assert_eq!(search(&docs, &|docs| found(docs, &store)), expected);
-    store.read(|txn| Ok::<_, Error>(assert_eq!(found(&docs, txn), expected))).unwrap();
+    assert_eq!(store.read(|txn| Ok::<_, Error>(found(&docs, txn))).unwrap(), expected);
     store
         .write(|txn| {
             assert_eq!(found(&docs, txn), expected);

@@ -236,9 +236,7 @@ pub enum Error {
     },
 
     /// There is no item of this id in this transaction's snapshot.
-    #[error(
-        "there is no item {id} in the index: check the id with `contains_item`, or search by its vector"
-    )]
+    #[error("there is no item {id}: check the id with `contains_item`, or search by its vector")]
     ItemNotFound {
         /// The id that was given as an example.
         id: u32,
@@ -341,13 +339,9 @@ pub enum Error {
     ///
     /// ```
     /// # let error = spinney::Error::Callback(std::io::Error::other("away").into());
-    /// match error {
-    ///     spinney::Error::Callback(error) => match error.downcast::<std::io::Error>() {
-    ///         Ok(error) => eprintln!("the table cannot be read: {error}"),
-    ///         Err(other) => panic!("{other}"),
-    ///     },
-    ///     other => panic!("{other}"),
-    /// }
+    /// let spinney::Error::Callback(error) = error else { panic!("{error}") };
+    /// assert_eq!(error.downcast::<std::io::Error>()?.to_string(), "away");
+    /// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
     /// ```
     #[error(
         "a function that was given to the search has failed, and ended it: {0}; correct that and search again"
@@ -423,15 +417,11 @@ pub enum Error {
     },
 
     /// This thread has the write transaction already, and would wait for itself.
-    #[error(
-        "this thread is within `Store::write` of the same store: use the transaction that it was given"
-    )]
+    #[error("this thread is within `Store::write` already: use the transaction that it was given")]
     NestedWrite,
 
     /// What takes a transaction of its own was called within the write transaction of its thread.
-    #[error(
-        "{0} takes a transaction of its own: do it before `Store::write`, and use the handle within"
-    )]
+    #[error("{0} takes a transaction of its own: do it before `Store::write`, and use it within")]
     NotWithinWrite(&'static str),
 
     /// Others did not give free in time what they hold.
@@ -452,15 +442,11 @@ pub enum Error {
     },
 
     /// The store was opened for reading alone.
-    #[error(
-        "the store was opened for reading alone: open it without `read_only` and `sealed` to write"
-    )]
+    #[error("the store was opened for reading alone: open it without `read_only` and `sealed`")]
     ReadOnly,
 
     /// The name stands for something else in the store.
-    #[error(
-        "the name {0:?} is taken in this store: choose another, or rename or delete what has it"
-    )]
+    #[error("the name {0:?} is taken in this store: choose another, or rename what has it")]
     NameTaken(String),
 
     /// Nothing in the store has this name.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use spinney::heed::types::Str;
-use spinney::{Error, IndexOptions, Metric, Reads, Result, Store, StoreOptions};
+use spinney::{Document, Error, IndexOptions, Metric, Reads, Result, Store, StoreOptions};
 
 use crate::support::open_env;
 
@@ -55,6 +55,25 @@ fn open_patiently(options: &StoreOptions, path: &PathBuf) -> Store {
     options.clone().patience(Duration::from_millis(10)).open(path).unwrap()
 }
 
+/// Errors of documents.
+fn raised_by_documents() -> Vec<Raised> {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let docs = store.collection("docs", &IndexOptions::new(1, Metric::Euclidean)).unwrap();
+    store.write(|txn| docs.put(txn, "a", &Document::new([1.0]))).unwrap();
+    let scoped = docs.scoped("tenant").unwrap();
+    let overwritten = store.write(|txn| scoped.put(txn, "a", &Document::new([2.0])));
+    let missing = docs.search(&store, 1).by_any(&["b".into()]);
+    let many = store.write(|txn| docs.put_many(txn, [("c", Document::new([1.0, 2.0]))]));
+    vec![
+        (overwritten.unwrap_err(), vec!["\"a\"", "outside this scope", "choose another key"]),
+        (missing.unwrap_err(), vec!["\"b\"", "check the key"]),
+        (many.unwrap_err(), vec!["\"c\"", "1 dimensions", "pass a slice"]),
+        // Which needs a feature.
+        (Error::Json("no number".into()), vec!["no number", "ask for"]),
+    ]
+}
+
 /// Errors of names and transactions.
 fn raised_by_use() -> Vec<Raised> {
     let dir = tempfile::tempdir().unwrap();
@@ -90,7 +109,7 @@ fn raised_by_use() -> Vec<Raised> {
         (within.unwrap_err(), vec!["opening a table", "before `Store::write`"]),
         (busy.unwrap_err(), vec!["for all of", "try again, or wait longer"]),
         (in_use.unwrap_err(), vec!["has to grow", "1 transactions", "drop snapshots"]),
-        (store.rename("a", "b").unwrap_err(), vec!["\"b\" is taken", "rename or delete"]),
+        (store.rename("a", "b").unwrap_err(), vec!["\"b\" is taken", "rename what has it"]),
         (store.rename("x", "y").unwrap_err(), vec!["the name \"x\"", "`Store::indexes`"]),
         (store.indexes().unwrap_err(), vec!["the catalog", "\"bad\"", "go back to a backup"]),
         // Which take another process, and 65,536 indexes.
@@ -110,5 +129,5 @@ fn catalog(store: &Store) -> Result<spinney::heed::Database<'static, Str, Str>> 
 }
 
 pub fn raised_by_stores() -> Vec<Raised> {
-    raised_by_files().into_iter().chain(raised_by_use()).collect()
+    [raised_by_files(), raised_by_use(), raised_by_documents()].into_iter().flatten().collect()
 }

@@ -67,10 +67,30 @@ impl WriteTxn<'_> {
         }
     }
 
-    /// As [`note`](Self::note), for an index as a whole.
+    /// As [`note`](Self::note), for documents of a collection.
+    pub(crate) fn note_documents<'k>(
+        &mut self,
+        action: AuditAction,
+        collection: u16,
+        name: &str,
+        keys: impl ExactSizeIterator<Item = &'k [u8]>,
+    ) {
+        if self.draft.is_kept && keys.len() > 0 {
+            let name = self.name_of(collection, name);
+            let count = keys.len() as u64;
+            self.draft.note(action, &name, count, keys.map(|key| AuditKey::Key(key.to_vec())));
+        }
+    }
+
+    /// Notes what was done to an index as a whole.
     pub(crate) fn note_index(&mut self, action: AuditAction, index: &Index, count: u64) {
+        self.note_whole(action, index.number, &index.name, count);
+    }
+
+    /// Notes what was done to an index or a collection as a whole.
+    pub(crate) fn note_whole(&mut self, action: AuditAction, index: u16, name: &str, count: u64) {
         if self.draft.is_kept {
-            let name = self.name_of(index.number, &index.name);
+            let name = self.name_of(index, name);
             self.draft.note(action, &name, count, std::iter::empty());
         }
     }

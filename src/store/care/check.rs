@@ -9,6 +9,7 @@ use crate::repair::Repair;
 use crate::store::audit::entry::AuditAction;
 use crate::store::audit::log;
 use crate::store::catalog::NameKind;
+use crate::store::collection::verify_collection;
 use crate::store::store::{Inner, Store, not_found};
 use crate::store::txn::ReadTxn;
 use crate::verify::{Verification, Violation};
@@ -22,7 +23,7 @@ use crate::writer::Writer;
 pub struct StoreVerification {
     /// The indexes, those of collections among them, in the order of their numbers.
     pub indexes: Vec<VerifiedIndex>,
-    /// What is wrong with what the store keeps beside them: names and the audit log.
+    /// What is wrong with what the store keeps beside them: names, documents and the audit log.
     pub faults: Vec<String>,
 }
 
@@ -168,6 +169,15 @@ pub(crate) fn verify(store: &Inner) -> Result<StoreVerification> {
         let Some((name, entry)) = sound(entry, faults)? else { continue };
         if let Some(other) = names.insert(entry.number, name.clone()) {
             faults.push(format!("{other:?} and {name:?} name the same index"));
+        }
+        if entry.kind == NameKind::Collection {
+            let documents = txn
+                .reader_of(entry.number)
+                .and_then(|reader| verify_collection(&reader, tables.documents));
+            // An index that cannot be read is told of below.
+            for found in documents.unwrap_or_default() {
+                faults.push(format!("{} of {name:?}: {}", found.place, found.what));
+            }
         }
         numbers.push(entry.number);
     }

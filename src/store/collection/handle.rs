@@ -11,6 +11,7 @@ use crate::index_spec::IndexSpec;
 use crate::metric::Metric;
 use crate::options::{BuildOptions, BuildStats};
 use crate::reader::Reader;
+use crate::store::audit::entry::AuditAction;
 use crate::store::collection::document::Document;
 use crate::store::collection::filter::within;
 use crate::store::collection::key::DocumentKey;
@@ -148,7 +149,9 @@ impl Collection {
         document: &Document,
     ) -> Result<()> {
         let key = key.into();
-        self.change(txn, |plan, spec| plan.put(spec, &self.scope, &key, document))
+        self.change(txn, |plan, spec| plan.put(spec, &self.scope, &key, document))?;
+        self.note(txn, AuditAction::Put, [key].iter());
+        Ok(())
     }
 
     /// Puts many documents: all or none. Of those with the same key, the last stays.
@@ -189,7 +192,9 @@ impl Collection {
                     error => Error::Document(key.to_string(), Box::new(error)),
                 })
             })
-        })
+        })?;
+        self.note(txn, AuditAction::Put, documents.iter().map(|(key, _)| key));
+        Ok(())
     }
 
     /// Deletes a document. Whether it was there.
@@ -198,7 +203,9 @@ impl Collection {
     /// As [`put`](Self::put), but for those of a document.
     pub fn delete(&self, txn: &mut WriteTxn<'_>, key: impl Into<DocumentKey>) -> Result<bool> {
         let key = key.into();
-        self.change(txn, |plan, _| plan.delete(&self.scope, &key))
+        let was_there = self.change(txn, |plan, _| plan.delete(&self.scope, &key))?;
+        self.note(txn, AuditAction::Delete, was_there.then_some(key).iter());
+        Ok(was_there)
     }
 
     /// Deletes all documents that a filter means. How many there were.
@@ -221,16 +228,21 @@ impl Collection {
     /// As [`delete`](Self::delete); [`Error::InvalidOption`] for a label out of range.
     pub fn delete_where(&self, txn: &mut WriteTxn<'_>, filter: impl Into<Labels>) -> Result<u64> {
         let filter = within(&self.scope, Some(filter.into()));
-        self.change(txn, |plan, _| {
+        let deleted = self.change(txn, |plan, _| {
             let stored = plan.stored();
-            let Some(filter) = filter else { return Ok(0) };
+            let mut keys = Vec::new();
+            let Some(filter) = filter else { return Ok(keys) };
             let firsts = &*stored.meant(&filter)? - stored.set(Set::Rest)?;
             for id in &firsts {
                 let (_, key) = stored.document_of(id)?;
-                plan.delete(&[], &DocumentKey::from(key))?;
+                let key = DocumentKey::from(key);
+                plan.delete(&[], &key)?;
+                keys.push(key);
             }
-            Ok(firsts.len())
-        })
+            Ok(keys)
+        })?;
+        self.note(txn, AuditAction::Delete, deleted.iter());
+        Ok(deleted.len() as u64)
     }
 
     /// Builds now, with options of your own: see [`Writer::build`](crate::Writer::build). Without
@@ -241,7 +253,19 @@ impl Collection {
     /// deleted.
     pub fn build(&self, txn: &mut WriteTxn<'_>, options: &BuildOptions<'_>) -> Result<BuildStats> {
         self.check_store(txn.store())?;
-        txn.with_writer(self.number, |writer, wtxn| writer.build(wtxn, options))
+        let stats = txn.with_writer(self.number, |writer, wtxn| writer.build(wtxn, options))?;
+        txn.note_whole(AuditAction::Build, self.number, &self.name, 1);
+        Ok(stats)
+    }
+
+    /// Tells the audit log what was done to documents.
+    fn note<'k>(
+        &self,
+        txn: &mut WriteTxn<'_>,
+        action: AuditAction,
+        keys: impl ExactSizeIterator<Item = &'k DocumentKey>,
+    ) {
+        txn.note_documents(action, self.number, &self.name, keys.map(DocumentKey::as_bytes));
     }
 
     /// Plans changes, then writes them.

@@ -56,6 +56,8 @@ mod search;
 mod stored;
 mod verify;
 
+pub(crate) use verify::verify_collection;
+
 pub use document::{Document, StoredDocument};
 pub use handle::Collection;
 pub use hits::{DocumentExample, DocumentHit};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::options::IndexOptions;
+use crate::store::audit::entry::AuditAction;
 use crate::store::catalog::{Entry, NameKind, check_name};
 use crate::store::collection::handle::Collection;
 use crate::store::collection::layout::Layout;
@@ -78,7 +79,7 @@ impl Store {
     pub fn delete_collection(&self, name: &str) -> Result<bool> {
         let tables = self.inner.tables;
         self.write(|txn| {
-            txn.run(|wtxn| {
+            let was_there = txn.run(|wtxn| {
                 let Some(entry) = tables.catalog.get(wtxn, name)? else { return Ok(false) };
                 expect_collection(entry, name)?;
                 tables.db.delete_index(wtxn, entry.number)?;
@@ -86,7 +87,11 @@ impl Store {
                 let range = (as_slice(&first), as_slice(&end));
                 tables.documents.delete_range(wtxn, &range)?;
                 tables.catalog.delete(wtxn, name)
-            })
+            })?;
+            if was_there {
+                txn.note(AuditAction::Drop, name, b"");
+            }
+            Ok(was_there)
         })
     }
 

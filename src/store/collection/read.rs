@@ -1,6 +1,7 @@
 //! What can be read of a collection, but for searches.
 
 use crate::error::Result;
+use crate::lmdb::item::missing_item;
 use crate::store::collection::document::StoredDocument;
 use crate::store::collection::filter::within;
 use crate::store::collection::handle::Collection;
@@ -61,10 +62,10 @@ impl Collection {
         let key = key.into();
         self.with(source, |reader, stored| {
             let Some(record) = self.record(stored, &key)? else { return Ok(None) };
-            let (view, dims) = (reader.session().view(), reader.dims());
-            let mut vectors = Vec::with_capacity(record.vectors as usize * dims);
+            let mut vectors = Vec::with_capacity(record.vectors as usize * reader.dims());
             for id in record.ids() {
-                vectors.extend(view.db.known_item(view.rtxn, view.spec, id)?.to_vector(dims));
+                let vector = reader.item_vector(id)?;
+                vectors.extend(vector.ok_or_else(|| missing_item(reader.session().spec(), id))?);
             }
             Ok(Some(vectors))
         })

@@ -6,11 +6,13 @@ use roaring::RoaringBitmap;
 
 use crate::error::{Error, Result};
 use crate::key::Kind;
+use crate::lmdb::opening::Table;
 use crate::lmdb::view::View;
+use crate::reader::Reader;
 use crate::store::collection::handle::Collection;
 use crate::store::collection::iterate::visit;
 use crate::store::collection::key::DocumentKey;
-use crate::store::collection::layout::{OfPiece, Set};
+use crate::store::collection::layout::{Layout, OfPiece, Set};
 use crate::store::collection::record::{Meta, RecordRef};
 use crate::store::collection::stored::Stored;
 use crate::store::reads::Reads;
@@ -53,8 +55,17 @@ impl Collection {
     }
 }
 
+/// Checks the collection whose vectors a reader reads.
+pub(crate) fn verify_collection(
+    reader: &Reader<'_>,
+    table: Table<'static>,
+) -> Result<Vec<Disagreement>> {
+    let (view, layout) = (reader.session().view(), Layout { number: reader.index() });
+    verify(view, Stored { table, layout, rtxn: view.rtxn, memo: None })
+}
+
 /// Checks a collection against the index of its vectors.
-pub(crate) fn verify(view: View<'_>, stored: Stored<'_>) -> Result<Vec<Disagreement>> {
+fn verify(view: View<'_>, stored: Stored<'_>) -> Result<Vec<Disagreement>> {
     let mut check = Check {
         stored,
         expected: BTreeMap::new(),
