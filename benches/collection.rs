@@ -7,8 +7,9 @@
 //!
 //! Two stores hold the same vectors: one as an index, one as documents with keys in no order, three
 //! labels and a payload. Then changes of one item and of one document take turns, each built and
-//! committed: new ones with two labels, and ones that are overwritten and keep their three. Then searches take turns: in the index with a bitmap,
-//! and in the collection with the label that means the same.
+//! committed: new ones with two labels, and ones that are overwritten and keep their three. Then
+//! searches take turns: in the index with a bitmap, and in the collection with the label that means
+//! the same.
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -2,7 +2,7 @@
 
 use roaring::RoaringBitmap;
 
-/// Ids that a piece is about.
+/// Ids that a piece is about: docs/trials.md, "collections".
 pub(crate) const IDS: u32 = 8192;
 /// The length of a piece that has a bit for each.
 const BITS: usize = IDS as usize / 8;
