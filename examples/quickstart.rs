@@ -1,8 +1,8 @@
-//! A store of passages, searched by meaning: the whole life of an index in one file.
+//! A store of passages, searched by meaning: the whole life of a collection in one file.
 //!
 //! ```text
 //! cargo run --release --example quickstart            # in a temporary folder
-//! cargo run --release --example quickstart -- DIR     # in DIR; index 0 in there is overwritten
+//! cargo run --release --example quickstart -- DIR     # a store in DIR, made anew each time
 //! ```
 //!
 //! The vectors are embeddings: a language model has turned each passage into 384 numbers such that
@@ -10,17 +10,14 @@
 //! go through the same one.
 
 use std::error::Error;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use bench_kit::passages::{Passages, shortened, show};
-use spinney::heed::{Env, EnvOpenOptions, WithoutTls};
-use spinney::{BuildOptions, Database, IndexOptions, Metric, Reader, Writer};
+use bench_kit::passages::{Passages, shortened};
+use spinney::{BuildOptions, Collection, Document, DocumentHit, IndexOptions, Metric, Store};
 
-/// One LMDB database holds many indexes; each has a number, and this is ours.
-const INDEX: u16 = 0;
+const NAME: &str = "passages";
 const K: usize = 10;
 
 fn main() -> ExitCode {
@@ -43,96 +40,74 @@ fn run() -> Result<(), Box<dyn Error>> {
         [] => temporary.path().to_path_buf(),
         [folder] if !folder.starts_with('-') => PathBuf::from(folder),
         _ => {
-            return Err(
-                "usage: quickstart [FOLDER]: index 0 of the store in FOLDER is overwritten".into(),
-            );
+            return Err("usage: quickstart [FOLDER]: its collection `passages` is made anew".into());
         }
     };
-    let env = open_env(&folder)?;
-    let db = Database::open_or_create(&env)?;
+    let store = Store::open(folder)?;
+    store.delete_collection(NAME)?; // of an earlier run
+    let docs = store.collection(NAME, &IndexOptions::new(passages.dims, Metric::Cosine))?;
 
-    insert_and_build(&env, db, &passages)?;
-    search(&env, db, &passages, &queries)?;
-    change_under_a_reader(&env, db, &passages, &queries)
+    insert_and_build(&store, &docs, &passages)?;
+    search(&store, &docs, &queries)?;
+    change_under_a_snapshot(&store, &docs, &queries)
 }
 
 /// One write transaction: everything in it appears at the commit, at once, or not at all.
-/// Opens an LMDB environment: a folder with one data file, which may hold databases of yours beside
-/// spinney's.
-#[expect(unsafe_code, reason = "opening a memory map is the one promise that the caller makes")]
-fn open_env(folder: &Path) -> Result<Env<WithoutTls>, Box<dyn Error>> {
-    fs::create_dir_all(folder)?;
-    let mut options = EnvOpenOptions::new().read_txn_without_tls();
-    // The map size is the most that the file may grow to. It costs address space, not memory.
-    options.map_size(1 << 30).max_dbs(1);
-    // SAFETY: LMDB maps the file into memory; nothing else writes to it, and it is opened once in
-    // this process.
-    Ok(unsafe { options.open(folder)? })
-}
-
 fn insert_and_build(
-    env: &Env<WithoutTls>,
-    db: Database,
+    store: &Store,
+    docs: &Collection,
     passages: &Passages,
 ) -> Result<(), Box<dyn Error>> {
-    let mut wtxn = env.write_txn()?;
-    let options = IndexOptions::new(passages.dims, Metric::Cosine);
-    let writer = Writer::open_or_create(&mut wtxn, db, INDEX, &options)?;
-    writer.clear(&mut wtxn)?; // from an earlier run in the same folder
-
+    let mut times = [Duration::ZERO; 2];
     let start = Instant::now();
-    for (id, vector) in (0..).zip(passages.vectors.chunks_exact(passages.dims)) {
-        writer.add_item(&mut wtxn, id, vector)?;
-    }
-    let inserted = start.elapsed();
-
-    // Items are found without a build too, but then every search looks at every one of them.
-    let start = Instant::now();
-    let built = writer.build(&mut wtxn, &BuildOptions::default())?;
-    let build = start.elapsed();
-
-    let start = Instant::now();
-    wtxn.commit()?;
+    let built = store.write(|txn| {
+        let start = Instant::now();
+        for (row, text) in passages.texts.iter().enumerate() {
+            let length = if text.len() < 100 { "short" } else { "long" };
+            let document = Document::new(passages.vector(row)).payload(text.as_str());
+            docs.put(txn, row as u64, &document.labels([length]))?;
+        }
+        times[0] = start.elapsed();
+        // Documents are found without a build too, but then every search looks at all of them. A
+        // write that leaves many builds by itself.
+        let start = Instant::now();
+        let built = docs.build(txn, &BuildOptions::default())?;
+        times[1] = start.elapsed();
+        Ok::<_, spinney::Error>(built)
+    })?;
+    let commit = start.elapsed().saturating_sub(times[0] + times[1]);
     println!("{} passages of {} dimensions", built.items, passages.dims);
-    println!("  insert {:8.1} ms", milliseconds(inserted));
-    println!("  build  {:8.1} ms   ({} leaves)", milliseconds(build), built.leaves);
-    println!("  commit {:8.1} ms\n", milliseconds(start.elapsed()));
+    println!("  insert {:8.1} ms", milliseconds(times[0]));
+    println!("  build  {:8.1} ms   ({} leaves)", milliseconds(times[1]), built.leaves);
+    println!("  commit {:8.1} ms\n", milliseconds(commit));
     Ok(())
 }
 
-fn search(
-    env: &Env<WithoutTls>,
-    db: Database,
-    passages: &Passages,
-    queries: &Passages,
-) -> Result<(), Box<dyn Error>> {
-    // A read transaction is a snapshot: it never waits for a writer, and no writer waits for it.
-    let rtxn = env.read_txn()?;
-    let reader = Reader::open(&rtxn, db, INDEX)?;
-
-    for (text, vector) in
-        queries.texts.iter().zip(queries.vectors.chunks_exact(queries.dims)).step_by(45).take(4)
-    {
-        println!("query: {}", shortened(text));
-        show(&reader.nns(3).by_vector(vector)?, &passages.texts);
+fn search(store: &Store, docs: &Collection, queries: &Passages) -> Result<(), Box<dyn Error>> {
+    for row in (0..queries.texts.len()).step_by(45).take(4) {
+        println!("query: {}", shortened(&queries.texts[row]));
+        let hits = docs.search(store, 3).labelled("short").payload(true);
+        show(&hits.by_vector(queries.vector(row))?);
         println!();
     }
 
+    // A snapshot is one commit: it never waits for a writer, and no writer waits for it.
+    let snapshot = store.snapshot()?;
     // How good are the answers? Compare them with those of an exact search, which reads every
     // vector.
     let (mut found, mut wanted) = (0, 0);
     let (mut time, mut exact_time) = (Duration::ZERO, Duration::ZERO);
     for vector in queries.vectors.chunks_exact(queries.dims) {
         let start = Instant::now();
-        let hits = reader.nns(K).by_vector(vector)?;
+        let hits = docs.search(&snapshot, K).by_vector(vector)?;
         time += start.elapsed();
 
         let start = Instant::now();
-        let exact = reader.nns(K).exact().by_vector(vector)?;
+        let exact = docs.search(&snapshot, K).exact().by_vector(vector)?;
         exact_time += start.elapsed();
 
         wanted += exact.len();
-        found += exact.iter().filter(|exact| hits.iter().any(|hit| hit.id == exact.id)).count();
+        found += exact.iter().filter(|exact| hits.iter().any(|hit| hit.key == exact.key)).count();
     }
     let count = queries.texts.len();
     println!("{count} queries");
@@ -142,44 +117,45 @@ fn search(
     Ok(())
 }
 
-/// A second write transaction, while a reader of the snapshot before it goes on answering.
-fn change_under_a_reader(
-    env: &Env<WithoutTls>,
-    db: Database,
-    passages: &Passages,
+/// A second write transaction, while a snapshot of the commit before it goes on answering.
+fn change_under_a_snapshot(
+    store: &Store,
+    docs: &Collection,
     queries: &Passages,
 ) -> Result<(), Box<dyn Error>> {
     let query = queries.vector(0);
-    let old_rtxn = env.read_txn()?;
-    let old_reader = Reader::open(&old_rtxn, db, INDEX)?;
-    let before = old_reader.nns(3).by_vector(query)?;
-    let nearest = before.first().ok_or("the index is empty")?.id;
+    let old = store.snapshot()?;
+    let before = docs.search(&old, 3).payload(true).by_vector(query)?;
+    let nearest = before.first().ok_or("the collection is empty")?.key.clone();
 
-    // Delete the best answer, and store the query itself as a passage under the next free id.
-    let mut texts = passages.texts.clone();
-    let new_id = u32::try_from(texts.len())?;
-    texts.push(queries.texts[0].clone());
-    let mut wtxn = env.write_txn()?;
-    let writer = Writer::open(&wtxn, db, INDEX)?;
-    writer.del_item(&mut wtxn, nearest)?;
-    writer.add_item(&mut wtxn, new_id, query)?;
-    // Changes count from the commit on, built or not. Build when enough of them have gathered.
-    wtxn.commit()?;
-    println!("deleted {nearest}, added {new_id}, committed\n");
+    // Delete the best answer, and store the query itself under a new key.
+    let document = Document::new(query).payload(queries.texts[0].as_str());
+    store.write(|txn| {
+        assert!(docs.delete(txn, nearest.clone())?);
+        docs.put(txn, "the query", &document)
+    })?;
+    println!("deleted {nearest}, put \"the query\", committed\n");
 
-    let after = old_reader.nns(3).by_vector(query)?;
+    let after = docs.search(&old, 3).payload(true).by_vector(query)?;
     assert_eq!(before, after, "a snapshot does not change");
-    println!("the old reader answers as before:");
-    show(&after, &texts);
+    println!("the old snapshot answers as before:");
+    show(&after);
 
-    let new_rtxn = env.read_txn()?;
-    let new_reader = Reader::open(&new_rtxn, db, INDEX)?;
-    let hits = new_reader.nns(3).by_vector(query)?;
-    assert_eq!(hits.first().map(|hit| hit.id), Some(new_id), "a new reader sees the insertion");
-    assert!(hits.iter().all(|hit| hit.id != nearest), "and the deletion");
-    println!("a new reader sees the change ({} items pending):", new_reader.pending_len());
-    show(&hits, &texts);
+    // What a store is searched for directly is its newest commit.
+    let hits = docs.search(store, 3).payload(true).by_vector(query)?;
+    assert_eq!(hits.first().and_then(|hit| hit.key.as_str()), Some("the query"));
+    assert!(hits.iter().all(|hit| hit.key != nearest), "the deletion counts");
+    println!("the store shows the change:");
+    show(&hits);
     Ok(())
+}
+
+/// Prints hits with the beginnings of their texts.
+fn show(hits: &[DocumentHit]) {
+    for DocumentHit { key, distance, payload, .. } in hits {
+        let text = String::from_utf8_lossy(payload.as_deref().unwrap_or_default());
+        println!("  {key:>9}  {distance:.4}  {}", shortened(&text));
+    }
 }
 
 fn milliseconds(time: Duration) -> f64 {

@@ -1,9 +1,30 @@
 //! An embedded, transactional store for nearest-neighbour search.
 //!
-//! Vectors live in LMDB under your own ids, in your own environment and transactions, beside your
-//! own data. A forest of cluster trees over them, stored in the same place, makes searches fast:
-//! each answer reads a few long runs of short codes instead of many vectors, and compares the best
-//! candidates exactly.
+//! Vectors live in LMDB. A forest of cluster trees over them, stored in the same place, makes
+//! searches fast: each answer reads a few long runs of short codes instead of many vectors, and
+//! compares the best candidates exactly.
+//!
+//! A [`Store`] runs LMDB for you. It has collections of documents, and indexes of vectors under ids
+//! of yours:
+//!
+//! ```
+//! use spinney::{Document, IndexOptions, Metric, Store};
+//!
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path();
+//! let store = Store::open(path)?;
+//! let docs = store.collection("docs", &IndexOptions::new(3, Metric::Cosine))?;
+//! store.write(|txn| {
+//!     docs.put(txn, "sea", &Document::new([1.0, 0.0, 0.1]).labels(["lang:en"]).payload("..."))?;
+//!     docs.put(txn, "mer", &Document::new([0.9, 0.1, 0.1]).labels(["lang:fr"]))
+//! })?;
+//! let hits = docs.search(&store, 1).labelled("lang:en").by_vector(&[0.9, 0.1, 0.0])?;
+//! assert_eq!(hits[0].key, "sea".into());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Beneath it, and without it, are a [`Database`] in an environment of your own and transactions of
+//! your own, beside your own data:
 //!
 //! ```
 //! use spinney::{BuildOptions, Database, IndexOptions, Metric, Reader, Writer, heed};
@@ -42,11 +63,12 @@
 //! `Serialize` and `Deserialize`; a [`Metric`] is its name. Payloads of documents can be JSON.
 //!
 //! # Where things are
-//! [`Store`] opens LMDB and names what is in it; a [`Collection`] of it has documents under keys.
-//! [`Database`] is the handle on the LMDB database; [`Writer`] changes an index in it, [`Reader`]
-//! reads one; [`Reader::nns`] starts a search; [`Snapshot`] searches from many threads, and
-//! [`Readers`] several indexes as one. [`Metric`] says what distances mean, [`IndexOptions`] and
-//! [`BuildOptions`] what can be chosen, and [`Error`] what can go wrong.
+//! [`Store`] opens LMDB and names what is in it; a [`Collection`] of it has documents under keys,
+//! and an [`Index`] vectors under ids. Beneath them, [`Database`] is the handle on the LMDB
+//! database; [`Writer`] changes an index in it, [`Reader`] reads one; [`Reader::nns`] starts a
+//! search; [`Snapshot`] searches from many threads, and [`Readers`] several indexes as one.
+//! [`Metric`] says what distances mean, [`IndexOptions`] and [`BuildOptions`] what can be chosen,
+//! and [`Error`] what can go wrong.
 #![cfg_attr(
     test,
     allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::cast_sign_loss)

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use crate::error::Result;
+use crate::store::handle::Inner;
 use crate::store::snapshot::Lanes;
-use crate::store::store::Inner;
 
 /// The transactions of the last snapshot, with what their readers remember.
 #[derive(Default)]

@@ -10,6 +10,7 @@ pub(crate) mod catalog;
 pub(crate) mod collection;
 pub(crate) mod environment;
 pub(crate) mod files;
+pub(crate) mod handle;
 pub(crate) mod idle;
 pub(crate) mod index;
 pub(crate) mod live;
@@ -19,9 +20,6 @@ pub(crate) mod reads;
 pub(crate) mod registry;
 pub(crate) mod snapshot;
 pub(crate) mod stats;
-// The file of the type `Store`, in the room of that name.
-#[allow(clippy::module_inception)]
-pub(crate) mod store;
 pub(crate) mod tables;
 pub(crate) mod txn;
 
@@ -34,10 +32,10 @@ pub use collection::{
     Collection, Disagreement, Document, DocumentExample, DocumentHit, DocumentKey, Documents,
     Labels, StoredDocument,
 };
+pub use handle::Store;
 pub use index::Index;
 pub use options::{Durability, StoreOptions};
 pub use reads::Reads;
 pub use snapshot::StoreSnapshot;
 pub use stats::{OldestReader, StoreStats};
-pub use store::Store;
 pub use txn::{ReadTxn, WriteTxn};

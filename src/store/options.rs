@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::error::Result;
-use crate::store::store::Store;
+use crate::store::handle::Store;
 
 /// What a commit outlives. A killed process loses nothing that was committed, whichever is chosen.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash)]

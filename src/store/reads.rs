@@ -3,9 +3,9 @@
 use crate::error::{Error, Result};
 use crate::reader::Reader;
 use crate::store::collection::memo::Memo;
+use crate::store::handle::{Inner, Store};
 use crate::store::index::Index;
 use crate::store::snapshot::StoreSnapshot;
-use crate::store::store::{Inner, Store};
 use crate::store::txn::{ReadTxn, WriteTxn};
 
 /// What can be read from: a [`Store`], which is its newest commit at each call; a

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Result};
 use crate::store::environment::Environment;
 use crate::store::files::{Files, Identity};
+use crate::store::handle::Inner;
 use crate::store::options::StoreOptions;
-use crate::store::store::Inner;
 use crate::store::tables::Tables;
 
 static REGISTRY: Mutex<Registry> =

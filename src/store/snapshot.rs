@@ -13,9 +13,9 @@ use crate::query::Nns;
 use crate::reader::Reader;
 use crate::snapshot::batch::{Many, Share};
 use crate::store::collection::memo::Memo;
+use crate::store::handle::Inner;
 use crate::store::index::Index;
 use crate::store::owned::Lane;
-use crate::store::store::Inner;
 
 /// One commit of a [`Store`](crate::Store): all its indexes and collections as they were then.
 ///

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::error::Result;
 use crate::lmdb::extent;
-use crate::store::store::Store;
+use crate::store::handle::Store;
 
 /// Figures of a [`Store`], as [`Store::stats`] gives them.
 #[derive(Clone, Debug, PartialEq, Eq)]

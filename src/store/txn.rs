@@ -13,9 +13,9 @@ use crate::reader::Reader;
 use crate::store::audit::draft::Draft;
 use crate::store::audit::entry::AuditAction;
 use crate::store::environment::Turn;
+use crate::store::handle::Inner;
 use crate::store::index::Index;
 use crate::store::live::Counted;
-use crate::store::store::Inner;
 use crate::writer::Writer;
 
 /// A read transaction of a [`Store`](crate::Store): one commit, whatever is committed meanwhile.

@@ -11,8 +11,8 @@ use crate::lmdb::opening::Table;
 use crate::store::audit::draft::{SETTING, is_kept, milliseconds};
 use crate::store::audit::entry::{AuditAction, AuditEntry, damaged};
 use crate::store::audit::notes::check_actor;
+use crate::store::handle::Store;
 use crate::store::snapshot::StoreSnapshot;
-use crate::store::store::Store;
 
 impl Store {
     /// Another handle, whose writes bear this name in the audit log.

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::store::audit::entry::AuditAction;
 use crate::store::care::part::{Part, refuse_existing};
 use crate::store::files::identity_at;
-use crate::store::store::Store;
+use crate::store::handle::Store;
 
 /// Options of [`Store::backup_with`].
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]

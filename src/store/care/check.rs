@@ -10,7 +10,7 @@ use crate::store::audit::entry::AuditAction;
 use crate::store::audit::log;
 use crate::store::catalog::NameKind;
 use crate::store::collection::verify_collection;
-use crate::store::store::{Inner, Store, not_found};
+use crate::store::handle::{Inner, Store, not_found};
 use crate::store::txn::ReadTxn;
 use crate::verify::{Verification, Violation};
 use crate::warm::Warmed;

@@ -10,9 +10,9 @@ use crate::store::care::part::Part;
 use crate::store::care::restore::open_copy;
 use crate::store::environment::Environment;
 use crate::store::files::{Files, identity_at};
+use crate::store::handle::Store;
 use crate::store::options::StoreOptions;
 use crate::store::registry::{self, Claim};
-use crate::store::store::Store;
 
 /// What [`Store::compact`] did.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]

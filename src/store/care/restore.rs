@@ -7,9 +7,9 @@ use crate::store::audit::entry::AuditAction;
 use crate::store::care::check;
 use crate::store::care::part::{Part, path_of, refuse_existing};
 use crate::store::files::Files;
+use crate::store::handle::{Inner, Store};
 use crate::store::options::StoreOptions;
 use crate::store::registry;
-use crate::store::store::{Inner, Store};
 
 impl Store {
     /// Makes a store of a backup, at a path where nothing is, and opens it with these options.

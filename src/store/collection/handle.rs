@@ -19,8 +19,8 @@ use crate::store::collection::labels::{Labels, check_label};
 use crate::store::collection::layout::{Layout, Set};
 use crate::store::collection::plan::Plan;
 use crate::store::collection::stored::Stored;
+use crate::store::handle::Inner;
 use crate::store::reads::Reads;
-use crate::store::store::Inner;
 use crate::store::txn::WriteTxn;
 
 /// A collection of documents, as [`Store::collection`](crate::Store::collection) gives it.

@@ -9,7 +9,7 @@ use crate::store::catalog::{Entry, NameKind, check_name};
 use crate::store::collection::handle::Collection;
 use crate::store::collection::layout::Layout;
 use crate::store::collection::record::Meta;
-use crate::store::store::{Store, create, taken};
+use crate::store::handle::{Store, create, taken};
 use crate::store::txn::WriteTxn;
 
 /// Collections.
