@@ -117,7 +117,7 @@ pub fn raised_by_input() -> Vec<(Error, Vec<&'static str>)> {
         ),
         (
             writer.build(&mut wtxn, &BuildOptions::default().progress(&stop)).unwrap_err(),
-            vec!["cancelled", "searches see nothing of it", "call `build` again"],
+            vec!["cancelled", "searches see nothing of it", "call it again"],
         ),
         (
             writer.build(&mut wtxn, &BuildOptions::default().trees(17)).unwrap_err(),
