@@ -5,7 +5,8 @@
 //! ```
 //!
 //! One thread, one query after the other, the same queries in each row, in turns. Each row is the
-//! median over the turns of the mean time of a search.
+//! median over the turns of the mean time of a search. Then the same for one reader beside items
+//! that wait for a build, and what that build takes.
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -74,6 +75,37 @@ fn measure(args: &Args, set: SetName, items: u32) -> Result<()> {
     let middle: Vec<f64> = times.iter().map(|times| times[TURNS / 2]).collect();
     for (name, time) in names.iter().zip(&middle) {
         println!("  {name:<36}{time:>8.1} us{:>7.2} x", time / middle[0]);
+    }
+    pending(&store, &index, &rows, items, queries)
+}
+
+/// How much longer searches take while items are pending, and what the build of these takes.
+fn pending(
+    store: &Store,
+    index: &Index,
+    rows: &Rows,
+    items: u32,
+    queries: &[&[f32]],
+) -> Result<()> {
+    store.set_build_after(index.name(), None)?;
+    let mut before = 0.0;
+    for count in [0, 100, 1_000, 10_000] {
+        let ids: Vec<u32> = (items..items + count).collect();
+        let vectors: Vec<f32> = ids.iter().flat_map(|id| rows.row(*id)).collect();
+        store.write(|txn| index.add_items(txn, &ids, &vectors))?;
+        let mut times = Vec::new();
+        for _ in 0..3 {
+            let start = Instant::now();
+            search(store, index, queries, 0)?;
+            times.push(start.elapsed().as_secs_f64() * 1e6 / queries.len() as f64);
+        }
+        times.sort_by(f64::total_cmp);
+        before = if count == 0 { times[1] } else { before };
+        let start = Instant::now();
+        store.write(|txn| index.build(txn, &BuildOptions::default()))?;
+        let build = start.elapsed().as_secs_f64() * 1e3;
+        let ratio = times[1] / before;
+        println!("  {count:>6} pending{:>30.1} us{ratio:>7.2} x, build {build:.0} ms", times[1]);
     }
     Ok(())
 }

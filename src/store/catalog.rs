@@ -29,9 +29,9 @@ pub(crate) struct Entry {
 
 const VERSION: u8 = 1;
 const NEXT: [u8; 1] = [0];
-/// Before so many items are pending, searches take them in their stride: docs/trials.md, "builds by
-/// themselves".
-pub(crate) const BUILD_AFTER: u32 = 1000;
+/// How many pending items searches compare without taking much longer: docs/trials.md, "Pending
+/// items".
+pub(crate) const BUILD_AFTER: u32 = 200;
 
 impl Entry {
     fn to_bytes(self) -> [u8; 8] {

@@ -271,7 +271,7 @@ impl Store {
     /// `None` for never, as suits bulk loads that end in a build. Kept in the store.
     ///
     /// A build takes time in proportion to what has changed. Searches compare each pending item,
-    /// and are never made to wait. Default: 1,000.
+    /// and are never made to wait. Default: 200.
     ///
     /// # Errors
     /// [`Error::NameNotFound`]; those of [`write`](Self::write).
