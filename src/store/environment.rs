@@ -100,7 +100,8 @@ impl Environment {
 
     /// LMDB's number of the last commit.
     pub(crate) fn last_commit(&self) -> usize {
-        self.env.info().last_txn_id
+        // LMDB reads it in the map.
+        self.live.still(|| self.env.info().last_txn_id)
     }
 
     /// An error in a child of the process that opened it: LMDB's locks are the parent's.
@@ -196,7 +197,7 @@ impl Environment {
     ///
     /// No transaction of the calling thread may be open.
     pub(crate) fn grow(&self) -> Result<()> {
-        let (size, limit) = (self.env.info().map_size, self.options.map_limit);
+        let (size, limit) = (self.live.still(|| self.env.info().map_size), self.options.map_limit);
         if self.is_shared.load(Ordering::SeqCst) || size >= limit {
             return Err(Error::MapFull);
         }

@@ -38,6 +38,9 @@ pub(crate) struct Oldest {
     pub(crate) commit: usize,
 }
 
+/// How often transactions that are kept for later are ended while the map has to move.
+pub(crate) const PAUSE: Duration = Duration::from_millis(5);
+
 impl Live {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Every change is one statement, so that a panic leaves nothing half-done.
@@ -56,12 +59,27 @@ impl Live {
         Counted { live: self.clone(), number }
     }
 
+    /// Whether transactions wait for the map to move.
+    pub(crate) fn is_moving(&self) -> bool {
+        self.lock().is_moving
+    }
+
+    /// Looks at the map, which is not moved meanwhile.
+    pub(crate) fn still<R>(&self, look: impl FnOnce() -> R) -> R {
+        let mut state = self.lock();
+        while state.is_moving {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        look()
+    }
+
     /// Runs `work` while no transaction is open. `let_go` ends those that are kept for later;
-    /// others are waited for, up to `patience`.
+    /// others are waited for, up to `patience`. Those may be kept for later, too, when they have
+    /// served: so it is called again and again.
     pub(crate) fn alone<R>(
         &self,
         patience: Duration,
-        let_go: impl FnOnce(),
+        let_go: impl Fn(),
         work: impl FnOnce() -> Result<R>,
     ) -> Result<R> {
         let end = Instant::now() + patience;
@@ -72,17 +90,19 @@ impl Live {
         state.is_moving = true;
         let _moving = Moving(self);
         drop(state);
-        let_go();
-        state = self.lock();
-        while !state.open.is_empty() {
+        loop {
+            let_go();
+            state = self.lock();
+            if state.open.is_empty() {
+                break;
+            }
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 let transactions = state.open.len();
                 drop(state);
                 return Err(Error::MapInUse { transactions });
             }
-            state =
-                self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            drop(self.changed.wait_timeout(state, left.min(PAUSE)));
         }
         drop(state);
         work()

@@ -15,6 +15,7 @@ use crate::snapshot::batch::{Many, Share};
 use crate::store::collection::memo::Memo;
 use crate::store::handle::Inner;
 use crate::store::index::Index;
+use crate::store::live::PAUSE;
 use crate::store::owned::Lane;
 
 /// One commit of a [`Store`](crate::Store): all its indexes and collections as they were then.
@@ -107,6 +108,10 @@ impl Lanes {
         if free.count >= store.environment.options.search_threads {
             return Ok(None);
         }
+        // The map waits for the lanes that are open: who holds them cannot wait for the map.
+        if store.environment.live.is_moving() {
+            return Ok(None);
+        }
         free.count += 1;
         // Beginning a transaction may wait for those who give lanes back.
         drop(free);
@@ -141,7 +146,8 @@ impl Lanes {
             if left.is_zero() {
                 return Err(Error::Busy { waited: patience });
             }
-            drop(self.freed.wait_timeout(free, left));
+            // Nobody tells when the map has moved.
+            drop(self.freed.wait_timeout(free, left.min(PAUSE)));
         }
     }
 }
