@@ -5,7 +5,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use heed::{RoTxn, RwTxn, WithoutTls};
+use heed::{MdbError, RoTxn, RwTxn, WithoutTls};
 
 use crate::error::{Error, Result};
 use crate::options::BuildOptions;
@@ -152,7 +152,10 @@ impl<'s> WriteTxn<'s> {
         let result = work(&mut self.txn);
         if let Err(error) = &result {
             // What is refused before anything is written is no reason for LMDB to give up.
-            self.has_failed_otherwise |= matches!(error, Error::Heed(_) | Error::DiskFull(_));
+            // A transaction that LMDB gave up before tells no reason of its own.
+            let is_known = matches!(error, Error::Heed(heed::Error::Mdb(MdbError::BadTxn)));
+            let is_of_lmdb = matches!(error, Error::Heed(_) | Error::DiskFull(_));
+            self.has_failed_otherwise |= is_of_lmdb && !is_known;
         }
         result
     }
