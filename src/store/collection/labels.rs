@@ -49,6 +49,16 @@ impl Labels {
         Self(Node::Any(filters.into_iter().map(Into::into).collect()))
     }
 
+    /// Bytes of memory.
+    pub(crate) fn bytes(&self) -> u64 {
+        let own = size_of::<Self>() as u64;
+        own + match &self.0 {
+            Node::One(label) => label.len() as u64,
+            Node::All(filters) | Node::Any(filters) => filters.iter().map(Self::bytes).sum(),
+            Node::Not(filter) => filter.bytes(),
+        }
+    }
+
     /// Documents that this does not mean.
     pub fn not(filter: impl Into<Self>) -> Self {
         Self(Node::Not(Box::new(filter.into())))

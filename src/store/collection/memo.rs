@@ -7,7 +7,7 @@ use roaring::RoaringBitmap;
 
 use crate::store::collection::labels::Labels;
 
-/// Bytes of sets that are remembered of one commit, at most.
+/// Bytes of sets and filters that are remembered of one commit, at most.
 const MAX_BYTES: u64 = 64 << 20;
 
 /// The sets that filters mean in one commit.
@@ -32,7 +32,7 @@ impl Memo {
     }
 
     pub(crate) fn put(&self, collection: u16, filter: &Labels, set: &Arc<RoaringBitmap>) {
-        let bytes = set.serialized_size() as u64;
+        let bytes = set.serialized_size() as u64 + filter.bytes();
         if bytes > MAX_BYTES {
             return;
         }
