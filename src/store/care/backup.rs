@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::store::audit::entry::AuditAction;
-use crate::store::care::part::{Part, refuse_existing};
+use crate::store::care::part::{Part, path_of, refuse_existing};
 use crate::store::files::identity_at;
 use crate::store::handle::Store;
 
@@ -102,6 +102,8 @@ impl Store {
         }
         let target =
             std::path::absolute(&path).map_err(|error| Error::file(path.as_ref(), error))?;
+        // What is written first is written over.
+        self.refuse_own(&path_of(&target))?;
         if options.overwrite {
             self.refuse_own(&target)?;
         } else {
