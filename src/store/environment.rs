@@ -15,7 +15,7 @@ use crate::memory::is_read_ahead_useful;
 use crate::store::care::lock::is_invalidated;
 use crate::store::files::Files;
 use crate::store::idle::Kept;
-use crate::store::live::{Counted, Live};
+use crate::store::live::{Counted, Live, after};
 use crate::store::options::{Durability, StoreOptions};
 
 /// An open environment with what LMDB leaves to its user.
@@ -162,7 +162,7 @@ impl Environment {
     /// Waits for the turn to write, up to `limit` if there is one.
     pub(crate) fn turn(&self, limit: Option<Duration>) -> Result<Turn<'_>> {
         self.check_process()?;
-        let end = limit.map(|limit| Instant::now() + limit);
+        let end = limit.map(after);
         let here = std::thread::current().id();
         let mut writer = self.writer();
         while let Some(holder) = *writer {

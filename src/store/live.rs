@@ -38,6 +38,12 @@ pub(crate) struct Oldest {
     pub(crate) commit: usize,
 }
 
+/// When so much time will have passed, which may be without end.
+pub(crate) fn after(time: Duration) -> Instant {
+    const LONG: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+    Instant::now() + time.min(LONG)
+}
+
 /// How often transactions that are kept for later are ended while the map has to move.
 pub(crate) const PAUSE: Duration = Duration::from_millis(5);
 
@@ -82,7 +88,7 @@ impl Live {
         let_go: impl Fn(),
         work: impl FnOnce() -> Result<R>,
     ) -> Result<R> {
-        let end = Instant::now() + patience;
+        let end = after(patience);
         let mut state = self.lock();
         while state.is_moving {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::store::environment::Environment;
 use crate::store::files::{Files, Identity};
 use crate::store::handle::Inner;
+use crate::store::live::after;
 use crate::store::options::StoreOptions;
 use crate::store::tables::Tables;
 
@@ -61,7 +62,7 @@ pub(crate) fn is_open(files: &Files) -> Result<bool> {
 /// Takes a store out of the hands of this process, and keeps others from opening it again. Waits
 /// for other handles as long as the store is patient.
 pub(crate) fn claim(mut store: Arc<Inner>) -> Result<(Inner, Claim)> {
-    let end = Instant::now() + store.environment.options.patience;
+    let end = after(store.environment.options.patience);
     loop {
         let mut registry = registry();
         match Arc::try_unwrap(store) {

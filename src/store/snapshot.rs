@@ -15,7 +15,7 @@ use crate::snapshot::batch::{Many, Share};
 use crate::store::collection::memo::Memo;
 use crate::store::handle::Inner;
 use crate::store::index::Index;
-use crate::store::live::PAUSE;
+use crate::store::live::{PAUSE, after};
 use crate::store::owned::Lane;
 
 /// One commit of a [`Store`](crate::Store): all its indexes and collections as they were then.
@@ -133,7 +133,7 @@ impl Lanes {
     fn take(&self, store: &Inner) -> Result<Taken<'_>> {
         store.environment.check_process()?;
         let patience = store.environment.options.patience;
-        let end = Instant::now() + patience;
+        let end = after(patience);
         loop {
             if let Some(taken) = self.try_take(store)? {
                 return Ok(taken);
