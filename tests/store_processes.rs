@@ -191,3 +191,30 @@ fn slots_of_killed_readers_are_free_again() {
     dead.kill();
     world.check(&mut rng(1));
 }
+
+/// LMDB marks its lock file as sound before it writes into it which commit is the last. A process
+/// that is killed between the two leaves a file that others would take for an empty one.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_lock_file_that_was_half_made_is_not_believed() {
+    const TEST: &str = "a_lock_file_that_was_half_made_is_not_believed";
+    if let Some(dir) = given_folder() {
+        let store = Store::open(dir).unwrap();
+        // The version of the world, or nothing if the store seemed empty.
+        say(format_args!("indexes {}", store.indexes().unwrap().len()));
+        std::thread::sleep(Duration::from_secs(600));
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()));
+    // It holds the lock, so that nobody who opens the file is alone.
+    let mut holder = Child::start(TEST, dir.path(), 1);
+    assert_eq!(holder.hear(), Some(("indexes".to_owned(), 1)));
+    let lock = std::fs::OpenOptions::new().write(true).open(dir.path().join("lock.mdb")).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&lock, &[0; 8], 8).unwrap();
+    drop(lock);
+    let mut opener = Child::start(TEST, dir.path(), 2);
+    std::thread::sleep(Duration::from_millis(500));
+    holder.kill();
+    assert_eq!(opener.hear(), Some(("indexes".to_owned(), 1)));
+}

@@ -262,9 +262,25 @@ fn open_mapped(files: &Files, options: &StoreOptions) -> Result<Env<WithoutTls>>
                 }
             }
             Err(error) => return Err(error.into()),
-            Ok(env) => return Ok(env),
+            Ok(env) if options.sealed || !is_begun(&env)? => return Ok(env),
+            // As above. Whoever opens it alone puts it in order.
+            Ok(env) => {
+                env.prepare_for_closing().wait();
+                if Instant::now() >= end {
+                    return Err(Error::Busy { waited: CLOSING });
+                }
+                std::thread::sleep(Duration::from_millis(1 + u64::from(std::process::id() % 5)));
+            }
         }
     }
+}
+
+/// Whether the lock file is one that a killed process had begun to put in order.
+///
+/// Until it is, it names no commit, and LMDB would take the file for an empty one.
+fn is_begun(env: &Env<WithoutTls>) -> Result<bool> {
+    let rtxn = env.read_txn()?;
+    Ok(rtxn.id() == 0 && env.info().last_txn_id > 0)
 }
 
 fn open_once(

@@ -1,5 +1,5 @@
-//! What fresh eyes tried.
-#![allow(unused_imports)]
+//! Laws of a store that is used in odd ways: waits without end, moving maps, names that collide,
+//! many threads at once.
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::cell::RefCell;
@@ -18,40 +18,18 @@ fn temp() -> tempfile::TempDir {
 }
 
 #[test]
-fn a01_duration_max() {
+fn patience_may_be_without_end() {
     let dir = temp();
     let store = Store::options().patience(Duration::MAX).open(dir.path().join("a")).unwrap();
     let index = store.index("a", &one()).unwrap();
-    store
-        .write_within(Duration::MAX, |txn| index.add_item(txn, 1, &[1.0]))
-        .unwrap();
+    store.write_within(Duration::MAX, |txn| index.add_item(txn, 1, &[1.0])).unwrap();
     let hits = store.with_reader(&index, |r| r.nns(1).by_vector(&[1.0])).unwrap();
     assert_eq!(hits[0].id, 1);
     store.compact().unwrap();
 }
 
 #[test]
-fn a02_memo_is_bounded() {
-    let rss = || {
-        let text = std::fs::read_to_string("/proc/self/statm").unwrap();
-        text.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
-    };
-    let dir = temp();
-    let store = Store::open(dir.path()).unwrap();
-    let docs = store.collection("a", &one()).unwrap();
-    store.write(|t| docs.put(t, "a", &Document::new([1.0]).labels(["x"]))).unwrap();
-    let before = rss();
-    for i in 0..3000u32 {
-        let filter = Labels::any((0..100).map(|j| format!("{}{i}-{j}", "y".repeat(150))));
-        assert_eq!(docs.count(&store, filter).unwrap(), 0);
-    }
-    let grown = rss() - before;
-    println!("grown by {} MiB", grown >> 20);
-    assert!(grown < 90 << 20, "grown by {} MiB", grown >> 20);
-}
-
-#[test]
-fn a06_growth_while_others_take_snapshots() {
+fn the_map_grows_while_others_take_snapshots() {
     let mut failures = Vec::new();
     for round in 0..25 {
         let dir = temp();
@@ -69,9 +47,7 @@ fn a06_growth_while_others_take_snapshots() {
                 scope.spawn(|| {
                     while !over.load(Ordering::SeqCst) {
                         let snapshot = store.snapshot().unwrap();
-                        snapshot
-                            .with_reader(&index, |r| Ok::<_, Error>(r.len()))
-                            .unwrap();
+                        snapshot.with_reader(&index, |r| Ok::<_, Error>(r.len())).unwrap();
                     }
                 });
             }
@@ -90,13 +66,15 @@ fn a06_growth_while_others_take_snapshots() {
             }
             over.store(true, Ordering::SeqCst);
         });
-        if failures.len() > 1 { break; }
+        if failures.len() > 1 {
+            break;
+        }
     }
     assert!(failures.is_empty(), "{failures:?}");
 }
 
 #[test]
-fn a07_filter_fn_in_a_scope_sees_no_foreign_key() {
+fn a_function_in_a_scope_sees_no_foreign_key() {
     let dir = temp();
     let store = Store::open(dir.path()).unwrap();
     let docs = store.collection("a", &one()).unwrap();
@@ -105,7 +83,11 @@ fn a07_filter_fn_in_a_scope_sees_no_foreign_key() {
         .write(|t| {
             for i in 0..3000u32 {
                 let rows = if i % 10 == 0 { vec![i as f32, 0.5] } else { vec![i as f32] };
-                ann.put(t, format!("ann{i}"), &Document::with_vectors(rows.clone()).labels(["secret"]))?;
+                ann.put(
+                    t,
+                    format!("ann{i}"),
+                    &Document::with_vectors(rows.clone()).labels(["secret"]),
+                )?;
                 bob.put(t, format!("bob{i}"), &Document::with_vectors(rows))?;
             }
             Ok::<_, Error>(())
@@ -116,7 +98,9 @@ fn a07_filter_fn_in_a_scope_sees_no_foreign_key() {
         let hits = bob
             .search(&store, k)
             .filter_fn(|key| {
-                if key.as_str().unwrap().starts_with("ann") { seen.borrow_mut().push(key.clone()) };
+                if key.as_str().unwrap().starts_with("ann") {
+                    seen.borrow_mut().push(key.clone())
+                };
                 true
             })
             .by_vector(&[7.0])
@@ -124,7 +108,9 @@ fn a07_filter_fn_in_a_scope_sees_no_foreign_key() {
         assert_eq!(hits.len(), k.min(3000));
         let hits = bob.search(&store, k).by_key("bob10").unwrap().unwrap();
         assert_eq!(hits.len(), k.min(2999));
-        assert!(hits.iter().all(|h| h.key.as_str().unwrap().starts_with("bob") && h.key != "bob10"));
+        assert!(
+            hits.iter().all(|h| h.key.as_str().unwrap().starts_with("bob") && h.key != "bob10")
+        );
         let hits = docs.search(&store, k).by_key("bob10").unwrap().unwrap();
         assert_eq!(hits.len(), k.min(5999));
     }
@@ -141,7 +127,7 @@ fn a07_filter_fn_in_a_scope_sees_no_foreign_key() {
 }
 
 #[test]
-fn a10_a_store_named_part() {
+fn a_backup_spares_a_store_of_the_name_of_its_part() {
     let dir = temp();
     let at = dir.path().join("x.part");
     let store = Store::options().single_file(true).open(&at).unwrap();
@@ -154,7 +140,7 @@ fn a10_a_store_named_part() {
 }
 
 #[test]
-fn a12_many_threads_open_and_close() {
+fn many_threads_open_and_close_one_store() {
     let dir = temp();
     let path = dir.path().join("s");
     let link = dir.path().join("l");
@@ -182,7 +168,7 @@ fn a12_many_threads_open_and_close() {
 }
 
 #[test]
-fn a13_put_many_with_duplicates_and_long_keys() {
+fn of_equal_keys_in_one_call_the_last_counts() {
     let dir = temp();
     let store = Store::open(dir.path()).unwrap();
     let docs = store.collection("c", &one()).unwrap();
@@ -208,7 +194,7 @@ fn a13_put_many_with_duplicates_and_long_keys() {
 }
 
 #[test]
-fn a15_closures_run_once_or_again() {
+fn closures_run_again_for_a_full_map_alone() {
     let dir = temp();
     let store = Store::options().map_size(1 << 19).open(dir.path()).unwrap();
     let index = store.index("a", &IndexOptions::new(1000, Metric::Euclidean)).unwrap();
@@ -236,7 +222,9 @@ fn a15_closures_run_once_or_again() {
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         store.write(|t| {
             index.add_item(t, 5000, &[1.0; 1000])?;
-            if t.as_heed().id() > 0 { panic!("as planned") }
+            if t.as_heed().id() > 0 {
+                panic!("as planned")
+            }
             Ok::<_, Error>(())
         })
     }));
@@ -246,7 +234,7 @@ fn a15_closures_run_once_or_again() {
 }
 
 #[test]
-fn a18_the_map_moves_while_others_ask_for_the_newest_commit() {
+fn the_map_moves_while_others_ask_for_the_newest_commit() {
     for _ in 0..20 {
         let dir = temp();
         let store = Store::options()
@@ -272,7 +260,9 @@ fn a18_the_map_moves_while_others_ask_for_the_newest_commit() {
                     (0..20).try_for_each(|j| index.add_item(t, i * 20 + j, &[1.0; 256]))
                 };
                 for _ in 0..20 {
-                    if !matches!(store.write(work), Err(Error::MapInUse { .. })) { break; }
+                    if !matches!(store.write(work), Err(Error::MapInUse { .. })) {
+                        break;
+                    }
                 }
             }
             over.store(true, Ordering::SeqCst);
