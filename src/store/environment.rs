@@ -45,7 +45,7 @@ pub(crate) struct OwnedTxn {
 }
 
 /// How long to wait for an environment of this path that is being closed.
-const CLOSING: Duration = Duration::from_secs(5);
+const CLOSING: Duration = Duration::from_secs(30);
 
 impl Environment {
     pub(crate) fn open(files: Files, options: &StoreOptions) -> Result<Self> {
