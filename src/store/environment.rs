@@ -45,7 +45,9 @@ pub(crate) struct OwnedTxn {
 }
 
 /// How long to wait for an environment of this path that is being closed.
-const CLOSING: Duration = Duration::from_secs(30);
+const CLOSING: Duration = Duration::from_secs(5);
+/// How long to wait for who puts the lock file in order.
+const ORDER: Duration = Duration::from_secs(30);
 
 impl Environment {
     pub(crate) fn open(files: Files, options: &StoreOptions) -> Result<Self> {
@@ -237,7 +239,7 @@ fn whole_pages(bytes: usize) -> usize {
 fn open_mapped(files: &Files, options: &StoreOptions) -> Result<Env<WithoutTls>> {
     let smallest = usize::try_from(files.bytes()).unwrap_or(usize::MAX).max(1 << 20);
     let mut map_size = whole_pages(options.map_size);
-    let end = Instant::now() + CLOSING;
+    let end = Instant::now() + ORDER;
     loop {
         match open_once(files, options, map_size) {
             // A limit on address space: less may be had, and the map grows later.
@@ -267,7 +269,7 @@ fn open_mapped(files: &Files, options: &StoreOptions) -> Result<Env<WithoutTls>>
             Ok(env) => {
                 env.prepare_for_closing().wait();
                 if Instant::now() >= end {
-                    return Err(Error::Busy { waited: CLOSING });
+                    return Err(Error::Busy { waited: ORDER });
                 }
                 std::thread::sleep(Duration::from_millis(1 + u64::from(std::process::id() % 5)));
             }

@@ -89,6 +89,10 @@ impl Store {
     /// Before the commit, indexes with many pending items are built: see
     /// [`set_build_after`](Self::set_build_after).
     ///
+    /// Do not call it in tasks of a rayon pool. A build waits for tasks of the pool, and a thread
+    /// that waits may take up another task that wants to write: that task waits for this one, for
+    /// ever, or gets [`Error::NestedWrite`].
+    ///
     /// # Errors
     /// [`Error::NestedWrite`] within another call of the same thread; [`Error::MapFull`] at
     /// [`map_limit`](StoreOptions::map_limit); [`Error::MapInUse`] if the map has to grow while

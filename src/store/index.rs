@@ -12,6 +12,8 @@ use crate::store::txn::WriteTxn;
 /// A handle on an index of a [`Store`](crate::Store), as [`Store::index`](crate::Store::index)
 /// gives it. Cheap to clone, and good for as long as the index is not deleted.
 ///
+/// Use it with its own store alone: in another it means whatever has its [number](Self::number).
+///
 /// ```
 /// use spinney::{IndexOptions, Metric, Reads, Store};
 /// # let dir = tempfile::tempdir()?;
