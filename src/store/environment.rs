@@ -300,10 +300,10 @@ fn open_once(
     flags.set(EnvFlags::NO_READ_AHEAD, !read_ahead);
     let mut opening = EnvOpenOptions::new().read_txn_without_tls();
     opening.map_size(map_size).max_readers(options.readers).max_dbs(options.tables);
-    // SAFETY: the flags neither make the map writable nor, but for sealed files, turn locks off;
-    // who seals a file says that nobody writes it.
+    // SAFETY: the flags do not make the map writable. They turn locks off for sealed files alone,
+    // and who seals a file says that nobody writes it.
     unsafe { opening.flags(flags) };
-    // SAFETY: the registry opens a file once in a process. Locks keep other processes off, and
-    // network file systems, where they do not, are refused unless the caller answers for them.
+    // SAFETY: the registry opens a file once in a process. Locks keep other processes off. Network
+    // file systems, where they do not, are refused unless the caller answers for them.
     unsafe { opening.open(&files.path) }
 }

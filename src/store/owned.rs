@@ -1,7 +1,7 @@
 //! A transaction together with the readers that borrow it.
 //!
-//! A reader remembers where the nodes and the items are that it has met, which makes the next
-//! search several times faster. To outlive one call it has to be kept beside its transaction.
+//! A reader remembers where the nodes and the items are that it has met. This makes the next search
+//! faster. To outlive one call it has to be kept beside its transaction.
 
 #![allow(unsafe_code)]
 

@@ -24,7 +24,7 @@ impl Alone {
     }
 
     /// Makes LMDB refuse the file until who has the lock alone puts it in order. It names a commit
-    /// of the file that is being replaced, and processes that wait for the lock would believe it.
+    /// of the file that is being replaced. Processes that wait for the lock would believe it.
     pub(crate) fn invalidate(&mut self) -> io::Result<()> {
         // LMDB's magic number.
         self.0.write_all(&[0; 4])

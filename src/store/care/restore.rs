@@ -14,8 +14,8 @@ use crate::store::registry;
 impl Store {
     /// Makes a store of a backup, at a path where nothing is, and opens it with these options.
     ///
-    /// The backup is copied to `data.mdb.part` in the folder (or beside the single file), and
-    /// gets its name only if [`verify`](Self::verify) finds nothing wrong with it. The backup stays
+    /// The backup is copied to `data.mdb.part` in the folder, or beside the single file. It gets its
+    /// name only if [`verify`](Self::verify) finds nothing wrong with it. The backup stays
     /// as it is; nobody may write it meanwhile. A folder with the files of a store that is not open
     /// will do as well. See [`backup`](Self::backup) for an example.
     ///

@@ -27,7 +27,7 @@ use crate::store::txn::WriteTxn;
 ///
 /// A document has a [key](DocumentKey), one or many vectors, a payload and labels. All of it
 /// changes in the same transaction, with whatever else that changes. The handle is `Clone + Send +
-/// Sync`, cheap to clone, and good for as long as the collection is not deleted.
+/// Sync` and cheap to clone. It is good until the collection is deleted or the store is closed.
 ///
 /// ```
 /// use spinney::{Document, IndexOptions, Labels, Metric, Store};

@@ -32,7 +32,7 @@ impl Collection {
     /// source is whatever [can be read from](Reads).
     ///
     /// The builder has the options of all searches: see [`Nns`]. It is fastest from a store or a
-    /// [`StoreSnapshot`](crate::StoreSnapshot), which remember what searches have met, and the sets
+    /// [`StoreSnapshot`](crate::StoreSnapshot). They remember what searches have met, and the sets
     /// that filters mean.
     ///
     /// ```
