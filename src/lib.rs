@@ -19,7 +19,7 @@
 //!     docs.put(txn, "mer", &Document::new([0.9, 0.1, 0.1]).labels(["lang:fr"]))
 //! })?;
 //! let hits = docs.search(&store, 1).labelled("lang:en").by_vector(&[0.9, 0.1, 0.0])?;
-//! assert_eq!(hits[0].key, "sea".into());
+//! assert_eq!(hits[0].key, "sea");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
