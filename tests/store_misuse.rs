@@ -3,13 +3,22 @@
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use spinney::*;
 
 fn one() -> IndexOptions {
     IndexOptions::new(1, Metric::Euclidean)
+}
+
+/// A small map that grows, and an index in it that is never built.
+fn growing(dir: &std::path::Path, patience: Duration) -> (Store, Index) {
+    let options = Store::options().map_size(1 << 18).map_limit(1 << 30).patience(patience);
+    let store = options.durability(Durability::None).open(dir).unwrap();
+    let index = store.index("a", &IndexOptions::new(256, Metric::Euclidean)).unwrap();
+    store.set_build_after("a", None).unwrap();
+    (store, index)
 }
 
 fn temp() -> tempfile::TempDir {
@@ -32,14 +41,7 @@ fn the_map_grows_while_others_take_snapshots() {
     let mut failures = Vec::new();
     for round in 0..25 {
         let dir = temp();
-        let store = Store::options()
-            .map_size(1 << 18)
-            .map_limit(1 << 30)
-            .durability(Durability::None)
-            .open(dir.path())
-            .unwrap();
-        let index = store.index("a", &IndexOptions::new(256, Metric::Euclidean)).unwrap();
-        store.set_build_after("a", None).unwrap();
+        let (store, index) = growing(dir.path(), Duration::from_secs(5));
         let over = AtomicBool::new(false);
         std::thread::scope(|scope| {
             for _ in 0..6 {
@@ -236,15 +238,7 @@ fn closures_run_again_for_a_full_map_alone() {
 fn the_map_moves_while_others_ask_for_the_newest_commit() {
     for _ in 0..20 {
         let dir = temp();
-        let store = Store::options()
-            .map_size(1 << 18)
-            .map_limit(1 << 30)
-            .patience(Duration::from_millis(100))
-            .durability(Durability::None)
-            .open(dir.path())
-            .unwrap();
-        let index = store.index("a", &IndexOptions::new(256, Metric::Euclidean)).unwrap();
-        store.set_build_after("a", None).unwrap();
+        let (store, index) = growing(dir.path(), Duration::from_millis(100));
         let over = AtomicBool::new(false);
         std::thread::scope(|scope| {
             for _ in 0..4 {
@@ -267,4 +261,51 @@ fn the_map_moves_while_others_ask_for_the_newest_commit() {
             over.store(true, Ordering::SeqCst);
         });
     }
+}
+
+#[test]
+fn a_handle_is_of_its_own_store() {
+    let (a, b) = (temp(), temp());
+    let (a, b) = (Store::open(a.path()).unwrap(), Store::open(b.path()).unwrap());
+    let index = a.index("i", &one()).unwrap();
+    // What has the same number there is a collection.
+    let docs = b.collection("c", &one()).unwrap();
+    b.write(|txn| docs.put(txn, "k", &Document::new([1.0]))).unwrap();
+    let written = b.write(|txn| index.add_item(txn, 0, &[5.0]));
+    assert!(matches!(written, Err(Error::OtherEnvironment)));
+    let len = |source: &Store| source.with_reader(&index, |reader| Ok::<_, Error>(reader.len()));
+    assert!(matches!(len(&b), Err(Error::OtherEnvironment)));
+    let read = b.read(|txn| txn.reader(&index).map(|reader| reader.len()));
+    assert!(matches!(read, Err(Error::OtherEnvironment)));
+    assert!(b.verify().unwrap().is_sound());
+    a.write(|txn| index.add_item(txn, 0, &[5.0])).unwrap();
+    assert_eq!(len(&a).unwrap(), 1);
+}
+
+/// A build waits for tasks of the pool, which may be writes that wait for it.
+#[test]
+fn writes_in_tasks_of_a_pool_come_to_an_end() {
+    let dir = temp();
+    let options = Store::options().durability(Durability::None);
+    let store = options.patience(Duration::from_millis(50)).open(dir.path()).unwrap();
+    let index = store.index("a", &IndexOptions::new(16, Metric::Euclidean)).unwrap();
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(4).build().unwrap();
+    let (done, store_of, index_of) = (&AtomicUsize::new(0), &store, &index);
+    pool.in_place_scope(|scope| {
+        for i in 0..100u32 {
+            scope.spawn(move |_| {
+                let ids: Vec<u32> = (i * 50..i * 50 + 300).collect();
+                let rows: Vec<f32> =
+                    (0..300 * 16).map(|j| ((i * 977 + j * 31) % 1009) as f32).collect();
+                match store_of.write(|txn| index_of.add_items(txn, &ids, &rows)) {
+                    Ok(()) => drop(done.fetch_add(1, Ordering::SeqCst)),
+                    Err(Error::NestedWrite | Error::Busy { .. }) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            });
+        }
+    });
+    assert!(done.load(Ordering::SeqCst) > 0);
+    store.write(|txn| index.add_item(txn, 1, &[0.0; 16])).unwrap();
+    assert!(store.verify().unwrap().is_sound());
 }

@@ -18,7 +18,7 @@ const NODE_HEADER: usize = 8;
 const _: () = assert!((NODE_HEADER + MARK_KEY.len() + LEN).is_multiple_of(ALIGN));
 
 /// Identifies a database among all others.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Mark {
     id: [u8; ID],
 }

@@ -104,6 +104,11 @@ impl Database {
         Self { raw, mark }
     }
 
+    /// What tells it from all others, but for copies of it.
+    pub(crate) const fn mark(&self) -> Option<Mark> {
+        self.mark
+    }
+
     /// An error unless the transaction shows the table that was opened.
     fn check(&self, rtxn: &RoTxn<'_>) -> Result<()> {
         opening::check(self.raw, self.mark, rtxn)

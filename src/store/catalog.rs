@@ -83,6 +83,19 @@ impl Catalog {
         Ok(self.table.delete(wtxn, name.as_bytes())?)
     }
 
+    /// What has this number, which most likely has this name; it may have been renamed since.
+    pub(crate) fn find(
+        &self,
+        rtxn: &RoTxn<'_>,
+        number: u16,
+        name: &str,
+    ) -> Result<Option<(String, Entry)>> {
+        match self.get(rtxn, name)? {
+            Some(entry) if entry.number == number => Ok(Some((name.to_owned(), entry))),
+            _ => Ok(self.entries(rtxn)?.into_iter().find(|(_, entry)| entry.number == number)),
+        }
+    }
+
     /// All names, in the order of their bytes.
     pub(crate) fn entries(&self, rtxn: &RoTxn<'_>) -> Result<Vec<(String, Entry)>> {
         self.iter(rtxn)?.collect()

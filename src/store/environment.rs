@@ -58,8 +58,6 @@ impl Environment {
                 break env;
             }
         };
-        // Processes that were killed keep their slots, and with them the pages of old commits.
-        env.clear_stale_readers()?;
         Ok(Self {
             env,
             files,
@@ -281,6 +279,8 @@ fn open_mapped(files: &Files, options: &StoreOptions) -> Result<Env<WithoutTls>>
 ///
 /// Until it is, it names no commit, and LMDB would take the file for an empty one.
 fn is_begun(env: &Env<WithoutTls>) -> Result<bool> {
+    // Processes that were killed keep their slots, and with them the pages of old commits.
+    env.clear_stale_readers()?;
     let rtxn = env.read_txn()?;
     Ok(rtxn.id() == 0 && env.info().last_txn_id > 0)
 }

@@ -89,9 +89,10 @@ impl Store {
     /// Before the commit, indexes with many pending items are built: see
     /// [`set_build_after`](Self::set_build_after).
     ///
-    /// Do not call it in tasks of a rayon pool. A build waits for tasks of the pool, and a thread
-    /// that waits may take up another task that wants to write: that task waits for this one, for
-    /// ever, or gets [`Error::NestedWrite`].
+    /// In tasks of a rayon pool, do not write. A build waits for tasks of the pool, and a thread that
+    /// waits may take up another task that wants to write, which would wait for this one. Such a
+    /// task gets [`Error::NestedWrite`], or [`Error::Busy`] after
+    /// [`patience`](StoreOptions::patience).
     ///
     /// # Errors
     /// [`Error::NestedWrite`] within another call of the same thread; [`Error::MapFull`] at
@@ -125,6 +126,9 @@ impl Store {
         mut work: impl FnMut(&mut WriteTxn<'_>) -> Result<R, E>,
     ) -> Result<R, E> {
         let environment = &self.inner.environment;
+        // What it waits for may wait for this thread to end the task.
+        let in_pool = rayon::current_thread_index().map(|_| environment.options.patience);
+        let limit = limit.or(in_pool);
         loop {
             let turn = environment.turn(limit)?;
             let mut txn = WriteTxn::begin(&self.inner, turn, self.actor.clone())?;
@@ -163,8 +167,8 @@ impl Store {
     /// The newest commit, for as long as it is held.
     ///
     /// # Cost
-    /// Less than a microsecond if nothing was committed since the last call; else a transaction,
-    /// and readers that remember nothing yet.
+    /// A lock and a look at the number of the last commit, if it is that of the last call. Else a
+    /// transaction, and readers that remember nothing yet.
     ///
     /// # Errors
     /// [`Error::ReadersFull`]; [`Error::MapResized`]; [`Error::Forked`].
@@ -195,7 +199,8 @@ impl Store {
             Some(number) => number,
             None => self.write(|txn| create(txn, name, NameKind::Index, options))?,
         };
-        Ok(Index { name: name.into(), number, dims: options.dims(), metric: options.metric() })
+        let (dims, metric) = (options.dims(), options.metric());
+        Ok(Index { name: name.into(), number, dims, metric, mark: tables.db.mark() })
     }
 
     /// The index of this name, if it is there.
@@ -211,7 +216,8 @@ impl Store {
             }
             let reader = txn.reader_of(entry.number)?;
             let (dims, metric) = (reader.dims(), reader.metric());
-            Ok(Some(Index { name: name.into(), number: entry.number, dims, metric }))
+            let (name, mark) = (name.into(), tables.db.mark());
+            Ok(Some(Index { name, number: entry.number, dims, metric, mark }))
         })
     }
 

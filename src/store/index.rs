@@ -2,17 +2,21 @@
 
 use std::sync::Arc;
 
-use crate::error::Result;
+use heed::RwTxn;
+
+use crate::error::{Error, Result};
+use crate::format::mark::Mark;
 use crate::metric::Metric;
 use crate::options::{BuildOptions, BuildStats};
 use crate::storage::Storage;
 use crate::store::audit::entry::AuditAction;
+use crate::store::handle::Inner;
 use crate::store::txn::WriteTxn;
+use crate::writer::Writer;
 
 /// A handle on an index of a [`Store`](crate::Store), as [`Store::index`](crate::Store::index)
-/// gives it. Cheap to clone, and good for as long as the index is not deleted.
-///
-/// Use it with its own store alone: in another it means whatever has its [number](Self::number).
+/// gives it. Cheap to clone, and good for as long as the index is not deleted, also when the store
+/// is opened again. In another store it is refused: [`Error::OtherEnvironment`].
 ///
 /// ```
 /// use spinney::{IndexOptions, Metric, Reads, Store};
@@ -33,6 +37,8 @@ pub struct Index {
     pub(crate) number: u16,
     pub(crate) dims: usize,
     pub(crate) metric: Metric,
+    /// That of its store's database.
+    pub(crate) mark: Option<Mark>,
 }
 
 impl Index {
@@ -64,9 +70,9 @@ impl Index {
     ///
     /// # Errors
     /// As [`Writer::add_item`](crate::Writer::add_item);
-    /// [`Error::IndexNotFound`](crate::Error::IndexNotFound) if the index was deleted.
+    /// [`Error::IndexNotFound`] if the index was deleted.
     pub fn add_item(&self, txn: &mut WriteTxn<'_>, id: u32, vector: &[f32]) -> Result<()> {
-        txn.with_writer(self.number, |writer, wtxn| writer.add_item(wtxn, id, vector))?;
+        self.write(txn, |writer, wtxn| writer.add_item(wtxn, id, vector))?;
         txn.note_ids(AuditAction::Put, self.number, &self.name, &[id]);
         Ok(())
     }
@@ -75,9 +81,9 @@ impl Index {
     ///
     /// # Errors
     /// As [`Writer::add_items`](crate::Writer::add_items);
-    /// [`Error::IndexNotFound`](crate::Error::IndexNotFound) if the index was deleted.
+    /// [`Error::IndexNotFound`] if the index was deleted.
     pub fn add_items(&self, txn: &mut WriteTxn<'_>, ids: &[u32], vectors: &[f32]) -> Result<()> {
-        txn.with_writer(self.number, |writer, wtxn| writer.add_items(wtxn, ids, vectors))?;
+        self.write(txn, |writer, wtxn| writer.add_items(wtxn, ids, vectors))?;
         txn.note_ids(AuditAction::Put, self.number, &self.name, ids);
         Ok(())
     }
@@ -86,9 +92,9 @@ impl Index {
     ///
     /// # Errors
     /// As [`Writer::del_item`](crate::Writer::del_item);
-    /// [`Error::IndexNotFound`](crate::Error::IndexNotFound) if the index was deleted.
+    /// [`Error::IndexNotFound`] if the index was deleted.
     pub fn del_item(&self, txn: &mut WriteTxn<'_>, id: u32) -> Result<bool> {
-        let was_there = txn.with_writer(self.number, |writer, wtxn| writer.del_item(wtxn, id))?;
+        let was_there = self.write(txn, |writer, wtxn| writer.del_item(wtxn, id))?;
         let deleted = if was_there { &[id][..] } else { &[] };
         txn.note_ids(AuditAction::Delete, self.number, &self.name, deleted);
         Ok(was_there)
@@ -98,9 +104,9 @@ impl Index {
     ///
     /// # Errors
     /// As [`Writer::clear`](crate::Writer::clear);
-    /// [`Error::IndexNotFound`](crate::Error::IndexNotFound) if the index was deleted.
+    /// [`Error::IndexNotFound`] if the index was deleted.
     pub fn clear(&self, txn: &mut WriteTxn<'_>) -> Result<()> {
-        let count = txn.with_writer(self.number, |writer, wtxn| {
+        let count = self.write(txn, |writer, wtxn| {
             let count = writer.len(wtxn)?;
             writer.clear(wtxn).map(|()| count)
         })?;
@@ -112,9 +118,9 @@ impl Index {
     ///
     /// # Errors
     /// As [`Writer::build`](crate::Writer::build);
-    /// [`Error::IndexNotFound`](crate::Error::IndexNotFound) if the index was deleted.
+    /// [`Error::IndexNotFound`] if the index was deleted.
     pub fn build(&self, txn: &mut WriteTxn<'_>, options: &BuildOptions<'_>) -> Result<BuildStats> {
-        let stats = txn.with_writer(self.number, |writer, wtxn| writer.build(wtxn, options))?;
+        let stats = self.write(txn, |writer, wtxn| writer.build(wtxn, options))?;
         txn.note_index(AuditAction::Build, self, 1);
         Ok(stats)
     }
@@ -123,10 +129,24 @@ impl Index {
     ///
     /// # Errors
     /// As [`Writer::convert`](crate::Writer::convert);
-    /// [`Error::IndexNotFound`](crate::Error::IndexNotFound) if the index was deleted.
+    /// [`Error::IndexNotFound`] if the index was deleted.
     pub fn convert(&self, txn: &mut WriteTxn<'_>, storage: Storage) -> Result<u64> {
-        let count = txn.with_writer(self.number, |writer, wtxn| writer.convert(wtxn, storage))?;
+        let count = self.write(txn, |writer, wtxn| writer.convert(wtxn, storage))?;
         txn.note_index(AuditAction::Convert, self, count);
         Ok(count)
+    }
+
+    /// An error unless it is of this store.
+    pub(crate) fn check(&self, store: &Inner) -> Result<()> {
+        if store.tables.db.mark() == self.mark { Ok(()) } else { Err(Error::OtherEnvironment) }
+    }
+
+    fn write<'s, R>(
+        &self,
+        txn: &mut WriteTxn<'s>,
+        work: impl FnOnce(Writer, &mut RwTxn<'s>) -> Result<R>,
+    ) -> Result<R> {
+        self.check(txn.store())?;
+        txn.with_writer(self.number, &self.name, work)
     }
 }

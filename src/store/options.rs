@@ -139,8 +139,7 @@ impl StoreOptions {
     }
 
     /// How many named tables of LMDB may be used at once, of which the store takes four. Each
-    /// makes beginning a transaction dearer by some 60 bytes of memory.
-    /// Default: 256.
+    /// makes a transaction a little larger. Default: 256.
     pub fn tables(mut self, count: u32) -> Self {
         self.tables = count;
         self

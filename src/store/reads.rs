@@ -22,26 +22,18 @@ pub trait Reads: sealed::Sealed {
         index: &Index,
         work: impl FnOnce(&Reader<'_>) -> Result<R, E>,
     ) -> Result<R, E> {
-        self.with_reader_of(index.number(), work)
+        index.check(self.inner())?;
+        self.with_memo_of(index.number(), |reader, _| work(reader))
     }
 }
 
 #[allow(private_interfaces, reason = "nobody else can name, implement or call what is sealed")]
 pub(crate) mod sealed {
-    use heed::RoTxn;
-
     use super::{Error, Inner, Memo, Reader, Result};
 
     #[allow(unreachable_pub)]
     pub trait Sealed {
-        #[doc(hidden)]
-        fn with_reader_of<R, E: From<Error>>(
-            &self,
-            index: u16,
-            work: impl FnOnce(&Reader<'_>) -> Result<R, E>,
-        ) -> Result<R, E>;
-
-        /// As `with_reader_of`, with what is remembered of the commit, if anything is.
+        /// With what is remembered of the commit, if anything is.
         #[doc(hidden)]
         fn with_memo_of<R, E: From<Error>>(
             &self,
@@ -51,12 +43,6 @@ pub(crate) mod sealed {
 
         #[doc(hidden)]
         fn inner(&self) -> &Inner;
-
-        #[doc(hidden)]
-        fn with_txn_of<R, E: From<Error>>(
-            &self,
-            work: impl FnOnce(&RoTxn<'_>) -> Result<R, E>,
-        ) -> Result<R, E>;
     }
 }
 
@@ -67,20 +53,10 @@ impl Reads for WriteTxn<'_> {}
 
 macro_rules! sealed {
     (
-        $type:ty, |$self:ident, $index:ident, $work:ident| $reader:expr, $memo:expr, $txn:expr,
-        $inner:expr
+        $type:ty, |$self:ident, $index:ident, $work:ident| $memo:expr, $inner:expr
     ) => {
         #[allow(private_interfaces, reason = "as in the trait")]
         impl sealed::Sealed for $type {
-            fn with_reader_of<R, E: From<Error>>(
-                &self,
-                $index: u16,
-                $work: impl FnOnce(&Reader<'_>) -> Result<R, E>,
-            ) -> Result<R, E> {
-                let $self = self;
-                $reader
-            }
-
             fn with_memo_of<R, E: From<Error>>(
                 &self,
                 $index: u16,
@@ -94,43 +70,15 @@ macro_rules! sealed {
                 let $self = self;
                 $inner
             }
-
-            fn with_txn_of<R, E: From<Error>>(
-                &self,
-                $work: impl FnOnce(&heed::RoTxn<'_>) -> Result<R, E>,
-            ) -> Result<R, E> {
-                let $self = self;
-                $txn
-            }
         }
     };
 }
 
-sealed!(
-    Store,
-    |this, index, work| this.snapshot()?.with_reader_of(index, work),
-    this.snapshot()?.with_memo_of(index, work),
-    this.snapshot()?.with_txn(work),
-    &this.inner
-);
+sealed!(Store, |this, index, work| this.snapshot()?.with_memo_of(index, work), &this.inner);
 sealed!(
     StoreSnapshot,
-    |this, index, work| StoreSnapshot::with_reader_of(this, index, work),
-    this.with_reader_of(index, |reader| work(reader, Some(this.memo()))),
-    this.with_txn(work),
+    |this, index, work| this.with_reader_of(index, |reader| work(reader, Some(this.memo()))),
     this.store()
 );
-sealed!(
-    ReadTxn<'_>,
-    |this, index, work| work(&this.reader_of(index)?),
-    work(&this.reader_of(index)?, None),
-    work(this.as_heed()),
-    this.store()
-);
-sealed!(
-    WriteTxn<'_>,
-    |this, index, work| work(&this.reader_of(index)?),
-    work(&this.reader_of(index)?, None),
-    work(this.as_heed()),
-    this.store()
-);
+sealed!(ReadTxn<'_>, |this, index, work| work(&this.reader_of(index)?, None), this.store());
+sealed!(WriteTxn<'_>, |this, index, work| work(&this.reader_of(index)?, None), this.store());

@@ -21,9 +21,8 @@ use crate::store::owned::Lane;
 /// One commit of a [`Store`](crate::Store): all its indexes and collections as they were then.
 ///
 /// It owns its transactions and is `Clone + Send + Sync + 'static`, so it can be kept in a server,
-/// moved into a thread, or taken anew for each request: as long as nothing is committed, all
-/// snapshots of a store share what its readers remember, and taking one costs less than a
-/// microsecond.
+/// moved into a thread, or taken anew for each request. As long as nothing is committed, all
+/// snapshots of a store share what its readers remember.
 ///
 /// As long as a snapshot lives, LMDB cannot reuse the pages of its commit: drop it when it is no
 /// longer needed.
@@ -221,6 +220,7 @@ impl StoreSnapshot {
         index: &Index,
         work: impl FnOnce(&Reader<'_>) -> Result<R, E>,
     ) -> Result<R, E> {
+        index.check(&self.store)?;
         self.with_reader_of(index.number(), work)
     }
 
@@ -244,6 +244,7 @@ impl StoreSnapshot {
         count: usize,
         work: impl Fn(&Reader<'_>, usize) -> Result<R> + Sync,
     ) -> Result<Vec<R>> {
+        index.check(&self.store)?;
         let mut taken = vec![self.lanes.take(&self.store)?];
         while taken.len() < rayon::current_num_threads().min(count) {
             let another = self.lanes.try_take(&self.store)?;

@@ -56,8 +56,8 @@ pub struct WriteTxn<'s> {
     counted: Counted,
     turn: Turn<'s>,
     store: &'s Inner,
-    /// The indexes that were written.
-    written: BTreeMap<u16, Writer>,
+    /// The indexes that were written, with the names by which they are known.
+    written: BTreeMap<u16, (Writer, Arc<str>)>,
     /// What the audit log is to tell.
     pub(crate) draft: Draft,
     /// Whether LMDB has failed for another reason than a full map.
@@ -76,6 +76,7 @@ impl<'s> ReadTxn<'s> {
     /// # Errors
     /// As [`Reader::open`].
     pub fn reader(&self, index: &Index) -> Result<Reader<'_>> {
+        index.check(self.store)?;
         self.reader_of(index.number())
     }
 
@@ -120,6 +121,7 @@ impl<'s> WriteTxn<'s> {
     /// # Errors
     /// As [`Reader::open`].
     pub fn reader(&self, index: &Index) -> Result<Reader<'_>> {
+        index.check(self.store)?;
         self.reader_of(index.number())
     }
 
@@ -164,14 +166,17 @@ impl<'s> WriteTxn<'s> {
     pub(crate) fn with_writer<R>(
         &mut self,
         index: u16,
+        name: &Arc<str>,
         work: impl FnOnce(Writer, &mut RwTxn<'s>) -> Result<R>,
     ) -> Result<R> {
-        let (db, known) = (self.store.tables.db, self.written.get(&index).copied());
-        let writer = match known {
-            Some(writer) => writer,
-            None => Writer::open(&self.txn, db, index)?,
+        let writer = match self.written.get(&index) {
+            Some((writer, _)) => *writer,
+            None => {
+                let writer = Writer::open(&self.txn, self.store.tables.db, index)?;
+                self.written.insert(index, (writer, name.clone()));
+                writer
+            }
         };
-        self.written.insert(index, writer);
         self.run(|wtxn| work(writer, wtxn))
     }
 
@@ -201,13 +206,12 @@ impl<'s> WriteTxn<'s> {
     }
 
     fn build_what_waits(&mut self) -> Result<()> {
-        if self.written.is_empty() {
-            return Ok(());
-        }
         let catalog = self.store.tables.catalog;
-        for (name, entry) in self.run(|wtxn| catalog.entries(wtxn))? {
+        for (number, (writer, name)) in std::mem::take(&mut self.written) {
+            let Some((name, entry)) = self.run(|wtxn| catalog.find(wtxn, number, &name))? else {
+                continue;
+            };
             let Some(limit) = entry.build_after else { continue };
-            let Some(writer) = self.written.get(&entry.number).copied() else { continue };
             let is_built = self.run(|wtxn| match writer.pending_len(wtxn) {
                 Ok(pending) if pending > limit.into() => {
                     writer.build(wtxn, &BuildOptions::default()).map(|_| true)

@@ -2,11 +2,12 @@
 
 use std::borrow::Borrow;
 use std::fmt;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use heed::RwTxn;
 
 use crate::error::{Error, Result};
+use crate::format::mark::Mark;
 use crate::index_spec::IndexSpec;
 use crate::metric::Metric;
 use crate::options::{BuildOptions, BuildStats};
@@ -27,7 +28,8 @@ use crate::store::txn::WriteTxn;
 ///
 /// A document has a [key](DocumentKey), one or many vectors, a payload and labels. All of it
 /// changes in the same transaction, with whatever else that changes. The handle is `Clone + Send +
-/// Sync` and cheap to clone. It is good until the collection is deleted or the store is closed.
+/// Sync` and cheap to clone. It is good until the collection is deleted, also when the store is
+/// opened again.
 ///
 /// ```
 /// use spinney::{Document, IndexOptions, Labels, Metric, Store};
@@ -55,8 +57,8 @@ pub struct Collection {
     pub(super) number: u16,
     pub(super) dims: usize,
     pub(super) metric: Metric,
-    /// Never more than known by its address, so that a handle does not keep the store open.
-    pub(super) store: Weak<Inner>,
+    /// That of its store's database.
+    pub(super) mark: Option<Mark>,
     /// Labels that all its documents bear.
     pub(super) scope: Arc<[String]>,
 }
@@ -253,7 +255,8 @@ impl Collection {
     /// deleted.
     pub fn build(&self, txn: &mut WriteTxn<'_>, options: &BuildOptions<'_>) -> Result<BuildStats> {
         self.check_store(txn.store())?;
-        let stats = txn.with_writer(self.number, |writer, wtxn| writer.build(wtxn, options))?;
+        let stats =
+            txn.with_writer(self.number, &self.name, |writer, wtxn| writer.build(wtxn, options))?;
         txn.note_whole(AuditAction::Build, self.number, &self.name, 1);
         Ok(stats)
     }
@@ -276,7 +279,7 @@ impl Collection {
     ) -> Result<R> {
         self.check_store(txn.store())?;
         let (table, layout) = (txn.store().tables.documents, self.layout());
-        txn.with_writer(self.number, |writer, wtxn: &mut RwTxn<'_>| {
+        txn.with_writer(self.number, &self.name, |writer, wtxn: &mut RwTxn<'_>| {
             let spec = writer.spec(wtxn)?;
             let mut plan = Plan::begin(Stored { table, layout, rtxn: wtxn, memo: None })?;
             let result = work(&mut plan, spec)?;
@@ -307,8 +310,7 @@ impl Collection {
 
     /// An error unless it is the store that gave the handle.
     fn check_store(&self, inner: &Inner) -> Result<()> {
-        let is_same = std::ptr::eq(self.store.as_ptr(), inner);
-        if is_same { Ok(()) } else { Err(Error::OtherEnvironment) }
+        if inner.tables.db.mark() == self.mark { Ok(()) } else { Err(Error::OtherEnvironment) }
     }
 }
 

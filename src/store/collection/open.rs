@@ -102,8 +102,8 @@ impl Store {
         dims: usize,
         metric: crate::metric::Metric,
     ) -> Collection {
-        let store = Arc::downgrade(&self.inner);
-        Collection { name: name.into(), number, dims, metric, store, scope: Arc::default() }
+        let mark = self.inner.tables.db.mark();
+        Collection { name: name.into(), number, dims, metric, mark, scope: Arc::default() }
     }
 }
 
