@@ -11,7 +11,7 @@ ci:
 test *args:
     cargo test {{args}}
 
-# One of the benches search, update, quality, crafted: just bench search --data DIR
+# One of the benches search, update, quality, crafted, requests, collection: just bench search --data DIR
 bench name *args:
     cargo bench --bench {{name}} -- {{args}}
 

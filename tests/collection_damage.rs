@@ -1,6 +1,5 @@
 //! Damaged bytes of a collection are errors and no panics, and `verify` tells of each.
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-#![allow(unsafe_code)]
 
 mod support;
 
@@ -8,12 +7,10 @@ use std::path::Path;
 
 use rand::RngExt;
 use rand::seq::IndexedRandom;
-use spinney::heed::types::Bytes;
-use spinney::heed::{CommitOrAbort, Database, RwTxn};
+use spinney::heed::RwTxn;
 use spinney::{Collection, Document, DocumentExample, Error, IndexOptions, Labels, Metric, Store};
+use support::documents::{Table, edit};
 use support::{Rng, play_worlds};
-
-type Table<'e> = Database<'e, Bytes, Bytes>;
 
 /// The kinds of entries, as their keys tell them apart: counts, documents, and what pieces have.
 const KINDS: [(u8, Option<u8>); 6] =
@@ -37,23 +34,6 @@ fn fill(path: &Path) {
             docs.delete(txn, 699u64)
         })
         .unwrap();
-}
-
-/// Changes the table of documents by hand, while nobody has the store open.
-fn edit(path: &Path, change: impl FnOnce(Table<'_>, &mut RwTxn<'_>)) {
-    // SAFETY: the folder is ours alone.
-    let env =
-        unsafe { spinney::heed::EnvOpenOptions::new().max_dbs(8).map_size(64 << 20).open(path) };
-    let env = env.unwrap();
-    let wtxn = env.write_txn().unwrap();
-    let _ = env
-        .create_databases_and_commit(wtxn, |opener, wtxn| {
-            let table = opener.open_database::<Bytes, Bytes>(wtxn, Some("spinney documents"))?;
-            change(table.unwrap(), wtxn);
-            Ok::<_, spinney::heed::Error>(CommitOrAbort::<_, ()>::Commit(()))
-        })
-        .unwrap();
-    env.prepare_for_closing().wait();
 }
 
 fn entries(

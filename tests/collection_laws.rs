@@ -1,17 +1,17 @@
 //! What collections promise at their edges: keys and labels at their limits, scopes, names, handles
 //! of other stores, ids that run out.
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-#![allow(unsafe_code)]
+
+mod support;
 
 use std::ops::ControlFlow;
 
-use spinney::heed::types::Bytes;
-use spinney::heed::{CommitOrAbort, Database};
 use spinney::roaring::RoaringBitmap;
 use spinney::{
     AuditAction, AuditKey, BuildOptions, Collection, Document, DocumentKey, Error, IndexOptions,
     Labels, Metric, Reads, Result, SearchStats, Store,
 };
+use support::documents::edit;
 
 fn options() -> IndexOptions {
     IndexOptions::new(2, Metric::Euclidean)
@@ -340,24 +340,4 @@ fn ids_are_given_out_again_when_they_have_run_out() {
     }
     let hits = docs.search(&store, 100).by_vector(&[1.0, 1.0]).unwrap();
     assert_eq!((hits.len(), docs.vectors_len(&store).unwrap()), (8, 26));
-}
-
-/// Changes the table of documents by hand, while nobody has the store open.
-fn edit(
-    path: &std::path::Path,
-    change: impl FnOnce(Database<'_, Bytes, Bytes>, &mut spinney::heed::RwTxn<'_>),
-) {
-    // SAFETY: the folder is ours alone.
-    let env =
-        unsafe { spinney::heed::EnvOpenOptions::new().max_dbs(8).map_size(64 << 20).open(path) };
-    let env = env.unwrap();
-    let wtxn = env.write_txn().unwrap();
-    let _ = env
-        .create_databases_and_commit(wtxn, |opener, wtxn| {
-            let table = opener.open_database::<Bytes, Bytes>(wtxn, Some("spinney documents"))?;
-            change(table.unwrap(), wtxn);
-            Ok::<_, spinney::heed::Error>(CommitOrAbort::<_, ()>::Commit(()))
-        })
-        .unwrap();
-    env.prepare_for_closing().wait();
 }

@@ -41,6 +41,8 @@ fn fill(store: &Store) -> spinney::Result<()> {
     ann.rename("old name", "index")?;
     ann.set_build_after("index", None)?;
     let docs = ann.collection("docs", &options)?;
+    // Forests are in the files of the formats of indexes.
+    ann.set_build_after("docs", None)?;
     ann.write(|txn| {
         // Sets of more than 512 ids of a piece, and of fewer.
         docs.put_many(

@@ -292,7 +292,7 @@ fn writes_in_tasks_of_a_pool_come_to_an_end() {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(4).build().unwrap();
     let (done, store_of, index_of) = (&AtomicUsize::new(0), &store, &index);
     pool.in_place_scope(|scope| {
-        for i in 0..100u32 {
+        for i in 0..200u32 {
             scope.spawn(move |_| {
                 let ids: Vec<u32> = (i * 50..i * 50 + 300).collect();
                 let rows: Vec<f32> =
@@ -303,6 +303,8 @@ fn writes_in_tasks_of_a_pool_come_to_an_end() {
                     Err(error) => panic!("{error}"),
                 }
             });
+            // While a build waits, and not before it.
+            std::thread::sleep(Duration::from_millis(15));
         }
     });
     assert!(done.load(Ordering::SeqCst) > 0);

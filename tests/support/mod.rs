@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub mod confined;
+pub mod documents;
 pub mod oracle;
 pub mod patient;
 pub mod process;
