@@ -102,8 +102,7 @@ impl WriteTxn<'_> {
         }
         let catalog = self.store().tables.catalog;
         // A catalog that cannot be read is told where it matters.
-        let entries = catalog.entries(self.as_heed()).unwrap_or_default();
-        let found = entries.into_iter().find(|(_, entry)| entry.number == index);
+        let found = catalog.find(self.as_heed(), index, name).ok().flatten();
         let found: Arc<str> = found.map_or_else(|| name.into(), |(name, _)| name.into());
         self.draft.names.insert(index, found.clone());
         found
