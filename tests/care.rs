@@ -193,6 +193,21 @@ fn what_is_restored_answers_as_the_original_did() {
 }
 
 #[test]
+fn a_backup_is_not_written_over_by_its_own_restore() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rng = Seed::new(2004).rng(0);
+    let (store, _) = furnished(&dir.path().join("store"), &Store::options(), &mut rng);
+    // The name that the copy has until it is whole.
+    let backup = dir.path().join("copy.spinney-part");
+    store.backup(&backup).unwrap();
+    let before = fs::read(&backup).unwrap();
+    let options = Store::options().single_file(true);
+    let refused = Store::restore(&backup, dir.path().join("copy"), &options);
+    assert!(matches!(refused, Err(Error::InUse(..))), "{refused:?}");
+    assert!(fs::read(&backup).unwrap() == before);
+}
+
+#[test]
 fn a_backup_replaces_nothing_unless_asked_and_never_the_store() {
     let dir = tempfile::tempdir().unwrap();
     let mut rng = Seed::new(2003).rng(0);
@@ -246,7 +261,7 @@ fn copies_that_are_no_sound_stores_are_refused() {
         .unwrap();
     store.backup_with(&copy, &overwriting).unwrap();
     // Nor does it matter what a killed one left.
-    fs::write(path.join("data.mdb.part"), "half").unwrap();
+    fs::write(path.join("data.mdb.spinney-part"), "half").unwrap();
     assert!(restored().unwrap().verify().unwrap().is_sound());
 }
 

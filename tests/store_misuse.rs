@@ -130,7 +130,7 @@ fn a_function_in_a_scope_sees_no_foreign_key() {
 #[test]
 fn a_backup_spares_a_store_of_the_name_of_its_part() {
     let dir = temp();
-    let at = dir.path().join("x.part");
+    let at = dir.path().join("x.spinney-part");
     let store = Store::options().single_file(true).open(&at).unwrap();
     let index = store.index("a", &one()).unwrap();
     store.write(|t| index.add_item(t, 1, &[1.0])).unwrap();

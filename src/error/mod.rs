@@ -72,7 +72,7 @@ pub enum Error {
     /// broken off.
     #[error(
         "the file of the environment was cut: it has {have} bytes, and its last commit takes {need}. Write nothing to it, and go \
-         back to a whole copy"
+         back to a whole copy; if it was never used, remove it"
     )]
     Truncated {
         /// The length of the file in bytes.

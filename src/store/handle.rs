@@ -156,7 +156,9 @@ impl Store {
     /// Runs `work` in a read transaction of the newest commit.
     ///
     /// # Errors
-    /// [`Error::ReadersFull`]; [`Error::MapResized`]; [`Error::Forked`]; and what `work` returns.
+    /// [`Error::ReadersFull`]; [`Error::Forked`]; what `work` returns. If another process enlarged
+    /// the file: [`Error::MapInUse`] when transactions of this one did not end in time,
+    /// [`Error::MapResized`] when its environment [was given out](Self::env).
     pub fn read<R, E: From<Error>>(
         &self,
         work: impl FnOnce(&ReadTxn<'_>) -> Result<R, E>,
@@ -171,7 +173,7 @@ impl Store {
     /// transaction, and readers that remember nothing yet.
     ///
     /// # Errors
-    /// [`Error::ReadersFull`]; [`Error::MapResized`]; [`Error::Forked`].
+    /// Those of [`read`](Self::read).
     pub fn snapshot(&self) -> Result<StoreSnapshot> {
         self.inner.environment.check_process()?;
         let lanes = self.inner.environment.kept.newest(&self.inner)?;

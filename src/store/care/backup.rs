@@ -45,11 +45,10 @@ pub struct Backup {
 impl Store {
     /// Writes a copy of the newest commit to a file, while others read and write.
     ///
-    /// It is written to `PATH.part`, synced and renamed. If that fails, nothing is left; if the note in
-    /// the audit log fails, the copy is there. It
-    /// is a store of a [`single_file`](crate::StoreOptions::single_file), and
+    /// It is written to `PATH.spinney-part`, synced and renamed. If that fails, nothing is left. It is
+    /// a store of a [`single_file`](crate::StoreOptions::single_file), and
     /// [`restore`](Self::restore) makes any other of it. In a store that keeps an audit log, the
-    /// backup is noted after it.
+    /// backup is noted after it: if the note fails, the copy is there.
     ///
     /// ```
     /// use spinney::{IndexOptions, Metric, Reads, Store, StoreOptions};

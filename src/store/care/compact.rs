@@ -32,7 +32,7 @@ impl Store {
     /// LMDB never gives pages back to the system: it uses them again. Compact after much was
     /// deleted for good, or to bring pages in order.
     ///
-    /// The copy is written to `data.mdb.part` beside the file, synced, compared with the original
+    /// The copy is written to `data.mdb.spinney-part` beside the file, synced, compared with the original
     /// entry by entry, and renamed: a crash at any point leaves the old file or the new one. Who
     /// opens the store meanwhile waits in another process, and gets [`Error::InUse`] in this one.
     /// Whatever fails, the store is closed and as it was; open it again. Numbers of commits begin

@@ -9,7 +9,7 @@ use heed::{CompactionOption, Env, WithoutTls};
 use crate::error::{Error, Result};
 use crate::store::files::{Files, sync_folder_of};
 
-/// `PATH.part`, which is removed unless it is finished.
+/// `PATH.spinney-part`, which is removed unless it is finished.
 pub(crate) struct Part {
     file: File,
     /// Where it is until it is finished.
@@ -85,7 +85,7 @@ impl Drop for Part {
 /// Where the file of this path is until it is finished.
 pub(crate) fn path_of(target: &Path) -> PathBuf {
     let mut path = target.to_owned().into_os_string();
-    path.push(".part");
+    path.push(".spinney-part");
     path.into()
 }
 

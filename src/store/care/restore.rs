@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::store::audit::entry::AuditAction;
 use crate::store::care::check;
 use crate::store::care::part::{Part, path_of, refuse_existing};
-use crate::store::files::Files;
+use crate::store::files::{Files, identity_at};
 use crate::store::handle::{Inner, Store};
 use crate::store::options::StoreOptions;
 use crate::store::registry;
@@ -14,8 +14,8 @@ use crate::store::registry;
 impl Store {
     /// Makes a store of a backup, at a path where nothing is, and opens it with these options.
     ///
-    /// The backup is copied to `data.mdb.part` in the folder, or beside the single file. It gets its
-    /// name only if [`verify`](Self::verify) finds nothing wrong with it. The backup stays
+    /// The backup is copied to `data.mdb.spinney-part` in the folder, or beside the single file. It
+    /// gets its name only if [`verify`](Self::verify) finds nothing wrong with it. The backup stays
     /// as it is; nobody may write it meanwhile. A folder with the files of a store that is not open
     /// will do as well. See [`backup`](Self::backup) for an example.
     ///
@@ -25,7 +25,7 @@ impl Store {
     /// # Errors
     /// [`Error::StoreNotFound`] if the backup is none; [`Error::Truncated`]; [`Error::DamagedCopy`]
     /// if something is wrong with it; [`Error::AlreadyThere`]; [`Error::InUse`] if the backup is
-    /// open as a store in this process; [`Error::DiskFull`]; [`Error::File`]; those of
+    /// open as a store in this process, or is where the copy would be written first; [`Error::DiskFull`]; [`Error::File`]; those of
     /// [`open`](Self::open).
     pub fn restore(
         backup: impl AsRef<Path>,
@@ -37,6 +37,12 @@ impl Store {
         let source = Files::at(backup, !backup.is_dir())?;
         let target = Files::at(path, options.single_file)?;
         refuse_occupied(&target)?;
+        // What is written first would be written over the backup.
+        let part = path_of(&target.data);
+        if source.identity()?.is_some_and(|there| identity_at(&part).ok().flatten() == Some(there))
+        {
+            return Err(Error::InUse(part, "the backup itself"));
+        }
         if registry::is_open(&source)? {
             return Err(Error::InUse(source.path, "a store of this process"));
         }
