@@ -2,6 +2,7 @@
 //! and other processes.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod batches;
 pub mod confined;
 pub mod documents;
 pub mod oracle;

@@ -1,0 +1,154 @@
+//! A store with an index and a collection that are written together, in batches. All that they hold
+//! follows from how many batches there have been.
+
+use spinney::{
+    BuildOptions, Collection, Document, DocumentKey, Error, Index, IndexOptions, Labels, Metric,
+    Reads, Result, Store, StoredDocument, WriteTxn,
+};
+
+use super::{Items, assert_items, assert_sound, clustered_row, rng};
+
+const DIMS: usize = 8;
+/// Items of a batch, and documents.
+const BATCH: u32 = 50;
+/// Batches that are there at once: each deletes the one that came so many before it.
+const KEPT: u32 = 10;
+
+pub struct Batches {
+    pub store: Store,
+    pub index: Index,
+    pub docs: Collection,
+}
+
+pub fn options() -> IndexOptions {
+    IndexOptions::new(DIMS, Metric::Euclidean)
+}
+
+fn row(id: u32) -> Vec<f32> {
+    clustered_row(Metric::Euclidean, DIMS, &mut rng(u64::from(id)))
+}
+
+/// The vectors of a document: every third has two, the second of which is far away.
+fn rows(id: u32) -> Vec<f32> {
+    let mut rows = row(id);
+    if id.is_multiple_of(3) {
+        rows.extend([1000.0; DIMS]);
+    }
+    rows
+}
+
+fn key(id: u32) -> String {
+    format!("{:06}/{:02}", id / BATCH, id % BATCH)
+}
+
+fn payload(id: u32) -> String {
+    format!("payload of {id}")
+}
+
+fn label(batch: u32) -> String {
+    format!("batch:{batch}")
+}
+
+fn parity(id: u32) -> &'static str {
+    if id.is_multiple_of(2) { "even" } else { "odd" }
+}
+
+fn document(id: u32) -> Document {
+    let labels = [parity(id).to_owned(), label(id / BATCH)];
+    Document::with_vectors(rows(id)).payload(payload(id)).labels(labels)
+}
+
+/// The ids that are there after so many batches.
+fn ids(batches: u32) -> std::ops::Range<u32> {
+    batches.saturating_sub(KEPT) * BATCH..batches * BATCH
+}
+
+impl Batches {
+    /// In a store that has them, or that gets them.
+    pub fn new(store: Store) -> Self {
+        let index = store.index("items", &options()).unwrap();
+        let docs = store.collection("docs", &options()).unwrap();
+        Self { store, index, docs }
+    }
+
+    /// Builds by itself after so many changes, or never.
+    pub fn build_after(&self, changes: Option<u32>) {
+        for name in ["items", "docs"] {
+            self.store.set_build_after(name, changes).unwrap();
+        }
+    }
+
+    /// Puts the next batch, in the index and in the collection, and deletes an old one.
+    pub fn put(&self, txn: &mut WriteTxn<'_>) -> Result<u32> {
+        let batch = self.count(txn)?;
+        let batches = batch + 1;
+        for id in batch * BATCH..batches * BATCH {
+            self.index.add_item(txn, id, &row(id))?;
+        }
+        self.docs
+            .put_many(txn, (batch * BATCH..batches * BATCH).map(|id| (key(id), document(id))))?;
+        if let Some(old) = batch.checked_sub(KEPT) {
+            for id in old * BATCH..(old + 1) * BATCH {
+                assert!(self.index.del_item(txn, id)?);
+            }
+            assert_eq!(self.docs.delete_where(txn, label(old))?, u64::from(BATCH));
+        }
+        Ok(batches)
+    }
+
+    pub fn build(&self, txn: &mut WriteTxn<'_>, options: &BuildOptions<'_>) -> Result<()> {
+        self.index.build(txn, options)?;
+        self.docs.build(txn, options).map(|_| ())
+    }
+
+    /// Commits the next batch, and returns how many there have been.
+    pub fn write(&self) -> Result<u32> {
+        self.store.write(|txn| self.put(txn))
+    }
+
+    /// How many batches there have been, by the ids of the index.
+    pub fn count(&self, source: &impl Reads) -> Result<u32> {
+        source.with_reader(&self.index, |reader| {
+            Ok(reader.ids()?.last().transpose()?.map_or(0, |id| id / BATCH + 1))
+        })
+    }
+
+    /// Checks that all is as after some number of batches, which it returns.
+    #[track_caller]
+    pub fn check(&self, source: &impl Reads) -> u32 {
+        let batches = self.count(source).unwrap();
+        let items: Items = ids(batches).map(|id| (id, row(id))).collect();
+        let checked = source.with_reader(&self.index, |reader| {
+            assert_sound(reader, "the index of batches");
+            assert_items(reader, &items);
+            Ok::<_, Error>(())
+        });
+        checked.unwrap();
+        self.check_documents(source, batches);
+        batches
+    }
+
+    #[track_caller]
+    fn check_documents(&self, source: &impl Reads, batches: u32) {
+        let docs = &self.docs;
+        assert_eq!(docs.verify(source).unwrap(), []);
+        assert_eq!(docs.len(source).unwrap(), ids(batches).len() as u64);
+        let all: Vec<StoredDocument> = docs.documents(source).collect::<Result<_>>().unwrap();
+        assert!(
+            all.iter()
+                .map(|found| found.key.clone())
+                .eq(ids(batches).map(|id| DocumentKey::from(key(id))))
+        );
+        for (found, id) in all.iter().zip(ids(batches)) {
+            assert_eq!(found.payload, payload(id).into_bytes());
+            assert_eq!(found.labels, [label(id / BATCH), parity(id).to_owned()]);
+            assert_eq!(docs.vectors(source, key(id)).unwrap(), Some(rows(id)));
+        }
+        for batch in ids(batches).step_by(BATCH as usize).map(|id| id / BATCH) {
+            let odd = Labels::all([Labels::from(label(batch)), Labels::not("even")]);
+            assert_eq!(docs.count(source, label(batch)).unwrap(), u64::from(BATCH));
+            let hits = docs.search(source, 100).labelled(odd).by_vector(&row(batch)).unwrap();
+            assert_eq!(hits.len(), BATCH as usize / 2);
+        }
+    }
+}
