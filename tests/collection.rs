@@ -5,16 +5,22 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rand::RngExt;
 use rand::seq::IndexedRandom;
 use spinney::{
-    Collection, Document, DocumentExample, DocumentHit, DocumentKey, Error, IndexOptions, Labels,
-    Metric, Reads, Result, Store, WriteTxn,
+    BuildOptions, Collection, Document, DocumentExample, DocumentHit, DocumentKey, Error,
+    IndexOptions, Labels, Metric, Progress, Reads, Result, Store, StoreSnapshot, WriteTxn,
 };
 use support::{Rng, play_worlds};
+use tempfile::TempDir;
 
 const DIMS: usize = 3;
+/// Operations of a world.
+const OPS: usize = 500;
 
 #[derive(Clone, Debug, PartialEq)]
 struct Doc {
@@ -32,6 +38,8 @@ enum Op {
     PutMany(Vec<(Vec<u8>, Doc)>),
     Delete(Vec<u8>),
     DeleteWhere(u64),
+    /// A build, which is cancelled when it asks for the so-manieth time, if it does.
+    Build(usize),
     /// What has to fail and change nothing.
     Refused(usize, Vec<u8>, Doc),
 }
@@ -82,7 +90,7 @@ fn random_doc(rng: &mut Rng) -> Doc {
 }
 
 fn random_op(rng: &mut Rng) -> Op {
-    match rng.random_range(0..10) {
+    match rng.random_range(0..11) {
         0..5 => Op::Put(random_key(rng), random_doc(rng)),
         5 => {
             let count = rng.random_range(0..30);
@@ -90,6 +98,7 @@ fn random_op(rng: &mut Rng) -> Op {
         }
         6 | 7 => Op::Delete(random_key(rng)),
         8 => Op::DeleteWhere(rng.random()),
+        9 => Op::Build(*[0, 1, 3, 10, usize::MAX].choose(rng).unwrap()),
         _ => Op::Refused(rng.random_range(0..8), random_key(rng), random_doc(rng)),
     }
 }
@@ -176,6 +185,19 @@ fn apply(
             let (filter, before) = (Labels::all([filter, Labels::from("l1")]), model.len());
             model.retain(|_, doc| !(is_in(doc, scope) && means(doc) && doc.labels.contains("l1")));
             assert_eq!(view.delete_where(txn, filter)?, (before - model.len()) as u64);
+        }
+        Op::Build(last) => {
+            let asked = AtomicUsize::new(0);
+            let stop = |_: &Progress| match asked.fetch_add(1, Ordering::Relaxed) == *last {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            };
+            let options = BuildOptions::default().leaf_size(32).progress(&stop);
+            match view.build(txn, &options) {
+                Ok(_) => assert!(asked.into_inner() <= *last),
+                Err(Error::Cancelled) => assert_eq!(asked.into_inner(), *last + 1),
+                Err(error) => return Err(error),
+            }
         }
         Op::Refused(kind, key, doc) => refuse(txn, &view, *kind, key, doc)?,
     }
@@ -351,69 +373,121 @@ fn options() -> IndexOptions {
     IndexOptions::new(DIMS, Metric::Manhattan)
 }
 
-fn play(mut rng: Rng) {
-    let dir = tempfile::tempdir().unwrap();
-    let open = || Store::options().map_size(1 << 18).map_limit(1 << 30).open(dir.path()).unwrap();
-    let mut store = open();
-    // Others lie around it.
-    let neighbours = ["first", "last"].map(|name| {
-        let other = store.collection(name, &options()).unwrap();
-        if name == "first" {
-            store.collection("docs", &options()).unwrap();
+/// A collection, and snapshots of it with what they have to show.
+struct World {
+    dir: TempDir,
+    store: Store,
+    docs: Collection,
+    committed: Docs,
+    held: Vec<(StoreSnapshot, Docs)>,
+    /// The map is too small, and grows: it cannot while a snapshot is held.
+    grows: bool,
+}
+
+fn open(dir: &Path, grows: bool) -> (Store, Collection) {
+    let map = if grows { 1 << 18 } else { 1 << 28 };
+    let store = Store::options().map_size(map).map_limit(1 << 30).open(dir).unwrap();
+    let docs = store.collection("docs", &options()).unwrap();
+    (store, docs)
+}
+
+impl World {
+    fn new(rng: &mut Rng) -> Self {
+        let (dir, grows) = (tempfile::tempdir().unwrap(), rng.random());
+        // Others lie around it.
+        let first = Store::open(dir.path()).unwrap();
+        first.collection("first", &options()).unwrap();
+        drop(first);
+        let (store, docs) = open(dir.path(), grows);
+        for name in ["first", "last"] {
+            let other = store.collection(name, &options()).unwrap();
+            let document = Document::new([1.0; DIMS]).labels(["l1"]);
+            store.write(|txn| other.put(txn, "a/1", &document)).unwrap();
         }
-        let put =
-            store.write(|txn| other.put(txn, "a/1", &Document::new([1.0; DIMS]).labels(["l1"])));
-        put.unwrap();
-        name
-    });
-    let mut docs = store.collection("docs", &options()).unwrap();
-    store.set_build_after("docs", Some(rng.random_range(0..60))).unwrap();
-    let mut committed = Docs::new();
-    for _ in 0..rng.random_range(6..14) {
-        let count = rng.random_range(1..25);
-        let ops: Vec<(&[&str], Op)> = (0..count)
-            .map(|_| (*scopes().choose(&mut rng).unwrap(), random_op(&mut rng)))
-            .collect();
-        let (is_aborted, seed) = (rng.random_bool(0.2), rng.random());
-        let written = store.write(|txn| {
-            let mut model = committed.clone();
-            ops.iter().try_for_each(|op| apply(txn, &docs, &mut model, op))?;
-            if rng.random_bool(0.3) {
-                check(txn, &docs, &model, &mut support::rng(seed));
+        store.set_build_after("docs", Some(rng.random_range(0..60))).unwrap();
+        Self { dir, store, docs, committed: Docs::new(), held: Vec::new(), grows }
+    }
+
+    /// One transaction, which may be given up.
+    fn write(&mut self, ops: &[(&[&str], Op)], rng: &mut Rng) {
+        let (is_aborted, is_checked) = (rng.random_bool(0.2), rng.random_bool(0.3));
+        let seed = rng.random();
+        let written = self.store.write(|txn| {
+            let mut model = self.committed.clone();
+            ops.iter().try_for_each(|op| apply(txn, &self.docs, &mut model, op))?;
+            if is_checked {
+                check(txn, &self.docs, &model, &mut support::rng(seed));
             }
-            if is_aborted { Err(Error::Cancelled) } else { Ok(model) }
+            if is_aborted { Err(Error::NestedWrite) } else { Ok(model) }
         });
         match written {
-            Ok(model) => committed = model,
-            Err(Error::Cancelled) => {}
+            Ok(model) => self.committed = model,
+            Err(Error::NestedWrite) if is_aborted => {}
             Err(error) => panic!("{error}"),
         }
-        if rng.random_bool(0.2) {
-            drop((store, docs));
-            store = open();
-            docs = store.open_collection("docs").unwrap().unwrap();
+    }
+
+    fn hold(&mut self, rng: &mut Rng) {
+        if self.held.len() > rng.random_range(0..5) {
+            self.held.swap_remove(0);
+        } else if !self.grows {
+            self.held.push((self.store.snapshot().unwrap(), self.committed.clone()));
         }
-        match rng.random_range(0..3) {
-            0 => check(&store, &docs, &committed, &mut rng),
-            1 => check(&store.snapshot().unwrap(), &docs, &committed, &mut rng),
-            _ => {
-                let checked = store.read(|txn| {
-                    check(txn, &docs, &committed, &mut rng);
+    }
+
+    fn reopen(self) -> Self {
+        let Self { dir, store, docs, committed, held, grows } = self;
+        drop((store, docs, held));
+        let (store, docs) = open(dir.path(), grows);
+        Self { dir, store, docs, committed, held: Vec::new(), grows }
+    }
+
+    fn check(&self, rng: &mut Rng) {
+        match rng.random_range(0..4) {
+            0 => check(&self.store, &self.docs, &self.committed, rng),
+            1 => check(&self.store.snapshot().unwrap(), &self.docs, &self.committed, rng),
+            2 => {
+                let checked = self.store.read(|txn| {
+                    check(txn, &self.docs, &self.committed, rng);
                     Ok::<_, Error>(())
                 });
                 checked.unwrap();
             }
+            _ => {
+                if let Some((snapshot, model)) = self.held.choose(rng) {
+                    check(snapshot, &self.docs, model, rng);
+                }
+            }
         }
     }
-    for name in neighbours {
-        let other = store.open_collection(name).unwrap().unwrap();
-        assert_eq!(other.labels(&store).unwrap(), [("l1".to_owned(), 1)]);
-        assert_eq!(other.verify(&store).unwrap(), []);
+}
+
+fn play(mut rng: Rng) {
+    let mut world = World::new(&mut rng);
+    let mut left = OPS;
+    while left > 0 {
+        let count = rng.random_range(1..25).min(left);
+        left -= count;
+        let ops: Vec<(&[&str], Op)> = (0..count)
+            .map(|_| (*scopes().choose(&mut rng).unwrap(), random_op(&mut rng)))
+            .collect();
+        world.write(&ops, &mut rng);
+        world.hold(&mut rng);
+        if rng.random_bool(0.1) {
+            world = world.reopen();
+        }
+        world.check(&mut rng);
+    }
+    check(&world.store, &world.docs, &world.committed, &mut rng);
+    for name in ["first", "last"] {
+        let other = world.store.open_collection(name).unwrap().unwrap();
+        assert_eq!(other.labels(&world.store).unwrap(), [("l1".to_owned(), 1)]);
+        assert_eq!(other.verify(&world.store).unwrap(), []);
     }
 }
 
 #[test]
 fn a_collection_is_a_map_of_documents() {
-    let worlds = if support::is_long() { 200 } else { 12 };
+    let worlds = if support::is_long() { 10_000 } else { 40 };
     play_worlds(0x20_5eed, worlds, play);
 }
