@@ -1,6 +1,10 @@
 //! A store with an index and a collection that are written together, in batches. All that they hold
 //! follows from how many batches there have been.
 
+use std::sync::OnceLock;
+
+use spinney::heed::types::Bytes;
+use spinney::heed::{self, CommitOrAbort, RoTxn};
 use spinney::{
     BuildOptions, Collection, Document, DocumentKey, Error, Index, IndexOptions, Labels, Metric,
     Reads, Result, Store, StoredDocument, WriteTxn,
@@ -10,15 +14,20 @@ use super::{Items, assert_items, assert_sound, clustered_row, rng};
 
 const DIMS: usize = 8;
 /// Items of a batch, and documents.
-const BATCH: u32 = 50;
-/// Batches that are there at once: each deletes the one that came so many before it.
-const KEPT: u32 = 10;
+const BATCH: u32 = 25;
+/// Batches that are there at once: each deletes the one that came so many before it. They are so
+/// many that a build after one batch is incremental.
+pub const KEPT: u32 = 20;
 
 pub struct Batches {
     pub store: Store,
     pub index: Index,
     pub docs: Collection,
+    tables: OnceLock<[heed::Database<'static, Bytes, Bytes>; 2]>,
 }
+
+/// All bytes of vectors, forests and documents.
+pub type Content = [Vec<(Vec<u8>, Vec<u8>)>; 2];
 
 pub fn options() -> IndexOptions {
     IndexOptions::new(DIMS, Metric::Euclidean)
@@ -68,7 +77,7 @@ impl Batches {
     pub fn new(store: Store) -> Self {
         let index = store.index("items", &options()).unwrap();
         let docs = store.collection("docs", &options()).unwrap();
-        Self { store, index, docs }
+        Self { store, index, docs, tables: OnceLock::new() }
     }
 
     /// Builds by itself after so many changes, or never.
@@ -104,6 +113,32 @@ impl Batches {
     /// Commits the next batch, and returns how many there have been.
     pub fn write(&self) -> Result<u32> {
         self.store.write(|txn| self.put(txn))
+    }
+
+    /// What a transaction shows. What is committed has to be looked at first.
+    pub fn content(&self, rtxn: &RoTxn<'_>) -> Content {
+        self.tables.get().expect("the tables are open").map(|table| {
+            let entries = table.iter(rtxn).unwrap().map(Result::unwrap);
+            // The mark of the database differs from one to the other.
+            let unmarked = entries.filter(|(key, _)| *key != [0, 0]);
+            unmarked.map(|(key, value)| (key.to_vec(), value.to_vec())).collect()
+        })
+    }
+
+    /// What is committed. The map does not grow any more.
+    pub fn committed(&self) -> Content {
+        self.tables.get_or_init(|| {
+            let env = self.store.env();
+            ["spinney", "spinney documents"].map(|name| {
+                let rtxn = env.read_txn().unwrap();
+                let opened = env.open_databases_and_commit(rtxn, |opener, rtxn| {
+                    let table = opener.open_database::<Bytes, Bytes>(rtxn, Some(name))?;
+                    Ok::<_, heed::Error>(CommitOrAbort::<_, ()>::Commit(table.unwrap()))
+                });
+                opened.unwrap().commit().unwrap()
+            })
+        });
+        self.store.read(|txn| Ok::<_, Error>(self.content(txn.as_heed()))).unwrap()
     }
 
     /// How many batches there have been, by the ids of the index.
@@ -148,7 +183,8 @@ impl Batches {
             let odd = Labels::all([Labels::from(label(batch)), Labels::not("even")]);
             assert_eq!(docs.count(source, label(batch)).unwrap(), u64::from(BATCH));
             let hits = docs.search(source, 100).labelled(odd).by_vector(&row(batch)).unwrap();
-            assert_eq!(hits.len(), BATCH as usize / 2);
+            let expected = ids(batches).filter(|id| id / BATCH == batch && parity(*id) == "odd");
+            assert_eq!(hits.len(), expected.count());
         }
     }
 }
