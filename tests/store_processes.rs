@@ -9,41 +9,50 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rand::RngExt;
-use spinney::{Error, Store};
+use spinney::{Error, Store, StoreOptions};
+use support::batches::Batches;
 use support::process::{Child, given_folder, say};
-use support::world::{InStore, Kept, check};
+use support::world::{InStore, Kept};
 use support::*;
 
 /// A store whose commits outlive a process, but not the machine: this is about processes.
-fn open(dir: &Path) -> InStore {
-    InStore::new(Store::options().durability(spinney::Durability::None).open(dir).unwrap())
+fn options() -> StoreOptions {
+    Store::options().durability(spinney::Durability::None)
 }
 
-/// Looks at the newest commit and at one that is kept, for so many commits. Returns how many
+fn open(dir: &Path) -> InStore {
+    InStore::new(options().open(dir).unwrap())
+}
+
+/// A question that is put again and again.
+const QUERY: u32 = 7;
+
+/// Looks at the newest commit and at some that are kept, until it is over. Returns how many
 /// versions it met.
 fn read(world: &InStore, mut rng: Rng, committed: &AtomicU32, is_over: &AtomicBool) -> u32 {
     let (mut last, mut met) = (0, 0);
     while !is_over.load(Ordering::SeqCst) {
-        let snapshot = world.store.snapshot().unwrap();
-        world
-            .store
-            .read(|txn| {
-                let kept = Kept::new(txn.reader(&world.index)?, &mut rng);
-                for _ in 0..5 {
-                    let at_least = committed.load(Ordering::SeqCst);
-                    let version = world.check(&mut rng);
-                    assert!(version >= last.max(at_least), "{version} after {last}, {at_least}");
-                    met += u32::from(version > last);
-                    last = version;
-                }
-                kept.check(txn.as_heed(), world.store.database());
-                // The snapshot was taken before.
-                let version =
-                    snapshot.with_reader(&world.index, |r| Ok::<_, Error>(check(r, &mut rng)))?;
-                assert!(version <= kept.version);
-                Ok::<_, Error>(())
-            })
-            .unwrap();
+        let (snapshot, query) = (world.store.snapshot().unwrap(), rng.random_range(0..1000));
+        let answers = world.batches.answers(&snapshot, query);
+        let checked = world.store.read(|txn| {
+            let kept = Kept::new(txn.reader(&world.index)?, &mut rng);
+            let kept_answers = world.batches.answers(txn, query);
+            for _ in 0..5 {
+                let at_least = committed.load(Ordering::SeqCst);
+                let version = world.check(&mut rng);
+                assert!(version >= last.max(at_least), "{version} after {last}, {at_least}");
+                met += u32::from(version > last);
+                last = version;
+            }
+            kept.check(txn.as_heed(), world.store.database());
+            assert!(world.batches.answers(txn, query) == kept_answers);
+            // The snapshot was taken before.
+            assert!(world.check_in(&snapshot, &mut rng) <= kept.version);
+            assert!(world.batches.answers(&snapshot, query) == answers);
+            assert_eq!(world.check_in(txn, &mut rng), kept.version);
+            Ok::<_, Error>(())
+        });
+        checked.unwrap();
     }
     met
 }
@@ -61,7 +70,8 @@ fn snapshots_are_whole_while_others_commit() {
             scope.spawn(move || read(world, rng, committed, is_over))
         });
         let mut rng = seed.rng(0);
-        for _ in 0..if is_long() { 3000 } else { 100 } {
+        let end = Instant::now() + Duration::from_secs(if is_long() { 8 * 3600 } else { 20 });
+        while Instant::now() < end {
             committed.store(world.advance(&mut rng), Ordering::SeqCst);
         }
         is_over.store(true, Ordering::SeqCst);
@@ -71,31 +81,30 @@ fn snapshots_are_whole_while_others_commit() {
     assert!(met.iter().all(|met| *met > 3), "{met:?}");
 }
 
-/// Writes for ever, in turn with others, and says what is committed.
-fn write_for_ever(dir: &Path, mut rng: Rng) -> ! {
-    let world = open(dir);
+/// Writes for ever, in turn with others, and says what is committed. The map grows, for both.
+fn write_for_ever(dir: &Path) -> ! {
+    let store = options().map_size(1 << 19).map_limit(1 << 30).open(dir).unwrap();
+    let batches = Batches::new(store);
     loop {
-        let version = world.advance(&mut rng);
-        say(format_args!("committed {version}"));
+        say(format_args!("committed {}", batches.write().unwrap()));
     }
 }
 
 /// Reads for ever, with snapshots that are kept over many commits.
 fn read_for_ever(dir: &Path, mut rng: Rng) -> ! {
-    let world = open(dir);
+    let batches = Batches::new(options().open(dir).unwrap());
     let mut last = 0;
     loop {
-        let kept = world.store.snapshot().unwrap();
-        let mut first = None;
+        let kept = batches.store.snapshot().unwrap();
+        let first = (batches.check(&kept), batches.answers(&kept, QUERY));
         for _ in 0..rng.random_range(1..10) {
-            let version = world.check(&mut rng);
-            assert!(version >= last, "{version} after {last}");
+            let version = batches.check(&batches.store.snapshot().unwrap());
+            assert!(version >= last.max(first.0), "{version} after {last}");
             last = version;
             say(format_args!("saw {version}"));
-            let kept = kept.with_reader(&world.index, |r| Ok::<_, Error>(check(r, &mut rng)));
-            let kept = kept.unwrap();
-            assert_eq!(*first.get_or_insert(kept), kept);
         }
+        assert_eq!(batches.check(&kept), first.0);
+        assert!(batches.answers(&kept, QUERY) == first.1);
     }
 }
 
@@ -105,13 +114,12 @@ fn killed_processes_lose_nothing() {
     let test = "killed_processes_lose_nothing";
     if let Some(dir) = given_folder() {
         let number = Seed::new(0).number();
-        let rng = rng(number);
-        if number % 5 < 2 { write_for_ever(&dir, rng) } else { read_for_ever(&dir, rng) }
+        if number % 5 < 2 { write_for_ever(&dir) } else { read_for_ever(&dir, rng(number)) }
     }
     let seed = Seed::new(2061);
     let mut rng = seed.rng(0);
     let dir = tempfile::tempdir().unwrap();
-    drop(open(dir.path()));
+    drop(Batches::new(options().open(dir.path()).unwrap()));
     let start = |role: usize, rng: &mut Rng| {
         Child::start(test, dir.path(), rng.random_range(0..1 << 40) * 5 + role as u64)
     };
@@ -138,15 +146,15 @@ fn killed_processes_lose_nothing() {
         process.assert_running();
     }
     processes.into_iter().for_each(|process| note(process.kill()));
-    let world = open(dir.path());
-    let version = world.check(&mut rng);
+    let batches = Batches::new(options().open(dir.path()).unwrap());
+    let version = batches.check(&batches.store);
     // One that was killed may have committed before it could say so; each time another.
     println!("version {version}, {acknowledged} acknowledged, {seen} seen");
     assert!(version >= acknowledged.max(seen) && acknowledged > 10 && seen > 10);
-    assert!(world.store.verify().unwrap().is_sound());
+    assert!(batches.store.verify().unwrap().is_sound());
     // No reader of the dead keeps pages.
-    assert_eq!(world.store.env().clear_stale_readers().unwrap(), 0);
-    assert_eq!(world.advance(&mut rng), version + 1);
+    assert_eq!(batches.store.env().clear_stale_readers().unwrap(), 0);
+    assert_eq!(batches.write().unwrap(), version + 1);
 }
 
 /// Holds as many read transactions as there are slots.
@@ -211,12 +219,12 @@ fn a_lock_file_that_was_half_made_is_not_believed() {
     drop(Store::open(dir.path()).unwrap().compact().unwrap());
     // It holds the lock, so that nobody who opens the file is alone.
     let mut holder = Child::start(TEST, dir.path(), 1);
-    assert_eq!(holder.hear(), Some(("indexes".to_owned(), 1)));
+    assert_eq!(holder.hear(), Some(("indexes".to_owned(), 2)));
     let lock = std::fs::OpenOptions::new().write(true).open(dir.path().join("lock.mdb")).unwrap();
     std::os::unix::fs::FileExt::write_all_at(&lock, &[0; 8], 8).unwrap();
     drop(lock);
     let mut opener = Child::start(TEST, dir.path(), 2);
     std::thread::sleep(Duration::from_millis(500));
     holder.kill();
-    assert_eq!(opener.hear(), Some(("indexes".to_owned(), 1)));
+    assert_eq!(opener.hear(), Some(("indexes".to_owned(), 2)));
 }

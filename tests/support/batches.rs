@@ -148,6 +148,20 @@ impl Batches {
         })
     }
 
+    /// Answers to searches, and all documents: two are equal if every bit is.
+    pub fn answers(&self, source: &impl Reads, query: u32) -> String {
+        let query = row(query);
+        let search = || self.docs.search(source, 100).payload(true);
+        let hits = [
+            search().by_vector(&query).unwrap(),
+            search().exact().by_vector(&query).unwrap(),
+            search().labelled("odd").by_vector(&query).unwrap(),
+        ];
+        let documents: Vec<StoredDocument> =
+            self.docs.documents(source).collect::<Result<_>>().unwrap();
+        format!("{hits:?} {documents:?} {:?}", self.docs.labels(source).unwrap())
+    }
+
     /// Checks that all is as after some number of batches, which it returns.
     #[track_caller]
     pub fn check(&self, source: &impl Reads) -> u32 {

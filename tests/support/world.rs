@@ -14,6 +14,7 @@ use spinney::{
     Writer,
 };
 
+use super::batches::Batches;
 use super::{Env, Rng, clustered_row, is_close, reference, rng};
 
 pub const DIMS: usize = 16;
@@ -77,11 +78,12 @@ fn fill(writer: &Writer, wtxn: &mut RwTxn<'_>) {
     build(writer, wtxn);
 }
 
-/// The world in a store, as its index of number 0.
+/// The world in a store, as its index of number 0, and batches beside it: one for each version.
 pub struct InStore {
     pub store: spinney::Store,
     pub index: Index,
     pub writer: Writer,
+    pub batches: Batches,
 }
 
 impl InStore {
@@ -90,16 +92,18 @@ impl InStore {
         let index = store.index("world", &options()).unwrap();
         let db = store.database();
         let writer = store.read(|txn| Writer::open(txn.as_heed(), db, index.number())).unwrap();
+        let batches = Batches::new(store.clone());
         if store.read(|txn| writer.is_empty(txn.as_heed())).unwrap() {
             // Builds are the test's own.
             store.set_build_after("world", None).unwrap();
+            batches.build_after(Some(60));
             let filled = store.write(|txn| {
                 fill(&writer, txn.as_heed_mut());
                 Ok::<_, Error>(())
             });
             filled.unwrap();
         }
-        Self { store, index, writer }
+        Self { store, index, writer, batches }
     }
 
     /// The version of the newest commit.
@@ -112,6 +116,7 @@ impl InStore {
         let is_built = rng.random_range(0..2) == 0;
         let advanced = self.store.write(|txn| {
             let new = advance(&self.writer, txn.as_heed_mut(), rng);
+            assert_eq!(self.batches.put(txn)?, new);
             if is_built {
                 build(&self.writer, txn.as_heed_mut());
             }
@@ -122,7 +127,14 @@ impl InStore {
 
     /// Checks the newest commit, and returns its version.
     pub fn check(&self, rng: &mut Rng) -> u32 {
-        self.store.with_reader(&self.index, |reader| Ok::<_, Error>(check(reader, rng))).unwrap()
+        self.store.read(|txn| Ok::<_, Error>(self.check_in(txn, rng))).unwrap()
+    }
+
+    /// Checks what a snapshot or a transaction shows, and returns its version.
+    pub fn check_in(&self, source: &impl Reads, rng: &mut Rng) -> u32 {
+        let version = source.with_reader(&self.index, |r| Ok::<_, Error>(check(r, rng))).unwrap();
+        assert_eq!(self.batches.check(source), version, "batches of another version");
+        version
     }
 }
 
