@@ -22,6 +22,20 @@ use crate::writer::Writer;
 ///
 /// Readers opened in it remember nothing of other transactions: for many searches of a few
 /// milliseconds each, a [`StoreSnapshot`](crate::StoreSnapshot) is faster.
+///
+/// What reads in it cannot outlive it, be it a reader or an iterator over documents:
+///
+/// ```compile_fail
+/// fn misuse(store: &spinney::Store, index: &spinney::Index) {
+///     let reader = store.read(|txn| txn.reader(index)).unwrap();
+/// }
+/// ```
+///
+/// ```compile_fail
+/// fn misuse(store: &spinney::Store, docs: &spinney::Collection) {
+///     let keys = store.read(|txn| Ok::<_, spinney::Error>(docs.keys(txn))).unwrap();
+/// }
+/// ```
 pub struct ReadTxn<'s> {
     /// Ends before its count does.
     txn: RoTxn<'s, WithoutTls>,
@@ -48,6 +62,19 @@ pub struct ReadTxn<'s> {
 /// ```compile_fail
 /// fn misuse(store: &spinney::Store) {
 ///     let kept = store.write(|txn| Ok::<_, spinney::Error>(txn)).unwrap();
+/// }
+/// ```
+///
+/// Nor can anything be changed while it is gone through:
+///
+/// ```compile_fail
+/// fn misuse(store: &spinney::Store, docs: &spinney::Collection) -> spinney::Result<()> {
+///     store.write(|txn| {
+///         for key in docs.keys(txn) {
+///             docs.delete(txn, key?)?;
+///         }
+///         Ok(())
+///     })
 /// }
 /// ```
 pub struct WriteTxn<'s> {
