@@ -1,5 +1,5 @@
-//! The law of power cuts: whenever the power fails, and whichever of the writes that were not synced
-//! have reached the disk, the store is that of some commit, and no commit that returned is lost.
+//! The law of power cuts: whenever the power fails, and whichever of the writes that were not
+//! synced have reached the disk, the store is that of a commit, and none that returned is lost.
 //!
 //! A process that writes is recorded, call by call; then states of the disk are made from the log.
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, clippy::expect_used, clippy::panic)]

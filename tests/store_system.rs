@@ -263,8 +263,8 @@ fn grow(of_documents: bool, is_held: bool) {
     let copy = BackupOptions::default().compact(true);
     let least = store.backup_with(dir.path().join("copy"), &copy).unwrap().bytes;
     println!(
-        "documents {of_documents}, held {is_held}: {:.2} times the compacted copy after 50 commits, \
-         {:.2} after 100",
+        "documents {of_documents}, held {is_held}: {:.2} times the compacted copy after 50 \
+         commits, {:.2} after 100",
         grown as f64 / least as f64,
         stats.file_bytes as f64 / least as f64
     );

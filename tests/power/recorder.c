@@ -1,6 +1,6 @@
 /* Writes down what a process does to one file, in the order in which it does it. tests/power.rs
- * compiles it, has the loader put it before the C library, and reads the log: for each event a kind,
- * an offset and a length, 8 bytes each, then the bytes if it is a write. */
+ * compiles it, has the loader put it before the C library, and reads the log: for each event a
+ * kind, an offset and a length, 8 bytes each, then the bytes if it is a write. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -33,7 +33,8 @@ static int is_recorded(int fd) {
     return same;
 }
 
-static void record(enum kind kind, off_t offset, const struct iovec *parts, int count, size_t length) {
+static void record(enum kind kind, off_t offset, const struct iovec *parts, int count,
+                   size_t length) {
     static int log = -1;
     int before = errno;
     if (log < 0) {
@@ -50,7 +51,8 @@ static void record(enum kind kind, off_t offset, const struct iovec *parts, int 
     errno = before;
 }
 
-static void record_write(int fd, off_t offset, const struct iovec *parts, int count, ssize_t written) {
+static void record_write(int fd, off_t offset, const struct iovec *parts, int count,
+                         ssize_t written) {
     if (written <= 0 || !is_recorded(fd)) return;
     record(WRITE, offset, parts, count, (size_t)written);
     if (fcntl(fd, F_GETFL) & O_DSYNC) record(SYNC_OF_WRITE, 0, NULL, 0, 0);

@@ -119,8 +119,8 @@ pub fn whole(events: &[Event]) -> Vec<u8> {
     File::after(events).seen
 }
 
-/// What the disk may hold if its power is cut after these events: of the writes that were not synced
-/// some, in any order, and some of them in part.
+/// What the disk may hold if its power is cut after these events: of the writes that were not
+/// synced some, in any order, and some of them in part.
 pub fn cut(events: &[Event], rng: &mut Rng) -> Vec<u8> {
     let File { mut synced, pending, writes, .. } = File::after(events);
     let likely = [0.05, 0.5, 0.95][rng.random_range(0..3)];
