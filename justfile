@@ -7,6 +7,10 @@ default:
 ci:
     .ci/run
 
+# The Python package: installed, tested, type-checked.
+python:
+    .ci/python
+
 # The laws. Arguments choose some of them: just test --test recall
 test *args:
     cargo test {{args}}

@@ -1,0 +1,126 @@
+"""Collections: documents under keys, with payload and labels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import spinney
+from spinney import Labels
+
+
+@pytest.fixture
+def docs(store):
+    docs = store.collection("docs", 2, "euclidean")
+    docs.put("a", [1, 0], {"title": "A"}, ["lang:en"])
+    docs.put_many(["b", "c"], np.array([[2, 0], [3, 0]], "f4"), ["text", b"\x00"],
+                  [["lang:de"], ["lang:en", "draft"]])
+    return docs
+
+
+def test_what_is_put_is_read(docs):
+    assert len(docs) == 3 and list(docs) == ["a", "b", "c"] and "a" in docs and "x" not in docs
+    assert docs["a"].json() == {"title": "A"} and docs["a"].labels == ("lang:en",)
+    assert docs["b"].payload == b"text" and docs.get("x") is None
+    assert docs.vectors("c").tolist() == [[3, 0]]
+    assert docs.labels() == {"draft": 1, "lang:de": 1, "lang:en": 2}
+    assert docs.delete("a") and not docs.delete("a")
+    with pytest.raises(spinney.NotFoundError):
+        docs["a"]
+    assert docs.keys("b") == ["b"]
+
+
+def test_searches(docs):
+    keys = lambda hits: [hit.key for hit in hits]  # noqa: E731
+    assert keys(docs.search([0, 0], 2)) == ["a", "b"]
+    assert keys(docs.search([0, 0], 3, labelled="lang:en")) == ["a", "c"]
+    finished = Labels.all("lang:en", Labels.not_("draft"))
+    assert keys(docs.search([0, 0], 3, labelled=finished)) == ["a"]
+    assert keys(docs.search([0, 0], 3, labelled=Labels("draft") | "lang:de")) == ["b", "c"]
+    assert keys(docs.search([0, 0], 3, labelled=~Labels("draft") & "lang:en")) == ["a"]
+    assert docs.count(Labels.any("draft", "lang:de")) == 2
+    hit = docs.search([0, 0], 1, payload=True)[0]
+    assert hit.json() == {"title": "A"} and hit.distance == 1.0
+    assert docs.search([0, 0], 1)[0].payload is None
+    assert [keys(hits) for hits in docs.search([[0, 0], [9, 0]], 1)] == [["a"], ["c"]]
+    assert keys(docs.search_key("a", 2)) == ["b", "c"]
+    assert keys(docs.search_any(["a", [3.0, 0.5]], 3)) == ["c", "b"]
+    assert keys(docs.search_like(["b"], [[1.0, 0.0]], 1)) == ["c"]
+    assert keys(docs.search([0, 0], 3, predicate=lambda key: key > "a")) == ["b", "c"]
+    with pytest.raises(spinney.NotFoundError):
+        docs.search_key("x")
+    with pytest.raises(TypeError):
+        docs.search([0, 0], 1, allowed=[1])
+
+
+def test_several_vectors_count_once(store):
+    docs = store.collection("many", 1, "euclidean")
+    docs.put("near", [[1.0], [2.0], [3.0]])
+    docs.put("far", [9.0])
+    assert [(hit.key, hit.distance) for hit in docs.search([0.0], 5)] == [("near", 1.0), ("far", 9.0)]
+    assert docs["near"].vectors == 3 and docs.vectors("near").shape == (3, 1)
+
+
+def test_scopes_hide_and_protect(docs):
+    german = docs.scoped("lang:de")
+    assert list(german) == ["b"] and len(german) == 1 and german.scope == ("lang:de",)
+    assert german.get("a") is None and not german.delete("a")
+    assert [hit.key for hit in german.search([0, 0], 5)] == ["b"]
+    with pytest.raises(spinney.Error):
+        german.put("a", [0, 0])
+    german.put("d", [4, 0])
+    assert docs["d"].labels == ("lang:de",)
+    assert german.delete_where(Labels.all()) == 2 and len(docs) == 2
+
+
+def test_in_transactions(docs, store):
+    with pytest.raises(KeyError):
+        with store.write() as txn:
+            txn.put(docs, "z", [5, 5])
+            txn.delete(docs, "a")
+            txn.delete_where(docs, "lang:de")
+            raise KeyError
+    assert list(docs) == ["a", "b", "c"]
+    with store.write() as txn:
+        txn.put_many(docs, ["y", "z"], [[5, 5], [6, 6]], labels=[["new"], ["new"]])
+        assert txn.delete(docs, "a") == 1 and txn.delete(docs, "a") == 0
+        txn.build(docs)
+    assert list(docs) == ["b", "c", "y", "z"] and store.verify() == []
+    with store.read() as snapshot:
+        docs.delete("b")
+        assert "b" in snapshot[docs] and "b" not in docs
+        with pytest.raises(spinney.InvalidOptionError):
+            snapshot[docs].put("x", [1, 1])
+
+
+@pytest.mark.parametrize(("kind", "keys", "wrong"), [
+    ("int", [0, 7, 2**64 - 1], "a"), ("bytes", [b"\x00", b"a", b"\xff" * 511], "a"),
+    ("str", ["a", "z", "\N{SNOWMAN}"], 7),
+])
+def test_kinds_of_keys(store, kind, keys, wrong):
+    docs = store.collection("k", 1, "euclidean", keys=kind)
+    docs.put_many(keys, np.arange(3.0).reshape(-1, 1))
+    assert list(docs) == keys
+    assert [hit.key for hit in docs.search([0.0], 3)] == keys
+    assert docs[keys[1]].key == keys[1]
+    with pytest.raises(TypeError):
+        docs.put(wrong, [0.0])
+    with pytest.raises(spinney.InvalidOptionError):
+        store.collection("k", keys="float")
+
+
+def test_what_is_refused(docs, store):
+    with pytest.raises(spinney.InvalidVectorError) as raised:
+        docs.put_many(["x", "y"], [[1, 1], [1, float("nan")]])
+    assert "y" in str(raised.value)
+    with pytest.raises(ValueError):
+        docs.put_many(["x"], [[1, 1], [2, 2]])
+    with pytest.raises(TypeError):
+        docs.put("x", [1, 1], labels="abc")
+    with pytest.raises(spinney.InvalidOptionError):
+        docs.put("", [1, 1])
+    with pytest.raises(spinney.InvalidOptionError):
+        docs.put("x" * 512, [1, 1])
+    with pytest.raises(TypeError):
+        docs.put("x", [1, 1], payload=object())
+    assert list(docs) == ["a", "b", "c"]
