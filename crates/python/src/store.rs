@@ -449,9 +449,16 @@ impl Store {
         this
     }
 
-    #[pyo3(signature = (*_raised))]
-    fn __exit__(&self, py: Python<'_>, _raised: &Bound<'_, PyTuple>) -> PyResult<()> {
-        self.core.close(py)
+    /// An exception goes on, even if the store cannot be closed.
+    #[pyo3(signature = (raised, *_rest))]
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        raised: &Bound<'_, PyAny>,
+        _rest: &Bound<'_, PyTuple>,
+    ) -> PyResult<()> {
+        let closed = self.core.close(py);
+        if raised.is_none() { closed } else { Ok(()) }
     }
 
     fn __repr__(&self) -> String {

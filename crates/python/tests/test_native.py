@@ -147,6 +147,16 @@ def test_closing(tmp_path):
             store.index("b", 1, "euclidean")
 
 
+def test_an_exception_goes_on_when_the_store_cannot_be_closed(tmp_path):
+    with pytest.raises(KeyError):
+        with spinney.Store(tmp_path / "s") as store:
+            snapshot = store.read()
+            raise KeyError
+    assert not store.closed
+    snapshot.close()
+    store.close()
+
+
 def test_a_thousand_opens_and_closes(tmp_path):
     for i in range(1000):
         with spinney.Store(tmp_path / "s", durability="none") as store:
