@@ -174,8 +174,12 @@ pub(crate) fn verify(store: &Inner) -> Result<StoreVerification> {
             let documents = txn
                 .reader_of(entry.number)
                 .and_then(|reader| verify_collection(&reader, tables.documents));
-            // An index that cannot be read is told of below.
-            for found in documents.unwrap_or_default() {
+            let documents = match documents {
+                // An index that cannot be read is told of below.
+                Err(Error::Corrupted { .. } | Error::IndexNotFound { .. }) => Vec::new(),
+                documents => documents?,
+            };
+            for found in documents {
                 faults.push(format!("{} of {name:?}: {}", found.place, found.what));
             }
         }

@@ -17,7 +17,7 @@ use crate::store::collection::document::Document;
 use crate::store::collection::filter::within;
 use crate::store::collection::key::DocumentKey;
 use crate::store::collection::labels::{Labels, check_label};
-use crate::store::collection::layout::{Layout, Set};
+use crate::store::collection::layout::Layout;
 use crate::store::collection::plan::Plan;
 use crate::store::collection::stored::Stored;
 use crate::store::handle::Inner;
@@ -234,8 +234,7 @@ impl Collection {
             let stored = plan.stored();
             let mut keys = Vec::new();
             let Some(filter) = filter else { return Ok(keys) };
-            let firsts = &*stored.meant(&filter)? - stored.set(Set::Rest)?;
-            for id in &firsts {
+            for id in stored.firsts(&*stored.meant(&filter)?)? {
                 let (_, key) = stored.document_of(id)?;
                 let key = DocumentKey::from(key);
                 plan.delete(&[], &key)?;

@@ -2,6 +2,7 @@
 
 use std::ops::Bound;
 
+use crate::store::collection::key::MAX_KEY;
 use crate::store::collection::labels::is_label;
 use crate::store::collection::piece;
 
@@ -9,6 +10,8 @@ use crate::store::collection::piece;
 const PREFIX: usize = 3;
 /// Keys of so many bytes and more share an entry with others that begin alike.
 const LONG: usize = 508;
+/// No rest of a long key comes after it.
+pub(crate) const LAST_TAIL: &[u8] = &[0xFF; MAX_KEY - LONG];
 
 /// The kinds of entries, in the order of their keys.
 const PIECES: u8 = 0;
@@ -159,20 +162,31 @@ impl Layout {
     }
 }
 
-/// Records of documents whose long keys begin alike, with the rest of each key.
-pub(crate) fn parse_long(mut bytes: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
-    let mut records: Vec<(&[u8], &[u8])> = Vec::new();
-    while let Some((len, rest)) = bytes.split_first() {
-        let (tail, rest) = rest.split_at_checked(usize::from(*len))?;
-        let (len, rest) = rest.split_first_chunk()?;
-        let (record, rest) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
-        records.push((tail, record));
-        bytes = rest;
-    }
-    let is_sound = !records.is_empty()
-        && records.is_sorted_by(|a, b| a.0 < b.0)
-        && records.iter().all(|(tail, _)| LONG + tail.len() <= super::key::MAX_KEY);
-    is_sound.then_some(records)
+/// Records of documents whose long keys begin alike, with the rest of each key. `None` stands for
+/// what is damaged, and nothing follows it.
+pub(crate) fn long_records(bytes: &[u8]) -> impl Iterator<Item = Option<(&[u8], &[u8])>> {
+    let (mut left, mut before) = (Some(bytes), None);
+    std::iter::from_fn(move || {
+        let bytes = left.take().filter(|bytes| before.is_none() || !bytes.is_empty())?;
+        let Some((tail, record, rest)) = next_long(bytes, before) else { return Some(None) };
+        (left, before) = (Some(rest), Some(tail));
+        Some(Some((tail, record)))
+    })
+}
+
+/// The first of such records, and the bytes after it. Its key comes after that of the one before.
+fn next_long<'t>(bytes: &'t [u8], before: Option<&[u8]>) -> Option<(&'t [u8], &'t [u8], &'t [u8])> {
+    let (len, rest) = bytes.split_first()?;
+    let (tail, rest) = rest.split_at_checked(usize::from(*len))?;
+    let (len, rest) = rest.split_first_chunk()?;
+    let (record, rest) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
+    let is_sound = LONG + tail.len() <= MAX_KEY && before.is_none_or(|before| before < tail);
+    is_sound.then_some((tail, record, rest))
+}
+
+/// All such records, if none is damaged.
+pub(crate) fn parse_long(bytes: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
+    long_records(bytes).collect()
 }
 
 /// The value for such records, with one of them changed, or taken out. `None` if none is left.

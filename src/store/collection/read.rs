@@ -7,7 +7,6 @@ use crate::store::collection::filter::within;
 use crate::store::collection::handle::Collection;
 use crate::store::collection::key::DocumentKey;
 use crate::store::collection::labels::Labels;
-use crate::store::collection::layout::Set;
 use crate::store::collection::record::RecordRef;
 use crate::store::collection::stored::Stored;
 use crate::store::reads::Reads;
@@ -154,17 +153,13 @@ impl Collection {
     pub fn labels<S: Reads>(&self, source: &S) -> Result<Vec<(String, u64)>> {
         self.with(source, |_, stored| {
             let scope = within(&self.scope, None).map(|scope| stored.meant(&scope)).transpose()?;
-            let meta = stored.meta()?;
-            let rest =
-                if meta.documents == meta.vectors { None } else { Some(stored.set(Set::Rest)?) };
+            let rest = stored.rest()?;
             let mut labels = Vec::new();
             for (label, mut ids) in stored.labels()? {
                 if let Some(scope) = &scope {
                     ids &= &**scope;
                 }
-                if let Some(rest) = &rest {
-                    ids -= rest;
-                }
+                ids -= &rest;
                 if !ids.is_empty() {
                     labels.push((label.to_owned(), ids.len()));
                 }

@@ -8,7 +8,7 @@ use roaring::RoaringBitmap;
 
 use crate::error::Result;
 use crate::lmdb::opening::Table;
-use crate::store::collection::layout::{Layout, OfPiece, Place, Set, parse_long};
+use crate::store::collection::layout::{Layout, OfPiece, Place, Set, long_records};
 use crate::store::collection::memo::Memo;
 use crate::store::collection::piece;
 use crate::store::collection::record::{Meta, RecordRef, damaged};
@@ -120,13 +120,23 @@ impl<'t> Stored<'t> {
         Ok(all - self.set(Set::Free)?)
     }
 
+    /// Items that are not the first of their document.
+    pub(crate) fn rest(&self) -> Result<RoaringBitmap> {
+        match self.meta() {
+            Ok(meta) if meta.documents == meta.vectors => Ok(RoaringBitmap::new()),
+            // The set says it, too, where the counts are damaged.
+            _ => self.set(Set::Rest),
+        }
+    }
+
+    /// The first items of the documents that have their items in a set.
+    pub(crate) fn firsts(&self, ids: &RoaringBitmap) -> Result<RoaringBitmap> {
+        Ok(ids - self.rest()?)
+    }
+
     /// How many documents have their items in a set.
     pub(crate) fn documents_in(&self, ids: &RoaringBitmap) -> Result<u64> {
-        let meta = self.meta()?;
-        if meta.documents == meta.vectors {
-            return Ok(ids.len());
-        }
-        Ok(ids.len() - ids.intersection_len(&self.set(Set::Rest)?))
+        Ok(ids.len() - ids.intersection_len(&self.rest()?))
     }
 
     /// Every label with its items.
@@ -177,6 +187,11 @@ pub(crate) fn record_in<'t>(
     tail: Option<&[u8]>,
 ) -> Result<Option<&'t [u8]>> {
     let Some(tail) = tail else { return Ok(Some(value)) };
-    let records = parse_long(value).ok_or_else(|| damaged(entry))?;
-    Ok(records.into_iter().find(|(other, _)| *other == tail).map(|(_, record)| record))
+    for record in long_records(value) {
+        let (other, record) = record.ok_or_else(|| damaged(entry))?;
+        if other == tail {
+            return Ok(Some(record));
+        }
+    }
+    Ok(None)
 }

@@ -104,22 +104,24 @@ impl<'t> Check<'t> {
                 self.report(key, "the value is damaged");
                 Ok(None)
             }
+            Err(error @ Error::FormatTooNew { .. }) => {
+                self.report("documents", error);
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }
 
     fn documents(&mut self) -> Result<()> {
-        let mut all: Vec<(DocumentKey, RecordRef<'t>)> = Vec::new();
-        // What is damaged ends the walk, and what comes after it disagrees with the sets.
-        let walked = visit(self.stored, &[], None, |key, record| {
-            all.push((key, record));
-            true
-        });
-        self.accept(walked)?;
-        for (key, record) in all {
-            self.document(&key, &record)?;
-        }
-        Ok(())
+        let mut result = Ok(());
+        visit(self.stored, &[], None, |key, record| {
+            result = self.accept(record).and_then(|record| match record {
+                Some(record) => self.document(&key, &record),
+                None => Ok(()),
+            });
+            result.is_ok()
+        })?;
+        result
     }
 
     fn document(&mut self, key: &DocumentKey, record: &RecordRef<'t>) -> Result<()> {
