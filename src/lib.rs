@@ -131,9 +131,9 @@ pub use snapshot::batch::Many;
 pub use storage::Storage;
 pub use store::{
     AuditAction, AuditChange, AuditEntry, AuditKey, AuditLog, Backup, BackupOptions, Collection,
-    Compacted, Disagreement, Document, DocumentExample, DocumentHit, DocumentKey, Documents,
-    Durability, Index, Labels, OldestReader, ReadTxn, Reads, Store, StoreOptions, StoreSnapshot,
-    StoreStats, StoreVerification, StoredDocument, VerifiedIndex, WriteTxn,
+    CollectionRepair, Compacted, Disagreement, Document, DocumentExample, DocumentHit, DocumentKey,
+    Documents, Durability, Index, Labels, OldestReader, ReadTxn, Reads, Store, StoreOptions,
+    StoreSnapshot, StoreStats, StoreVerification, StoredDocument, VerifiedIndex, WriteTxn,
 };
 pub use verify::{Verification, Violation};
 pub use warm::Warmed;

@@ -1,6 +1,9 @@
-//! Damaged bytes of a collection are errors and no panics, and `verify` tells of each.
+//! Damaged bytes of a collection are errors and no panics, `verify` tells of each, and a repair
+//! leaves what was whole as it was.
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "collection_damage/repair.rs"]
+mod repair;
 mod support;
 
 use std::path::Path;
@@ -17,11 +20,16 @@ const KINDS: [(u8, Option<u8>); 6] =
     [(1, None), (2, None), (0, Some(0)), (0, Some(1)), (0, Some(2)), (0, Some(3))];
 
 fn fill(path: &Path) {
+    fill_with(path, 700);
+}
+
+/// So many documents of short keys, and four of long ones. The last of the short ones is deleted.
+fn fill_with(path: &Path, count: u16) {
     let store = Store::open(path).unwrap();
     let docs = store.collection("docs", &IndexOptions::new(1, Metric::Euclidean)).unwrap();
     store
         .write(|txn| {
-            for i in 0..700u16 {
+            for i in 0..count {
                 let rows = vec![f32::from(i); usize::from(i % 3 + 1)];
                 let document = Document::with_vectors(rows).payload([1; 30]);
                 let label = format!("l{}", i % 2);
@@ -31,7 +39,7 @@ fn fill(path: &Path) {
             for len in 508..=511 {
                 docs.put(txn, &long[..len], &Document::new([3.0]).labels(["long"]))?;
             }
-            docs.delete(txn, 699u64)
+            docs.delete(txn, u64::from(count - 1))
         })
         .unwrap();
 }

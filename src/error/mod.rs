@@ -460,7 +460,10 @@ pub enum Error {
     NumbersFull,
 
     /// What a store keeps beside its indexes is not what this crate writes.
-    #[error("{what} of the store is damaged under the key {key:?}: go back to a backup")]
+    #[error(
+        "{what} of the store is damaged under the key {key:?}: `Store::repair_collection` keeps the documents that can still be \
+         read; or go back to a backup"
+    )]
     StoreCorrupted {
         /// The table.
         what: &'static str,

@@ -29,8 +29,8 @@ pub use care::backup::{Backup, BackupOptions};
 pub use care::check::{StoreVerification, VerifiedIndex};
 pub use care::compact::Compacted;
 pub use collection::{
-    Collection, Disagreement, Document, DocumentExample, DocumentHit, DocumentKey, Documents,
-    Labels, StoredDocument,
+    Collection, CollectionRepair, Disagreement, Document, DocumentExample, DocumentHit,
+    DocumentKey, Documents, Labels, StoredDocument,
 };
 pub use handle::Store;
 pub use index::Index;

@@ -102,7 +102,8 @@ impl Store {
     /// As [`Writer::repair`], within one write transaction.
     ///
     /// # Errors
-    /// [`Error::NameNotFound`]; [`Error::NameTaken`] if the name is a collection's; those of
+    /// [`Error::NameNotFound`]; [`Error::NameTaken`] if the name is a collection's, for which there
+    /// is [`repair_collection`](Self::repair_collection); those of
     /// [`Writer::repair`] and [`write`](Self::write).
     pub fn repair(
         &self,

@@ -98,8 +98,8 @@ impl Layout {
 
     /// The key of the piece of a set that an id belongs to, and the id's place in it.
     pub(crate) fn place(self, set: Set<'_>, id: u32) -> (Vec<u8>, u16) {
-        // A piece has fewer ids than two bytes can number.
-        (self.set(set, id / piece::IDS), (id % piece::IDS) as u16)
+        let (number, at) = piece::place(id);
+        (self.set(set, number), at)
     }
 
     /// Where the items of a piece begin: after its sets.
@@ -198,8 +198,13 @@ pub(crate) fn with_long(
     let others = records.iter().copied().filter(|(other, _)| *other != tail);
     let mut all: Vec<(&[u8], &[u8])> = others.chain(record.map(|record| (tail, record))).collect();
     all.sort_unstable_by_key(|(tail, _)| *tail);
+    long_value(all)
+}
+
+/// The value for such records in the order of their keys. `None` for none.
+pub(crate) fn long_value(records: Vec<(&[u8], &[u8])>) -> Option<Vec<u8>> {
     let mut value = Vec::new();
-    for (tail, record) in all {
+    for (tail, record) in records {
         // Tails have three bytes at most, and records less than 2^32.
         value.push(u8::try_from(tail.len()).unwrap_or(u8::MAX));
         value.extend_from_slice(tail);

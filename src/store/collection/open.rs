@@ -118,7 +118,7 @@ fn create_collection(txn: &mut WriteTxn<'_>, name: &str, options: &IndexOptions)
     Ok(number)
 }
 
-fn expect_collection(entry: Entry, name: &str) -> Result<()> {
+pub(crate) fn expect_collection(entry: Entry, name: &str) -> Result<()> {
     if entry.kind == NameKind::Collection { Ok(()) } else { Err(taken(name)) }
 }
 

@@ -1,5 +1,7 @@
 //! Pieces of sets of ids, changed in the form in which they are stored.
 
+use std::ops::RangeInclusive;
+
 use roaring::RoaringBitmap;
 
 /// Ids that a piece is about: docs/trials.md, "collections".
@@ -8,6 +10,18 @@ pub(crate) const IDS: u32 = 8192;
 const BITS: usize = IDS as usize / 8;
 /// So many ids are bits, and fewer are listed.
 const MANY: usize = BITS / 2;
+
+/// The number of the piece that an id belongs to, and the id's place in it.
+pub(crate) fn place(id: u32) -> (u32, u16) {
+    // A piece has fewer ids than two bytes can number.
+    (id / IDS, (id % IDS) as u16)
+}
+
+/// The ids that a piece is about.
+pub(crate) fn ids(number: u32) -> RangeInclusive<u32> {
+    let first = number.saturating_mul(IDS);
+    first..=first.saturating_add(IDS - 1)
+}
 
 /// Whether these are the bytes of a piece.
 pub(crate) fn is_sound(piece: &[u8]) -> bool {
@@ -64,7 +78,7 @@ pub(crate) fn remove(piece: &mut Vec<u8>, at: u16) -> bool {
     let was_there = set_bit(piece, at, false);
     if len(piece) < MANY as u64 {
         let ids = RoaringBitmap::from_lsb0_bytes(0, piece);
-        *piece = ids.iter().flat_map(|at| ((at % IDS) as u16).to_le_bytes()).collect();
+        *piece = ids.iter().flat_map(|at| place(at).1.to_le_bytes()).collect();
     }
     was_there
 }
@@ -94,7 +108,7 @@ mod tests {
 
     use super::*;
 
-    fn ids(piece: &[u8], first: u32) -> Vec<u32> {
+    fn listed(piece: &[u8], first: u32) -> Vec<u32> {
         let mut set = RoaringBitmap::new();
         append(piece, first, &mut set);
         set.iter().collect()
@@ -119,7 +133,7 @@ mod tests {
                 prop_assert_eq!(len(&piece), model.len() as u64);
                 let first = u32::MAX - 8191;
                 let expected: Vec<u32> = model.iter().map(|at| first + u32::from(*at)).collect();
-                prop_assert_eq!(ids(&piece, first), expected);
+                prop_assert_eq!(listed(&piece, first), expected);
                 let mut anew = Vec::new();
                 model.iter().rev().for_each(|at| assert!(insert(&mut anew, *at)));
                 prop_assert_eq!(&anew, &piece);
@@ -129,7 +143,7 @@ mod tests {
         #[test]
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..1100), at in 0u16..8192) {
             if is_sound(&bytes) {
-                prop_assert_eq!(ids(&bytes, 8192).len() as u64, len(&bytes));
+                prop_assert_eq!(listed(&bytes, 8192).len() as u64, len(&bytes));
                 let mut piece = bytes.clone();
                 if insert(&mut piece, at) {
                     prop_assert!(remove(&mut piece, at));

@@ -32,9 +32,9 @@ pub(crate) struct Plan<'t, 'd> {
 
 /// A plan that is ready to be written.
 pub(crate) struct Changes<'d> {
-    table: Table<'static>,
-    entries: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
-    items: BTreeMap<u32, Option<&'d [f32]>>,
+    pub(crate) table: Table<'static>,
+    pub(crate) entries: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    pub(crate) items: BTreeMap<u32, Option<&'d [f32]>>,
 }
 
 /// What a document was before.
@@ -228,9 +228,9 @@ impl<'t, 'd> Plan<'t, 'd> {
             let Some((number, OfPiece::Set(Set::Free))) = self.stored.layout.of_piece(key) else {
                 continue;
             };
-            let first = number * piece::IDS;
-            free.remove_range(first..=first + (piece::IDS - 1));
-            piece::append(piece.as_deref().unwrap_or_default(), first, &mut free);
+            let ids = piece::ids(number);
+            free.remove_range(ids.clone());
+            piece::append(piece.as_deref().unwrap_or_default(), *ids.start(), &mut free);
         }
         Ok(free)
     }

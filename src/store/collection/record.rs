@@ -1,5 +1,7 @@
 //! What is stored under the key of a document, and what a collection counts.
 
+use std::ops::RangeInclusive;
+
 use crate::error::{Error, Result};
 use crate::store::collection::labels::{MAX_LABELS, is_label};
 
@@ -69,7 +71,7 @@ impl<'t> RecordRef<'t> {
     }
 
     /// The ids of its items.
-    pub(crate) fn ids(&self) -> impl Iterator<Item = u32> + use<> {
+    pub(crate) fn ids(&self) -> RangeInclusive<u32> {
         // Parsing has checked that the last one is an id.
         self.first..=self.first.saturating_add(self.vectors.saturating_sub(1))
     }
