@@ -132,8 +132,9 @@ pub use storage::Storage;
 pub use store::{
     AuditAction, AuditChange, AuditEntry, AuditKey, AuditLog, Backup, BackupOptions, Collection,
     CollectionRepair, Compacted, Disagreement, Document, DocumentExample, DocumentHit, DocumentKey,
-    Documents, Durability, Index, Labels, OldestReader, ReadTxn, Reads, Store, StoreOptions,
-    StoreSnapshot, StoreStats, StoreVerification, StoredDocument, VerifiedIndex, WriteTxn,
+    DocumentNeighbours, DocumentPages, Documents, Durability, Index, Labels, OldestReader, ReadTxn,
+    Reads, Store, StoreOptions, StoreSnapshot, StoreStats, StoreVerification, StoredDocument,
+    VerifiedIndex, WriteTxn,
 };
 pub use verify::{Verification, Violation};
 pub use warm::Warmed;

@@ -119,7 +119,21 @@ impl<'a> Nns<'a> {
         self.with_groups(max_hits, Wanted::Groups, group)
     }
 
-    fn with_groups<E>(
+    /// Finds only the nearest hit of each unit, beside what groups were asked for before.
+    pub(crate) fn once_each<E>(mut self, unit: impl Fn(u32) -> Result<u64, E> + 'a) -> Self
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        match &mut self.executor.groups {
+            Some(groups) => {
+                groups.unit = Some(Box::new(move |id| unit(id).map_err(Into::into)));
+                self
+            }
+            None => self.try_per_group(1, unit),
+        }
+    }
+
+    pub(crate) fn with_groups<E>(
         mut self,
         max_hits: usize,
         wanted: Wanted,
@@ -129,7 +143,7 @@ impl<'a> Nns<'a> {
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let group = Box::new(move |id| group(id).map_err(Into::into));
-        self.executor.groups = Some(Groups { max_hits, wanted, among: None, group });
+        self.executor.groups = Some(Groups { max_hits, wanted, among: None, group, unit: None });
         self
     }
 

@@ -23,6 +23,8 @@ pub(crate) struct Groups<'a> {
     /// The only groups that count, if they are known beforehand.
     pub(crate) among: Option<HashSet<u64>>,
     pub(crate) group: Callback<'a, u64>,
+    /// What is counted once, by its nearest hit, whatever its group: the document of an item.
+    pub(crate) unit: Option<Callback<'a, u64>>,
 }
 
 /// A group of hits found so far.
@@ -53,7 +55,13 @@ impl Groups<'_> {
         let counts_groups = self.wanted == Wanted::Groups;
         let mut all: HashMap<u64, FoundGroup> = HashMap::new();
         let (mut kept, mut answer) = (Vec::with_capacity(hits.len()), Vec::new());
+        let mut units = HashSet::new();
         for hit in hits.drain(..) {
+            if let Some(unit) = &self.unit
+                && !units.insert(unit(hit.id).map_err(Error::Callback)?)
+            {
+                continue;
+            }
             let group = self.group_of(hit.id)?;
             if self.among.as_ref().is_some_and(|among| !among.contains(&group)) {
                 continue;
@@ -95,12 +103,16 @@ mod tests {
     #[test]
     fn a_group_whose_nearest_hit_is_found_late_has_its_other_hits() {
         let group = Box::new(|id| Ok(u64::from(id % 2)));
-        let mut groups = Groups { max_hits: 3, wanted: Wanted::Groups, among: None, group };
+        let mut groups =
+            Groups { max_hits: 3, wanted: Wanted::Groups, among: None, group, unit: None };
         let mut hits = Vec::new();
         assert_eq!(answer(&groups, &mut hits, &[4, 5, 7, 9, 10]), (vec![4, 10], false));
         assert_eq!(answer(&groups, &mut hits, &[3]), (vec![3, 5, 7], true));
         assert_eq!(hits.iter().map(|hit| hit.id).collect::<Vec<_>>(), [3, 4, 5, 7, 10]);
         groups.among = Some(HashSet::from([0]));
         assert_eq!(answer(&groups, &mut hits, &[12]), (vec![4, 10, 12], true));
+        // 4 and 10 are of one unit, and so are 12 and 13.
+        groups.unit = Some(Box::new(|id| Ok(u64::from(id / 12))));
+        assert_eq!(answer(&groups, &mut hits, &[13]), (vec![4, 12], false));
     }
 }

@@ -5,13 +5,13 @@ pub(crate) mod callback;
 mod callbacks;
 mod examples;
 mod forms;
-mod groups;
+pub(crate) mod groups;
 mod hits;
 mod nns;
 pub(crate) mod once;
 mod options;
-mod order;
-mod paged;
+pub(crate) mod order;
+pub(crate) mod paged;
 mod single;
 
 pub use crate::query::examples::Example;

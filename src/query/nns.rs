@@ -31,8 +31,8 @@ use crate::search::searcher::Searcher;
 /// [several indexes](crate::Readers) and [searches for documents](crate::Documents) share these
 /// options: `recall`, `search_k`, `oversampling`,
 /// `exact`, `filter`, `filter_serialized`, `within`, `beyond`, `deadline` and `report`. Groups,
-/// `by_item` are for single searches alone. `cancel` and `parallel` are for these and for documents,
-/// `filter_fn` for all but several indexes.
+/// pages, `cancel` and `parallel` are for single searches and for documents, `filter_fn` for all but
+/// several indexes.
 ///
 /// ```
 #[doc = include_str!("example.txt")]

@@ -14,6 +14,6 @@ pub(super) fn is_beyond(hit: &Hit, beyond: Option<f32>, metric: Metric) -> bool 
 }
 
 /// Sorts hits, the nearest first and equally near ones by id.
-pub(super) fn sort(hits: &mut [Hit], metric: Metric) {
+pub(crate) fn sort(hits: &mut [Hit], metric: Metric) {
     hits.sort_unstable_by(|a, b| metric.nearer_first(a.distance, b.distance).then(a.id.cmp(&b.id)));
 }

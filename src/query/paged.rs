@@ -8,6 +8,7 @@ use crate::query::hits::Hits;
 use crate::query::nns::Nns;
 use crate::query::order::{is_beyond, is_within, sort};
 use crate::search::Hit;
+use crate::search::interrupt::InterruptState;
 use crate::search::paged::Stream;
 use crate::search::request::{Options, Request};
 
@@ -19,13 +20,36 @@ const MAX_HITS: usize = 1024;
 /// A search that goes on page by page: see [`Nns::pages`].
 pub struct Pages<'a> {
     nns: Nns<'a>,
-    stream: Stream,
-    exclude: Vec<u32>,
-    is_done: bool,
+    place: PagePlace,
 }
 
 impl<'a> Pages<'a> {
     pub(super) fn new(nns: Nns<'a>, example: Example<'_>) -> Result<Self> {
+        Ok(Self { place: PagePlace::new(&nns, example)?, nns })
+    }
+
+    /// The next page: `k` hits, sorted by distance and then by id. The last page may have fewer,
+    /// and those after it are empty.
+    ///
+    /// # Errors
+    /// [`Error::Callback`]; [`Error::Corrupted`]. After an error all pages are empty: begin anew.
+    pub fn next_page(&mut self) -> Result<Hits> {
+        let count = self.nns.k;
+        self.place.next_hits(&mut self.nns, count)
+    }
+}
+
+/// How far pages have come. Each may be asked for by a builder of its own, with the same options.
+pub(crate) struct PagePlace {
+    stream: Stream,
+    exclude: Vec<u32>,
+    /// Once a page was stopped, so are those after it.
+    interrupted: InterruptState,
+    is_done: bool,
+}
+
+impl PagePlace {
+    pub(crate) fn new(nns: &Nns<'_>, example: Example<'_>) -> Result<Self> {
         nns.check()?;
         let mut examples = Examples::new(nns.searcher(), &[example])?;
         if let Some(groups) = &nns.executor.groups {
@@ -40,35 +64,36 @@ impl<'a> Pages<'a> {
         let query = examples.queries.remove(0);
         Ok(Self {
             stream: Stream::new(&query.as_item()),
-            nns,
             exclude: examples.items,
+            interrupted: InterruptState::default(),
             is_done: false,
         })
     }
 
-    /// The next page: `k` hits, sorted by distance and then by id. The last page may have fewer,
-    /// and those after it are empty.
-    ///
-    /// # Errors
-    /// [`Error::Callback`]; [`Error::Corrupted`]. After an error all pages are empty: begin anew.
-    pub fn next_page(&mut self) -> Result<Hits> {
-        self.next_hits(self.nns.k)
+    /// Whether no hits are left.
+    pub(crate) fn is_done(&self) -> bool {
+        self.is_done
     }
 
-    fn next_hits(&mut self, count: usize) -> Result<Hits> {
+    /// The next hits, sorted: fewer than `count` only if there are no more, or after a stop.
+    pub(crate) fn next_hits(&mut self, nns: &mut Nns<'_>, count: usize) -> Result<Hits> {
         let mut hits = Vec::new();
+        std::mem::swap(&mut self.interrupted, &mut nns.executor.interrupted);
+        let mut read = Ok(());
         // The first hits may be nearer than the inner bound and be left out.
-        while !self.is_done && hits.len() < count {
-            self.read(&mut hits, count)?;
+        while !self.is_done && hits.len() < count && read.is_ok() {
+            read = self.read(nns, &mut hits, count);
         }
+        std::mem::swap(&mut self.interrupted, &mut nns.executor.interrupted);
+        read?;
         // What is found late comes with a later read of the same page.
-        sort(&mut hits, self.nns.searcher().spec().metric);
+        sort(&mut hits, nns.searcher().spec().metric);
         Ok(Hits::new(hits, self.stream.stats().is_partial))
     }
 
     /// Reads as many hits as are missing to `count`. The bounds may leave some of them out.
-    fn read(&mut self, hits: &mut Vec<Hit>, count: usize) -> Result<()> {
-        let Self { nns, stream, exclude, is_done } = self;
+    fn read(&mut self, nns: &mut Nns<'_>, hits: &mut Vec<Hit>, count: usize) -> Result<()> {
+        let Self { stream, exclude, is_done, .. } = self;
         let (searcher, wanted) = (nns.searcher(), count - hits.len());
         let (metric, Options { within, beyond, .. }) = (searcher.spec().metric, nns.options);
         // A search that fails may lose hits, so no page must follow it.
@@ -87,35 +112,29 @@ impl<'a> Pages<'a> {
     }
 }
 
-/// Neighbours one by one: see [`Nns::neighbours`].
-pub struct Neighbours<'a> {
-    pages: Pages<'a>,
-    hits: VecDeque<Hit>,
+/// What is asked for one by one, and is read in pages that grow.
+pub(crate) struct OneByOne<H> {
+    hits: VecDeque<H>,
     count: usize,
     left: usize,
 }
 
-impl<'a> Neighbours<'a> {
-    pub(super) fn new(nns: Nns<'a>, example: Example<'_>) -> Result<Self> {
-        let left = nns.k;
-        Ok(Self {
-            pages: Pages::new(nns, example)?,
-            hits: VecDeque::new(),
-            count: FIRST_HITS,
-            left,
-        })
+impl<H> OneByOne<H> {
+    /// At most so many.
+    pub(crate) fn new(left: usize) -> Self {
+        Self { hits: VecDeque::new(), count: FIRST_HITS, left }
     }
-}
 
-impl Iterator for Neighbours<'_> {
-    type Item = Result<Hit>;
-
-    fn next(&mut self) -> Option<Self::Item> {
+    /// The next one. Once `read` has failed, there are no more.
+    pub(crate) fn next(
+        &mut self,
+        read: impl FnOnce(usize) -> Result<Hits<H>>,
+    ) -> Option<Result<H>> {
         if self.left == 0 {
             return None;
         }
         if self.hits.is_empty() {
-            match self.pages.next_hits(self.count) {
+            match read(self.count) {
                 Ok(hits) => self.hits.extend(hits),
                 Err(error) => {
                     self.left = 0;
@@ -126,5 +145,27 @@ impl Iterator for Neighbours<'_> {
         }
         self.left -= 1;
         self.hits.pop_front().map(Ok)
+    }
+}
+
+/// Neighbours one by one: see [`Nns::neighbours`].
+pub struct Neighbours<'a> {
+    pages: Pages<'a>,
+    hits: OneByOne<Hit>,
+}
+
+impl<'a> Neighbours<'a> {
+    pub(super) fn new(nns: Nns<'a>, example: Example<'_>) -> Result<Self> {
+        let hits = OneByOne::new(nns.k);
+        Ok(Self { pages: Pages::new(nns, example)?, hits })
+    }
+}
+
+impl Iterator for Neighbours<'_> {
+    type Item = Result<Hit>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let Pages { nns, place } = &mut self.pages;
+        self.hits.next(|count| place.next_hits(nns, count))
     }
 }

@@ -14,31 +14,10 @@ use crate::search::{SearchStats, spare};
 use crate::snapshot::Snapshot;
 use crate::vector::CheckedVector;
 
-/// Readers of one index in one snapshot, of which each thread of a pool uses its own.
-pub(crate) trait Share {
-    fn spec(&self) -> IndexSpec;
-
-    /// Calls `work` for each of `0..count`, shared among the threads.
-    fn each(
-        &mut self,
-        count: usize,
-        work: &(dyn Fn(&Reader<'_>, usize) -> Result<()> + Sync),
-    ) -> Result<()>;
-}
-
-impl Share for &mut Snapshot<'_> {
-    fn spec(&self) -> IndexSpec {
-        Snapshot::spec(self)
-    }
-
-    fn each(
-        &mut self,
-        count: usize,
-        work: &(dyn Fn(&Reader<'_>, usize) -> Result<()> + Sync),
-    ) -> Result<()> {
-        Snapshot::each(self, count, work).map(|_| ())
-    }
-}
+/// What is done for each of many queries, with the reader of the thread that does it.
+pub(crate) type Work<'w> = dyn Fn(&Reader<'_>, usize) -> Result<()> + Sync + 'w;
+/// Does some work for each of `0..count`.
+type Each<'a> = Box<dyn FnMut(usize, &Work<'_>) -> Result<()> + 'a>;
 
 /// Searches of a [`Snapshot`] or a [`StoreSnapshot`](crate::StoreSnapshot), shared among the
 /// threads of a pool.
@@ -47,7 +26,9 @@ impl Share for &mut Snapshot<'_> {
 /// threads. For queries with options or examples of their own, use [`Snapshot::each`]. The times of
 /// a [report](Nns::report) are sums over the threads.
 pub struct Many<'a> {
-    share: Box<dyn Share + 'a>,
+    spec: IndexSpec,
+    /// Shares work among threads.
+    each: Each<'a>,
     predicate: Option<SharedCallback<'a, bool>>,
 }
 
@@ -60,13 +41,19 @@ impl Snapshot<'_> {
     /// with a new [`Reader`], without any cache. So a few hundred queries in one call are better
     /// than a few.
     pub fn nns(&mut self, k: usize) -> Nns<'_, Many<'_>> {
-        Nns::with_executor(k, Many::new(self))
+        let spec = self.spec();
+        let each = |count, work: &Work<'_>| self.each(count, work).map(|_| ());
+        Nns::with_executor(k, Many::new(spec, each))
     }
 }
 
 impl<'a> Many<'a> {
-    pub(crate) fn new(share: impl Share + 'a) -> Self {
-        Self { share: Box::new(share), predicate: None }
+    /// `each` does some work for each of `0..count`, by as many threads as there are.
+    pub(crate) fn new(
+        spec: IndexSpec,
+        each: impl FnMut(usize, &Work<'_>) -> Result<()> + 'a,
+    ) -> Self {
+        Self { spec, each: Box::new(each), predicate: None }
     }
 }
 
@@ -103,7 +90,7 @@ impl Nns<'_, Many<'_>> {
     /// first search. A position in an error counts from the start of `vectors`.
     pub fn by_vectors(self, vectors: &[f32]) -> Result<Vec<Hits>> {
         self.options.check()?;
-        let checked = crate::vector::check_rows(vectors, self.executor.share.spec())?;
+        let checked = crate::vector::check_rows(vectors, self.executor.spec)?;
         self.share(checked.len(), |nns, _, i| nns.run(checked[i].as_item(), &[], &[]))
     }
 
@@ -134,7 +121,7 @@ impl Nns<'_, Many<'_>> {
         distances: &mut [f32],
     ) -> Result<()> {
         self.options.check()?;
-        let spec = self.executor.share.spec();
+        let spec = self.executor.spec;
         let rows: Vec<_> = rows(vectors, spec, self.k, ids, distances)?
             .map(|(vector, row)| (vector, Mutex::new(Some(row))))
             .collect();
@@ -151,15 +138,16 @@ impl Nns<'_, Many<'_>> {
         Ok(())
     }
 
-    fn share<R: Send>(
+    /// Runs `search` for each of `0..count`, with a builder that has these options.
+    pub(crate) fn share<R: Send>(
         self,
         count: usize,
-        search: impl Fn(&Nns<'_>, &Reader<'_>, usize) -> Result<(R, SearchStats)> + Sync,
+        search: impl Fn(Nns<'_>, &Reader<'_>, usize) -> Result<(R, SearchStats)> + Sync,
     ) -> Result<Vec<R>> {
-        let Self { k, options, allowed, report, executor: Many { mut share, predicate } } = self;
+        let Self { k, options, allowed, report, executor: Many { mut each, predicate, .. } } = self;
         let (allowed, predicate) = (allowed.as_deref(), predicate.as_deref());
         let found: Vec<_> = (0..count).map(|_| Mutex::new(None)).collect();
-        share.each(count, &|reader, i| {
+        each(count, &|reader, i| {
             let mut nns = Nns::new(reader.session(), k);
             nns.options = options;
             if i > 0 {
@@ -169,8 +157,8 @@ impl Nns<'_, Many<'_>> {
                 nns = nns.filter(allowed);
             }
             let answer = match predicate {
-                Some(admits) => search(&nns.try_filter_fn(admits), reader, i),
-                None => search(&nns, reader, i),
+                Some(admits) => search(nns.try_filter_fn(admits), reader, i),
+                None => search(nns, reader, i),
             }?;
             *found[i].lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
             Ok(())

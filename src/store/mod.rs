@@ -30,7 +30,7 @@ pub use care::check::{StoreVerification, VerifiedIndex};
 pub use care::compact::Compacted;
 pub use collection::{
     Collection, CollectionRepair, Disagreement, Document, DocumentExample, DocumentHit,
-    DocumentKey, Documents, Labels, StoredDocument,
+    DocumentKey, DocumentNeighbours, DocumentPages, Documents, Labels, StoredDocument,
 };
 pub use handle::Store;
 pub use index::Index;

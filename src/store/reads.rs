@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::reader::Reader;
+use crate::snapshot::batch::Work;
 use crate::store::collection::memo::Memo;
 use crate::store::handle::{Inner, Store};
 use crate::store::index::Index;
@@ -29,7 +30,7 @@ pub trait Reads: sealed::Sealed {
 
 #[allow(private_interfaces, reason = "nobody else can name, implement or call what is sealed")]
 pub(crate) mod sealed {
-    use super::{Error, Inner, Memo, Reader, Result};
+    use super::{Error, Inner, Memo, Reader, Result, StoreSnapshot, Work};
 
     #[allow(unreachable_pub)]
     pub trait Sealed {
@@ -40,6 +41,19 @@ pub(crate) mod sealed {
             index: u16,
             work: impl FnOnce(&Reader<'_>, Option<&Memo>) -> Result<R, E>,
         ) -> Result<R, E>;
+
+        /// Calls `work` for each of `0..count` with a reader of an index: by several threads, where
+        /// each can have a transaction of the same commit.
+        #[doc(hidden)]
+        fn each_of(&self, index: u16, count: usize, work: &Work<'_>) -> Result<()> {
+            self.with_memo_of(index, |reader, _| (0..count).try_for_each(|i| work(reader, i)))
+        }
+
+        /// What shows one commit, if this shows the newest at each call.
+        #[doc(hidden)]
+        fn pinned(&self) -> Result<Option<StoreSnapshot>> {
+            Ok(None)
+        }
 
         #[doc(hidden)]
         fn inner(&self) -> &Inner;
@@ -54,6 +68,7 @@ impl Reads for WriteTxn<'_> {}
 macro_rules! sealed {
     (
         $type:ty, |$self:ident, $index:ident, $work:ident| $memo:expr, $inner:expr
+        $(, $more:item)*
     ) => {
         #[allow(private_interfaces, reason = "as in the trait")]
         impl sealed::Sealed for $type {
@@ -70,15 +85,27 @@ macro_rules! sealed {
                 let $self = self;
                 $inner
             }
+
+            $($more)*
         }
     };
 }
 
-sealed!(Store, |this, index, work| this.snapshot()?.with_memo_of(index, work), &this.inner);
+sealed!(
+    Store,
+    |this, index, work| this.snapshot()?.with_memo_of(index, work),
+    &this.inner,
+    fn pinned(&self) -> Result<Option<StoreSnapshot>> {
+        self.snapshot().map(Some)
+    }
+);
 sealed!(
     StoreSnapshot,
     |this, index, work| this.with_reader_of(index, |reader| work(reader, Some(this.memo()))),
-    this.store()
+    this.store(),
+    fn each_of(&self, index: u16, count: usize, work: &Work<'_>) -> Result<()> {
+        self.each_reader(index, count, work).map(|_| ())
+    }
 );
 sealed!(ReadTxn<'_>, |this, index, work| work(&this.reader_of(index)?, None), this.store());
 sealed!(WriteTxn<'_>, |this, index, work| work(&this.reader_of(index)?, None), this.store());

@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 use heed::RoTxn;
 
 use crate::error::{Error, Result};
-use crate::index_spec::IndexSpec;
 use crate::lmdb::tasks;
 use crate::query::Nns;
 use crate::reader::Reader;
-use crate::snapshot::batch::{Many, Share};
+use crate::snapshot::batch::{Many, Work};
 use crate::store::collection::memo::Memo;
 use crate::store::handle::Inner;
 use crate::store::index::Index;
@@ -245,13 +244,23 @@ impl StoreSnapshot {
         work: impl Fn(&Reader<'_>, usize) -> Result<R> + Sync,
     ) -> Result<Vec<R>> {
         index.check(&self.store)?;
+        self.each_reader(index.number(), count, work)
+    }
+
+    /// As [`each`](Self::each), for an index that is of this store.
+    pub(crate) fn each_reader<R: Send>(
+        &self,
+        index: u16,
+        count: usize,
+        work: impl Fn(&Reader<'_>, usize) -> Result<R> + Sync,
+    ) -> Result<Vec<R>> {
         let mut taken = vec![self.lanes.take(&self.store)?];
         while taken.len() < rayon::current_num_threads().min(count) {
             let another = self.lanes.try_take(&self.store)?;
             let Some(another) = another else { break };
             taken.push(another);
         }
-        let (db, index) = (self.store.tables.db, index.number());
+        let db = self.store.tables.db;
         tasks::share(&mut taken, count, |taken, tasks| {
             let done = taken.lane().and_then(|lane| {
                 lane.with_reader(db, index, |reader| tasks.work_off(|task| work(reader, task)))
@@ -282,29 +291,9 @@ impl StoreSnapshot {
     /// As [`with_reader`](Self::with_reader).
     pub fn nns(&self, index: &Index, k: usize) -> Result<Nns<'_, Many<'_>>> {
         let spec = self.with_reader(index, |reader| Ok::<_, Error>(reader.session().spec()))?;
-        let share = SharedIndex { snapshot: self, index: index.clone(), spec };
-        Ok(Nns::with_executor(k, Many::new(share)))
-    }
-}
-
-/// An index of a snapshot, for [`Many`].
-struct SharedIndex<'s> {
-    snapshot: &'s StoreSnapshot,
-    index: Index,
-    spec: IndexSpec,
-}
-
-impl Share for SharedIndex<'_> {
-    fn spec(&self) -> IndexSpec {
-        self.spec
-    }
-
-    fn each(
-        &mut self,
-        count: usize,
-        work: &(dyn Fn(&Reader<'_>, usize) -> Result<()> + Sync),
-    ) -> Result<()> {
-        self.snapshot.each(&self.index, count, work).map(|_| ())
+        let index = index.number();
+        let each = move |count, work: &Work<'_>| self.each_reader(index, count, work).map(|_| ());
+        Ok(Nns::with_executor(k, Many::new(spec, each)))
     }
 }
 

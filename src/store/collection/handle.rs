@@ -9,6 +9,7 @@ use heed::RwTxn;
 use crate::error::{Error, Result};
 use crate::format::mark::Mark;
 use crate::index_spec::IndexSpec;
+use crate::lmdb::opening::Table;
 use crate::metric::Metric;
 use crate::options::{BuildOptions, BuildStats};
 use crate::reader::Reader;
@@ -18,6 +19,7 @@ use crate::store::collection::filter::within;
 use crate::store::collection::key::DocumentKey;
 use crate::store::collection::labels::{Labels, check_label};
 use crate::store::collection::layout::Layout;
+use crate::store::collection::memo::Memo;
 use crate::store::collection::plan::Plan;
 use crate::store::collection::stored::Stored;
 use crate::store::handle::Inner;
@@ -296,11 +298,20 @@ impl Collection {
     ) -> Result<R> {
         let inner = source.inner();
         self.check_store(inner)?;
-        let (table, layout) = (inner.tables.documents, self.layout());
+        let table = inner.tables.documents;
         source.with_memo_of(self.number, |reader, memo| {
-            let rtxn = reader.session().view().rtxn;
-            work(reader, Stored { table, layout, rtxn, memo })
+            work(reader, self.stored(table, reader, memo))
         })
+    }
+
+    /// What is stored, in the transaction of a reader of the vectors.
+    pub(super) fn stored<'t>(
+        &self,
+        table: Table<'static>,
+        reader: &'t Reader<'_>,
+        memo: Option<&'t Memo>,
+    ) -> Stored<'t> {
+        Stored { table, layout: self.layout(), rtxn: reader.session().view().rtxn, memo }
     }
 
     fn layout(&self) -> Layout {

@@ -40,6 +40,8 @@
 
 mod document;
 mod filter;
+mod forms;
+mod found;
 mod handle;
 mod hits;
 mod iterate;
@@ -48,6 +50,7 @@ mod labels;
 mod layout;
 pub(crate) mod memo;
 mod open;
+mod paged;
 mod piece;
 mod plan;
 mod read;
@@ -64,6 +67,7 @@ pub use handle::Collection;
 pub use hits::{DocumentExample, DocumentHit};
 pub use key::DocumentKey;
 pub use labels::Labels;
+pub use paged::{DocumentNeighbours, DocumentPages};
 pub use repair::CollectionRepair;
 pub use search::Documents;
 pub use verify::Disagreement;
