@@ -1,5 +1,7 @@
 //! Labels, and filters made of them.
 
+use std::cmp::Reverse;
+
 use crate::error::{Error, Result};
 
 /// The longest label, in bytes.
@@ -27,59 +29,67 @@ pub(crate) const MAX_LABELS: usize = 256;
 /// assert_eq!(docs.count(&store, Labels::any(["draft", "lang:de", "lang:fr"]))?, 2);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// Filters may be nested as deep as memory has room for them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Labels(pub(crate) Node);
+pub struct Labels(pub(crate) Vec<Op>);
 
+/// A part of a filter. An operator comes right after the parts that it combines. So a filter of any
+/// depth is a list, and nothing recurses over it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Node {
+pub(crate) enum Op {
     One(String),
-    All(Vec<Labels>),
-    Any(Vec<Labels>),
-    Not(Box<Labels>),
+    All(usize),
+    Any(usize),
+    Not,
 }
 
 impl Labels {
     /// Documents that all of these mean; of none, all documents.
     pub fn all<F: Into<Self>>(filters: impl IntoIterator<Item = F>) -> Self {
-        Self(Node::All(filters.into_iter().map(Into::into).collect()))
+        Self::join(filters, Op::All)
     }
 
     /// Documents that at least one of these means; of none, no document.
     pub fn any<F: Into<Self>>(filters: impl IntoIterator<Item = F>) -> Self {
-        Self(Node::Any(filters.into_iter().map(Into::into).collect()))
-    }
-
-    /// Bytes of memory.
-    pub(crate) fn bytes(&self) -> u64 {
-        let own = size_of::<Self>() as u64;
-        own + match &self.0 {
-            Node::One(label) => label.len() as u64,
-            Node::All(filters) | Node::Any(filters) => filters.iter().map(Self::bytes).sum(),
-            Node::Not(filter) => filter.bytes(),
-        }
+        Self::join(filters, Op::Any)
     }
 
     /// Documents that this does not mean.
     pub fn not(filter: impl Into<Self>) -> Self {
-        Self(Node::Not(Box::new(filter.into())))
+        let Self(mut ops) = filter.into();
+        ops.push(Op::Not);
+        Self(ops)
+    }
+
+    fn join<F: Into<Self>>(filters: impl IntoIterator<Item = F>, op: fn(usize) -> Op) -> Self {
+        let mut parts: Vec<Vec<Op>> = filters.into_iter().map(|filter| filter.into().0).collect();
+        let count = parts.len();
+        // The longest takes up the others. Else nesting would copy all of it at each level.
+        parts.sort_by_key(|part| Reverse(part.len()));
+        let mut parts = parts.into_iter();
+        let mut ops = parts.next().unwrap_or_default();
+        ops.extend(parts.flatten());
+        ops.push(op(count));
+        Self(ops)
     }
 }
 
 impl From<&str> for Labels {
     fn from(label: &str) -> Self {
-        Self(Node::One(label.to_owned()))
+        Self::from(label.to_owned())
     }
 }
 
 impl From<String> for Labels {
     fn from(label: String) -> Self {
-        Self(Node::One(label))
+        Self(vec![Op::One(label)])
     }
 }
 
 impl From<&String> for Labels {
     fn from(label: &String) -> Self {
-        Self(Node::One(label.clone()))
+        Self::from(label.clone())
     }
 }
 

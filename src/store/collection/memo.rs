@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use roaring::RoaringBitmap;
 
-use crate::store::collection::labels::Labels;
+use crate::store::collection::labels::Op;
 
 /// Bytes of sets and filters that are remembered of one commit, at most.
 const MAX_BYTES: u64 = 64 << 20;
@@ -18,7 +18,7 @@ pub struct Memo(Mutex<Known>);
 #[derive(Default)]
 struct Known {
     /// By the number of the collection.
-    sets: HashMap<u16, HashMap<Labels, Arc<RoaringBitmap>>>,
+    sets: HashMap<u16, HashMap<Vec<Op>, Arc<RoaringBitmap>>>,
     bytes: u64,
 }
 
@@ -27,12 +27,15 @@ impl Memo {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn get(&self, collection: u16, filter: &Labels) -> Option<Arc<RoaringBitmap>> {
+    pub(crate) fn get(&self, collection: u16, filter: &[Op]) -> Option<Arc<RoaringBitmap>> {
         self.lock().sets.get(&collection)?.get(filter).cloned()
     }
 
-    pub(crate) fn put(&self, collection: u16, filter: &Labels, set: &Arc<RoaringBitmap>) {
-        let bytes = set.serialized_size() as u64 + filter.bytes();
+    pub(crate) fn put(&self, collection: u16, filter: &[Op], set: &Arc<RoaringBitmap>) {
+        let of_labels =
+            filter.iter().map(|op| if let Op::One(label) = op { label.len() } else { 0 });
+        let of_filter = (size_of_val(filter) + of_labels.sum::<usize>()) as u64;
+        let bytes = set.serialized_size() as u64 + of_filter;
         if bytes > MAX_BYTES {
             return;
         }
@@ -40,7 +43,14 @@ impl Memo {
         if known.bytes + bytes > MAX_BYTES {
             *known = Known::default();
         }
-        known.bytes += bytes;
-        known.sets.entry(collection).or_default().insert(filter.clone(), set.clone());
+        let is_new = known
+            .sets
+            .entry(collection)
+            .or_default()
+            .insert(filter.to_vec(), set.clone())
+            .is_none();
+        if is_new {
+            known.bytes += bytes;
+        }
     }
 }
