@@ -58,7 +58,35 @@ impl Collection {
         &self,
         source: &'s S,
     ) -> impl Iterator<Item = Result<DocumentKey>> + use<'s, S> {
-        self.walk(source, &[], false).map(|document| document.map(|document| document.key))
+        self.keys_with_prefix(source, &[])
+    }
+
+    /// The keys that begin with these bytes, in their order.
+    ///
+    /// ```
+    /// # use spinney::{Document, IndexOptions, Metric, Result, Store};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = Store::open(dir.path())?;
+    /// # let docs = store.collection("docs", &IndexOptions::new(1, Metric::Euclidean))?;
+    /// store.write(|txn| {
+    ///     ["b/1", "a/1", "a/2"].iter().try_for_each(|key| docs.put(txn, *key, &Document::new([1.0])))
+    /// })?;
+    /// let keys: Vec<_> = docs.keys_with_prefix(&store, b"a/").collect::<Result<_>>()?;
+    /// assert_eq!(keys, ["a/1", "a/2"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`keys`](Self::keys).
+    ///
+    /// # Cost
+    /// That of [`keys`](Self::keys) for those that begin so. In a scope: of all its keys.
+    pub fn keys_with_prefix<'s, S: Reads>(
+        &self,
+        source: &'s S,
+        prefix: &[u8],
+    ) -> impl Iterator<Item = Result<DocumentKey>> + use<'s, S> {
+        self.walk(source, prefix, false).map(|document| document.map(|document| document.key))
     }
 
     /// All documents in the order of their keys.
