@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use spinney::rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::errors::Class;
-use crate::store::OpenOptions;
+use crate::options::OpenOptions;
 
 /// The threads that began the write transactions which are open, by the paths of their stores.
 static WRITERS: Mutex<BTreeMap<PathBuf, ThreadId>> = Mutex::new(BTreeMap::new());

@@ -27,7 +27,7 @@ pub(crate) struct How {
     deadline: Option<Instant>,
     pub(crate) predicate: Option<Py<PyAny>>,
     pub(crate) group: Option<Group>,
-    per_group: usize,
+    pub(crate) per_group: usize,
     pub(crate) labelled: Option<Labels>,
     pub(crate) has_payload: bool,
     pub(crate) threads: Option<usize>,
@@ -98,7 +98,10 @@ impl How {
             ("stop", _) => self.stop = Some(value.cast::<Stop>()?.get().clone()),
             ("allowed", Kind::Items) => self.allowed = Some(IdSet::of(value)?),
             ("group", Kind::Items) => self.group = Some(Group::of(value)?),
-            ("per_group", Kind::Items) => self.per_group = count(name, value)?,
+            ("group", Kind::Documents) => {
+                self.group = Some(Group::Function(function(name, value)?))
+            }
+            ("per_group", _) => self.per_group = count(name, value)?,
             ("labelled", Kind::Documents) => self.labelled = Some(labels::of(value)?),
             ("payload", Kind::Documents) => self.has_payload = value.is_truthy()?,
             _ => {
@@ -199,10 +202,17 @@ impl Group {
                     Err(Class::InvalidOption.err(py, message))
                 }),
             },
-            Self::Function(function) => {
-                Python::attach(|py| Ok(function.bind(py).call1((id,))?.extract::<i64>()? as u64))
-            }
+            Self::Function(function) => Self::ask(function, id),
         }
+    }
+
+    /// The group that a function gives an id or a key.
+    #[expect(clippy::cast_sign_loss, reason = "a number for another")]
+    pub(crate) fn ask<K>(function: &Py<PyAny>, key: K) -> PyResult<u64>
+    where
+        K: for<'py> IntoPyObject<'py>,
+    {
+        Python::attach(|py| Ok(function.bind(py).call1((key,))?.extract::<i64>()? as u64))
     }
 }
 

@@ -13,6 +13,7 @@ mod how;
 mod id_set;
 mod index;
 mod labels;
+mod options;
 mod search;
 mod snapshot;
 mod store;

@@ -5,15 +5,17 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
-use spinney::{AuditKey, BackupOptions, Durability, Error, IndexOptions, Metric, Storage};
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
+use spinney::{AuditKey, BackupOptions, Error};
 
-use crate::collection::{Collection, Keys};
+use crate::collection::Collection;
+use crate::collection::keys::Keys;
 use crate::core::Core;
-use crate::errors::{Class, raised};
+use crate::errors::raised;
 use crate::hits::record;
 use crate::how::seconds;
 use crate::index::Index;
+use crate::options::{OpenOptions, asked, of};
 use crate::snapshot::Snapshot;
 use crate::wait::on_thread;
 use crate::write::WriteTxn;
@@ -22,112 +24,6 @@ use crate::write::WriteTxn;
 #[pyclass(frozen, module = "spinney", name = "Store")]
 pub(crate) struct Store {
     pub(crate) core: Arc<Core>,
-}
-
-/// How a store was opened, to open it again.
-#[derive(Clone)]
-pub(crate) struct OpenOptions {
-    map_size: Option<usize>,
-    read_only: bool,
-    sealed: bool,
-    single_file: bool,
-    create: bool,
-    threads: Option<usize>,
-    max_readers: u32,
-    durability: String,
-}
-
-impl OpenOptions {
-    fn open(&self, py: Python<'_>, path: PathBuf) -> PyResult<Core> {
-        let threads = match self.threads {
-            Some(0) => return Err(Class::InvalidOption.err(py, "threads takes 1 or more, got 0")),
-            Some(threads) => threads,
-            None => std::thread::available_parallelism().map_or(1, usize::from),
-        };
-        let durability = match self.durability.as_str() {
-            "full" => Durability::Full,
-            "lose-last" => Durability::LoseLastCommit,
-            "none" => Durability::None,
-            other => {
-                let message =
-                    format!("durability takes \"full\", \"lose-last\" or \"none\", got {other:?}");
-                return Err(Class::InvalidOption.err(py, message));
-            }
-        };
-        let mut options = spinney::Store::options()
-            .read_only(self.read_only)
-            .sealed(self.sealed)
-            .single_file(self.single_file)
-            .create(self.create)
-            .readers(self.max_readers)
-            .search_threads(threads.saturating_mul(2).max(16))
-            .durability(durability);
-        if let Some(bytes) = self.map_size {
-            options = options.map_limit(bytes);
-        }
-        let store = py.detach(|| options.open(path)).map_err(|error| raised(py, error))?;
-        Ok(Core::new(store, threads, self.clone()))
-    }
-
-    fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let options = PyDict::new(py);
-        options.set_item("map_size", self.map_size)?;
-        options.set_item("read_only", self.read_only)?;
-        options.set_item("sealed", self.sealed)?;
-        options.set_item("single_file", self.single_file)?;
-        options.set_item("create", self.create)?;
-        options.set_item("threads", self.threads)?;
-        options.set_item("max_readers", self.max_readers)?;
-        options.set_item("durability", &self.durability)?;
-        Ok(options)
-    }
-}
-
-/// What an index or a collection is to be. An error if neither it nor its dimensions are known.
-fn asked(
-    py: Python<'_>,
-    name: &str,
-    found: Option<(usize, Metric)>,
-    dims: Option<usize>,
-    metric: Option<&str>,
-    storage: Option<&str>,
-) -> PyResult<IndexOptions> {
-    let invalid = |message: String| Class::InvalidOption.err(py, message);
-    let Some(dims) = dims.or(found.map(|(dims, _)| dims)) else {
-        let message = format!(
-            "nothing in this store has the name {name:?}: pass dims and metric to create it"
-        );
-        return Err(Class::NotFound.err(py, message));
-    };
-    let metric: Metric = match (metric, found) {
-        (Some(name), _) => name.parse().map_err(|error| invalid(format!("{error}")))?,
-        (None, Some((_, metric))) => metric,
-        (None, None) => {
-            let message =
-                "a new index needs a metric: pass metric=\"cosine\", or another of spinney.METRICS";
-            return Err(invalid(message.to_owned()));
-        }
-    };
-    let options = IndexOptions::new(dims, metric);
-    storage.map_or(Ok(options), |storage| Ok(options.storage(storage_of(py, storage)?)))
-}
-
-fn of(options: &IndexOptions) -> (usize, Metric) {
-    (options.dims(), options.metric())
-}
-
-pub(crate) fn storage_of(py: Python<'_>, name: &str) -> PyResult<Storage> {
-    Ok(match name {
-        "f32" => Storage::F32,
-        "f16" => Storage::F16,
-        "i8" => Storage::I8,
-        "bits" => Storage::Bits,
-        other => {
-            let message =
-                format!("storage takes \"f32\", \"f16\", \"i8\" or \"bits\", got {other:?}");
-            return Err(Class::InvalidOption.err(py, message));
-        }
-    })
 }
 
 impl Store {
@@ -330,22 +226,30 @@ impl Store {
         Ok(found.faults.iter().cloned().chain(of_index).collect())
     }
 
-    /// Rebuilds a damaged index from the vectors that can be read. Returns the ids of those that
-    /// were lost.
+    /// Rebuilds a damaged index or collection from what can be read. Returns the ids of vectors and
+    /// the keys of documents that were lost.
     #[pyo3(signature = (name, dims, metric, *, storage=None))]
-    fn repair(
+    fn repair<'py>(
         &self,
-        py: Python<'_>,
+        py: Python<'py>,
         name: String,
         dims: usize,
         metric: &str,
         storage: Option<&str>,
-    ) -> PyResult<Vec<u32>> {
+    ) -> PyResult<(Vec<u32>, Bound<'py, PyList>)> {
         let options = asked(py, &name, None, Some(dims), Some(metric), storage)?;
+        let is_collection = self.call(py, spinney::Store::collections)?.contains(&name);
         let repaired = self.change(py, move |store| {
-            store.repair(&name, &options, &spinney::BuildOptions::default())
+            let build = spinney::BuildOptions::default();
+            if is_collection {
+                let repair = store.repair_collection(&name, &options, &build)?;
+                return Ok((repair.index.lost, repair.lost));
+            }
+            Ok((store.repair(&name, &options, &build)?.lost, Vec::new()))
         })?;
-        Ok(repaired.lost)
+        let (ids, keys) = repaired;
+        let keys = keys.iter().map(|key| PyBytes::new(py, key.as_bytes()));
+        Ok((ids, PyList::new(py, keys)?))
     }
 
     /// Reads the nodes, and vectors up to so many bytes, into memory. Returns the bytes read.
@@ -401,7 +305,7 @@ impl Store {
                     .iter()
                     .map(|key| match key {
                         AuditKey::Id(id) => Ok(id.into_pyobject(py)?.into_any()),
-                        AuditKey::Key(key) => Ok(pyo3::types::PyBytes::new(py, key).into_any()),
+                        AuditKey::Key(key) => Ok(PyBytes::new(py, key).into_any()),
                         _ => Ok(py.None().into_bound(py)),
                     })
                     .collect::<PyResult<_>>()?;

@@ -13,7 +13,8 @@ use spinney::{Error, Reader, Reads, Writer};
 
 use crate::arrays::{self, Rows};
 use crate::build::{Building, build_stats};
-use crate::collection::{Collection, Puts};
+use crate::collection::Collection;
+use crate::collection::puts::Puts;
 use crate::core::{Core, Held};
 use crate::errors::{Class, raised};
 use crate::hits::PyHits;
@@ -262,7 +263,7 @@ impl WriteTxn {
 
     /// Stores the vectors of an index in another way. Returns how many were changed.
     fn convert(&self, py: Python<'_>, index: &Bound<'_, PyAny>, storage: &str) -> PyResult<u64> {
-        let (index, storage) = (index_of(index)?, crate::store::storage_of(py, storage)?);
+        let (index, storage) = (index_of(index)?, crate::options::storage_of(py, storage)?);
         self.call(py, None, move |txn, _| index.convert(txn, storage))
     }
 

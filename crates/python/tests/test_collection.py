@@ -124,3 +124,45 @@ def test_what_is_refused(docs, store):
     with pytest.raises(TypeError):
         docs.put("x", [1, 1], payload=object())
     assert list(docs) == ["a", "b", "c"]
+
+
+def test_documents_in_the_order_of_their_keys(store, rng):
+    docs = store.collection("many", 1, "euclidean")
+    keys = [f"{letter}/{i:04}" for letter in "ab" for i in range(600)]
+    order = rng.permutation(len(keys))
+    docs.put_many([keys[i] for i in order], np.arange(1200.0).reshape(-1, 1)[order],
+                  [keys[i] for i in order])
+    walk = docs.documents()
+    assert next(walk).key == keys[0]
+    docs.delete_where(Labels.all())
+    assert [document.payload.decode() for document in walk] == keys[1:]
+    docs.put_many(keys, np.arange(1200.0).reshape(-1, 1))
+    assert docs.keys("b/") == keys[600:] and docs.keys(b"c") == []
+    assert [document.key for document in docs.documents("b/")] == keys[600:]
+    assert [found and found.key for found in docs.get_many(["b/0007", "x", "a/0001"])] == \
+        ["b/0007", None, "a/0001"]
+
+
+def test_batches_answer_as_single_searches_do(store, rng):
+    docs = store.collection("many", 8, "euclidean", keys="int")
+    docs.put_many(range(3000), rng.standard_normal((3000, 8)),
+                  labels=[["even" if i % 2 == 0 else "odd"] for i in range(3000)])
+    docs.build()
+    queries = rng.standard_normal((40, 8)).astype(np.float32)
+    for how in ({}, {"labelled": "even"}, {"exact": True, "payload": True},
+                {"predicate": lambda key: key % 3 == 0}):
+        single = [docs.search(query, 5, **how) for query in queries]
+        for threads in (1, 2, 3):
+            assert docs.search(queries, 5, threads=threads, **how) == single
+    assert docs.search(queries[:0], 5) == []
+    with pytest.raises(spinney.InvalidOptionError):
+        docs.search(queries[:0], 5, recall=2)
+    grouped = docs.search(queries[0], 6, group=lambda key: key % 3, per_group=2)
+    assert sorted(hit.key % 3 for hit in grouped) == [0, 0, 1, 1, 2, 2]
+    with pytest.raises(TypeError):
+        docs.search(queries[0], 6, group=np.zeros(3000, int))
+
+
+def test_a_sound_collection_is_left_as_it_is_by_a_repair(docs, store):
+    assert store.repair("docs", 2, "euclidean") == ([], [])
+    assert list(docs) == ["a", "b", "c"] and docs["a"].json() == {"title": "A"}

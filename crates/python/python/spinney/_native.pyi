@@ -212,8 +212,11 @@ class Store:
         """What is wrong with the store, in words; nothing if it is sound. Reads all of it."""
     def repair(
         self, name: str, dims: int, metric: Metric | str, *, storage: Storage | str | None = None,
-    ) -> list[int]:
-        """Rebuilds a damaged index from the vectors that can be read. Returns the ids lost."""
+    ) -> tuple[list[int], list[bytes]]:
+        """Rebuilds a damaged index or collection from what can be read.
+
+        Returns the ids of vectors and the keys of documents that were lost.
+        """
     def warm(self, max_item_bytes: int = ...) -> int:
         """Reads nodes, and vectors up to so many bytes, into memory. Returns the bytes read."""
     def stats(self) -> StoreStats:
@@ -343,10 +346,14 @@ class Collection:
         """The document of this key, or ``NotFoundError``."""
     def get(self, key: Key) -> Document | None:
         """The document of this key, or ``None``."""
+    def get_many(self, keys: Iterable[Key]) -> list[Document | None]:
+        """The documents of these keys, with ``None`` for those that are not there."""
     def vectors(self, key: Key) -> NDArray[np.float32]:
         """The vectors of a document: (n, dims)."""
     def keys(self, prefix: str | bytes | None = None) -> list[Any]:
         """The keys in order, those that begin with ``prefix``."""
+    def documents(self, prefix: str | bytes | None = None) -> Iterator[Document]:
+        """The documents in the order of their keys, of the commit at the call."""
     def count(self, filter: Filter) -> int:
         """How many documents a filter means."""
     def labels(self) -> dict[str, int]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from spinney._native import Hits
+from spinney._records import Document
 
 
 def pages(index: Any, query: Any, page: int, **how: Any) -> Iterator[Hits]:
@@ -43,3 +44,12 @@ def neighbours(index: Any, query: Any, **how: Any) -> Iterator[tuple[int, float]
     """Neighbours one by one, the nearest first: (id, distance)."""
     for hits in pages(index, query, 8, **how):
         yield from zip(hits.ids.tolist(), hits.distances.tolist(), strict=True)
+
+
+def documents(collection: Any, prefix: str | bytes | None) -> Iterator[Document]:
+    """The documents whose keys begin with ``prefix``, in order."""
+    keys = collection.keys(prefix)
+    for start in range(0, len(keys), 256):
+        for document in collection.get_many(keys[start : start + 256]):
+            if document is not None:
+                yield document

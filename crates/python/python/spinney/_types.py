@@ -67,11 +67,14 @@ class HowDocuments(_Common, total=False):
     labelled: only documents that this filter means.
     payload: whether hits have the payload of their document.
     predicate: only documents for whose key it returns true.
+    group: a function of a key; ``per_group`` documents of each group at most.
     """
 
     labelled: Filter | None
     payload: bool
     predicate: Callable[[Any], object] | None
+    group: Callable[[Any], int] | None
+    per_group: int
 
 class BuildOptions(TypedDict, total=False):
     """Options of builds.

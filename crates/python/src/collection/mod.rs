@@ -1,16 +1,22 @@
 //! Collections: documents under keys.
 
-use std::ops::ControlFlow;
+pub(crate) mod keys;
+pub(crate) mod puts;
+mod search;
+
 use std::sync::Arc;
 
 use numpy::{IntoPyArray, PyArrayMethods};
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyInt, PyList, PyString, PyTuple};
-use spinney::{Document, DocumentExample, DocumentKey, Error, Hits, Nns, StoreSnapshot};
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
+use spinney::{DocumentKey, Error, StoreSnapshot, StoredDocument};
 
 use crate::arrays::Rows;
 use crate::build::{Building, build_stats};
+use crate::collection::keys::Keys;
+use crate::collection::puts::{Puts, bytes_of};
+use crate::collection::search::borrowed;
 use crate::core::Core;
 use crate::errors::{Class, raised};
 use crate::hits::record;
@@ -30,158 +36,6 @@ pub(crate) struct Collection {
     keys: Keys,
 }
 
-/// What keys are in Python.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Keys {
-    Str,
-    Int,
-    Bytes,
-}
-
-impl Keys {
-    pub(crate) fn of(name: &str, py: Python<'_>) -> PyResult<Self> {
-        match name {
-            "str" => Ok(Self::Str),
-            "int" => Ok(Self::Int),
-            "bytes" => Ok(Self::Bytes),
-            other => {
-                let message = format!("keys takes \"str\", \"int\" or \"bytes\", got {other:?}");
-                Err(Class::InvalidOption.err(py, message))
-            }
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Str => "str",
-            Self::Int => "int",
-            Self::Bytes => "bytes",
-        }
-    }
-
-    fn read(self, key: &Bound<'_, PyAny>) -> PyResult<DocumentKey> {
-        match self {
-            Self::Str if key.is_instance_of::<PyString>() => Ok(key.extract::<&str>()?.into()),
-            Self::Int if key.is_instance_of::<PyInt>() => Ok(key.extract::<u64>()?.into()),
-            Self::Bytes if key.is_instance_of::<PyBytes>() => Ok(key.extract::<&[u8]>()?.into()),
-            _ => Err(PyTypeError::new_err(format!(
-                "keys of this collection are {}, got {}: see the argument keys of Store.collection",
-                self.name(),
-                key.get_type().name()?
-            ))),
-        }
-    }
-
-    /// Keys of another kind are bytes.
-    fn write<'py>(self, py: Python<'py>, key: &DocumentKey) -> PyResult<Bound<'py, PyAny>> {
-        let text = if self == Self::Str { key.as_str() } else { None };
-        let number = if self == Self::Int { key.as_u64() } else { None };
-        Ok(match (text, number) {
-            (Some(text), _) => PyString::new(py, text).into_any(),
-            (None, Some(number)) => number.into_pyobject(py)?.into_any(),
-            (None, None) => PyBytes::new(py, key.as_bytes()).into_any(),
-        })
-    }
-}
-
-/// Documents to put.
-pub(crate) struct Puts {
-    collection: spinney::Collection,
-    documents: Vec<(DocumentKey, Document)>,
-}
-
-impl Puts {
-    pub(crate) fn one(
-        of: &Collection,
-        key: &Bound<'_, PyAny>,
-        vector: &Bound<'_, PyAny>,
-        payload: Option<&Bound<'_, PyAny>>,
-        labels: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Self> {
-        let document = document(of, vector, payload, labels)?;
-        Ok(Self { collection: of.collection.clone(), documents: vec![(of.key(key)?, document)] })
-    }
-
-    /// Of arrays and lists of the same length. Labels may be one list for all.
-    pub(crate) fn many(
-        of: &Collection,
-        keys: &Bound<'_, PyAny>,
-        vectors: &Bound<'_, PyAny>,
-        payloads: Option<&Bound<'_, PyAny>>,
-        labels: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Self> {
-        let keys: Vec<_> = keys.try_iter()?.collect::<PyResult<_>>()?;
-        let vectors = each("vectors", vectors, keys.len())?;
-        let payloads = payloads.map(|all| each("payloads", all, keys.len())).transpose()?;
-        let labels = labels.map(|all| each("labels", all, keys.len())).transpose()?;
-        let mut documents = Vec::with_capacity(keys.len());
-        for (row, (key, vector)) in keys.iter().zip(&vectors).enumerate() {
-            let payload = payloads.as_ref().and_then(|all| all.get(row));
-            let labels = labels.as_ref().and_then(|all| all.get(row));
-            documents.push((of.key(key)?, document(of, vector, payload, labels)?));
-        }
-        Ok(Self { collection: of.collection.clone(), documents })
-    }
-
-    pub(crate) fn put(&self, txn: &mut spinney::WriteTxn<'_>) -> Result<(), Error> {
-        self.collection
-            .put_many(txn, self.documents.iter().map(|(key, document)| (key.clone(), document)))
-    }
-}
-
-fn each<'py>(
-    name: &str,
-    values: &Bound<'py, PyAny>,
-    count: usize,
-) -> PyResult<Vec<Bound<'py, PyAny>>> {
-    let values: Vec<_> = values.try_iter()?.collect::<PyResult<_>>()?;
-    if values.len() == count {
-        return Ok(values);
-    }
-    Err(PyValueError::new_err(format!("{count} keys need as many {name}, got {}", values.len())))
-}
-
-fn document(
-    of: &Collection,
-    vector: &Bound<'_, PyAny>,
-    payload: Option<&Bound<'_, PyAny>>,
-    labels: Option<&Bound<'_, PyAny>>,
-) -> PyResult<Document> {
-    let rows = Rows::of(vector, of.collection.dims(), false)?;
-    let document =
-        if rows.is_one { Document::new(rows.data) } else { Document::with_vectors(rows.data) };
-    let document = match payload {
-        Some(payload) => document.payload(bytes_of(payload)?),
-        None => document,
-    };
-    let labels = match labels {
-        Some(labels) if labels.is_instance_of::<PyString>() => {
-            return Err(PyTypeError::new_err("labels are a list of strings, got one string"));
-        }
-        Some(labels) => {
-            let labels = labels.try_iter()?.map(|label| label?.extract::<String>());
-            labels.collect::<PyResult<Vec<_>>>()?
-        }
-        None => Vec::new(),
-    };
-    Ok(document.labels(labels))
-}
-
-/// Bytes as they are, text as UTF-8, and all else as JSON.
-fn bytes_of(payload: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
-    if let Ok(bytes) = payload.cast::<PyBytes>() {
-        return Ok(bytes.as_bytes().to_vec());
-    }
-    if let Ok(text) = payload.cast::<PyString>() {
-        return Ok(text.to_str()?.as_bytes().to_vec());
-    }
-    if payload.is_none() {
-        return Ok(Vec::new());
-    }
-    let json = payload.py().import("json")?.call_method1("dumps", (payload,))?;
-    Ok(json.extract::<String>()?.into_bytes())
-}
-
 impl Collection {
     pub(crate) fn new(core: Arc<Core>, collection: spinney::Collection, keys: Keys) -> Self {
         Self { source: Source::Newest(core), collection, keys }
@@ -197,6 +51,29 @@ impl Collection {
 
     fn core(&self) -> &Arc<Core> {
         self.source.core()
+    }
+
+    /// As it is now.
+    fn held<'py>(this: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let own = this.get();
+        if let Source::At(_) = own.source {
+            return Ok(this.clone().into_any());
+        }
+        let store = Bound::new(this.py(), Store { core: Arc::clone(own.core()) })?;
+        store.call_method0("read")?.get_item(this)
+    }
+
+    fn document<'py>(
+        &self,
+        py: Python<'py>,
+        found: &StoredDocument,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let fields = PyDict::new(py);
+        fields.set_item("key", self.keys.write(py, &found.key)?)?;
+        fields.set_item("payload", PyBytes::new(py, &found.payload))?;
+        fields.set_item("labels", PyTuple::new(py, &found.labels)?)?;
+        fields.set_item("vectors", found.vectors)?;
+        record(py, "Document", &fields)
     }
 
     fn read<T: Send>(
@@ -226,59 +103,6 @@ impl Collection {
             write(&store, None, ticker.stop(), |txn| work(&collection, txn))
         })
     }
-
-    /// Searches, once for each of `count` rows.
-    fn ask<'py>(
-        &self,
-        py: Python<'py>,
-        k: Option<&Bound<'py, PyAny>>,
-        how: &How,
-        answer: impl Fn(Nns<'_, spinney::Documents<'_, StoreSnapshot>>) -> Result<Answers, Error> + Sync,
-    ) -> PyResult<Vec<Bound<'py, PyAny>>> {
-        let k = hits_wanted(k)?;
-        let snapshot = self.source.snapshot(py)?;
-        let answers = py.detach(|| {
-            let mut nns =
-                how.options(self.collection.search(&snapshot, k)).payload(how.has_payload);
-            if let Some(filter) = &how.labelled {
-                nns = nns.labelled(filter.clone());
-            }
-            if how.stop.is_some() {
-                nns = nns.cancel(|| match how.is_stopped(None) {
-                    true => ControlFlow::Break(()),
-                    false => ControlFlow::Continue(()),
-                });
-            }
-            if let Some(function) = &how.predicate {
-                nns = nns.try_filter_fn(|key| {
-                    let key = Python::attach(|py| self.keys.write(py, key).map(Bound::unbind))?;
-                    how.admits(function, key, None)
-                });
-            }
-            answer(nns)
-        });
-        let answers = answers.map_err(|error| raised(py, error))?;
-        answers.into_iter().map(|hits| self.hits(py, hits)).collect()
-    }
-
-    fn hits<'py>(
-        &self,
-        py: Python<'py>,
-        hits: Hits<spinney::DocumentHit>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let class = py.import("spinney._records")?.getattr("DocumentHit")?;
-        let hits = hits.into_iter().map(|hit| {
-            let payload = hit.payload.map(|payload| PyBytes::new(py, &payload));
-            class.call1((self.keys.write(py, &hit.key)?, hit.distance, payload))
-        });
-        Ok(PyList::new(py, hits.collect::<PyResult<Vec<_>>>()?)?.into_any())
-    }
-}
-
-type Answers = Vec<Hits<spinney::DocumentHit>>;
-
-fn first<'py>(mut answers: Vec<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
-    answers.pop().ok_or_else(|| PyValueError::new_err("there was no answer"))
 }
 
 #[pymethods]
@@ -384,13 +208,23 @@ impl Collection {
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let key = self.key(key)?;
         let found = self.read(py, |collection, snapshot| collection.get(snapshot, key))?;
-        let Some(found) = found else { return Ok(None) };
-        let fields = PyDict::new(py);
-        fields.set_item("key", self.keys.write(py, &found.key)?)?;
-        fields.set_item("payload", PyBytes::new(py, &found.payload))?;
-        fields.set_item("labels", PyTuple::new(py, &found.labels)?)?;
-        fields.set_item("vectors", found.vectors)?;
-        record(py, "Document", &fields).map(Some)
+        found.map(|found| self.document(py, &found)).transpose()
+    }
+
+    /// The documents of these keys, with ``None`` for those that are not there.
+    fn get_many<'py>(
+        &self,
+        py: Python<'py>,
+        keys: &Bound<'py, PyAny>,
+    ) -> PyResult<Vec<Option<Bound<'py, PyAny>>>> {
+        let keys = keys.try_iter()?.map(|key| self.key(&key?)).collect::<PyResult<Vec<_>>>()?;
+        let found = self.read(py, |collection, snapshot| {
+            keys.into_iter().map(|key| collection.get(snapshot, key)).collect::<Result<Vec<_>, _>>()
+        })?;
+        let documents = found.iter();
+        documents
+            .map(|found| found.as_ref().map(|found| self.document(py, found)).transpose())
+            .collect()
     }
 
     /// The document of this key.
@@ -437,14 +271,22 @@ impl Collection {
         py: Python<'py>,
         prefix: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyList>> {
-        let prefix = prefix.map(|prefix| bytes_of(prefix)).transpose()?.unwrap_or_default();
+        let prefix = prefix.map(bytes_of).transpose()?.unwrap_or_default();
         let keys = self.read(py, |collection, snapshot| {
-            let keys = collection.keys(snapshot);
-            keys.filter(|key| !matches!(key, Ok(key) if !key.as_bytes().starts_with(&prefix)))
-                .collect::<Result<Vec<_>, _>>()
+            collection.keys_with_prefix(snapshot, &prefix).collect::<Result<Vec<_>, _>>()
         })?;
         let keys = keys.iter().map(|key| self.keys.write(py, key));
         PyList::new(py, keys.collect::<PyResult<Vec<_>>>()?)
+    }
+
+    /// The documents whose keys begin with these bytes, in order, of the commit at the call.
+    #[pyo3(signature = (prefix=None))]
+    fn documents<'py>(
+        this: &Bound<'py, Self>,
+        prefix: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let documents = this.py().import("spinney._pages")?.getattr("documents")?;
+        documents.call1((Self::held(this)?, prefix))
     }
 
     fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -461,8 +303,11 @@ impl Collection {
     ) -> PyResult<Bound<'py, PyAny>> {
         let (py, how) = (queries.py(), How::of(how, Kind::Documents)?);
         let rows = Rows::of(queries, self.dims(), how.is_packed)?;
-        let answers = self.ask(py, k, &how, |nns| nns.by_vectors(&rows.data))?;
-        if rows.is_one { first(answers) } else { Ok(PyList::new(py, answers)?.into_any()) }
+        if rows.is_one {
+            self.ask(py, hits_wanted(k)?, &how, |nns| nns.by_vector(&rows.data))
+        } else {
+            self.ask_rows(py, hits_wanted(k)?, &how, &rows)
+        }
     }
 
     /// The documents nearest to that of a key, which is left out.
@@ -475,11 +320,9 @@ impl Collection {
     ) -> PyResult<Bound<'py, PyAny>> {
         let (named, how) = (self.key(key)?, How::of(how, Kind::Documents)?);
         let missing = key.to_string();
-        let answers = self.ask(key.py(), k, &how, |nns| {
-            let found = nns.by_key(named.clone())?;
-            Ok(vec![found.ok_or_else(|| Error::DocumentNotFound(missing.clone()))?])
-        })?;
-        first(answers)
+        self.ask(key.py(), hits_wanted(k)?, &how, move |nns| {
+            nns.by_key(named)?.ok_or(Error::DocumentNotFound(missing))
+        })
     }
 
     /// The documents nearest to any of these keys and vectors.
@@ -491,9 +334,7 @@ impl Collection {
         how: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let (given, how) = (self.examples(examples)?, How::of(how, Kind::Documents)?);
-        let answers =
-            self.ask(examples.py(), k, &how, |nns| Ok(vec![nns.by_any(&borrowed(&given))?]))?;
-        first(answers)
+        self.ask(examples.py(), hits_wanted(k)?, &how, |nns| nns.by_any(&borrowed(&given)))
     }
 
     /// The documents like the positive examples and unlike the negative ones.
@@ -508,10 +349,9 @@ impl Collection {
         let how = How::of(how, Kind::Documents)?;
         let negative = negative.map(|given| self.examples(given)).transpose()?.unwrap_or_default();
         let given = self.examples(positive)?;
-        let answers = self.ask(positive.py(), k, &how, |nns| {
-            Ok(vec![nns.by_examples(&borrowed(&given), &borrowed(&negative))?])
-        })?;
-        first(answers)
+        self.ask(positive.py(), hits_wanted(k)?, &how, |nns| {
+            nns.by_examples(&borrowed(&given), &borrowed(&negative))
+        })
     }
 
     fn __repr__(&self) -> String {
@@ -529,39 +369,6 @@ impl Collection {
         let store = Bound::new(py, Store { core: Arc::clone(self.core()) })?;
         let scope = self.collection.scope().to_vec();
         (open, (store, self.name(), self.keys.name(), scope)).into_pyobject(py)
-    }
-}
-
-/// A key or a vector, as an example.
-enum Given {
-    Key(DocumentKey),
-    Vector(Vec<f32>),
-}
-
-fn borrowed(given: &[Given]) -> Vec<DocumentExample<'_>> {
-    given.iter().map(Given::example).collect()
-}
-
-impl Given {
-    fn example(&self) -> DocumentExample<'_> {
-        match self {
-            Self::Key(key) => DocumentExample::Key(key.clone()),
-            Self::Vector(vector) => DocumentExample::Vector(vector),
-        }
-    }
-}
-
-impl Collection {
-    fn examples(&self, values: &Bound<'_, PyAny>) -> PyResult<Vec<Given>> {
-        let mut given = Vec::new();
-        for value in values.try_iter()? {
-            let value = value?;
-            given.push(match self.key(&value) {
-                Ok(key) => Given::Key(key),
-                Err(_) => Given::Vector(Rows::of(&value, self.dims(), false)?.data),
-            });
-        }
-        Ok(given)
     }
 }
 
