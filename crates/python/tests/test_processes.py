@@ -238,7 +238,9 @@ def test_a_killed_writer_loses_nothing_that_was_committed(tmp_path, rng):
         for _ in range(int(rng.integers(5, 60))):
             acknowledged = int(process.stdout.readline())
         process.kill()
-        rest = process.communicate()[0].split()
+        # To the end by the same buffer: communicate() would leave out what is in it.
+        rest = process.stdout.read().split()
+        process.wait()
         acknowledged = max([acknowledged, *map(int, rest)])
         store = spinney.Store(tmp_path / "s")
         index, documents = store.index("a"), store.collection("c", keys="int")
