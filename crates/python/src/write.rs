@@ -72,14 +72,14 @@ pub(crate) fn write<R>(
 
 /// The thread of a transaction: it does what it is told until it is told to commit.
 fn run(
-    store: &spinney::Store,
+    store: spinney::Store,
     limit: Option<Duration>,
     orders: &Receiver<Order>,
     begun: &Ticker<Result<(), Error>>,
     ended: &Ticker<Result<(), Error>>,
 ) {
     let mut has_begun = false;
-    let result = write(store, limit, begun.stop(), |txn| {
+    let result = write(&store, limit, begun.stop(), |txn| {
         if has_begun {
             // What was done in the smaller map is gone.
             return Err(Error::MapFull);
@@ -95,6 +95,8 @@ fn run(
             }
         }
     });
+    // Who waits may close the store next.
+    drop(store);
     if has_begun { ended.done(result) } else { begun.done(result) }
 }
 
@@ -110,7 +112,7 @@ impl WriteTxn {
         let ((begun, mut beginning), (end, ended)) = (pair(), pair());
         std::thread::Builder::new()
             .name("spinney writer".into())
-            .spawn(move || run(&store, limit, &received, &begun, &end))?;
+            .spawn(move || run(store, limit, &received, &begun, &end))?;
         let open = Open { orders, ended, _held: core.hold() };
         beginning.wait(py, None)?.map_err(|error| raised(py, error))?;
         core.set_writer(true);

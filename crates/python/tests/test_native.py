@@ -147,6 +147,16 @@ def test_closing(tmp_path):
             store.index("b", 1, "euclidean")
 
 
+def test_a_store_is_closed_when_close_returns(tmp_path):
+    for i in range(100):
+        with spinney.Store(tmp_path / "s", durability="none") as store:
+            index = store.index("a", 1, "euclidean")
+            with store.write() as txn:
+                txn.add(index, [i], [1.0])
+        with spinney.Store(tmp_path / "s", read_only=True) as store:
+            assert i in store.index("a")
+
+
 def test_an_exception_goes_on_when_the_store_cannot_be_closed(tmp_path):
     with pytest.raises(KeyError):
         with spinney.Store(tmp_path / "s") as store:
