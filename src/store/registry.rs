@@ -103,7 +103,12 @@ impl Registry {
         if self.claimed.contains(&identity) {
             return Err(Error::InUse(files.path.clone(), "a compaction in this process"));
         }
-        Ok(self.open.get(&identity).and_then(Weak::upgrade))
+        let found = self.open.get(&identity).and_then(Weak::upgrade);
+        // A child of the process that opened a sealed file opens it for itself.
+        Ok(found.filter(|store| {
+            let environment = &store.environment;
+            !environment.options.sealed || environment.check_process().is_ok()
+        }))
     }
 }
 

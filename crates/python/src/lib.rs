@@ -3,6 +3,7 @@
 //! It copies what Python gives, calls the library while the interpreter is free, and moves what is
 //! found into arrays. How things are called and what they mean is the library's.
 
+mod annoy;
 mod arrays;
 mod build;
 mod collection;
@@ -24,6 +25,10 @@ use pyo3::prelude::*;
 
 #[pymodule]
 mod _native {
+    #[pymodule_export]
+    use crate::annoy::AnnoyIndex;
+    #[pymodule_export]
+    use crate::annoy::raw::{add_wide, file, ids, rows, take_bytes, to_bytes};
     #[pymodule_export]
     use crate::collection::Collection;
     #[pymodule_export]
