@@ -6,7 +6,6 @@ import asyncio
 
 import numpy as np
 import pytest
-
 import spinney
 from spinney.async_annoy import AnnoyReader, AnnoyWriter, AsyncAnnoy
 
@@ -94,5 +93,8 @@ def test_the_environment_is_read_when_an_object_is_made(tmp_path, monkeypatch):
     for name in ("DIMENSIONS", "METRIC", "INDICES_DIRECTORY"):
         monkeypatch.delenv(f"ASYNC_ANNOY_{name}")
     annoy = AsyncAnnoy("w")
-    assert (annoy.dimensions, annoy.metric, str(annoy.directory)) == \
-        (384, "angular", "async_annoy_indices")
+    assert (annoy.dimensions, annoy.metric, str(annoy.directory)) == (
+        384,
+        "angular",
+        "async_annoy_indices",
+    )

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from spinney._annoy_params import ALIASES, LIMITS, PARAMS, SCHEMA, check_names, checked, decoded
-from spinney._native import (
+from spinney._annoy_native import (
     AnnoyIndex,
     _annoy_add,
     _annoy_file,
@@ -20,6 +19,7 @@ from spinney._native import (
     _annoy_rows,
     _annoy_to_bytes,
 )
+from spinney._annoy_params import ALIASES, LIMITS, SCHEMA, check_names, checked, decoded
 
 
 class Index:
@@ -65,6 +65,8 @@ class Index:
         self._core: AnnoyIndex | None = None
         self._f = 0
         self._metric: str | None = None
+        # The other parameters, by name.
+        self._rest: dict[str, Any] = {}
         self._set_f(f)
         self._set_metric(metric)
         self._set_rest(
@@ -95,8 +97,7 @@ class Index:
     def _set_rest(self, **params: Any) -> None:
         """Checks all before any is changed."""
         plain = {name: checked(name, value) for name, value in params.items()}
-        for name, value in plain.items():
-            setattr(self, f"_{name}", value)
+        self._rest.update(plain)
 
     def _construct(self) -> None:
         """Makes the index beneath, once its vectors and its metric are known."""
@@ -108,8 +109,8 @@ class Index:
             )
             self._metric = "angular"
         core = AnnoyIndex(self._f, self._metric)
-        if self._on_disk_path is not None:
-            core.on_disk_build(self._on_disk_path)
+        if self._rest["on_disk_path"] is not None:
+            core.on_disk_build(self._rest["on_disk_path"])
         self._core = core
 
     @property
@@ -139,7 +140,7 @@ class Index:
     @property
     def n_neighbors(self) -> int:
         """How many neighbours ``kneighbors`` finds if it is not told."""
-        return self._n_neighbors
+        return int(self._rest["n_neighbors"])
 
     @n_neighbors.setter
     def n_neighbors(self, n_neighbors: int) -> None:
@@ -159,7 +160,7 @@ class Index:
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The parameters of the constructor by name."""
-        return {name: getattr(self, f"_{name}") for name in PARAMS}
+        return {"f": self._f, "metric": self._metric, **self._rest}
 
     def set_params(self, **params: Any) -> Index:
         """Changes parameters, and returns the index.
@@ -196,8 +197,6 @@ class Index:
     def set_verbose(self, v: int | None) -> None:
         """How much builds tell, from -2 to 2."""
         self._set_rest(verbose=v)
-
-    # Items.
 
     def _constructed(self) -> AnnoyIndex:
         if self._core is None:
@@ -237,9 +236,11 @@ class Index:
         item = operator.index(item)
         if item < 0:
             raise IndexError(f"ids are 0 or more, got {item}")
-        limit = LIMITS[self._index_dtype]
+        limit = LIMITS[self._rest["index_dtype"]]
         if item > limit:
-            raise OverflowError(f"ids of {self._index_dtype} are at most {limit}, got {item}")
+            raise OverflowError(
+                f"ids of {self._rest['index_dtype']} are at most {limit}, got {item}"
+            )
         if not self._f:
             self._set_f(len(vector))
         vector = self._row(vector)
@@ -260,9 +261,10 @@ class Index:
         if self.is_empty():
             raise RuntimeError("there are no items: add some first")
         # All bits of a seed count, and the index beneath takes 32.
-        seed = 0 if self._seed is None else (self._seed ^ self._seed >> 32) & 0xFFFF_FFFF
+        seed, verbose = self._rest["seed"] or 0, self._rest["verbose"]
+        seed = (seed ^ seed >> 32) & 0xFFFF_FFFF
         core.set_seed(seed - 2**32 if seed >= 2**31 else seed)
-        core.verbose(self._verbose is not None and self._verbose >= 1)
+        core.verbose(verbose is not None and verbose >= 1)
         core.build(max(10, 2 * self._f) if n_trees == -1 else n_trees, n_jobs)
 
     def unbuild(self) -> None:
@@ -311,7 +313,7 @@ class Index:
             IndexError: the id is negative, or beyond the highest.
         """
         core = self._constructed()
-        return _annoy_rows(core, [self._id(item)])[0].tolist()
+        return core.get_item_vector(self._id(item))
 
     def get_distance(self, i: int, j: int) -> float:
         """The distance between two items, or their product under "dot". No build is needed.
@@ -322,8 +324,6 @@ class Index:
         """
         core = self._constructed()
         return core.get_distance(self._id(i), self._id(j))
-
-    # Searches.
 
     def get_nns_by_item(
         self, item: int, n: int, search_k: int = -1, include_distances: bool = False
@@ -354,10 +354,9 @@ class Index:
     ) -> Any:
         """The nearest items to each row of X, as scikit-learn returns them.
 
-        Returns:
-            Distances and ids, arrays of (rows, n_neighbors); or ids alone.
+        They are arrays of (rows, n_neighbors): distances and ids, or ids alone.
         """
-        n = self._n_neighbors if n_neighbors is None else n_neighbors
+        n = self._rest["n_neighbors"] if n_neighbors is None else n_neighbors
         ids, distances = self._built().nns_batch(np.atleast_2d(np.asarray(X)), n)
         return (distances, ids) if return_distance else ids
 
@@ -370,7 +369,7 @@ class Index:
         """
         core = self._constructed()
         try:
-            core.load(filename, self._prefault if prefault is None else bool(prefault))
+            core.load(filename, self._rest["prefault"] if prefault is None else bool(prefault))
         except OSError as error:
             if getattr(error, "is_mismatch", False):
                 raise RuntimeError(str(error)) from error
@@ -384,7 +383,7 @@ class Index:
             OSError: the file cannot be written.
         """
         core = self._built()
-        core.save(filename, self._prefault if prefault is None else bool(prefault))
+        core.save(filename, self._rest["prefault"] if prefault is None else bool(prefault))
 
     def on_disk_build(self, filename: str | os.PathLike[str]) -> None:
         """The index will be built in this file. Call it before items are added.
@@ -402,7 +401,7 @@ class Index:
     def get_state(self) -> dict[str, Any]:
         """Parameters and all items, for ``set_state``. Pickles and copies are made of it."""
         state: dict[str, Any] = {
-            "schema_version": self._schema_version,
+            "schema_version": self._rest["schema_version"],
             "params": self.get_params(),
             "kind": self._state,
         }
@@ -468,7 +467,11 @@ class Index:
         return index
 
     to_dict = serialize
-    from_dict = deserialize
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Index:
+        """As ``deserialize``."""
+        return cls.deserialize(data)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.get_state()

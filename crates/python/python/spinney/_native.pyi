@@ -7,6 +7,15 @@ from typing import Any, Literal, Self, Unpack, final, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from spinney._annoy_native import (
+    AnnoyIndex,
+    _annoy_add,
+    _annoy_file,
+    _annoy_from_bytes,
+    _annoy_ids,
+    _annoy_rows,
+    _annoy_to_bytes,
+)
 from spinney._records import (
     AuditEntry,
     Backup,
@@ -31,6 +40,7 @@ from spinney._types import (
 )
 
 __all__ = [
+    "AnnoyIndex",
     "Collection",
     "Hits",
     "IdSet",
@@ -41,6 +51,12 @@ __all__ = [
     "Store",
     "WriteTxn",
     "__version__",
+    "_annoy_add",
+    "_annoy_file",
+    "_annoy_from_bytes",
+    "_annoy_ids",
+    "_annoy_rows",
+    "_annoy_to_bytes",
     "_open_collection",
     "_open_index",
     "_reopen",

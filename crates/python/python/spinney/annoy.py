@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from spinney._annoy_index import Index
-from spinney._native import AnnoyIndex, _annoy_add, _annoy_ids, _annoy_rows
+from spinney._annoy_native import AnnoyIndex, _annoy_add, _annoy_ids, _annoy_rows
 
 __all__ = ["AnnoyIndex", "Index", "convert"]
 

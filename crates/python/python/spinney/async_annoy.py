@@ -70,13 +70,15 @@ class AsyncAnnoy:
     ) -> None:
         env = os.environ.get
         self.name = name
-        self.dimensions = int(env("ASYNC_ANNOY_DIMENSIONS", "384")) if dimensions is None \
-            else dimensions
+        self.dimensions = (
+            int(env("ASYNC_ANNOY_DIMENSIONS", "384")) if dimensions is None else dimensions
+        )
         self.metric = metric or env("ASYNC_ANNOY_METRIC", "angular")
         if self.metric not in _METRICS:
             raise ValueError(f"metric takes one of {', '.join(_METRICS)}, got {self.metric!r}")
-        self.directory = Path(directory or env("ASYNC_ANNOY_INDICES_DIRECTORY")
-                              or "async_annoy_indices")
+        self.directory = Path(
+            directory or env("ASYNC_ANNOY_INDICES_DIRECTORY") or "async_annoy_indices"
+        )
 
     @property
     def path(self) -> Path:
@@ -142,7 +144,9 @@ class AnnoyReader(_Session):
         if self._store is not None:
             await self._store.close()
 
-    async def get_neighbours_for(self, vector: Sequence[float] | NDArray[Any], n: int = 3) -> list[int]:
+    async def get_neighbours_for(
+        self, vector: Sequence[float] | NDArray[Any], n: int = 3
+    ) -> list[int]:
         """The ids of the ``n`` items nearest to ``vector``, the nearest first."""
         hits = await self._index.search(vector, n)
         ids: list[int] = hits.ids.tolist()

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use numpy::{PyArray1, PyArrayMethods, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyIndexError, PyOSError, PyOverflowError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyFloat, PyList};
+use pyo3::types::{PyFloat, PyList, PyTuple};
 use spinney::Error;
 
 use crate::annoy::metric::Metric;
@@ -173,4 +173,23 @@ pub(crate) fn refused(py: Python<'_>, error: Error) -> PyErr {
             PyOSError::new_err(raised.value(py).to_string())
         }
     }
+}
+
+/// An id of an item to add.
+pub(crate) fn new_id(id: Int) -> PyResult<u32> {
+    id.0.try_into().map_err(|_| PyIndexError::new_err("Item index can not be negative"))
+}
+
+/// Ids, or ids and distances, as Annoy returns them.
+pub(crate) fn answer<'py>(
+    py: Python<'py>,
+    hits: &[(u32, f64)],
+    with_distances: bool,
+) -> PyResult<Bound<'py, PyAny>> {
+    let ids = PyList::new(py, hits.iter().map(|(id, _)| *id))?;
+    if !with_distances {
+        return Ok(ids.into_any());
+    }
+    let distances = PyList::new(py, hits.iter().map(|(_, distance)| *distance))?;
+    Ok(PyTuple::new(py, [ids, distances])?.into_any())
 }

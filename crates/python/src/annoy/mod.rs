@@ -22,7 +22,7 @@ use pyo3::types::{PyDict, PyList, PyTuple};
 use spinney::BuildStats;
 use spinney::rayon::ThreadPool;
 
-use crate::annoy::args::{Int, Name, check_metric, refused};
+use crate::annoy::args::{Int, Name, answer, check_metric, new_id, refused};
 use crate::annoy::filling::{Build, Filling, build};
 use crate::annoy::metric::Metric;
 use crate::annoy::ours::{Effort, Query};
@@ -189,25 +189,6 @@ impl AnnoyIndex {
     }
 }
 
-/// An id of an item to add.
-fn new_id(id: Int) -> PyResult<u32> {
-    id.0.try_into().map_err(|_| PyIndexError::new_err("Item index can not be negative"))
-}
-
-/// Ids, or ids and distances, as Annoy returns them.
-fn answer<'py>(
-    py: Python<'py>,
-    hits: &[(u32, f64)],
-    with_distances: bool,
-) -> PyResult<Bound<'py, PyAny>> {
-    let ids = PyList::new(py, hits.iter().map(|(id, _)| *id))?;
-    if !with_distances {
-        return Ok(ids.into_any());
-    }
-    let distances = PyList::new(py, hits.iter().map(|(_, distance)| *distance))?;
-    Ok(PyTuple::new(py, [ids, distances])?.into_any())
-}
-
 #[pymethods]
 impl AnnoyIndex {
     #[new]
@@ -301,7 +282,7 @@ impl AnnoyIndex {
     }
 
     /// Builds the index. `n_trees` is remembered, and `n_jobs` are the threads that build.
-    #[pyo3(signature = (n_trees, n_jobs=Int(-1)))]
+    #[pyo3(signature = (n_trees, n_jobs=Int(-1)), text_signature = "($self, n_trees, n_jobs=-1)")]
     fn build(&self, py: Python<'_>, n_trees: Int, n_jobs: Int) -> PyResult<bool> {
         let wanted = self.wanted(n_trees.0, n_jobs.0)?;
         let mut taken = self.shared.take(py)?;
@@ -355,7 +336,7 @@ impl AnnoyIndex {
     }
 
     /// Saves the index in a file, in place of what was there, and loads it.
-    #[pyo3(signature = (r#fn, prefault=Int(0)))]
+    #[pyo3(signature = (r#fn, prefault=Int(0)), text_signature = "($self, fn, prefault=False)")]
     fn save(&self, py: Python<'_>, r#fn: PathBuf, prefault: Int) -> PyResult<bool> {
         let mut taken = self.shared.take(py)?;
         let ready = taken.ready()?;
@@ -370,7 +351,7 @@ impl AnnoyIndex {
     }
 
     /// Opens a file of ours, or one that Annoy saved.
-    #[pyo3(signature = (r#fn, prefault=Int(0)))]
+    #[pyo3(signature = (r#fn, prefault=Int(0)), text_signature = "($self, fn, prefault=False)")]
     fn load(&self, py: Python<'_>, r#fn: PathBuf, prefault: Int) -> PyResult<bool> {
         let mut taken = self.shared.take(py)?;
         let loaded = Ready::load(py, &r#fn, self.metric, self.dims, prefault.0 != 0)?;
@@ -398,7 +379,8 @@ impl AnnoyIndex {
     }
 
     /// The nearest items to an item, itself among them.
-    #[pyo3(signature = (i, n, search_k=Int(-1), include_distances=Int(0)))]
+    #[pyo3(signature = (i, n, search_k=Int(-1), include_distances=Int(0)),
+        text_signature = "($self, i, n, search_k=-1, include_distances=False)")]
     fn get_nns_by_item<'py>(
         &self,
         py: Python<'py>,
@@ -413,7 +395,8 @@ impl AnnoyIndex {
     }
 
     /// The nearest items to a vector.
-    #[pyo3(signature = (vector, n, search_k=Int(-1), include_distances=Int(0)))]
+    #[pyo3(signature = (vector, n, search_k=Int(-1), include_distances=Int(0)),
+        text_signature = "($self, vector, n, search_k=-1, include_distances=False)")]
     fn get_nns_by_vector<'py>(
         &self,
         vector: &Bound<'py, PyAny>,
@@ -430,7 +413,8 @@ impl AnnoyIndex {
 
     /// The nearest items to each row of an array, found by several threads: ids as int64 and
     /// distances as float64, -1 and NaN where there is no hit.
-    #[pyo3(signature = (vectors, n, search_k=Int(-1)))]
+    #[pyo3(signature = (vectors, n, search_k=Int(-1)),
+        text_signature = "($self, vectors, n, search_k=-1)")]
     fn nns_batch<'py>(
         &self,
         vectors: &Bound<'py, PyAny>,

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import annoy
 import numpy as np
+
+import annoy
 
 FOLDER = Path(__file__).parent
 DIMS = {"angular": 6, "euclidean": 6, "manhattan": 6, "hamming": 70, "dot": 6}
