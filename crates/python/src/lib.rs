@@ -28,7 +28,7 @@ mod _native {
     #[pymodule_export]
     use crate::annoy::AnnoyIndex;
     #[pymodule_export]
-    use crate::annoy::raw::{add_wide, file, ids, rows, take_bytes, to_bytes};
+    use crate::annoy::raw::{add_wide, file, ids, rows, set_seed, take_bytes, to_bytes};
     #[pymodule_export]
     use crate::collection::Collection;
     #[pymodule_export]

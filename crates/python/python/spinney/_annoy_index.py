@@ -17,6 +17,7 @@ from spinney._annoy_native import (
     _annoy_from_bytes,
     _annoy_ids,
     _annoy_rows,
+    _annoy_seed,
     _annoy_to_bytes,
 )
 from spinney._annoy_params import ALIASES, LIMITS, SCHEMA, check_names, checked, decoded
@@ -260,10 +261,8 @@ class Index:
             raise RuntimeError("the index is built: call unbuild first")
         if self.is_empty():
             raise RuntimeError("there are no items: add some first")
-        # All bits of a seed count, and the index beneath takes 32.
-        seed, verbose = self._rest["seed"] or 0, self._rest["verbose"]
-        seed = (seed ^ seed >> 32) & 0xFFFF_FFFF
-        core.set_seed(seed - 2**32 if seed >= 2**31 else seed)
+        verbose = self._rest["verbose"]
+        _annoy_seed(core, self._rest["seed"])
         core.verbose(verbose is not None and verbose >= 1)
         core.build(max(10, 2 * self._f) if n_trees == -1 else n_trees, n_jobs)
 

@@ -7,6 +7,7 @@ from spinney._native import (
     _annoy_from_bytes,
     _annoy_ids,
     _annoy_rows,
+    _annoy_seed,
     _annoy_to_bytes,
 )
 
@@ -17,5 +18,6 @@ __all__ = [
     "_annoy_from_bytes",
     "_annoy_ids",
     "_annoy_rows",
+    "_annoy_seed",
     "_annoy_to_bytes",
 ]

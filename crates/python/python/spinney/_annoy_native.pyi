@@ -17,6 +17,7 @@ __all__ = [
     "_annoy_from_bytes",
     "_annoy_ids",
     "_annoy_rows",
+    "_annoy_seed",
     "_annoy_to_bytes",
 ]
 
@@ -130,8 +131,8 @@ class AnnoyIndex:
         """The nearest items to each row of an array, found by several threads.
 
         Returns:
-            Ids and distances of (rows, n), or fewer columns if there are fewer items; -1 and NaN
-            where there is no hit.
+            Ids and distances of (rows, n), or as wide as the longest answer; -1 and NaN where there
+            is no hit.
         """
     def get_item_vector(self, i: int, /) -> list[float]:
         """The vector of an item; zeros if nothing has this id."""
@@ -152,4 +153,5 @@ def _annoy_file(index: AnnoyIndex) -> tuple[Path | None, int, bool]: ...
 def _annoy_from_bytes(index: AnnoyIndex, bytes: bytes) -> None: ...
 def _annoy_ids(index: AnnoyIndex) -> NDArray[np.int64]: ...
 def _annoy_rows(index: AnnoyIndex, ids: Sequence[int]) -> NDArray[np.float32]: ...
+def _annoy_seed(index: AnnoyIndex, seed: int | None) -> None: ...
 def _annoy_to_bytes(index: AnnoyIndex) -> bytes: ...

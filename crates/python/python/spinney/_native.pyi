@@ -14,6 +14,7 @@ from spinney._annoy_native import (
     _annoy_from_bytes,
     _annoy_ids,
     _annoy_rows,
+    _annoy_seed,
     _annoy_to_bytes,
 )
 from spinney._records import (
@@ -56,6 +57,7 @@ __all__ = [
     "_annoy_from_bytes",
     "_annoy_ids",
     "_annoy_rows",
+    "_annoy_seed",
     "_annoy_to_bytes",
     "_open_collection",
     "_open_index",

@@ -19,11 +19,25 @@ impl<'py> FromPyObject<'_, 'py> for Int {
     type Error = PyErr;
 
     fn extract(value: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
-        let number: i64 = value.extract()?;
-        i32::try_from(number).map(Self).map_err(|_| {
-            let side = if number > 0 { "greater than maximum" } else { "less than minimum" };
-            PyOverflowError::new_err(format!("signed integer is {side}"))
-        })
+        int(value.extract()?).map(Self)
+    }
+}
+
+fn int(number: i64) -> PyResult<i32> {
+    i32::try_from(number).map_err(|_| {
+        let side = if number > 0 { "greater than maximum" } else { "less than minimum" };
+        PyOverflowError::new_err(format!("signed integer is {side}"))
+    })
+}
+
+/// An id that may be an item's, of which there are so many.
+pub(crate) fn known_id(id: i64, items: u64) -> PyResult<u32> {
+    match u32::try_from(id) {
+        Ok(id) if u64::from(id) < items => Ok(id),
+        _ => {
+            new_id(Int(int(id)?))?;
+            Err(PyIndexError::new_err("Item index larger than the largest item index"))
+        }
     }
 }
 

@@ -30,12 +30,12 @@ pub(crate) fn nns<'py>(
     }
     let rows: Vec<&[f32]> = checked.iter().map(Vec::as_slice).collect();
     let source = of.shared.source(py)?;
-    let items = source.as_ref().map_or(0, Source::items);
-    let width = usize::try_from(n).unwrap_or(usize::MAX).min(usize::try_from(items)?);
     let hits = match source {
         Some(source) if !rows.is_empty() => found(py, of, &source, &rows, n, search_k)?,
         _ => Vec::new(),
     };
+    // There may be fewer items than hits were asked for.
+    let width = hits.iter().map(Vec::len).max().unwrap_or(0);
     let (mut ids, mut distances) =
         (vec![-1i64; rows.len() * width], vec![f64::NAN; rows.len() * width]);
     let places = ids.chunks_exact_mut(width.max(1)).zip(distances.chunks_exact_mut(width.max(1)));

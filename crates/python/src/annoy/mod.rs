@@ -13,16 +13,16 @@ mod state;
 mod walk;
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use pyo3::exceptions::{PyException, PyFutureWarning, PyIndexError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyException, PyFutureWarning, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 use spinney::BuildStats;
 use spinney::rayon::ThreadPool;
 
-use crate::annoy::args::{Int, Name, answer, check_metric, new_id, refused};
+use crate::annoy::args::{Int, Name, answer, check_metric, known_id, new_id, refused};
 use crate::annoy::filling::{Build, Filling, build};
 use crate::annoy::metric::Metric;
 use crate::annoy::ours::{Effort, Query};
@@ -46,25 +46,20 @@ pub(crate) struct AnnoyIndex {
     shared: Shared,
     /// Of what the user asked for; NaN if for nothing.
     recall: AtomicU32,
-    /// -1 if none was set.
-    seed: AtomicI64,
+    seed: Mutex<Option<u64>>,
     is_verbose: AtomicBool,
     pool: Mutex<Option<(u32, Arc<ThreadPool>)>>,
 }
 
 impl AnnoyIndex {
     /// An id of an item that may be there.
-    fn known(&self, py: Python<'_>, id: Int) -> PyResult<(u32, Option<Source>)> {
+    fn known(&self, py: Python<'_>, id: i64) -> PyResult<(u32, Option<Source>)> {
         let source = self.shared.source(py)?;
         let items = match &source {
             Some(source) => source.items(),
             None => self.items(),
         };
-        let id = new_id(id)?;
-        if u64::from(id) >= items {
-            return Err(PyIndexError::new_err("Item index larger than the largest item index"));
-        }
-        Ok((id, source))
+        Ok((known_id(id, items)?, source))
     }
 
     fn items(&self) -> u64 {
@@ -127,9 +122,14 @@ impl AnnoyIndex {
         found.map_err(|error| refused(py, error))
     }
 
+    /// `None` stands for the default.
+    fn seed(&self) -> MutexGuard<'_, Option<u64>> {
+        self.seed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Threads of this process, made when first asked for.
     fn threads(&self, count: usize) -> PyResult<Arc<ThreadPool>> {
-        let mut pool = self.pool.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
         let process = std::process::id();
         if let Some((owner, pool)) = &*pool {
             if *owner != process {
@@ -159,7 +159,7 @@ impl AnnoyIndex {
                 .filter(|&jobs| jobs > 0)
                 .ok_or_else(|| PyValueError::new_err("n_jobs takes -1, or 1 and more"))?,
         };
-        let seed = u64::try_from(self.seed.load(Ordering::Relaxed)).ok();
+        let seed = *self.seed();
         let pool = self.threads(threads)?;
         Ok(Build { metric: self.metric, dims: self.dims, trees, seed, pool })
     }
@@ -208,7 +208,7 @@ impl AnnoyIndex {
             is_updatable: updatable,
             shared: Shared::default(),
             recall: AtomicU32::new(f32::NAN.to_bits()),
-            seed: AtomicI64::new(-1),
+            seed: Mutex::default(),
             is_verbose: AtomicBool::new(false),
             pool: Mutex::default(),
         })
@@ -261,7 +261,7 @@ impl AnnoyIndex {
     }
 
     /// Deletes an item of an updatable index. Whether it was there.
-    fn delete_item(&self, py: Python<'_>, i: Int) -> PyResult<bool> {
+    fn delete_item(&self, py: Python<'_>, i: i64) -> PyResult<bool> {
         if !self.is_updatable {
             let message = "You can't delete an item unless the index is made with updatable=True";
             return Err(PyException::new_err(message));
@@ -363,7 +363,7 @@ impl AnnoyIndex {
     fn unload(&self, py: Python<'_>) -> PyResult<bool> {
         let mut taken = self.shared.take(py)?;
         taken.state = State::default();
-        self.seed.store(-1, Ordering::Relaxed);
+        *self.seed() = None;
         Ok(true)
     }
 
@@ -384,7 +384,7 @@ impl AnnoyIndex {
     fn get_nns_by_item<'py>(
         &self,
         py: Python<'py>,
-        i: Int,
+        i: i64,
         n: Int,
         search_k: Int,
         include_distances: Int,
@@ -426,7 +426,7 @@ impl AnnoyIndex {
 
     /// The vector of an item; zeros if there is none.
     #[pyo3(signature = (i, /))]
-    fn get_item_vector<'py>(&self, py: Python<'py>, i: Int) -> PyResult<Bound<'py, PyList>> {
+    fn get_item_vector<'py>(&self, py: Python<'py>, i: i64) -> PyResult<Bound<'py, PyList>> {
         let (id, source) = self.known(py, i)?;
         let vector = self.stored(py, id, source.as_ref())?;
         PyList::new(py, vector.iter().map(|&x| f64::from(x)))
@@ -434,7 +434,7 @@ impl AnnoyIndex {
 
     /// The distance between two items, or their product under dot.
     #[pyo3(signature = (i, j, /))]
-    fn get_distance(&self, py: Python<'_>, i: Int, j: Int) -> PyResult<f64> {
+    fn get_distance(&self, py: Python<'_>, i: i64, j: i64) -> PyResult<f64> {
         let ((i, _), (j, source)) = (self.known(py, i)?, self.known(py, j)?);
         let (a, b) = (self.stored(py, i, source.as_ref())?, self.stored(py, j, source.as_ref())?);
         Ok(self.metric.distance(&a, &b))
@@ -460,8 +460,7 @@ impl AnnoyIndex {
     /// The seed of the next builds. 0 is the default.
     #[pyo3(signature = (s, /))]
     fn set_seed(&self, s: Int) {
-        let seed = if s.0 == 0 { -1 } else { i64::from(s.0.cast_unsigned()) };
-        self.seed.store(seed, Ordering::Relaxed);
+        *self.seed() = (s.0 != 0).then_some(i64::from(s.0).cast_unsigned());
     }
 
     fn __reduce__<'py>(this: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {

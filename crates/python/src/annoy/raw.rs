@@ -64,6 +64,13 @@ pub(crate) fn add_wide(
     add(index.py(), of, id, &row)
 }
 
+/// The seed of the next builds; `None` for the default.
+#[pyfunction]
+#[pyo3(name = "_annoy_seed")]
+pub(crate) fn set_seed(index: &Bound<'_, AnnoyIndex>, seed: Option<u64>) {
+    *index.get().seed() = seed;
+}
+
 /// The ids of all items, as an int64 array.
 #[pyfunction]
 #[pyo3(name = "_annoy_ids")]
