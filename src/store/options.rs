@@ -93,7 +93,8 @@ impl StoreOptions {
     /// Opens for reading a file that nobody writes as long as it is open, without a lock file: from
     /// a disk that cannot be written, or beside files that are none of this store's.
     ///
-    /// If somebody does write it, searches may return anything.
+    /// If somebody does write it, searches may return anything. A child of a process that has it
+    /// open may open it for itself, under another name of the file.
     pub fn sealed(mut self, yes: bool) -> Self {
         self.sealed = yes;
         self

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import doctest
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import spinney.annoy
 from annoy_rows import METRICS, built, filled, rows, true_distances
 from spinney.annoy import AnnoyIndex
 
@@ -138,7 +141,9 @@ def test_forked_children_search_alike(kind: str, metric: str, tmp_path: Path) ->
         code = 1
         try:
             same = index.get_nns_by_item(3, 10, include_distances=True) == want
-            code = 0 if same and index.nns_batch(queries, 5)[0].tolist() == batch else 2
+            same &= index.nns_batch(queries, 5)[0].tolist() == batch
+            same &= index.save(tmp_path / "copy") and index.get_nns_by_item(3, 10) == want[0]
+            code = 0 if same else 2
         finally:
             os._exit(code)
     assert os.waitpid(child, 0)[1] == 0
@@ -178,3 +183,31 @@ index.add_item(0, [1, 2]); index.build(1); index.save(sys.argv[1]); index.add_it
     subprocess.run(arguments, check=True, env=environment)
     assert sorted(os.listdir(tmp_path)) == ["index", "temporary"]
     assert os.listdir(tmp_path / "temporary") == []
+
+
+def test_an_interrupted_build_loses_nothing() -> None:
+    program = """
+import numpy as np
+from spinney.annoy import AnnoyIndex
+index, rows = AnnoyIndex(64, "euclidean"), np.random.default_rng(1).normal(size=(60_000, 64))
+for item, row in enumerate(rows):
+    index.add_item(item, row)
+print("begun", flush=True)
+try:
+    index.build(10)
+except KeyboardInterrupt:
+    assert index.get_n_items() == 60_000 and index.get_n_trees() == 0
+    assert index.get_item_vector(59_999) == rows[-1].astype("f4").tolist()
+    index.add_item(60_000, rows[0])
+    print("interrupted", flush=True)
+"""
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "begun\n"
+    process.send_signal(signal.SIGINT)
+    assert process.stdout.readline() == "interrupted\n"
+    assert process.wait() == 0
+    process.stdout.close()
+
+
+def test_the_programs_in_the_documentation_run() -> None:
+    assert doctest.testmod(spinney.annoy) == (0, 6)

@@ -338,6 +338,8 @@ impl AnnoyIndex {
     /// Saves the index in a file, in place of what was there, and loads it.
     #[pyo3(signature = (r#fn, prefault=Int(0)), text_signature = "($self, fn, prefault=False)")]
     fn save(&self, py: Python<'_>, r#fn: PathBuf, prefault: Int) -> PyResult<bool> {
+        // A child of the process that built it opens it for itself.
+        self.shared.source(py)?;
         let mut taken = self.shared.take(py)?;
         let ready = taken.ready()?;
         if ready.is_in_file {

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 import spinney
 import spinney.aio
+import spinney.annoy
 import spinney.async_annoy
 
 
@@ -45,3 +46,16 @@ async def loops(path: str) -> None:
             assert_type(snapshot[index], spinney.aio.Index)
     async with spinney.async_annoy.AnnoyReader("x") as reader:
         assert_type(await reader.get_neighbours_for(vector=[1.0]), list[int])
+
+
+def annoy(path: str) -> None:
+    index = spinney.annoy.AnnoyIndex(3, "angular", updatable=True)
+    index.add_item(0, [1.0, 0.0, 0.0])
+    assert_type(index.delete_item(0), bool)
+    index.build(10, n_jobs=2)
+    assert_type(index.get_nns_by_item(0, 3), list[int])
+    found = index.get_nns_by_vector([1.0, 0.0, 0.0], 3, include_distances=True)
+    assert_type(found, tuple[list[int], list[float]])
+    assert_type(index.nns_batch(np.zeros((2, 3)), 3)[0], NDArray[np.int64])
+    assert_type(spinney.annoy.convert(path, path, 3, "dot"), spinney.annoy.AnnoyIndex)
+    assert_type(spinney.annoy.Index(metric="cosine").clone(f=3), spinney.annoy.Index)
