@@ -56,12 +56,13 @@ impl Files {
             }
             Err(error) => return Err(Error::file(&self.data, error)),
         }
+        if options.allow_remote {
+            return Ok(());
+        }
         let folder = self.data.parent().unwrap_or(&self.path);
         match remote_kind(folder) {
-            Some(kind) if !options.allow_remote => {
-                Err(Error::RemoteFileSystem(self.path.clone(), kind))
-            }
-            _ => Ok(()),
+            Some(kind) => Err(Error::RemoteFileSystem(self.path.clone(), kind)),
+            None => Ok(()),
         }
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -169,3 +170,31 @@ def test_on_disk_build_of_more_than_is_kept_in_memory(tmp_path: Path) -> None:
     for item in (0, 4095, 4499):
         assert index.get_nns_by_item(item, 1, include_distances=True) == ([item], [0.0])
     index.unload()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+def test_what_is_no_file_is_written_into_and_never_replaced(metric: str, tmp_path: Path) -> None:
+    index, pipe, read = built(metric), tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    reader.start()
+    # A pipe cannot be loaded, so the index stays as it was.
+    with pytest.raises(OSError):
+        index.save(pipe)
+    reader.join()
+    assert pipe.is_fifo()
+    assert index.get_nns_by_item(3, 1) == built(metric).get_nns_by_item(3, 1)
+    (tmp_path / "file").write_bytes(read[0])
+    index.load(tmp_path / "file")
+    assert index.get_n_items() == 50
+    with pytest.raises(OSError, match="Unable to truncate"):
+        AnnoyIndex(8, metric).on_disk_build(pipe)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a full disk")
+def test_a_full_disk_is_named(metric: str) -> None:
+    before = os.stat("/dev/full").st_rdev
+    with pytest.raises(OSError, match="No space left on device") as error:
+        built(metric).save("/dev/full")
+    assert error.value.errno == 28
+    assert os.stat("/dev/full").st_rdev == before

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use spinney::heed::types::{Bytes, Str};
 use spinney::roaring::RoaringBitmap;
 use spinney::{
-    BackupOptions, Durability, Error, Index, IndexOptions, Reader, Store, StoreSnapshot, WriteTxn,
-    heed,
+    BackupOptions, Durability, Error, Index, IndexOptions, Reader, Store, StoreOptions,
+    StoreSnapshot, WriteTxn, heed,
 };
 
 use crate::annoy::folder::{Folder, parent, unused};
@@ -93,6 +93,11 @@ impl Facts {
     }
 }
 
+/// For files that this process alone knows of.
+fn scratch() -> StoreOptions {
+    Store::options().single_file(true).allow_remote(true).durability(Durability::None)
+}
+
 /// An error about a file that is none of ours.
 fn foreign(path: &Path, message: String) -> Error {
     let source = std::io::Error::new(std::io::ErrorKind::InvalidData, message);
@@ -103,8 +108,7 @@ impl Ours {
     /// A new index in a folder, to be filled.
     pub(crate) fn create(folder: Arc<Folder>, metric: Metric, dims: usize) -> Result<Self, Error> {
         let path = folder.join("index");
-        let options = Store::options().single_file(true).durability(Durability::None);
-        let store = options.open(&path)?;
+        let store = scratch().open(&path)?;
         let index = store.index(NAME, &IndexOptions::new(dims, metric.native()))?;
         store.set_build_after(NAME, None)?;
         let table = store.table(NAME)?;
@@ -121,7 +125,8 @@ impl Ours {
         dims: usize,
         folder: Option<Arc<Folder>>,
     ) -> Result<Self, Error> {
-        let options = Store::options().single_file(true).sealed(true);
+        // Nothing is locked, which is what goes wrong between machines.
+        let options = Store::options().single_file(true).sealed(true).allow_remote(true);
         let path = std::path::absolute(path).map_err(|error| file_error(path, error))?;
         let file = path.canonicalize().map_err(|source| file_error(&path, source))?;
         let link = unused(parent(&file), "link", |link| fs::hard_link(&file, link));
@@ -207,8 +212,7 @@ impl Ours {
         let folder = Arc::new(Folder::temporary().map_err(heed::Error::Io)?);
         let path = folder.join("index");
         self.copy_to(&path)?;
-        let options = Store::options().single_file(true).durability(Durability::None);
-        let store = options.open(&path)?;
+        let store = scratch().open(&path)?;
         let table = store.table(NAME)?;
         let (index, facts) = (self.index_in(&store)?, self.facts.clone());
         Self::of(store, index, table, self.metric, facts, path, Some(folder), false)

@@ -4,14 +4,14 @@
 //! forks never leaves it locked to its child. Who takes long takes the state out meanwhile.
 
 use std::fs;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pyo3::exceptions::{PyException, PyOSError};
 use pyo3::prelude::*;
-use spinney::Error;
+use spinney::{Error, heed};
 
 use crate::annoy::args::{refused, unable};
 use crate::annoy::file::AnnoyFile;
@@ -93,7 +93,7 @@ impl Ready {
 }
 
 /// Whether a file begins as LMDB's do: with page 0, and a number of its own.
-fn is_ours(path: &Path) -> std::io::Result<bool> {
+fn is_ours(path: &Path) -> io::Result<bool> {
     let mut head = Vec::new();
     fs::File::open(path)?.take(20).read_to_end(&mut head)?;
     let (page, magic) = (head.get(..8), head.get(16..20));
@@ -110,10 +110,14 @@ impl Source {
         prefault: bool,
     ) -> Result<Self, Error> {
         let failed = |source| file_error(path, source);
+        if is_device(path) {
+            // To open a pipe would be to wait for who writes it.
+            return Err(failed(io::Error::new(ErrorKind::InvalidData, "Unable to get size")));
+        }
         let is_ours = is_ours(path).map_err(failed)?;
         if prefault {
             let mut file = fs::File::open(path).map_err(failed)?;
-            std::io::copy(&mut file, &mut std::io::sink()).map_err(failed)?;
+            io::copy(&mut file, &mut io::sink()).map_err(failed)?;
         }
         if is_ours {
             return Ours::open(path, metric, dims, folder).map(|ours| Self::Ours(Arc::new(ours)));
@@ -123,6 +127,9 @@ impl Source {
 
     /// Writes a file beside its place, syncs and renames it.
     pub(crate) fn copy_to(&self, path: &Path) -> Result<(), Error> {
+        if is_device(path) {
+            return self.write_to(path).map_err(|error| heed::Error::Io(error).into());
+        }
         let file = match self {
             Self::Ours(ours) => return ours.copy_to(path),
             Self::Annoys(file) => file,
@@ -138,6 +145,20 @@ impl Source {
             fs::File::open(folder)?.sync_all()
         });
         placed.map_err(|error| file_error(path, error))
+    }
+
+    /// Writes what a file would have into a device or a pipe, which nothing may take the place of.
+    fn write_to(&self, path: &Path) -> io::Result<()> {
+        let mut device = fs::OpenOptions::new().write(true).open(path)?;
+        match self {
+            Self::Annoys(file) => device.write_all(file.bytes()),
+            Self::Ours(ours) => {
+                let folder = Folder::temporary()?;
+                let copy = folder.join("copy");
+                ours.copy_to(&copy).map_err(io::Error::other)?;
+                io::copy(&mut fs::File::open(&copy)?, &mut device).map(drop)
+            }
+        }
     }
 
     pub(crate) fn items(&self) -> u64 {
@@ -287,15 +308,20 @@ impl Drop for Taken<'_> {
     }
 }
 
-/// Whether a path leads nowhere.
-pub(crate) fn is_missing(error: &std::io::Error) -> bool {
-    error.kind() == ErrorKind::NotFound
+/// Whether there is something at a path that is neither a file nor a folder.
+fn is_device(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir())
 }
 
 /// An error unless a file can be made at this path.
 pub(crate) fn check_place(py: Python<'_>, path: &Path) -> PyResult<()> {
+    if is_device(path) {
+        return Err(PyOSError::new_err(format!("Unable to truncate: {path:?} is no file")));
+    }
     match fs::OpenOptions::new().write(true).open(path) {
-        Err(error) if !is_missing(&error) => Err(unable(py, "Unable to open", &error)),
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(unable(py, "Unable to open", &error))
+        }
         _ => Ok(()),
     }
 }
