@@ -185,6 +185,42 @@ index.add_item(0, [1, 2]); index.build(1); index.save(sys.argv[1]); index.add_it
     assert os.listdir(tmp_path / "temporary") == []
 
 
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
+def test_nothing_leaks(tmp_path: Path) -> None:
+    def used() -> tuple[int, int]:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE"), len(os.listdir("/proc/self/fd"))
+
+    index, annoys = built("angular", 2000, updatable=True), AnnoyIndex(6, "angular")
+    index.save(tmp_path / "index")
+    annoys_file = Path(__file__).parent / "annoy_files" / "angular.ann"
+    annoys.load(annoys_file)
+
+    def work(count: int) -> None:
+        for item in range(count):
+            index.get_nns_by_item(item % 2000, 10, include_distances=True)
+            index.get_item_vector(item % 2000)
+            index.get_distance(item % 2000, 1)
+            annoys.get_nns_by_item(3, 10)
+        for _ in range(count // 100):
+            for path, other in ((tmp_path / "index", 8), (annoys_file, 6)):
+                loaded = AnnoyIndex(other, "angular")
+                loaded.load(path)
+                loaded.nns_batch(np.ones((3, other), np.float32), 2)
+            again = filled("angular", 10)
+            again.build(1)
+            again.unbuild()
+            again.build(1)
+            again.save(tmp_path / "again")
+
+    work(10_000)
+    bytes_before, files_before = used()
+    work(10_000)
+    bytes_after, files_after = used()
+    assert files_after == files_before
+    assert bytes_after - bytes_before < 16 << 20
+
+
 def test_an_interrupted_build_loses_nothing() -> None:
     program = """
 import numpy as np

@@ -29,6 +29,7 @@ use crate::annoy::ours::{Effort, Query};
 use crate::annoy::state::{Ready, Shared, Source, State, check_place};
 use crate::wait::on_thread;
 
+// Measured: docs/trials.md, "Effort of `AnnoyIndex`".
 /// The target recall where no other effort was asked for.
 const RECALL: f32 = 0.999;
 /// More hits than this are searched for with as many comparisons as Annoy makes.
