@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from pathlib import Path
 
@@ -228,8 +229,8 @@ from spinney.annoy import AnnoyIndex
 index, rows = AnnoyIndex(64, "euclidean"), np.random.default_rng(1).normal(size=(60_000, 64))
 for item, row in enumerate(rows):
     index.add_item(item, row)
-print("begun", flush=True)
 try:
+    print("begun", flush=True)
     index.build(10)
 except KeyboardInterrupt:
     assert index.get_n_items() == 60_000 and index.get_n_trees() == 0
@@ -239,6 +240,8 @@ except KeyboardInterrupt:
 """
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stdout.readline() == "begun\n"
+    # By then it builds, as a rule; and whenever the signal comes, nothing is lost.
+    time.sleep(0.3)
     process.send_signal(signal.SIGINT)
     assert process.stdout.readline() == "interrupted\n"
     assert process.wait() == 0

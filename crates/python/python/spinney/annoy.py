@@ -9,8 +9,23 @@ True
 >>> index.get_nns_by_vector([0.9, 0.1, 0.0], 1)
 [0]
 
-Files that Annoy saved are opened in place, and give Annoy's very answers. ``convert`` makes a file
-of ours of one, which can be updated. ``Index`` is the index of scikit-plots.
+Calls take, return and raise what Annoy's do. What is different:
+
+- ``AnnoyIndex(f, metric, updatable=True)`` takes ``add_item``, ``delete_item`` and ``build`` also
+  after a build, a save and a load. Changes stay with the object until it is saved.
+- With ``search_k=-1`` a search aims at ``index.recall``, which can be set. One forest is built
+  whatever ``n_trees`` says. It is remembered for ``get_n_trees``, and for searches for more than
+  100 hits, which look at n * n_trees items.
+- ``nns_batch`` searches for many vectors on threads.
+- ``save`` replaces a file in one step, when the new one is whole. Who has the old one open keeps
+  it.
+- Files that Annoy saved are opened in place, and give Annoy's very answers. ``convert`` makes a
+  file of ours of one, which can be updated.
+- Paths may be ``os.PathLike``. A loaded index can be pickled, by its path. ``f`` cannot be set, and
+  numbers that are not finite are a ``ValueError``.
+- Files of Annoy's may come from anybody: nothing in them is trusted. LMDB trusts those of ours.
+
+``Index`` is the index of scikit-plots.
 """
 
 from __future__ import annotations
