@@ -223,6 +223,14 @@ fn a_backup_replaces_nothing_unless_asked_and_never_the_store() {
         let refused = store.backup_with(store.path().join(own), &overwriting);
         assert!(matches!(refused, Err(Error::InUse(..))), "{refused:?}");
     }
+    #[cfg(unix)]
+    {
+        let device = dir.path().join("device");
+        std::os::unix::fs::symlink("/dev/null", &device).unwrap();
+        let refused = store.backup_with(&device, &overwriting);
+        assert!(matches!(refused, Err(Error::AlreadyThere(_))), "{refused:?}");
+        fs::remove_file(device).unwrap();
+    }
     let within = store.write(|_| store.backup(dir.path().join("within")));
     assert!(matches!(within, Err(Error::NotWithinWrite(_))));
     assert!(matches!(store.backup(dir.path().join("no/copy")), Err(Error::File { .. })));

@@ -24,7 +24,8 @@ impl BackupOptions {
         self
     }
 
-    /// Replaces the file that is there, in one step when the copy is whole. Default: no.
+    /// Replaces the file that is there, in one step when the copy is whole; a file alone, and no
+    /// device. Default: no.
     pub fn overwrite(mut self, yes: bool) -> Self {
         self.overwrite = yes;
         self
@@ -104,7 +105,9 @@ impl Store {
             std::path::absolute(&path).map_err(|error| Error::file(path.as_ref(), error))?;
         // What is written first is written over.
         self.refuse_own(&path_of(&target))?;
-        if options.overwrite {
+        // A device or a folder is no file that a copy could take the place of.
+        let may_replace = target.metadata().is_ok_and(|found| found.is_file());
+        if options.overwrite && may_replace {
             self.refuse_own(&target)?;
         } else {
             refuse_existing(&target)?;
