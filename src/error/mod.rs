@@ -38,9 +38,7 @@ pub enum Error {
     MapFull,
 
     /// The environment has no room for another named database.
-    #[error(
-        "the environment has no room for another named database: open it with a larger `EnvOpenOptions::max_dbs`"
-    )]
+    #[error("no room for another named database: open with a larger `EnvOpenOptions::max_dbs`")]
     DbsFull,
 
     /// As many read transactions are open, in all processes, as the environment was opened for.
@@ -244,7 +242,7 @@ pub enum Error {
 
     /// This form of a query has no meaning under the metric of the index.
     #[error(
-        "{form} has no meaning under the {metric} metric: search by each of the vectors, or by any of them"
+        "{form} has no meaning under the {metric} metric: search by each of the vectors, or any"
     )]
     NotForMetric {
         /// What was asked for.
@@ -279,12 +277,12 @@ pub enum Error {
         got: usize,
     },
 
-    /// The index was written by a newer version of this crate.
+    /// An index, or what a store keeps beside it, was written by a newer version of this crate.
     #[error(
-        "the index has format version {found}, this program reads up to {supported}: update the program"
+        "format version {found} was found, and this program reads up to {supported}: update the program"
     )]
     FormatTooNew {
-        /// The version found in the index record.
+        /// The version that was found.
         found: u16,
         /// The newest version this program reads.
         supported: u16,
@@ -371,9 +369,7 @@ pub enum Error {
     },
 
     /// The system refused a file or a folder of a store.
-    #[error(
-        "{path:?} cannot be used ({source}): look after the path and its rights, and try again"
-    )]
+    #[error("{path:?} cannot be used ({source}): look after the path and its rights, and retry")]
     File {
         /// Where it is.
         path: PathBuf,
@@ -382,9 +378,7 @@ pub enum Error {
     },
 
     /// There is no store at this path, and none was to be created.
-    #[error(
-        "there is no file {0:?}: check the path, or open the store once with `create`, for writing"
-    )]
+    #[error("there is no file {0:?}: check the path, or open the store for writing with `create`")]
     StoreNotFound(PathBuf),
 
     /// The path lies on a network file system, where LMDB's locks do not hold. Its kind follows.
@@ -450,9 +444,7 @@ pub enum Error {
     NameTaken(String),
 
     /// Nothing in the store has this name.
-    #[error(
-        "nothing in this store has the name {0:?}: `Store::indexes` and `Store::collections` list what there is"
-    )]
+    #[error("nothing here has the name {0:?}: see `Store::indexes` and `Store::collections`")]
     NameNotFound(String),
 
     /// All 65,536 numbers of indexes are taken.
@@ -476,9 +468,7 @@ pub enum Error {
     InUse(PathBuf, &'static str),
 
     /// Something is where a new file was to be made.
-    #[error(
-        "{0:?} is there already: name a path where nothing is, or see `BackupOptions::overwrite`"
-    )]
+    #[error("{0:?} is there already: name a path that is free, or see `BackupOptions::overwrite`")]
     AlreadyThere(PathBuf),
 
     /// A copy of a store was refused, for what follows.
