@@ -20,8 +20,8 @@ use std::time::Duration;
 
 use spinney::heed::types::{Bytes, Str};
 use spinney::{
-    BackupOptions, BuildOptions, Error, Index, IndexOptions, Metric, Reads, Result, Store,
-    StoreOptions,
+    AuditAction, BackupOptions, BuildOptions, Error, Index, IndexOptions, Metric, Reads, Result,
+    Store, StoreOptions,
 };
 use support::raw::{LEAF, Raw};
 use support::world::InStore;
@@ -313,7 +313,16 @@ fn damage_is_named_and_mended() {
     let repair = |name: &str| store.repair(name, &options, &BuildOptions::default());
     assert!(matches!(repair("c"), Err(Error::NameNotFound(_))));
     assert!(matches!(repair("b"), Err(Error::MetricMismatch { .. })));
-    assert!(repair("a").unwrap().violations_found > 0);
+    store.set_audit(true).unwrap();
+    // The log tells of a repair by which nothing was lost, and of none that did nothing.
+    for _ in 0..2 {
+        let is_sound = store.verify().unwrap().is_sound();
+        assert_eq!(repair("a").unwrap().violations_found == 0, is_sound);
+        let log: Vec<_> = store.audit_log(1).unwrap().map(Result::unwrap).collect();
+        let [_, repaired] = &log[..] else { panic!("{log:?}") };
+        let change = &repaired.changes[0];
+        assert_eq!((change.action, &*change.name, change.count), (AuditAction::Repair, "a", 0));
+    }
     assert!(store.verify().unwrap().is_sound());
     // A record that is gone, an index without a name, two names for one, and no name at all.
     let raw = Raw::open(store.env());

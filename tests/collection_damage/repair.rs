@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rand::seq::{IndexedRandom, IteratorRandom};
-use spinney::{BuildOptions, CollectionRepair, DocumentKey, Reads, StoredDocument};
+use spinney::{AuditAction, BuildOptions, CollectionRepair, DocumentKey, Reads, StoredDocument};
 
 use super::*;
 use crate::support::documents::edit_table;
@@ -122,9 +122,14 @@ fn repair_all(mut rng: Rng) {
     let (damaged, what) = damage_some(dir.path(), &mut rng, count);
     let store = Store::open(dir.path()).unwrap();
     let is_sound = store.verify().unwrap().is_sound();
+    store.set_audit(true).unwrap();
     let repaired = store.repair_collection("docs", &options(), &BuildOptions::default());
     match repaired {
         Ok(repair) => {
+            let told = store.audit_log(2).unwrap().map(Result::unwrap).next();
+            let told = told.map(|entry| (entry.changes[0].action, entry.changes[0].count));
+            let lost = repair.lost.len() as u64;
+            assert_eq!(told, (!is_sound).then_some((AuditAction::Repair, lost)), "{what:?}");
             assert_eq!(repair.found.is_empty(), is_sound, "{what:?}");
             assert_eq!(repair.index.violations_found, 0);
             check_repaired(&store, &before, &damaged, &repair, count == 1);

@@ -38,7 +38,7 @@ pub enum AuditAction {
     Build,
     /// The vectors of an index were stored in another way.
     Convert,
-    /// An index was repaired; the keys are the items lost.
+    /// An index or a collection was repaired. Count and keys are of the items or documents lost.
     Repair,
     /// An index or a collection was created.
     Create,

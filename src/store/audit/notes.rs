@@ -82,6 +82,19 @@ impl WriteTxn<'_> {
         }
     }
 
+    /// Notes a repair, and what was lost by it: perhaps nothing.
+    pub(crate) fn note_repair(
+        &mut self,
+        index: u16,
+        name: &str,
+        lost: impl ExactSizeIterator<Item = AuditKey>,
+    ) {
+        if self.draft.is_kept {
+            let name = self.name_of(index, name);
+            self.draft.note(AuditAction::Repair, &name, lost.len() as u64, lost);
+        }
+    }
+
     /// Notes what was done to an index as a whole.
     pub(crate) fn note_index(&mut self, action: AuditAction, index: &Index, count: u64) {
         self.note_whole(action, index.number, &index.name, count);

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::options::{BuildOptions, IndexOptions};
 use crate::repair::Repair;
-use crate::store::audit::entry::AuditAction;
+use crate::store::audit::entry::AuditKey;
 use crate::store::audit::log;
 use crate::store::catalog::NameKind;
 use crate::store::collection::verify_collection;
@@ -119,7 +119,10 @@ impl Store {
             }
             let repair =
                 txn.run(|wtxn| Writer::repair(wtxn, tables.db, entry.number, options, build))?;
-            txn.note_ids(AuditAction::Repair, entry.number, name, &repair.lost);
+            if repair.violations_found > 0 {
+                let lost = repair.lost.iter().map(|id| AuditKey::Id(*id));
+                txn.note_repair(entry.number, name, lost);
+            }
             Ok(repair)
         })
     }

@@ -8,7 +8,7 @@ use roaring::RoaringBitmap;
 use crate::error::{Error, Result};
 use crate::options::{BuildOptions, IndexOptions};
 use crate::repair::Repair;
-use crate::store::audit::entry::AuditAction;
+use crate::store::audit::entry::AuditKey;
 use crate::store::collection::iterate::visit;
 use crate::store::collection::key::DocumentKey;
 use crate::store::collection::layout::{Layout, OfPiece, Place, Set, long_records, long_value};
@@ -117,8 +117,10 @@ impl Store {
                 let name = Arc::from(name);
                 txn.with_writer(number, &name, |writer, wtxn| changes.write(writer, wtxn))?;
             }
-            let lost = repair.lost.iter().map(DocumentKey::as_bytes);
-            txn.note_documents(AuditAction::Repair, number, name, lost);
+            if repair.index.violations_found > 0 || !repair.found.is_empty() {
+                let lost = repair.lost.iter().map(|key| AuditKey::Key(key.as_bytes().to_vec()));
+                txn.note_repair(number, name, lost);
+            }
             Ok(repair)
         })
     }
