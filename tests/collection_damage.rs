@@ -77,6 +77,17 @@ fn use_all(store: &Store, docs: &Collection, rng: &mut Rng) {
         let _ = search().by_vector(&[0.0]);
         let _ = search().labelled("all").filter_fn(|key| key.as_u64() != Some(3)).by_vector(&[5.0]);
         let _ = search().by_mean(&[DocumentExample::from(4u64), 5u64.into()]);
+        let _ = search().by_any(&[DocumentExample::from(4u64), (&[5.0]).into()]);
+        let _ = search().by_vectors(&[0.0, 7.0]);
+        let _ = search().labelled(Labels::not("l1")).by_vectors(&[0.0, 7.0]);
+        let _ = search().per_group(2, |key| key.as_bytes().len() as u64).by_vector(&[5.0]);
+        let _ = search().groups(2, |key| key.as_u64().unwrap_or(7) % 3).by_vectors(&[5.0]);
+        if let Ok(mut pages) = docs.search(store, 200).payload(true).pages(&[3.0]) {
+            while pages.next_page().is_ok_and(|page| !page.is_empty()) {}
+        }
+        for example in [DocumentExample::from(9u64), (&[3.0]).into()] {
+            let _ = search().neighbours(example).map(|all| all.take(2000).count());
+        }
         for key in &keys {
             let undone = store.write(|txn| {
                 let put = docs.put(txn, &key[..], &Document::new([1.0]).labels(["l1", "new"]));
@@ -88,6 +99,36 @@ fn use_all(store: &Store, docs: &Collection, rng: &mut Rng) {
             assert!(matches!(undone, Err(Error::Cancelled)));
         }
     }
+}
+
+#[test]
+fn a_scope_deletes_and_shows_nothing_else_though_its_set_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path());
+    edit(dir.path(), |table, wtxn| {
+        let sets = entries(table, wtxn, (0, Some(2)));
+        let of = |label: &[u8]| sets.iter().find(|(key, _)| key.ends_with(label)).unwrap();
+        table.put(wtxn, &of(b"l0").0, &of(b"all").1).unwrap();
+    });
+    let store = Store::open(dir.path()).unwrap();
+    let docs = store.open_collection("docs").unwrap().unwrap();
+    let view = docs.scoped("l0").unwrap();
+    let before: Vec<_> = docs.documents(&store).map(Result::unwrap).collect();
+    store
+        .write(|txn| {
+            let deleted = view.delete_where(txn, "all");
+            assert!(matches!(deleted, Err(Error::StoreCorrupted { .. })), "{deleted:?}");
+            Ok::<_, Error>(())
+        })
+        .unwrap();
+    let after: Vec<_> = docs.documents(&store).map(Result::unwrap).collect();
+    assert_eq!(before, after);
+    let search = || view.search(&store, 9).payload(true);
+    let payloads = search().by_vector(&[1.0]);
+    assert!(matches!(payloads, Err(Error::StoreCorrupted { .. })), "{payloads:?}");
+    let payloads = search().pages(&[1.0]).unwrap().next_page();
+    assert!(matches!(payloads, Err(Error::StoreCorrupted { .. })), "{payloads:?}");
+    assert!(docs.search(&store, 9).payload(true).by_vector(&[1.0]).is_ok());
 }
 
 /// Damages an entry so that it differs from what was there. Whether it does.

@@ -7,7 +7,7 @@ use crate::store::collection::handle::Collection;
 use crate::store::collection::hits::{DocumentExample, DocumentHit};
 use crate::store::collection::key::DocumentKey;
 use crate::store::collection::labels::Labels;
-use crate::store::collection::record::damaged;
+use crate::store::collection::record::{RecordRef, damaged};
 use crate::store::collection::search::{Documents, KeyGroups};
 use crate::store::collection::stored::Stored;
 use crate::store::reads::Reads;
@@ -93,7 +93,11 @@ impl<'t> Found<'t> {
     fn hit(&self, hit: &Hit) -> Result<DocumentHit> {
         let (first, key) = self.stored.document_of(hit.id)?;
         let payload = if self.has_payload {
-            let record = self.stored.record(key)?.filter(|record| record.first == first);
+            // A damaged set may have items of documents outside the scope.
+            let is_found = |record: &RecordRef<'_>| {
+                record.first == first && record.bears(&self.collection.scope)
+            };
+            let record = self.stored.record(key)?.filter(is_found);
             Some(record.ok_or_else(|| damaged(key))?.payload.to_vec())
         } else {
             None

@@ -21,6 +21,7 @@ use crate::store::collection::labels::{Labels, check_label};
 use crate::store::collection::layout::Layout;
 use crate::store::collection::memo::Memo;
 use crate::store::collection::plan::Plan;
+use crate::store::collection::record::damaged;
 use crate::store::collection::stored::Stored;
 use crate::store::handle::Inner;
 use crate::store::reads::Reads;
@@ -239,7 +240,10 @@ impl Collection {
             for id in stored.firsts(&*stored.meant(&filter)?)? {
                 let (_, key) = stored.document_of(id)?;
                 let key = DocumentKey::from(key);
-                plan.delete(&[], &key)?;
+                // A damaged set may have items of documents outside the scope.
+                if !plan.delete(&self.scope, &key)? {
+                    return Err(damaged(&stored.layout.item(id)));
+                }
                 keys.push(key);
             }
             Ok(keys)
