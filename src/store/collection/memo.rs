@@ -9,6 +9,8 @@ use crate::store::collection::labels::Op;
 
 /// Bytes of sets and filters that are remembered of one commit, at most.
 const MAX_BYTES: u64 = 64 << 20;
+/// Bytes of memory that a set takes beside its ids and its filter.
+const BESIDE: u64 = 192;
 
 /// The sets that filters mean in one commit.
 #[derive(Default)]
@@ -35,7 +37,7 @@ impl Memo {
         let of_labels =
             filter.iter().map(|op| if let Op::One(label) = op { label.len() } else { 0 });
         let of_filter = (size_of_val(filter) + of_labels.sum::<usize>()) as u64;
-        let bytes = set.serialized_size() as u64 + of_filter;
+        let bytes = set.serialized_size() as u64 + of_filter + BESIDE;
         if bytes > MAX_BYTES {
             return;
         }
@@ -52,5 +54,23 @@ impl Memo {
         if is_new {
             known.bytes += bytes;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sets_of_no_items_count_for_what_they_take() {
+        let (memo, none) = (Memo::default(), Arc::default());
+        let mut most = 0;
+        for label in 0..1_000_000 {
+            memo.put(7, &[Op::One(label.to_string())], &Arc::clone(&none));
+            most = most.max(memo.lock().sets[&7].len());
+        }
+        // The list, its label, the set and their place in the map.
+        let least = size_of::<(Vec<Op>, Op, Arc<RoaringBitmap>, RoaringBitmap)>();
+        assert!(most * least <= MAX_BYTES as usize, "{most} of {least} bytes");
     }
 }
