@@ -16,7 +16,8 @@ use crate::writer::Writer;
 
 /// A handle on an index of a [`Store`](crate::Store), as [`Store::index`](crate::Store::index)
 /// gives it. Cheap to clone, and good for as long as the index is not deleted, also when the store
-/// is opened again. In another store it is refused: [`Error::OtherEnvironment`].
+/// is opened again. In another store it is refused: [`Error::OtherEnvironment`]. Only a copy of the
+/// store cannot be told from it.
 ///
 /// ```
 /// use spinney::{IndexOptions, Metric, Reads, Store};

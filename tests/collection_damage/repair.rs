@@ -155,8 +155,8 @@ fn a_repair_keeps_what_was_whole() {
 const FIRST: usize = 3;
 const VECTORS: usize = 7;
 
-/// Changes one record to what still looks like one, or to what does not, and at times what an item
-/// says of another document.
+/// Changes one record, to what still looks like one or to what does not. At times it also changes
+/// what an item says of another document.
 fn repair_few(mut rng: Rng) {
     let dir = tempfile::tempdir().unwrap();
     fill_with(dir.path(), 12);

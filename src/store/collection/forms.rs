@@ -29,9 +29,9 @@ impl<'a, S: Reads> Nns<'a, Documents<'a, S>> {
     /// Finds the documents nearest to each of several vectors, in their order.
     ///
     /// From a [`Store`](crate::Store) or a [`StoreSnapshot`](crate::StoreSnapshot), the threads of
-    /// the current rayon pool share them, and each gets the same answer whatever their number. With
-    /// functions over keys or to cancel, this thread searches alone, as it alone may call them.
-    /// [`Nns::parallel`] is for searches that are not shared.
+    /// the current rayon pool share them. Each gets the same answer, whatever the number of threads.
+    /// With functions over keys or to cancel, this thread searches alone, as it alone may call them.
+    /// Others do as if [`Nns::parallel`] had not been asked for.
     ///
     /// ```
     /// # use spinney::{Document, IndexOptions, Metric, Store};
@@ -110,6 +110,9 @@ impl<'a, S: Reads> Nns<'a, Documents<'a, S>> {
     /// assert_eq!((&hits[0].key, hits[0].distance), (&"c".into(), 1.0));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    ///
+    /// # Cost
+    /// One search for each vector of the document, as [`Nns::by_any`] makes them.
     ///
     /// # Errors
     /// [`Error::InvalidOption`](crate::Error::InvalidOption) unless the key has 1 to 511 bytes.

@@ -94,7 +94,9 @@ impl Collection {
     /// A view of the documents that bear a label, such as those of one tenant.
     ///
     /// Through it nothing else can be read, counted, found, deleted or overwritten, and what is put
-    /// bears the label. A view of a view has documents that bear both labels.
+    /// bears the label. A view of a view has documents that bear both labels. All views share their
+    /// keys: a put says whether another document has the key. [`verify`](Self::verify) and
+    /// [`build`](Self::build) are about the whole collection, so they are no calls for a tenant.
     ///
     /// ```
     /// use spinney::{Document, Error, IndexOptions, Metric, Store};

@@ -13,9 +13,10 @@ use crate::store::reads::Reads;
 
 /// Reading. The source is whatever [can be read from](Reads): the store, a snapshot, a transaction.
 ///
-/// Besides what each call names, all fail with [`Error::OtherEnvironment`] if the source is of
-/// another store, [`Error::IndexNotFound`] if the collection was deleted, or is not there yet,
-/// [`Error::StoreCorrupted`] and [`Error::Corrupted`] for damaged bytes, and as the source does.
+/// Besides what each call names, all fail as the source does, and with these:
+/// [`Error::OtherEnvironment`] if the source is of another store; [`Error::IndexNotFound`] if the
+/// collection was deleted, or is not there yet; [`Error::StoreCorrupted`] and [`Error::Corrupted`]
+/// for damaged bytes.
 ///
 /// [`Error::OtherEnvironment`]: crate::Error::OtherEnvironment
 /// [`Error::IndexNotFound`]: crate::Error::IndexNotFound
