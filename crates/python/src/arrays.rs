@@ -46,7 +46,7 @@ impl Rows {
         } else {
             return Ok(None);
         };
-        if width != dims && !(count == 0 || is_one && width == 0 && dims == 0) {
+        if width != dims && count > 0 {
             let message =
                 format!("vectors of {dims} numbers are expected, got {width}: pass rows of {dims}");
             let error = Class::InvalidVector.err(py, message);
@@ -91,10 +91,7 @@ pub(crate) fn id(value: &Bound<'_, PyAny>) -> PyResult<u32> {
 
 /// One id or several, and whether it was one.
 pub(crate) fn ids(values: &Bound<'_, PyAny>) -> PyResult<(Vec<u32>, bool)> {
-    if values.is_instance_of::<PyInt>() && !values.is_instance_of::<PyBool>() {
-        return Ok((vec![id(values)?], true));
-    }
-    if is_scalar(values) {
+    if is_id(values) {
         return Ok((vec![id(values)?], true));
     }
     let array = values.py().import("spinney._arrays")?.call_method1("ids", (values,))?;
@@ -105,8 +102,14 @@ pub(crate) fn ids(values: &Bound<'_, PyAny>) -> PyResult<(Vec<u32>, bool)> {
     Ok((ids, false))
 }
 
+/// Whether it is one number, as ids are.
+pub(crate) fn is_id(value: &Bound<'_, PyAny>) -> bool {
+    let is_int = value.is_instance_of::<PyInt>() && !value.is_instance_of::<PyBool>();
+    is_int || is_scalar(value)
+}
+
 /// Whether it is one of numpy's numbers, or an array of no axis.
-fn is_scalar(value: &Bound<'_, PyAny>) -> bool {
+pub(crate) fn is_scalar(value: &Bound<'_, PyAny>) -> bool {
     value.hasattr("__index__").unwrap_or(false)
         && value.getattr("ndim").is_ok_and(|ndim| ndim.extract::<usize>().is_ok_and(|n| n == 0))
 }

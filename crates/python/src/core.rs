@@ -1,6 +1,6 @@
 //! What the objects of one opened store share.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -12,8 +12,10 @@ use spinney::rayon::{ThreadPool, ThreadPoolBuilder};
 use crate::errors::Class;
 use crate::options::OpenOptions;
 
-/// The threads that began the write transactions which are open, by the paths of their stores.
-static WRITERS: Mutex<BTreeMap<PathBuf, ThreadId>> = Mutex::new(BTreeMap::new());
+/// A thread of a process for which a write transaction of the store at a path is open.
+type Writer = (u32, ThreadId, PathBuf);
+
+static WRITERS: Mutex<Vec<Writer>> = Mutex::new(Vec::new());
 
 /// A store, until it is closed.
 pub(crate) struct Core {
@@ -27,6 +29,9 @@ pub(crate) struct Core {
     /// Snapshots and transactions that are open.
     held: AtomicUsize,
 }
+
+/// A thread that would wait for itself if it asked for the write transaction, as long as this lives.
+pub(crate) struct Writing(Writer);
 
 /// A snapshot or a transaction, for as long as it lives.
 pub(crate) struct Held(Arc<Core>);
@@ -70,8 +75,8 @@ impl Core {
     /// The store. An error if it was closed.
     pub(crate) fn store(&self, py: Python<'_>) -> PyResult<spinney::Store> {
         self.check_process(py)?;
-        let store = self.store.read().unwrap_or_else(PoisonError::into_inner);
-        store.clone().ok_or_else(|| {
+        let store = self.store.read().unwrap_or_else(PoisonError::into_inner).clone();
+        store.ok_or_else(|| {
             Class::Closed.err(py, format!("the store {:?} was closed: open it again", self.path))
         })
     }
@@ -96,40 +101,54 @@ impl Core {
 
     /// Threads to share a batch, made when first asked for.
     pub(crate) fn pool(&self, py: Python<'_>, threads: usize) -> PyResult<Arc<ThreadPool>> {
-        let mut pools = lock(&self.pools);
-        if let Some(pool) = pools.get(&threads) {
-            return Ok(Arc::clone(pool));
+        // A function of Python that a search calls may search, too. The thread of the pool that
+        // calls it then waits, and all of them may.
+        let is_nested = spinney::rayon::current_thread_index().is_some();
+        let kept = lock(&self.pools).get(&threads).filter(|_| !is_nested).cloned();
+        if let Some(pool) = kept {
+            return Ok(pool);
         }
         let made = ThreadPoolBuilder::new().num_threads(threads).build();
-        let pool = made.map_err(|error| Class::Storage.err(py, error.to_string()))?;
-        let pool = Arc::new(pool);
-        pools.insert(threads, Arc::clone(&pool));
+        let pool = Arc::new(made.map_err(|error| Class::Storage.err(py, error.to_string()))?);
+        if !is_nested {
+            lock(&self.pools).insert(threads, Arc::clone(&pool));
+        }
         Ok(pool)
     }
 
-    /// An error if this thread has the write transaction: it would wait for itself.
+    /// An error if a write transaction is open for this thread: it would wait for itself.
     pub(crate) fn check_writer(&self, py: Python<'_>) -> PyResult<()> {
         self.check_process(py)?;
-        if lock(&WRITERS).get(&self.path) == Some(&std::thread::current().id()) {
+        if lock(&WRITERS).contains(&self.writer(std::thread::current().id())) {
             let message = "this thread has a write transaction already: write through it, and commit or abort it first";
             return Err(Class::Busy.err(py, message));
         }
         Ok(())
     }
 
-    /// Tells that the transaction of this thread has begun, or that it has ended.
-    pub(crate) fn set_writer(&self, has_begun: bool) {
-        let mut writers = lock(&WRITERS);
-        if has_begun {
-            writers.insert(self.path.clone(), std::thread::current().id());
-        } else {
-            writers.remove(&self.path);
-        }
+    /// Tells that a write transaction is open for a thread.
+    pub(crate) fn writing(&self, thread: ThreadId) -> Writing {
+        lock(&WRITERS).push(self.writer(thread));
+        Writing(self.writer(thread))
+    }
+
+    fn writer(&self, thread: ThreadId) -> Writer {
+        // A child has the list of its parent, but none of its transactions.
+        (std::process::id(), thread, self.path.clone())
     }
 
     pub(crate) fn hold(self: &Arc<Self>) -> Held {
         self.held.fetch_add(1, Ordering::SeqCst);
         Held(Arc::clone(self))
+    }
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        let mut writers = lock(&WRITERS);
+        if let Some(own) = writers.iter().position(|writer| *writer == self.0) {
+            writers.swap_remove(own);
+        }
     }
 }
 

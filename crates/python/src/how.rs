@@ -93,7 +93,7 @@ impl How {
             ("timeout", _) => self.deadline = Some(after(value)?),
             ("predicate", _) => self.predicate = Some(function(name, value)?),
             ("threads", _) => self.threads = Some(count(name, value)?.max(1)),
-            ("report", _) => self.is_reported = value.is_truthy()?,
+            ("report", Kind::Items) => self.is_reported = value.is_truthy()?,
             ("packed", _) => self.is_packed = value.is_truthy()?,
             ("stop", _) => self.stop = Some(value.cast::<Stop>()?.get().clone()),
             ("allowed", Kind::Items) => self.allowed = Some(IdSet::of(value)?),

@@ -105,7 +105,7 @@ impl IdSet {
         id.extract::<u32>().is_ok_and(|id| self.0.contains(id))
     }
 
-    fn __iter__(&self) -> Ids {
+    pub(crate) fn __iter__(&self) -> Ids {
         Ids { ids: Arc::clone(&self.0), next: std::sync::Mutex::new(0) }
     }
 
@@ -123,6 +123,22 @@ impl IdSet {
 
     fn __xor__(&self, other: &Bound<'_, PyAny>) -> PyResult<Self> {
         Ok(Self::new(&*self.0 ^ &*Self::of(other)?.0))
+    }
+
+    fn __rand__(&self, other: &Bound<'_, PyAny>) -> PyResult<Self> {
+        self.__and__(other)
+    }
+
+    fn __ror__(&self, other: &Bound<'_, PyAny>) -> PyResult<Self> {
+        self.__or__(other)
+    }
+
+    fn __rsub__(&self, other: &Bound<'_, PyAny>) -> PyResult<Self> {
+        Ok(Self::new(&*Self::of(other)?.0 - &*self.0))
+    }
+
+    fn __rxor__(&self, other: &Bound<'_, PyAny>) -> PyResult<Self> {
+        self.__xor__(other)
     }
 
     fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {

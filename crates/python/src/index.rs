@@ -9,11 +9,11 @@ use spinney::{Error, Reader, Reads, StoreSnapshot};
 
 use crate::arrays::{self, Rows};
 use crate::build::{Building, build_stats};
-use crate::core::Core;
+use crate::core::{Core, Writing};
 use crate::errors::{Class, raised};
 use crate::hits::PyHits;
 use crate::how::{How, Kind, count};
-use crate::id_set::IdSet;
+use crate::id_set::{IdSet, Ids};
 use crate::search::{Given, Question, Wanted};
 use crate::snapshot::Source;
 use crate::store::Store;
@@ -59,6 +59,11 @@ impl Index {
         }
         self.core().check_writer(py)?;
         self.core().store(py)
+    }
+
+    /// While it lives, what `progress` calls may not write in this thread.
+    fn writing(&self) -> Writing {
+        self.core().writing(std::thread::current().id())
     }
 
     fn asked(&self, py: Python<'_>, wanted: Wanted, k: usize, how: How) -> PyResult<PyHits> {
@@ -109,6 +114,11 @@ impl Index {
             Ok(id) => self.with_reader(py, |reader| reader.contains_item(id)),
             Err(_) => Ok(false),
         }
+    }
+
+    /// Over the ids.
+    fn __iter__(&self, py: Python<'_>) -> PyResult<Ids> {
+        Ok(self.ids(py)?.__iter__())
     }
 
     fn ids(&self, py: Python<'_>) -> PyResult<IdSet> {
@@ -221,7 +231,8 @@ impl Index {
     ) -> PyResult<Bound<'py, PyAny>> {
         let store = self.store(py)?;
         let added = Added::of(ids, vectors, self.index.dims(), packed)?;
-        let (index, building) = (self.index.clone(), build.then(Building::default));
+        let building = build.then(|| Building::of(py, self.core(), None)).transpose()?;
+        let (index, _writing) = (self.index.clone(), self.writing());
         let ids = on_thread(py, progress, move |ticker| {
             write(&store, None, ticker.stop(), |txn| {
                 let ids = added.add_to(txn, &index)?;
@@ -253,7 +264,7 @@ impl Index {
     ) -> PyResult<Bound<'py, PyAny>> {
         let store = self.store(py)?;
         let building = Building::of(py, self.core(), options)?;
-        let index = self.index.clone();
+        let (index, _writing) = (self.index.clone(), self.writing());
         let stats = on_thread(py, progress, move |ticker| {
             write(&store, None, ticker.stop(), |txn| {
                 building.run(ticker, |options| index.build(txn, options))

@@ -60,6 +60,14 @@ impl Labels {
         Ok(Self(spinney::Labels::any([self.0.clone(), of(other)?])))
     }
 
+    fn __rand__(&self, other: &Bound<'_, PyAny>) -> PyResult<Self> {
+        self.__and__(other)
+    }
+
+    fn __ror__(&self, other: &Bound<'_, PyAny>) -> PyResult<Self> {
+        self.__or__(other)
+    }
+
     fn __invert__(&self) -> Self {
         Self(spinney::Labels::not(self.0.clone()))
     }

@@ -57,6 +57,7 @@ mod _native {
     #[pymodule_init]
     fn init(module: &super::Bound<'_, super::PyModule>) -> super::PyResult<()> {
         use super::PyModuleMethods;
+        crate::wait::imported();
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

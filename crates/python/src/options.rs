@@ -60,7 +60,8 @@ impl OpenOptions {
         options.set_item("read_only", self.read_only)?;
         options.set_item("sealed", self.sealed)?;
         options.set_item("single_file", self.single_file)?;
-        options.set_item("create", self.create)?;
+        // Where a pickle is read, the store may not be there.
+        options.set_item("create", false)?;
         options.set_item("threads", self.threads)?;
         options.set_item("max_readers", self.max_readers)?;
         options.set_item("durability", &self.durability)?;

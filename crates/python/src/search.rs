@@ -2,10 +2,9 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
-use pyo3::types::PyInt;
 use spinney::rayon::ThreadPool;
 use spinney::{Error, Example, Hits, Index, Reader, SearchStats, StoreSnapshot};
 
@@ -46,21 +45,20 @@ pub(crate) struct Found {
 
 /// How often signals are looked after.
 const PAUSE: Duration = Duration::from_millis(50);
-/// Searches of one thread between two looks.
-const BETWEEN_LOOKS: usize = 256;
 
 impl Given {
     /// Ids and vectors, or one of them.
     pub(crate) fn list(values: &Bound<'_, PyAny>, dims: usize) -> PyResult<Vec<Self>> {
-        if values.is_instance_of::<PyInt>() {
+        if arrays::is_id(values) {
             return Ok(vec![Self::Item(arrays::id(values)?)]);
         }
         let mut given = Vec::new();
         for value in values.try_iter()? {
             let value = value?;
-            given.push(match arrays::id(&value) {
-                Ok(id) => Self::Item(id),
-                Err(_) => Self::Vector(Rows::of(&value, dims, false)?.data),
+            given.push(if arrays::is_id(&value) {
+                Self::Item(arrays::id(&value)?)
+            } else {
+                Self::Vector(Rows::of(&value, dims, false)?.data)
             });
         }
         Ok(given)
@@ -151,11 +149,12 @@ impl Question {
         let count = self.wanted.count();
         let flag = (count > 1).then_some(stop);
         let mut answers = Vec::with_capacity(count);
+        let mut looked = Instant::now();
         for row in 0..count {
-            if row % BETWEEN_LOOKS == BETWEEN_LOOKS - 1
-                && let Err(error) = Python::attach(|py| py.check_signals())
-            {
-                return Err(Error::Callback(Box::new(error)));
+            if looked.elapsed() > PAUSE {
+                let look = Python::attach(|py| py.check_signals());
+                look.map_err(|error| Error::Callback(Box::new(error)))?;
+                looked = Instant::now();
             }
             answers.push(self.answer(reader, row, flag)?);
         }

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use numpy::IntoPyArray;
@@ -15,14 +16,14 @@ use crate::arrays::{self, Rows};
 use crate::build::{Building, build_stats};
 use crate::collection::Collection;
 use crate::collection::puts::Puts;
-use crate::core::{Core, Held};
+use crate::core::{Core, Held, Writing};
 use crate::errors::{Class, raised};
 use crate::hits::PyHits;
 use crate::how::{How, Kind};
 use crate::index::{Added, Index, delete, hits_wanted};
 use crate::labels;
 use crate::search::{Question, Wanted};
-use crate::wait::{Ticker, Waiter, pair};
+use crate::wait::{Ticker, Waiter, beside_global_pool, pair};
 
 /// How long a call waits for its turn before it looks whether it is still wanted.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -39,11 +40,18 @@ enum Order {
 pub(crate) struct WriteTxn {
     core: Arc<Core>,
     open: Mutex<Option<Open>>,
+    /// The threads that wait for a call; and its own, which may call functions of Python.
+    callers: Mutex<Vec<ThreadId>>,
 }
+
+/// A call of a thread, until it is over.
+struct Call<'a>(&'a WriteTxn);
 
 struct Open {
     orders: Sender<Order>,
     ended: Waiter<Result<(), Error>>,
+    /// Neither who began it nor its own thread may wait for another.
+    _writing: [Writing; 2],
     _held: Held,
 }
 
@@ -74,18 +82,19 @@ pub(crate) fn write<R>(
 fn run(
     store: spinney::Store,
     limit: Option<Duration>,
-    orders: &Receiver<Order>,
-    begun: &Ticker<Result<(), Error>>,
+    orders: Receiver<Order>,
+    begun: &Ticker<Result<ThreadId, Error>>,
     ended: &Ticker<Result<(), Error>>,
 ) {
-    let mut has_begun = false;
-    let result = write(&store, limit, begun.stop(), |txn| {
-        if has_begun {
+    let mut was_begun = false;
+    let has_begun = &mut was_begun;
+    let work = move |txn: &mut spinney::WriteTxn<'_>| {
+        if *has_begun {
             // What was done in the smaller map is gone.
             return Err(Error::MapFull);
         }
-        has_begun = true;
-        begun.done(Ok(()));
+        *has_begun = true;
+        begun.done(Ok(std::thread::current().id()));
         loop {
             match orders.recv() {
                 Ok(Order::Run(job)) => job(txn),
@@ -94,10 +103,13 @@ fn run(
                 Err(_) => return Err(Error::Cancelled),
             }
         }
-    });
-    // Who waits may close the store next.
-    drop(store);
-    if has_begun { ended.done(result) } else { begun.done(result) }
+    };
+    // Who waits may close the store next: it ends here.
+    let result = beside_global_pool(move || write(&store, limit, begun.stop(), work));
+    match result.and_then(|result| result) {
+        Err(error) if !was_begun => begun.done(Err(error)),
+        result => ended.done(result),
+    }
 }
 
 impl WriteTxn {
@@ -112,11 +124,34 @@ impl WriteTxn {
         let ((begun, mut beginning), (end, ended)) = (pair(), pair());
         std::thread::Builder::new()
             .name("spinney writer".into())
-            .spawn(move || run(store, limit, &received, &begun, &end))?;
-        let open = Open { orders, ended, _held: core.hold() };
-        beginning.wait(py, None)?.map_err(|error| raised(py, error))?;
-        core.set_writer(true);
-        Ok(Self { core: Arc::clone(core), open: Mutex::new(Some(open)) })
+            .spawn(move || run(store, limit, received, &begun, &end))?;
+        let held = core.hold();
+        let own = match beginning.wait(py, None) {
+            Ok(own) => own.map_err(|error| raised(py, error))?,
+            Err(interrupt) => {
+                drop(orders);
+                ended.wait_for_end();
+                return Err(interrupt);
+            }
+        };
+        let _writing = [core.writing(std::thread::current().id()), core.writing(own)];
+        let open = Open { orders, ended, _writing, _held: held };
+        let (open, callers) = (Mutex::new(Some(open)), Mutex::new(vec![own]));
+        Ok(Self { core: Arc::clone(core), open, callers })
+    }
+
+    /// An error in a function that a call to the transaction calls: it would wait for itself.
+    fn enter(&self, py: Python<'_>) -> PyResult<Call<'_>> {
+        self.core.check_process(py)?;
+        let current = std::thread::current().id();
+        let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
+        if !callers.contains(&current) {
+            callers.push(current);
+            return Ok(Call(self));
+        }
+        drop(callers);
+        let message = "the transaction is at work, and waits for this function: use it after the call that is running";
+        Err(Class::Busy.err(py, message))
     }
 
     fn open(&self) -> MutexGuard<'_, Option<Open>> {
@@ -136,26 +171,25 @@ impl WriteTxn {
         + Send
         + 'static,
     ) -> PyResult<T> {
-        self.core.check_process(py)?;
+        let _call = self.enter(py)?;
         let (ticker, mut waiter) = pair();
         let job: Job = Box::new(move |txn| {
             let result = work(txn, &ticker);
             ticker.done(result);
         });
-        let sent = match &*self.open() {
-            Some(open) => open.orders.send(Order::Run(job)),
-            None => return Err(Self::closed(py)),
-        };
-        sent.map_err(|_| Self::closed(py))?;
+        let sent =
+            self.open().as_ref().is_some_and(|open| open.orders.send(Order::Run(job)).is_ok());
+        if !sent {
+            return Err(Self::closed(py));
+        }
         waiter.wait(py, progress)?.map_err(|error| raised(py, error))
     }
 
     /// Ends the transaction. `false` if it has ended.
     fn end(&self, py: Python<'_>, is_committed: bool) -> PyResult<bool> {
-        self.core.check_process(py)?;
+        let _call = self.enter(py)?;
         let Some(open) = self.open().take() else { return Ok(false) };
-        self.core.set_writer(false);
-        let Open { orders, mut ended, _held } = open;
+        let Open { orders, mut ended, _writing, _held } = open;
         if is_committed {
             // If the thread has ended, the answer tells why.
             let _ = orders.send(Order::Commit);
@@ -170,9 +204,24 @@ impl WriteTxn {
 
 impl Drop for WriteTxn {
     fn drop(&mut self) {
-        if self.open().take().is_some() {
-            self.core.set_writer(false);
+        let Some(open) = self.open().take() else { return };
+        if !self.core.is_of_this_process() {
+            // Its thread is the parent's.
+            std::mem::forget(open);
+            return;
         }
+        let Open { orders, ended, _writing, _held } = open;
+        drop(orders);
+        // It has nothing to do any more. The store can be closed when it has ended.
+        ended.wait_for_end();
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        let current = std::thread::current().id();
+        let mut callers = self.0.callers.lock().unwrap_or_else(PoisonError::into_inner);
+        callers.retain(|caller| *caller != current);
     }
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 
 import numpy as np
@@ -134,6 +135,88 @@ def test_a_cancelled_write_is_undone(tmp_path):
                     await task
             assert await index.len() == 0
             await asyncio.wait_for(index.add([2], [[1.0]]), 60)
+
+    go(main())
+
+
+def test_a_task_that_gave_up_waiting_writes_nothing_and_bars_nobody(tmp_path):
+    async def main():
+        other = spinney.Store(tmp_path / "s", durability="none")
+        async with spinney.aio.open(tmp_path / "s", durability="none") as store:
+            index = await store.index("a", 1, "euclidean")
+
+            async def write(i):
+                async with store.write() as txn:
+                    await txn.add(index, [i], [[float(i)]])
+
+            for turn in range(20):
+                txn = other.write()
+                given_up = asyncio.create_task(write(1000))
+                await asyncio.sleep(0.01)
+                given_up.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await given_up
+                others = [asyncio.create_task(write(turn)),
+                          asyncio.create_task(index.add([100 + turn], [[1.0]]))]
+                await asyncio.sleep(0.01)
+                txn.abort()
+                await asyncio.wait_for(asyncio.gather(*others), 60)
+            assert 1000 not in index.sync and await index.len() == 40
+        other.close()
+
+    go(main())
+
+
+def test_pages_that_are_left_early_let_their_commit_go(tmp_path):
+    async def main():
+        for _ in range(30):
+            async with spinney.aio.open(tmp_path / "s", durability="none") as store:
+                index = await store.index("a", 1, "euclidean")
+                docs = await store.collection("c", 1, "euclidean")
+                await index.add(range(20), np.arange(20.0).reshape(-1, 1))
+                await docs.put("k", [1.0])
+                async for page in index.pages([0.0], 3):
+                    assert page.ids.tolist() == [0, 1, 2]
+                    break
+                async for found in docs.pages([0.0], 3):
+                    assert [hit.key for hit in found] == ["k"]
+                    break
+            # It could be closed: no snapshot was left.
+            assert store.store.closed
+
+    go(main())
+
+
+def test_a_search_without_a_stop_can_be_cancelled(tmp_path):
+    async def main():
+        async with spinney.aio.open(tmp_path / "s", durability="none") as store:
+            index = await store.index("a", 1, "euclidean")
+            await index.add(range(20), np.arange(20.0).reshape(-1, 1))
+            begun = threading.Event()
+            slow = lambda _: begun.set() or time.sleep(0.01) or True  # noqa: E731
+            task = asyncio.create_task(index.search([0.0], 3, stop=None, predicate=slow))
+            await asyncio.to_thread(begun.wait)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    go(main())
+
+
+def test_other_forms_of_searches(tmp_path):
+    async def main():
+        async with spinney.aio.open(tmp_path / "s", durability="none") as store:
+            index = await store.index("a", 1, "euclidean")
+            docs = await store.collection("c", 1, "euclidean", keys="int")
+            await index.add(range(9), np.arange(9.0).reshape(-1, 1))
+            await docs.put_many(range(9), np.arange(9.0).reshape(-1, 1), labels=[["l"]] * 9)
+            assert (await index.search_any([0], 1)).ids.tolist() == [1]
+            assert (await index.search_like([3], [4], 1)).ids.tolist() == [2]
+            assert [hit.key for hit in await docs.search_key(0, 2)] == [1, 2]
+            assert [hit.key for hit in await docs.search_any([0], 1)] == [1]
+            assert [hit.key for hit in await docs.search_like([3], [4], 1)] == [2]
+            assert (await docs.build(rebuild=True)).items == 9
+            assert await docs.delete_where("l") == 9
 
     go(main())
 

@@ -141,6 +141,7 @@ def test_empty_shapes(index):
     assert index.search(np.zeros((2, DIMS)), 0).ids.shape == (2, 0)
     assert index.search(np.zeros((2, DIMS)), 1000).ids.shape == (2, 50)
     assert index.add([], np.empty((0, DIMS))).tolist() == []
+    assert index.add([], []).tolist() == [] and index.search([], 3).ids.shape == (0, 3)
     with pytest.raises(spinney.InvalidVectorError):
         index.search(np.zeros((2, DIMS + 1)))
     with pytest.raises(ValueError):
@@ -170,7 +171,23 @@ def test_ids_of_every_form(store, ids):
     assert index.delete(ids) == 3
 
 
-@pytest.mark.parametrize("ids", [[-1], [2**32], np.array([-5]), [2**70], np.array([2**63], np.uint64)])
+def test_ids_of_numpy_and_python_in_one_list(index):
+    for ids in ([np.uint64(3), 4], [np.int64(3), np.uint64(4)], [np.array(3), 4], iter([3, 4]), {3: 0, 4: 0}):
+        assert index[ids].tolist() == index[[3, 4]].tolist()
+    assert index.search_any(np.int64(3), 2).ids.tolist() == index.search_any(3, 2).ids.tolist()
+    with pytest.raises(OverflowError):
+        index.search_any([2**32])
+
+
+def test_packed_rows_have_as_many_bytes_as_the_dimensions_need(store):
+    index = store.index("bits", 9, "hamming")
+    for width in (0, 1, 3):
+        with pytest.raises(spinney.InvalidVectorError):
+            index.add([1], np.zeros((1, width), np.uint8), packed=True)
+    index.add([1], np.zeros((1, 2), np.uint8), packed=True)
+
+
+@pytest.mark.parametrize("ids", [range(2**40), range(0, 2**62, 2), range(-1, 3), range(2**33, 0, -1), [-1], [2**32], np.array([-5]), [2**70], np.array([2**63], np.uint64)])
 def test_ids_out_of_range(index, ids):
     for call in (lambda: index.add(ids, np.zeros((1, DIMS))), lambda: index.delete(ids),
                  lambda: index.search(np.zeros(DIMS), allowed=ids)):
@@ -179,7 +196,8 @@ def test_ids_out_of_range(index, ids):
     assert len(index) == 50
 
 
-@pytest.mark.parametrize("ids", [[1.5], ["a"], np.array([1.0]), np.array([[1]]), [None]])
+@pytest.mark.parametrize("ids", [[1.5], ["a"], np.array([1.0]), np.array([[1]]), [None],
+                                 [True, False], "12", b"12", np.ma.masked_array([1, 2], [1, 0])])
 def test_what_are_no_ids(index, ids):
     with pytest.raises(TypeError):
         index.delete(ids)
@@ -219,6 +237,8 @@ def test_id_sets():
         ([3], [1, 2, 3, 4, 5], [1, 2], [1, 2, 4, 5])
     assert 2 in a and 9 not in a and -1 not in a and "x" not in a
     assert len(a) == 3 and a == spinney.IdSet({3, 2, 1}) and hash(a) == hash(spinney.IdSet([1, 2, 3]))
+    assert (list({3, 9} & a), list([9] | a), list({1, 9} - a), list({1, 9} ^ a)) == \
+        ([3], [1, 2, 3, 9], [9], [2, 3, 9])
     assert spinney.IdSet.from_bytes(a.to_bytes()) == a
     assert a.to_array().tolist() == [1, 2, 3] and a.to_array().dtype == np.int64
     pyroaring = pytest.importorskip("pyroaring")
@@ -233,3 +253,11 @@ def test_arrow_rows(index):
     arrow = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(rows), DIMS)
     expected = index.search(rows.reshape(2, DIMS), 3)
     assert (index.search(arrow, 3).ids == expected.ids).all()
+    assert (index.search(arrow[1:], 3).ids == expected.ids[1:]).all()
+    # As columns of tables are.
+    chunked = pyarrow.chunked_array([arrow[:1], arrow[1:]])
+    assert (index.search(chunked, 3).ids == expected.ids).all()
+    assert index.search(pyarrow.chunked_array([], arrow.type), 3).ids.shape == (0, 3)
+    for nulls in ([None, [0.0] * DIMS], [[0.0] * DIMS, None]):
+        with pytest.raises(TypeError, match="null"):
+            index.search(pyarrow.array(nulls, arrow.type), 3)

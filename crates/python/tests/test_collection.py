@@ -51,6 +51,8 @@ def test_searches(docs):
         docs.search_key("x")
     with pytest.raises(TypeError):
         docs.search([0, 0], 1, allowed=[1])
+    with pytest.raises(TypeError):
+        docs.search([0, 0], 1, report=True)
 
 
 def test_several_vectors_count_once(store):
@@ -89,8 +91,9 @@ def test_in_transactions(docs, store):
     with store.read() as snapshot:
         docs.delete("b")
         assert "b" in snapshot[docs] and "b" not in docs
-        with pytest.raises(spinney.InvalidOptionError):
-            snapshot[docs].put("x", [1, 1])
+        for write in (lambda of: of.put("x", [1, 1]), lambda of: of.delete("a"), lambda of: of.build()):
+            with pytest.raises(spinney.InvalidOptionError):
+                write(snapshot[docs])
 
 
 @pytest.mark.parametrize(("kind", "keys", "wrong"), [
@@ -103,10 +106,26 @@ def test_kinds_of_keys(store, kind, keys, wrong):
     assert list(docs) == keys
     assert [hit.key for hit in docs.search([0.0], 3)] == keys
     assert docs[keys[1]].key == keys[1]
-    with pytest.raises(TypeError):
-        docs.put(wrong, [0.0])
+    for other in (wrong, None, 1.5, True, [1]):
+        with pytest.raises(TypeError):
+            docs.put(other, [0.0])
+    for prefix in (5, {"a": 1}, ["a"]):
+        with pytest.raises(TypeError):
+            docs.keys(prefix)
+    assert docs.search_any(keys[0], 1) == docs.search_any([keys[0]], 1)
     with pytest.raises(spinney.InvalidOptionError):
         store.collection("k", keys="float")
+
+
+def test_numbers_of_numpy_are_keys(store):
+    docs = store.collection("k", 1, "euclidean", keys="int")
+    docs.put_many(np.arange(3, dtype=np.uint64), np.arange(3.0).reshape(-1, 1))
+    assert list(docs) == [0, 1, 2] and np.int64(1) in docs and docs[np.int8(2)].key == 2
+    assert docs.delete(np.array(1)) and list(docs) == [0, 2]
+
+
+def test_labels_compose_from_both_sides(docs):
+    assert docs.count("lang:de" | Labels("draft")) == 2 and docs.count("lang:en" & Labels("draft")) == 1
 
 
 def test_what_is_refused(docs, store):

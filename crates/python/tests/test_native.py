@@ -157,6 +157,17 @@ def test_a_store_is_closed_when_close_returns(tmp_path):
             assert i in store.index("a")
 
 
+def test_a_transaction_that_goes_away_has_ended(tmp_path):
+    for i in range(50):
+        with spinney.Store(tmp_path / "s", durability="none") as store:
+            index = store.index("a", 1, "euclidean")
+            txn = store.write()
+            txn.add(index, [i], [1.0])
+            del txn
+        with spinney.Store(tmp_path / "s", read_only=True) as store:
+            assert i not in store.index("a")
+
+
 def test_an_exception_goes_on_when_the_store_cannot_be_closed(tmp_path):
     with pytest.raises(KeyError):
         with spinney.Store(tmp_path / "s") as store:
@@ -286,17 +297,23 @@ def test_forms_of_searches(store):
         index.search_any([77], 2)
 
 
-def test_pages_come_without_repeats_and_without_gaps(store, rng, clustered):
-    index = store.index("a", 8, "euclidean")
-    index.add(range(3000), clustered(rng, 3000, 8))
-    pages = index.pages(np.zeros(8), 7)
-    first = next(pages)
-    index.delete(range(3000))
-    rest = list(pages)
-    assert [len(page) for page in (first, *rest)] == [7] * (3000 // 7) + [3000 % 7]
-    ids = np.concatenate([page.ids for page in (first, *rest)])
-    assert np.sort(ids).tolist() == list(range(3000))
-    assert all((np.diff(page.distances) >= 0).all() for page in (first, *rest))
+def test_an_index_iterates_over_its_ids(store):
+    index = store.index("a", 1, "euclidean")
+    index.add([7, 3, 2**32 - 1], [[1.0], [2.0], [3.0]])
+    assert list(index) == [3, 7, 2**32 - 1] and sorted(index) == list(index)
+
+
+def test_builds_keep_to_the_threads_of_the_store(tmp_path, rng):
+    store = spinney.Store(tmp_path / "s", threads=1, durability="none")
+    index, steps = store.index("a", 4, "euclidean"), []
+    rows = rng.random((3000, 4))
+    for _ in range(3):
+        told: list[object] = []
+        index.add(range(3000), rows, progress=lambda *at: told.append(at))
+        index.delete(range(3000))
+        steps.append(told)
+    # One thread does the same steps in the same order each time.
+    assert steps[0] == steps[1] == steps[2]
 
 
 def test_pickles(store):
@@ -314,6 +331,15 @@ def test_pickles(store):
     assert hits.ids.tolist() == [7] and hits.counts.tolist() == [1]
     ids = spinney.IdSet([1, 9])
     assert pickle.loads(pickle.dumps(ids)) == ids
+    store.close()
+    moved = pickle.dumps(store)
+    store.path.rename(store.path.with_name("moved"))
+    with pytest.raises(spinney.StoreNotFoundError):
+        pickle.loads(moved)
+    assert not store.path.exists()
+    store.path.with_name("moved").rename(store.path)
+    store = pickle.loads(moved)
+    index, documents = store.index("a"), store.collection("c", keys="int")
     snapshot, txn = store.read(), store.write()
     for what in (snapshot, snapshot[index], snapshot[documents], txn):
         with pytest.raises(TypeError):

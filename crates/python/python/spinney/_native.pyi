@@ -31,7 +31,9 @@ from spinney._types import (
     BuildOptions,
     Filter,
     How,
+    HowDocumentPages,
     HowDocuments,
+    HowPages,
     Ids,
     Key,
     Metric,
@@ -252,6 +254,8 @@ class Store:
     def close(self) -> None:
         """Closes the store. What was made from it raises ``ClosedError`` from then on.
 
+        A search that another thread is in goes on, and the file is open until it ends.
+
         Raises:
             ClosedError: while snapshots or a transaction are open.
         """
@@ -287,6 +291,8 @@ class Index:
         """Items that wait for a build. They are found, too."""
     def __len__(self) -> int: ...
     def __contains__(self, id: object, /) -> bool: ...
+    def __iter__(self) -> Iterator[int]:
+        """The ids of all items, in order."""
     def ids(self) -> IdSet:
         """The ids of all items."""
     def __getitem__(self, ids: Ids, /) -> NDArray[np.float32]:
@@ -313,10 +319,14 @@ class Index:
         **how: Unpack[How],
     ) -> Hits:
         """The items like the positive examples and unlike the negative ones: ids and vectors."""
-    def pages(self, query: Any, page: int = 10, **how: Unpack[How]) -> Iterator[Hits]:
-        """Pages of hits, the nearest first, of the commit at the call."""
-    def neighbours(self, query: Any, **how: Unpack[How]) -> Iterator[tuple[int, float]]:
-        """Neighbours one by one, (id, distance), of the commit at the call."""
+    def pages(self, query: Any, page: int = 10, **how: Unpack[HowPages]) -> Iterator[Hits]:
+        """Pages of hits, the nearest first, each item once, of the commit at the call.
+
+        When its hits have run out, a new search finds twice as many: all pages together take about
+        as long as two searches for as many hits. It holds its commit until it ends or goes away.
+        """
+    def neighbours(self, query: Any, **how: Unpack[HowPages]) -> Iterator[tuple[int, float]]:
+        """Neighbours one by one, (id, distance), as ``pages`` finds them."""
     def add(
         self, ids: Ids | None, vectors: Any, *, build: bool = True,
         progress: Progress | None = None, packed: bool = False,
@@ -328,8 +338,9 @@ class Index:
             vectors: (n, dims).
             build: builds before the commit. Without it, the store does when much has changed: see
                 ``Store.set_build_after``.
-            progress: called with the phase, and the steps done and to do. ``False`` or an exception
-                ends the build, and nothing is written.
+            progress: called with the phase, and the steps done and to do, while the build waits.
+                ``False`` or an exception ends the build, and nothing is written. It must not write
+                to the store.
         """
     def delete(self, ids: Ids) -> int:
         """Deletes items in a transaction of its own. Returns how many were there."""
@@ -412,6 +423,12 @@ class Collection:
         **how: Unpack[HowDocuments],
     ) -> list[DocumentHit]:
         """The documents like the positive examples and unlike the negative ones."""
+    def pages(
+        self, query: Any, page: int = 10, **how: Unpack[HowDocumentPages],
+    ) -> Iterator[list[DocumentHit]]:
+        """Pages of documents, the nearest first, as ``Index.pages``."""
+    def neighbours(self, query: Any, **how: Unpack[HowDocumentPages]) -> Iterator[DocumentHit]:
+        """Documents one by one, the nearest first, as ``pages`` finds them."""
     def __reduce__(self) -> Any: ...
 
 @final

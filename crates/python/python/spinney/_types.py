@@ -33,12 +33,19 @@ class _Common(TypedDict, total=False):
     within: float | None
     beyond: float | None
     timeout: float | None
-    threads: int | None
-    report: bool
     packed: bool
     stop: Stop | None
 
-class How(_Common, total=False):
+class HowPages(_Common, total=False):
+    """Options of ``pages`` and ``neighbours`` of an index: see ``How``.
+
+    ``timeout`` is that of each search, and pages end with one that was stopped.
+    """
+
+    allowed: Allowed | None
+    predicate: Callable[[int], object] | None
+
+class How(HowPages, total=False):
     """Options of searches in an index.
 
     recall: the share of the true neighbours to aim at, above 0 and at most 1 (0.95).
@@ -56,12 +63,19 @@ class How(_Common, total=False):
     stop: ends the search from another thread.
     """
 
-    allowed: Allowed | None
-    predicate: Callable[[int], object] | None
+    threads: int | None
+    report: bool
     group: ArrayLike | Callable[[int], int] | None
     per_group: int
 
-class HowDocuments(_Common, total=False):
+class HowDocumentPages(_Common, total=False):
+    """Options of ``pages`` and ``neighbours`` of a collection: see ``HowDocuments``."""
+
+    labelled: Filter | None
+    payload: bool
+    predicate: Callable[[Any], object] | None
+
+class HowDocuments(HowDocumentPages, total=False):
     """Options of searches in a collection: as ``How``, and by labels instead of ids.
 
     labelled: only documents that this filter means.
@@ -70,9 +84,7 @@ class HowDocuments(_Common, total=False):
     group: a function of a key; ``per_group`` documents of each group at most.
     """
 
-    labelled: Filter | None
-    payload: bool
-    predicate: Callable[[Any], object] | None
+    threads: int | None
     group: Callable[[Any], int] | None
     per_group: int
 

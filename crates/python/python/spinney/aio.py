@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
@@ -48,11 +48,11 @@ class _Threads:
 
     async def read(self, work: Callable[..., T], *args: Any, **how: Any) -> T:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self.readers, functools.partial(work, *args, **how))
+        return await loop.run_in_executor(self.readers, _call, [(work, args, how)])
 
     async def search(self, work: Callable[..., T], *args: Any, **how: Any) -> T:
         """As ``read``; cancelling the task ends the search and frees its thread."""
-        stop = how.setdefault("stop", _native.Stop())
+        stop = how["stop"] = how.get("stop") or _native.Stop()
         try:
             return await self.read(work, *args, **how)
         except asyncio.CancelledError:
@@ -62,12 +62,37 @@ class _Threads:
     async def change(self, work: Callable[..., T], *args: Any, **how: Any) -> T:
         """Runs ``work`` on the thread that writes, to its end even if the task is cancelled."""
         loop = asyncio.get_running_loop()
-        call = functools.partial(work, *args, **how)
-        return await asyncio.shield(loop.run_in_executor(self.writer, call))
+        return await asyncio.shield(loop.run_in_executor(self.writer, _call, [(work, args, how)]))
 
     def end(self) -> None:
         self.readers.shutdown(wait=True)
         self.writer.shutdown(wait=True)
+
+
+def _call(asked: list[tuple[Callable[..., T], Any, Any]]) -> T:
+    # The thread keeps nothing of it, such as a commit, when the caller has its result.
+    work, args, how = asked.pop()
+    return work(*args, **how)
+
+
+class _Pages(AsyncIterator[T]):
+    """What ``begin`` returns, one by one. Its commit is let go as soon as this goes away."""
+
+    def __init__(self, threads: _Threads, begin: Callable[[], Iterator[T]]) -> None:
+        self._threads, self._begin = threads, begin
+        self._pages: Iterator[T] | None = None
+
+    async def __anext__(self) -> T:
+        page = await self._threads.read(self._next)
+        if page is _DONE:
+            raise StopAsyncIteration
+        return page
+
+    def _next(self) -> T:
+        if self._pages is None:
+            self._pages = self._begin()
+        page: T = next(self._pages, _DONE)
+        return page
 
 
 def open(path: Any, *, threads: int | None = None, **options: Any) -> Store:  # noqa: A001
@@ -189,13 +214,12 @@ class WriteTxn:
 
     async def __aenter__(self) -> Self:
         await self._threads.writing.acquire()
+        begun = asyncio.ensure_future(self._threads.change(self._store.write))
         try:
-            begun = asyncio.ensure_future(self._threads.change(self._store.write))
             self._txn = await asyncio.shield(begun)
         except asyncio.CancelledError:
-            # It may begin yet: then it is aborted.
-            begun.add_done_callback(_abort)
-            self._threads.writing.release()
+            # It may begin yet. Until it has been aborted, no other task can.
+            begun.add_done_callback(self._give_up)
             raise
         except BaseException:
             self._threads.writing.release()
@@ -210,6 +234,13 @@ class WriteTxn:
     ) -> None:
         try:
             await self._threads.change(self.txn.__exit__, raised, error, trace)
+        finally:
+            self._threads.writing.release()
+
+    def _give_up(self, begun: asyncio.Future[spinney.WriteTxn]) -> None:
+        try:
+            if not begun.cancelled() and begun.exception() is None:
+                begun.result().abort()
         finally:
             self._threads.writing.release()
 
@@ -244,12 +275,6 @@ class WriteTxn:
         return await self._threads.change(self.txn.delete_where, collection.sync, filter)
 
 
-def _abort(begun: asyncio.Future[spinney.WriteTxn]) -> None:
-    if not begun.cancelled() and begun.exception() is None:
-        # Dropped, it aborts on its own thread.
-        begun.result()
-
-
 class Index:
     """As ``spinney.Index``. ``sync`` is the index beneath."""
 
@@ -265,11 +290,19 @@ class Index:
         """As ``spinney.Index.search_items``."""
         return await self._threads.search(self.sync.search_items, ids, k, **how)
 
-    async def pages(self, query: Any, page: int = 10, **how: Any) -> AsyncIterator[spinney.Hits]:
-        """As ``spinney.Index.pages``: an async iterator."""
-        pages = await self._threads.read(self.sync.pages, query, page, **how)
-        while (hits := await self._threads.read(next, pages, _DONE)) is not _DONE:
-            yield hits
+    async def search_any(self, examples: Any, k: int = 10, **how: Any) -> spinney.Hits:
+        """As ``spinney.Index.search_any``."""
+        return await self._threads.search(self.sync.search_any, examples, k, **how)
+
+    async def search_like(
+        self, positive: Any, negative: Any = None, k: int = 10, **how: Any
+    ) -> spinney.Hits:
+        """As ``spinney.Index.search_like``."""
+        return await self._threads.search(self.sync.search_like, positive, negative, k, **how)
+
+    def pages(self, query: Any, page: int = 10, **how: Any) -> AsyncIterator[spinney.Hits]:
+        """As ``spinney.Index.pages``, of the commit at the first page: an async iterator."""
+        return _Pages(self._threads, functools.partial(self.sync.pages, query, page, **how))
 
     async def add(self, ids: Any, vectors: Any, **how: Any) -> NDArray[np.int64]:
         """As ``spinney.Index.add``, in a transaction of its own."""
@@ -310,6 +343,28 @@ class Collection:
         """As ``spinney.Collection.search``."""
         return await self._threads.search(self.sync.search, queries, k, **how)
 
+    async def search_key(self, key: Any, k: int = 10, **how: Any) -> list[spinney.DocumentHit]:
+        """As ``spinney.Collection.search_key``."""
+        return await self._threads.search(self.sync.search_key, key, k, **how)
+
+    async def search_any(
+        self, examples: Any, k: int = 10, **how: Any
+    ) -> list[spinney.DocumentHit]:
+        """As ``spinney.Collection.search_any``."""
+        return await self._threads.search(self.sync.search_any, examples, k, **how)
+
+    async def search_like(
+        self, positive: Any, negative: Any = None, k: int = 10, **how: Any
+    ) -> list[spinney.DocumentHit]:
+        """As ``spinney.Collection.search_like``."""
+        return await self._threads.search(self.sync.search_like, positive, negative, k, **how)
+
+    def pages(
+        self, query: Any, page: int = 10, **how: Any
+    ) -> AsyncIterator[list[spinney.DocumentHit]]:
+        """As ``spinney.Collection.pages``, of the commit at the first page: an async iterator."""
+        return _Pages(self._threads, functools.partial(self.sync.pages, query, page, **how))
+
     async def get(self, key: Any) -> spinney.Document | None:
         """As ``spinney.Collection.get``."""
         return await self._threads.read(self.sync.get, key)
@@ -323,6 +378,16 @@ class Collection:
         """As ``spinney.Collection.put_many``, in a transaction of its own."""
         async with self._threads.writing:
             await self._threads.change(self.sync.put_many, *args, **how)
+
+    async def delete_where(self, filter: Any) -> int:  # noqa: A002
+        """As ``spinney.Collection.delete_where``, in a transaction of its own."""
+        async with self._threads.writing:
+            return await self._threads.change(self.sync.delete_where, filter)
+
+    async def build(self, **options: Any) -> spinney.BuildStats:
+        """As ``spinney.Collection.build``, in a transaction of its own."""
+        async with self._threads.writing:
+            return await self._threads.change(self.sync.build, **options)
 
     async def delete(self, key: Any) -> bool:
         """As ``spinney.Collection.delete``, in a transaction of its own."""

@@ -130,7 +130,11 @@ class AnnoyReader(_Session):
                 f"there is no index {self.annoy.name!r} in {self.annoy.directory}: write it first"
             ) from None
         self._snapshot = store.read()
-        await self._snapshot.__aenter__()
+        try:
+            await self._snapshot.__aenter__()
+        except BaseException:
+            await asyncio.shield(store.close())
+            raise
         self._index = self._snapshot[index]
         return self
 

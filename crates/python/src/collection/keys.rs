@@ -2,9 +2,10 @@
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyInt, PyString};
+use pyo3::types::{PyBytes, PyString};
 use spinney::DocumentKey;
 
+use crate::arrays::is_id;
 use crate::errors::Class;
 
 /// What keys are in Python.
@@ -39,7 +40,7 @@ impl Keys {
     pub(crate) fn read(self, key: &Bound<'_, PyAny>) -> PyResult<DocumentKey> {
         match self {
             Self::Str if key.is_instance_of::<PyString>() => Ok(key.extract::<&str>()?.into()),
-            Self::Int if key.is_instance_of::<PyInt>() => Ok(key.extract::<u64>()?.into()),
+            Self::Int if is_id(key) => Ok(key.extract::<u64>()?.into()),
             Self::Bytes if key.is_instance_of::<PyBytes>() => Ok(key.extract::<&[u8]>()?.into()),
             _ => Err(PyTypeError::new_err(format!(
                 "keys of this collection are {}, got {}: see the argument keys of Store.collection",
@@ -62,5 +63,16 @@ impl Keys {
             (None, Some(number)) => number.into_pyobject(py)?.into_any(),
             (None, None) => PyBytes::new(py, key.as_bytes()).into_any(),
         })
+    }
+}
+
+/// What keys begin with: bytes, or text.
+pub(crate) fn prefix_of(prefix: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+    if let Ok(bytes) = prefix.cast::<PyBytes>() {
+        return Ok(bytes.as_bytes().to_vec());
+    }
+    match prefix.cast::<PyString>() {
+        Ok(text) => Ok(text.to_str()?.as_bytes().to_vec()),
+        Err(_) => Err(PyTypeError::new_err("a prefix of keys is text or bytes")),
     }
 }

@@ -14,8 +14,8 @@ use spinney::{DocumentKey, Error, StoreSnapshot, StoredDocument};
 
 use crate::arrays::Rows;
 use crate::build::{Building, build_stats};
-use crate::collection::keys::Keys;
-use crate::collection::puts::{Puts, bytes_of};
+use crate::collection::keys::{Keys, prefix_of};
+use crate::collection::puts::Puts;
 use crate::collection::search::borrowed;
 use crate::core::Core;
 use crate::errors::{Class, raised};
@@ -85,6 +85,15 @@ impl Collection {
         py.detach(|| work(&self.collection, &snapshot)).map_err(|error| raised(py, error))
     }
 
+    /// An error for a snapshot's collection.
+    fn check_newest(&self, py: Python<'_>) -> PyResult<()> {
+        let message = "the collection of a snapshot cannot be written: write through the store's";
+        match self.source {
+            Source::Newest(_) => Ok(()),
+            Source::At(_) => Err(Class::InvalidOption.err(py, message)),
+        }
+    }
+
     fn change<T: Send + 'static>(
         &self,
         py: Python<'_>,
@@ -92,11 +101,7 @@ impl Collection {
         + Send
         + 'static,
     ) -> PyResult<T> {
-        if let Source::At(_) = self.source {
-            let message =
-                "the collection of a snapshot cannot be written: write through the store's";
-            return Err(Class::InvalidOption.err(py, message));
-        }
+        self.check_newest(py)?;
         self.core().check_writer(py)?;
         let (store, collection) = (self.core().store(py)?, self.collection.clone());
         on_thread(py, None, move |ticker| {
@@ -189,9 +194,12 @@ impl Collection {
         progress: Option<&Bound<'py, PyAny>>,
         options: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        self.check_newest(py)?;
         self.core().check_writer(py)?;
         let (store, collection) = (self.core().store(py)?, self.collection.clone());
         let building = Building::of(py, self.core(), options)?;
+        // What `progress` calls may not write in this thread.
+        let _writing = self.core().writing(std::thread::current().id());
         let stats = on_thread(py, progress, move |ticker| {
             write(&store, None, ticker.stop(), |txn| {
                 building.run(ticker, |options| collection.build(txn, options))
@@ -271,7 +279,7 @@ impl Collection {
         py: Python<'py>,
         prefix: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyList>> {
-        let prefix = prefix.map(bytes_of).transpose()?.unwrap_or_default();
+        let prefix = prefix.map(prefix_of).transpose()?.unwrap_or_default();
         let keys = self.read(py, |collection, snapshot| {
             collection.keys_with_prefix(snapshot, &prefix).collect::<Result<Vec<_>, _>>()
         })?;
@@ -352,6 +360,29 @@ impl Collection {
         self.ask(positive.py(), hits_wanted(k)?, &how, |nns| {
             nns.by_examples(&borrowed(&given), &borrowed(&negative))
         })
+    }
+
+    /// Pages of hits, one after the other, of the commit at the call.
+    #[pyo3(signature = (query, page=10, **how))]
+    fn pages<'py>(
+        this: &Bound<'py, Self>,
+        query: &Bound<'py, PyAny>,
+        page: usize,
+        how: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let pages = this.py().import("spinney._pages")?.getattr("document_pages")?;
+        pages.call((Self::held(this)?, query, page), how)
+    }
+
+    /// Documents one by one, of the commit at the call.
+    #[pyo3(signature = (query, **how))]
+    fn neighbours<'py>(
+        this: &Bound<'py, Self>,
+        query: &Bound<'py, PyAny>,
+        how: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let neighbours = this.py().import("spinney._pages")?.getattr("document_neighbours")?;
+        neighbours.call((Self::held(this)?, query), how)
     }
 
     fn __repr__(&self) -> String {

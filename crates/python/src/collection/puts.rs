@@ -92,7 +92,7 @@ fn document(
 }
 
 /// Bytes as they are, text as UTF-8, and all else as JSON.
-pub(super) fn bytes_of(payload: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+fn bytes_of(payload: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
     if let Ok(bytes) = payload.cast::<PyBytes>() {
         return Ok(bytes.as_bytes().to_vec());
     }

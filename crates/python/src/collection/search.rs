@@ -40,6 +40,9 @@ impl Given {
 
 impl Collection {
     pub(super) fn examples(&self, values: &Bound<'_, PyAny>) -> PyResult<Vec<Given>> {
+        if let Ok(key) = self.key(values) {
+            return Ok(vec![Given::Key(key)]);
+        }
         let mut given = Vec::new();
         for value in values.try_iter()? {
             let value = value?;
