@@ -14,7 +14,7 @@ use crate::hits::record;
 use crate::how::count;
 use crate::wait::Ticker;
 
-/// Options of a build, which none but Python's values are borrowed by.
+/// Options of a build, none of which is borrowed.
 #[derive(Default)]
 pub(crate) struct Building {
     trees: Option<usize>,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 
 import numpy as np
 import pytest
@@ -98,3 +99,26 @@ def test_the_environment_is_read_when_an_object_is_made(tmp_path, monkeypatch):
         "angular",
         "async_annoy_indices",
     )
+
+
+def test_readers_in_other_processes_do_not_wait_for_the_writer(tmp_path):
+    async def main():
+        annoy = AsyncAnnoy("w", dimensions=1, metric="euclidean", directory=tmp_path)
+        async with annoy.writer() as writer:
+            await writer.add_item(0, [0.0])
+        async with annoy.writer() as writer:
+            await writer.add_item(5, [0.0])
+            other = await asyncio.create_subprocess_exec(sys.executable, "-c", """if True:
+                import asyncio, sys
+                from spinney.async_annoy import AnnoyReader
+                async def main():
+                    how = dict(dimensions=1, metric="euclidean", directory=sys.argv[1])
+                    async with AnnoyReader("w", **how) as reader:
+                        assert await reader.get_neighbours_for(vector=[0.0], n=9) == [0]
+                asyncio.run(main())
+            """, str(tmp_path))
+            assert await asyncio.wait_for(other.wait(), 60) == 0
+        async with annoy.reader() as reader:
+            assert await reader.get_neighbours_for(vector=[0.0], n=9) == [5]
+
+    asyncio.run(main())
