@@ -174,7 +174,7 @@ def _nearest(asked: tuple[spinney.Index, float]) -> int:
     return int(index.search([value], 1).ids[0])
 
 
-@pytest.mark.parametrize("work", ["build", "own build", "batch", "waiting"])
+@pytest.mark.parametrize("work", ["build", "own build", "batch", "documents", "waiting"])
 def test_control_c_ends_work_and_loses_nothing(tmp_path, work):
     process = run("""
         import sys, threading, numpy as np
@@ -197,6 +197,11 @@ def test_control_c_ends_work_and_loses_nothing(tmp_path, work):
             elif sys.argv[2] == "batch":
                 ready()
                 index.search(np.tile(rows, (20, 1)), 10, exact=True)
+            elif sys.argv[2] == "documents":
+                documents = store.collection("c", 64, "euclidean", keys="int")
+                documents.put_many(range(5000), rows[:5000])
+                ready()
+                documents.search(np.tile(rows, (20, 1)), 10, exact=True)
             else:
                 thread = threading.Thread(target=lambda: globals().update(txn=store.write()))
                 thread.start()

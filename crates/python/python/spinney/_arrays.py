@@ -74,9 +74,12 @@ def ids(values: Any) -> np.ndarray:
     if hasattr(values, "__array__"):
         array = np.asarray(values)
     else:
+        values = list(values)
+        if set(map(type, values)) - {int}:
+            # Numpy would make floats of signed and unsigned numbers.
+            values = list(map(_index, values))
         try:
-            # Numpy would make floats of a list of signed and unsigned numbers.
-            array = np.fromiter(map(_index, values), np.int64)
+            array = np.array(values, np.int64)
         except OverflowError:
             raise OverflowError(out_of_range) from None
     if array.ndim != 1:

@@ -1,6 +1,7 @@
 //! Searches for documents.
 
 use std::ops::ControlFlow;
+use std::sync::atomic::AtomicBool;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
@@ -15,7 +16,7 @@ use crate::how::{Group, How};
 use crate::search::in_pool;
 
 /// Rows that are searched for between two looks at signals.
-const AT_ONCE: usize = 4096;
+const AT_ONCE: usize = 256;
 
 type Builder<'a> = Nns<'a, Documents<'a, StoreSnapshot>>;
 
@@ -54,8 +55,14 @@ impl Collection {
         Ok(given)
     }
 
-    /// A search with these options.
-    fn nns<'a>(&'a self, snapshot: &'a StoreSnapshot, k: usize, how: &'a How) -> Builder<'a> {
+    /// A search with these options. Once `stop` is set, functions of Python are called no more.
+    fn nns<'a>(
+        &'a self,
+        snapshot: &'a StoreSnapshot,
+        k: usize,
+        how: &'a How,
+        stop: Option<&'a AtomicBool>,
+    ) -> Builder<'a> {
         let mut nns = how.options(self.collection.search(snapshot, k)).payload(how.has_payload);
         if let Some(filter) = &how.labelled {
             nns = nns.labelled(filter.clone());
@@ -69,7 +76,7 @@ impl Collection {
         let written =
             |key: &DocumentKey| Python::attach(|py| self.keys.write(py, key).map(Bound::unbind));
         if let Some(function) = &how.predicate {
-            nns = nns.try_filter_fn(move |key| how.admits(function, written(key)?, None));
+            nns = nns.try_filter_fn(move |key| how.admits(function, written(key)?, stop));
         }
         if let Some(Group::Function(group)) = &how.group {
             nns = nns.try_per_group(how.per_group, move |key| Group::ask(group, written(key)?));
@@ -86,7 +93,7 @@ impl Collection {
         answer: impl FnOnce(Builder<'_>) -> Result<Hits<DocumentHit>, Error> + Send,
     ) -> PyResult<Bound<'py, PyAny>> {
         let snapshot = self.source.snapshot(py)?;
-        let hits = py.detach(|| answer(self.nns(&snapshot, k, how)));
+        let hits = py.detach(|| answer(self.nns(&snapshot, k, how, None)));
         self.hits(py, hits.map_err(|error| raised(py, error))?)
     }
 
@@ -104,8 +111,8 @@ impl Collection {
         let mut all = Vec::with_capacity(rows.count);
         // Without rows, too, there are options to be checked.
         for some in rows.data.chunks(numbers).chain(rows.data.is_empty().then_some(&[][..])) {
-            let stop = std::sync::atomic::AtomicBool::new(false);
-            let work = || self.nns(&snapshot, k, how).by_vectors(some);
+            let stop = AtomicBool::new(false);
+            let work = || self.nns(&snapshot, k, how, Some(&stop)).by_vectors(some);
             for hits in in_pool(py, &pool, &stop, work)? {
                 all.push(self.hits(py, hits)?);
             }
