@@ -18,13 +18,7 @@ from spinney._annoy_native import (
     _annoy_to_bytes,
 )
 from spinney._records import (
-    AuditEntry,
-    Backup,
-    BuildStats,
-    Document,
-    DocumentHit,
-    Searched,
-    StoreStats,
+    AuditEntry, Backup, BuildStats, Document, DocumentHit, Searched, StoreStats,
 )
 from spinney._types import (
     Allowed,
