@@ -32,21 +32,15 @@ try:
 except ImportError as missing:
     sys.exit(print(json.dumps({"error": str(missing)})))
 
-THREADS = os.cpu_count() or 1
+import in_memory
+from in_memory import THREADS, doubling
+
 # The graphs get the same parameters, where they can be set.
 LINKS, CONSTRUCTION = 16, 200
 # Searches to warm up: for so many items at most, spread evenly, for so many seconds.
 WARM_UP, WARM_UP_S = 10_000, 1.0
 # Calls whose times show what an empty one takes.
 EMPTY_CALLS = 100
-
-
-def doubling(first, last):
-    knobs = []
-    while first <= last:
-        knobs.append(str(first))
-        first *= 2
-    return knobs
 
 
 class Hnswlib:
@@ -301,6 +295,7 @@ STORES = {
     "faiss-hnsw": lambda job: Faiss(job, 0),
     "faiss-disk": lambda job: FaissDisk(job, 100),
     "annoy": Annoy,
+    **in_memory.STORES,
 }
 
 

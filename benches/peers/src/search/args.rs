@@ -9,10 +9,11 @@ use bench_kit::clap::{self, Parser};
 use crate::input::SetArgs;
 
 /// Names that stand for several stores.
-const FAMILIES: [(&str, &[&str]); 3] = [
+const FAMILIES: [(&str, &[&str]); 4] = [
     ("arroy", &["arroy-auto", "arroy-10"]),
     ("usearch", &["usearch-f32", "usearch-bf16"]),
     ("faiss", &["faiss-ivf", "faiss-ivf-few", "faiss-hnsw"]),
+    ("in-memory", &["symqg", "rabitq-ivf", "scann", "svs", "lorann"]),
 ];
 
 /// The stores that this program links; the others are Python's.
@@ -26,7 +27,7 @@ pub const LINKED: [&str; 8] = [
     "arroy-10",
     "hannoy",
 ];
-const LIBRARIES: [&str; 8] = [
+const LIBRARIES: [&str; 13] = [
     "hnswlib",
     "usearch-f32",
     "usearch-bf16",
@@ -35,6 +36,11 @@ const LIBRARIES: [&str; 8] = [
     "faiss-hnsw",
     "faiss-disk",
     "annoy",
+    "symqg",
+    "rabitq-ivf",
+    "scann",
+    "svs",
+    "lorann",
 ];
 /// Each library as it is used where all is in memory.
 const USUAL: &str = "spinney,arroy,hannoy,usearch,hnswlib,faiss,annoy";
@@ -48,7 +54,8 @@ Stores: spinney, spinney-search-k (the same, given how much to scan instead of a
         hnswlib
         faiss     faiss-ivf (25 items for each list), faiss-ivf-few (100), faiss-hnsw;
                   faiss-disk (lists of vectors in a file that is mapped, 100 items for each)
-        annoy";
+        annoy
+        in-memory  built once, never changed: symqg (SymphonyQG), rabitq-ivf, scann, svs, lorann";
 
 /// What a recall costs in spinney and in other stores and libraries
 #[derive(Debug, Parser)]

@@ -108,11 +108,15 @@ impl Workshop<'_> {
     /// # Errors
     /// What the system says.
     pub fn files(&self, store: &str) -> Result<Vec<(PathBuf, u64)>> {
-        let mut files = Vec::new();
-        for entry in fs::read_dir(self.folder.join(store))? {
-            let entry = entry?;
-            if entry.file_name() != "lock.mdb" {
-                files.push((entry.path(), entry.metadata()?.len()));
+        let (mut files, mut folders) = (Vec::new(), vec![self.folder.join(store)]);
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder)? {
+                let entry = entry?;
+                if entry.file_type()?.is_dir() {
+                    folders.push(entry.path());
+                } else if entry.file_name() != "lock.mdb" {
+                    files.push((entry.path(), entry.metadata()?.len()));
+                }
             }
         }
         Ok(files)
