@@ -122,6 +122,20 @@ impl Environment {
         Ok(OwnedTxn { txn, counted })
     }
 
+    /// As [`read_owned`](Self::read_owned), for who has a transaction already. `None` while the map
+    /// moves, or has to.
+    pub(crate) fn read_again(&self) -> Result<Option<OwnedTxn>> {
+        let Some(counted) = self.live.enter_again() else { return Ok(None) };
+        match self.env.clone().static_read_txn().map_err(Error::from) {
+            Ok(txn) => {
+                counted.reads(txn.id());
+                Ok(Some(OwnedTxn { txn, counted }))
+            }
+            Err(Error::MapResized) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Begins a write transaction. The turn has to outlive it.
     pub(crate) fn write<'e>(&'e self, _turn: &Turn<'e>) -> Result<(RwTxn<'e>, Counted)> {
         self.check_writable()?;

@@ -59,15 +59,21 @@ impl Live {
         while state.is_moving {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+        self.count(&mut state)
+    }
+
+    /// As [`enter`](Self::enter), for who has a transaction already. `None` while the map moves: it
+    /// waits for that one, which must not wait for the map.
+    pub(crate) fn enter_again(self: &Arc<Self>) -> Option<Counted> {
+        let mut state = self.lock();
+        (!state.is_moving).then(|| self.count(&mut state))
+    }
+
+    fn count(self: &Arc<Self>, state: &mut State) -> Counted {
         let number = state.next;
         state.next += 1;
         state.open.insert(number, (Instant::now(), None));
         Counted { live: self.clone(), number }
-    }
-
-    /// Whether transactions wait for the map to move.
-    pub(crate) fn is_moving(&self) -> bool {
-        self.lock().is_moving
     }
 
     /// Looks at the map, which is not moved meanwhile.
@@ -168,5 +174,7 @@ mod tests {
         });
         assert!(live.oldest().is_none());
         drop(live.enter());
+        let again = live.alone(Duration::ZERO, || {}, || Ok(live.enter_again().is_some()));
+        assert!(!again.unwrap() && live.enter_again().is_some());
     }
 }

@@ -106,22 +106,18 @@ impl Lanes {
         if free.count >= store.environment.options.search_threads {
             return Ok(None);
         }
-        // The map waits for the lanes that are open: who holds them cannot wait for the map.
-        if store.environment.live.is_moving() {
-            return Ok(None);
-        }
         free.count += 1;
-        // Beginning a transaction may wait for those who give lanes back.
         drop(free);
-        let opened = store.environment.read_owned().map(Lane::new);
-        match opened {
-            Ok(lane) if lane.commit() == self.commit => return Ok(Some(Taken::new(self, lane))),
+        match store.environment.read_again().map(|another| another.map(Lane::new)) {
+            Ok(Some(lane)) if lane.commit() == self.commit => {
+                return Ok(Some(Taken::new(self, lane)));
+            }
             // LMDB opens no older commit: those that are open have to do.
-            Ok(_) | Err(Error::ReadersFull) => self.lock().count = usize::MAX,
-            Err(error) => {
+            Ok(Some(_)) | Err(Error::ReadersFull) => self.lock().count = usize::MAX,
+            other => {
                 let mut free = self.lock();
                 free.count = free.count.saturating_sub(1);
-                return Err(error);
+                other?;
             }
         }
         Ok(self.lock().lanes.pop().map(|lane| Taken::new(self, lane)))
