@@ -258,7 +258,7 @@ class Lorann(InMemory):
         self.params = f"lorann {version}, {self.clusters} clusters, rank {self.RANK}, 8 bits"
         self.knob_name = "clusters/reranked"
         clusters = [number for number in doubling(1, 512) if int(number) <= self.clusters]
-        self.knobs = [f"{number}/{reranked}" for reranked in (5 * job.k, 20 * job.k) for number in clusters]
+        self.knobs = [f"{number}/{reranked}" for reranked in (5 * job.k, 20 * job.k, 80 * job.k) for number in clusters]
 
     def make(self, items, clusters):
         distance = self.library.IP if self.unit else self.library.L2
