@@ -91,8 +91,15 @@ pub struct SearchStats {
 }
 
 impl SearchStats {
-    /// Adds the statistics of another search.
-    pub(crate) fn add(&mut self, other: &Self) {
+    /// Adds the statistics of another search, as those of several that are one to their caller.
+    ///
+    /// ```
+    /// use spinney::SearchStats;
+    /// let mut all = SearchStats::default();
+    /// all.add(&SearchStats::default());
+    /// assert_eq!(all, SearchStats::default());
+    /// ```
+    pub fn add(&mut self, other: &Self) {
         self.plan = self.plan.max(other.plan);
         self.branches += other.branches;
         self.branch_sketches += other.branch_sketches;

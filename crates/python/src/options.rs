@@ -98,10 +98,6 @@ pub(crate) fn asked(
     storage.map_or(Ok(options), |storage| Ok(options.storage(storage_of(py, storage)?)))
 }
 
-pub(crate) fn of(options: &IndexOptions) -> (usize, Metric) {
-    (options.dims(), options.metric())
-}
-
 pub(crate) fn storage_of(py: Python<'_>, name: &str) -> PyResult<Storage> {
     Ok(match name {
         "f32" => Storage::F32,

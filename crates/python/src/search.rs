@@ -137,7 +137,7 @@ impl Question {
         let width = self.k.min(usize::try_from(reader_len).unwrap_or(usize::MAX));
         let mut all = SearchStats::default();
         for (_, stats) in &answers {
-            add(&mut all, stats);
+            all.add(stats);
         }
         let hits: Vec<_> = answers.into_iter().map(|(hits, _)| hits).collect();
         let is_partial = self.how.is_stopped(None) || hits.iter().flatten().any(Hits::is_partial);
@@ -230,17 +230,4 @@ fn at_row(error: Error, row: usize) -> Error {
         }
         error => error,
     }
-}
-
-fn add(all: &mut SearchStats, stats: &SearchStats) {
-    all.plan = all.plan.max(stats.plan);
-    all.branches += stats.branches;
-    all.branch_sketches += stats.branch_sketches;
-    all.leaves += stats.leaves;
-    all.sketches += stats.sketches;
-    all.reranked += stats.reranked;
-    all.scanned_exactly += stats.scanned_exactly;
-    all.bytes += stats.bytes;
-    all.is_partial |= stats.is_partial;
-    all.is_out_of_reach |= stats.is_out_of_reach;
 }

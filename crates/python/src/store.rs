@@ -15,7 +15,7 @@ use crate::errors::raised;
 use crate::hits::record;
 use crate::how::seconds;
 use crate::index::Index;
-use crate::options::{OpenOptions, asked, of};
+use crate::options::{OpenOptions, asked};
 use crate::snapshot::Snapshot;
 use crate::wait::on_thread;
 use crate::write::WriteTxn;
@@ -89,17 +89,12 @@ impl Store {
         storage: Option<&str>,
     ) -> PyResult<Index> {
         let found = self.call(py, |store| store.open_index(name))?;
-        let known = found.as_ref().map(|found| (found.dims(), found.metric()));
+        let known = found.map(|found| (found.dims(), found.metric()));
         let options = asked(py, name, known, dims, metric, storage)?;
-        let index = match found {
-            Some(found) if storage.is_none() && known == Some(of(&options)) => found,
-            // It says what does not fit.
-            Some(_) => self.call(py, |store| store.index(name, &options))?,
-            None => {
-                let name = name.to_owned();
-                self.change(py, move |store| store.index(&name, &options))?
-            }
-        };
+        let name = name.to_owned();
+        let open = move |store: &spinney::Store| store.index(&name, &options);
+        // What is there needs no transaction of its own. It says what does not fit.
+        let index = if known.is_some() { self.call(py, open)? } else { self.change(py, open)? };
         Ok(Index::new(Arc::clone(&self.core), index))
     }
 
@@ -115,17 +110,13 @@ impl Store {
     ) -> PyResult<Collection> {
         let keys = Keys::of(keys, py)?;
         let found = self.call(py, |store| store.open_collection(name))?;
-        let known = found.as_ref().map(|found| (found.dims(), found.metric()));
+        let known = found.map(|found| (found.dims(), found.metric()));
         let options = asked(py, name, known, dims, metric, storage)?;
-        let collection = match found {
-            Some(found) if storage.is_none() && known == Some(of(&options)) => found,
-            // It says what does not fit.
-            Some(_) => self.call(py, |store| store.collection(name, &options))?,
-            None => {
-                let name = name.to_owned();
-                self.change(py, move |store| store.collection(&name, &options))?
-            }
-        };
+        let name = name.to_owned();
+        let open = move |store: &spinney::Store| store.collection(&name, &options);
+        // What is there needs no transaction of its own. It says what does not fit.
+        let collection =
+            if known.is_some() { self.call(py, open)? } else { self.change(py, open)? };
         Ok(Collection::new(Arc::clone(&self.core), collection, keys))
     }
 
