@@ -89,9 +89,9 @@ impl Store {
     /// Before the commit, indexes with many pending items are built: see
     /// [`set_build_after`](Self::set_build_after).
     ///
-    /// In tasks of a rayon pool, do not write. A build waits for tasks of the pool, and a thread that
-    /// waits may take up another task that wants to write, which would wait for this one. Such a
-    /// task gets [`Error::NestedWrite`], or [`Error::Busy`] after
+    /// In tasks of a rayon pool, do not write. A build waits for tasks of the pool. A thread that
+    /// waits may take up another task that wants to write, which would wait for it. Such a task
+    /// gets [`Error::NestedWrite`], or [`Error::Busy`] after
     /// [`patience`](StoreOptions::patience).
     ///
     /// # Errors
