@@ -71,6 +71,9 @@ class Symqg(InMemory):
         search, width = index.search, self.width or k
         return lambda query: search(query, k, width)
 
+    def batch(self, queries, k, threads):
+        return lambda: self.index.search_batch(queries, k, self.width, num_threads=threads)[0]
+
 
 class NoQuery:
     def __init__(self, index, none):
@@ -117,6 +120,9 @@ class RabitqIvf(InMemory):
     def search(self, index, k):
         search, probes = index.search, self.probes
         return lambda query: search(query, k, probes)
+
+    def batch(self, queries, k, threads):
+        return lambda: self.index.search(queries, k, self.probes, num_threads=threads)[0]
 
 
 class Scann(InMemory):
@@ -171,6 +177,14 @@ class Scann(InMemory):
         search, reordered, leaves = index.search, self.reordered, self.leaves_searched
         return lambda query: search(query, k, reordered, leaves)
 
+    def batch(self, queries, k, threads):
+        search = self.index.search_batched
+        if threads > 1:
+            # The thread that calls works beside those of the pool.
+            self.index.set_num_threads(threads - 1)
+            search = self.index.search_batched_parallel
+        return lambda: search(queries, k, self.reordered, self.leaves_searched)[0]
+
     def ids(self, answers):
         return [answer[0] for answer in answers]
 
@@ -220,16 +234,18 @@ class Svs(InMemory):
         return svs.Vamana(f"{path}.config", svs.GraphLoader(f"{path}.graph"), data, self.distance, num_threads=1)
 
     def build_tiny(self, items):
-        tiny = self.make(items)
-        tiny.num_threads = 1
-        return tiny
+        return self.make(items)
 
     def turn(self, knob):
         self.index.search_window_size = int(knob)
 
     def search(self, index, k):
-        search = index.search
+        search, index.num_threads = index.search, 1
         return lambda query: search(query, k)
+
+    def batch(self, queries, k, threads):
+        self.index.num_threads = threads
+        return lambda: self.index.search(queries, k)[0]
 
 
 def runs_lvq():
@@ -289,6 +305,9 @@ class Lorann(InMemory):
     def search(self, index, k):
         search, searched, reranked = index.search, self.searched, self.reranked
         return lambda query: search(query, k, searched, reranked, n_threads=1)
+
+    def batch(self, queries, k, threads):
+        return lambda: self.index.search(queries, k, self.searched, self.reranked, n_threads=threads)
 
     def ids(self, answers):
         return list(answers)

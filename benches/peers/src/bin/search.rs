@@ -17,6 +17,9 @@
 //! caches as it is after other searches than those that are timed. spinney opens a reader for each,
 //! which has not seen the queries. Its process has, and knows the pages of what it found, as of
 //! most items by then. An item is right if it is as near as the k-th of the exact answer.
+//!
+//! With `--batch-threads` each is then asked all queries in one call, if it has such a call, with
+//! the settings of its sweep. After a call to warm up come calls for a second, three at least.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -25,7 +28,7 @@ use bench_kit::clap::Parser;
 use spinney_peers::Result;
 use spinney_peers::input::{self, Input};
 use spinney_peers::search::args::Args;
-use spinney_peers::search::child::{Built, Child, Opened, SERVE, Workshop};
+use spinney_peers::search::child::{Batch, Built, Child, Opened, SERVE, Workshop};
 use spinney_peers::search::report::{self, Pass, Point, Store};
 use spinney_peers::search::serve::Opening;
 use spinney_peers::search::{plot, serve};
@@ -43,6 +46,8 @@ struct Running {
     opened: Opened,
     /// Settings, and their passes so far.
     knobs: Vec<(String, Vec<Pass>)>,
+    /// `None` if it has no call for a batch, or none that works.
+    batches: Option<Vec<Batch>>,
 }
 
 fn main() -> ExitCode {
@@ -74,9 +79,13 @@ fn run() -> Result<()> {
     let mut running = build(&args, &input, temp.path());
     warm_up(&mut running, &input);
     measure(&mut running, &input, args.passes);
+    measure_batches(&mut running, &input, &args.batch_threads);
     let stores: Vec<Store> = running.into_iter().map(finish).collect();
     report::points(&stores, args.k);
     report::summary(&stores);
+    if !args.batch_threads.is_empty() {
+        print!("{}", report::batches(&stores, &args.batch_threads));
+    }
     if let Some(path) = &args.svg {
         std::fs::write(
             path,
@@ -94,7 +103,8 @@ fn build(args: &Args, input: &Input, folder: &Path) -> Vec<Running> {
         let mut child = workshop.start(name)?;
         let opened = child.open(Opening::Load)?;
         let knobs = opened.knobs.iter().map(|knob| (knob.clone(), Vec::new())).collect();
-        Ok(Running { name: name.to_owned(), child, built, opened, knobs })
+        let (name, batches) = (name.to_owned(), Some(Vec::new()));
+        Ok(Running { name, child, built, opened, knobs, batches })
     };
     let mut running = Vec::new();
     for name in args.stores() {
@@ -169,6 +179,33 @@ fn measure(running: &mut Vec<Running>, input: &Input, passes: usize) {
     }
 }
 
+/// All queries in one call, with one number of threads after the other: each store in turn with
+/// its first setting, then each with its second ...
+fn measure_batches(running: &mut [Running], input: &Input, threads: &[usize]) {
+    let most = running.iter().map(|store| store.knobs.len()).max().unwrap_or(0);
+    for &threads in threads {
+        for number in 0..most {
+            running.iter_mut().for_each(|store| store.batch(input, number, threads));
+        }
+    }
+}
+
+impl Running {
+    /// All queries in one call, if it has such a call and a setting of this number.
+    fn batch(&mut self, input: &Input, number: usize, threads: usize) {
+        let (Some(batches), Some((knob, _))) = (&mut self.batches, self.knobs.get(number)) else {
+            return;
+        };
+        match self.child.batch(input, knob, threads) {
+            Ok(batch) => batches.push(batch),
+            Err(error) => {
+                println!("  {:<14} NO BATCH: {error}", self.name);
+                self.batches = None;
+            }
+        }
+    }
+}
+
 fn finish(store: Running) -> Store {
     let median = |(knob, mut passes): (String, Vec<Pass>)| {
         passes.sort_by(|a, b| a.mean_us.total_cmp(&b.mean_us));
@@ -179,5 +216,6 @@ fn finish(store: Running) -> Store {
         built: store.built,
         opened: store.opened,
         points: store.knobs.into_iter().map(median).collect(),
+        batches: store.batches,
     }
 }

@@ -77,6 +77,9 @@ pub struct Args {
     /// Passes over the queries, of which the median counts
     #[arg(long, value_name = "N", value_parser = count::<usize>, default_value_t = 3)]
     pub passes: usize,
+    /// Also asks all queries in one call, on so many threads each
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = count::<usize>)]
+    pub batch_threads: Vec<usize>,
     /// Draws the curves
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,

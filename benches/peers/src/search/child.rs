@@ -34,6 +34,7 @@ pub struct Child {
 }
 
 /// What came of a build.
+#[derive(Default)]
 pub struct Built {
     /// The library, and with what parameters it built.
     pub params: String,
@@ -45,6 +46,7 @@ pub struct Built {
 }
 
 /// What came of opening what was built.
+#[derive(Default)]
 pub struct Opened {
     pub ms: f64,
     /// What a call takes that has nothing to search.
@@ -60,6 +62,17 @@ pub struct Answers {
     /// What each took, in microseconds, ascending.
     pub us: Vec<f64>,
     pub recall: f64,
+}
+
+/// All queries, answered in one call.
+#[derive(Clone, Copy)]
+pub struct Batch {
+    pub threads: usize,
+    /// What a query took, in microseconds: the mean of calls for all of them.
+    pub us: f64,
+    pub recall: f64,
+    /// How many processors worked for it: processor time by time.
+    pub busy: f64,
 }
 
 impl Workshop<'_> {
@@ -182,13 +195,20 @@ impl Child {
     ) -> Result<Answers> {
         let line = self.ask_line(&format!("ask {knob} {first} {count} {seconds}"))?;
         let mut us: Vec<f64> = numbers(line.text("us")?)?;
-        let mut right = 0;
-        for (query, ids) in (first..).zip(line.text("ids")?.split(',')) {
-            right += input.right(query, numbers(ids)?);
-        }
-        let recall = right as f64 / (us.len() * input.k) as f64;
+        let recall = line.right(input, first)? / (us.len() * input.k) as f64;
         us.sort_by(f64::total_cmp);
         Ok(Answers { us, recall })
+    }
+
+    /// Asks for the neighbours of all queries in one call, on so many threads, and again for a
+    /// second at least.
+    ///
+    /// # Errors
+    /// What the process says, such as that the library has no such call. It has ended then.
+    pub fn batch(&mut self, input: &Input, knob: &str, threads: usize) -> Result<Batch> {
+        let line = self.ask_line(&format!("batch {knob} {threads}"))?;
+        let recall = line.right(input, 0)? / (input.queries.len() * input.k) as f64;
+        Ok(Batch { threads, us: line.number("us")?, recall, busy: line.number("busy")? })
     }
 
     fn ask_line(&mut self, line: &str) -> Result<Line> {
@@ -256,6 +276,15 @@ impl Line {
     fn text(&self, key: &str) -> Result<&str> {
         let inside = self.value(key)?.strip_prefix('"').and_then(|rest| rest.split_once('"'));
         inside.map(|(text, _)| text).ok_or_else(|| format!("expected a text for \"{key}\"").into())
+    }
+
+    /// How many of the ids are right, for the queries from the one with the number `first`.
+    fn right(&self, input: &Input, first: usize) -> Result<f64> {
+        let mut right = 0;
+        for (query, ids) in (first..).zip(self.text("ids")?.split(',')) {
+            right += input.right(query, numbers(ids)?);
+        }
+        Ok(right as f64)
     }
 }
 

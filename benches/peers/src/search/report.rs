@@ -1,15 +1,20 @@
 //! The tables, and what a recall costs between the points of a sweep.
 
-use super::child::{Answers, Built, Opened};
+use std::fmt::Write;
+
+use super::child::{Answers, Batch, Built, Opened};
 
 pub const TARGETS: [f64; 2] = [0.95, 0.99];
 
 /// A store that was measured.
+#[derive(Default)]
 pub struct Store {
     pub name: String,
     pub built: Built,
     pub opened: Opened,
     pub points: Vec<Point>,
+    /// `None` if it has no call for a batch, or none that works.
+    pub batches: Option<Vec<Batch>>,
 }
 
 /// One pass over all queries with one setting of the knob.
@@ -79,10 +84,15 @@ impl Cost {
 
     fn text(self) -> String {
         match self {
-            Self::Never => "-".to_owned(),
+            Self::Never => "not reached".to_owned(),
             Self::AtMost(time) => format!("<{time:.1}"),
             Self::About(time) => format!("{time:.1}"),
         }
+    }
+
+    fn ratio(self, reference: Option<f64>) -> String {
+        let both = self.time().zip(reference);
+        both.map_or("-".to_owned(), |(time, of)| format!("{:.2}", time / of))
     }
 }
 
@@ -134,12 +144,12 @@ pub fn summary(stores: &[Store]) {
     let reference = TARGETS.map(|recall| spinney.and_then(|store| cost(store, recall).time()));
     print!("\n{:<14}", "");
     for recall in TARGETS {
-        print!("|{:^30}", format!("us at recall {recall:.2}"));
+        print!("|{:^33}", format!("us at recall {recall:.2}"));
     }
     println!("|{:^36}", "build s, MiB of memory and file");
     print!("{:<14}", "store");
     for _ in TARGETS {
-        print!("|{:>10}{:>11}{:>9}", "mean", "less call", "ratio");
+        print!("|{:>12}{:>12}{:>9}", "mean", "less call", "ratio");
     }
     println!("|{:>9}{:>9}{:>9}{:>9}", "build", "at most", "held", "file");
     for store in stores {
@@ -147,11 +157,7 @@ pub fn summary(stores: &[Store]) {
         for (recall, reference) in TARGETS.into_iter().zip(reference) {
             let raw = cost_at(&store.front(|point| point.pass.mean_us), recall);
             let net = cost(store, recall);
-            let ratio = net
-                .time()
-                .zip(reference)
-                .map_or("-".to_owned(), |(net, of)| format!("{:.2}", net / of));
-            print!("|{:>10}{:>11}{ratio:>9}", raw.text(), net.text());
+            print!("|{:>12}{:>12}{:>9}", raw.text(), net.text(), net.ratio(reference));
         }
         let Built { seconds, file_bytes, peak_bytes, .. } = &store.built;
         let known =
@@ -172,6 +178,47 @@ count as their memory. The build of the first three includes the durable commit,
     );
 }
 
+/// What recalls cost if all queries are asked in one call, on each of these numbers of threads.
+pub fn batches(stores: &[Store], threads: &[usize]) -> String {
+    let of = |store: &Store, threads| -> Option<Vec<Batch>> {
+        let batches = store.batches.as_ref()?.iter();
+        Some(batches.filter(|batch| batch.threads == threads).copied().collect())
+    };
+    let costs = |batches: &[Batch]| {
+        let front = front(batches.iter().map(|batch| (batch.recall, batch.us)).collect());
+        TARGETS.map(|recall| cost_at(&front, recall))
+    };
+    let mut text = String::new();
+    for &threads in threads {
+        let spinney = stores.iter().find(|store| store.name == "spinney");
+        let reference = spinney.and_then(|store| of(store, threads)).map(|batches| costs(&batches));
+        let _ = write!(text, "\n{:<14}", format!("threads: {threads}"));
+        for recall in TARGETS {
+            let _ = write!(text, "|{:>15}{:>9}", format!("us at {recall:.2}"), "ratio");
+        }
+        let _ = writeln!(text, "|{:>12}", "busy");
+        for store in stores {
+            let _ = write!(text, "{:<14}", store.name);
+            let Some(batches) = of(store, threads) else {
+                text.push_str("| no batch\n");
+                continue;
+            };
+            for (number, cost) in costs(&batches).into_iter().enumerate() {
+                let reference = reference.and_then(|costs| costs[number].time());
+                let _ = write!(text, "|{:>15}{:>9}", cost.text(), cost.ratio(reference));
+            }
+            let busy = batches.iter().map(|batch| batch.busy);
+            let (least, most) =
+                (busy.clone().fold(f64::NAN, f64::min), busy.fold(f64::NAN, f64::max));
+            let _ = writeln!(text, "|{:>12}", format!("{least:.2}-{most:.2}"));
+        }
+    }
+    text + "
+All queries in one call; us per query, the call included. \"busy\" is how many processors worked on average, by setting:
+processor time by time.
+"
+}
+
 fn mebibytes(bytes: f64) -> String {
     format!("{:.1}", bytes / 1_048_576.0)
 }
@@ -187,5 +234,51 @@ mod tests {
         assert!(matches!(cost_at(&front, 0.93), Cost::About(time) if (time - 20.0).abs() < 1e-9));
         assert_eq!(cost_at(&front, 0.99), Cost::Never);
         assert_eq!(cost_at(&[], 0.5), Cost::Never);
+    }
+
+    #[test]
+    fn a_batch_is_compared_with_that_of_as_many_threads() {
+        let batch = |threads, recall, us, busy| Batch { threads, us, recall, busy };
+        let store =
+            |name: &str, batches| Store { name: name.to_owned(), batches, ..Store::default() };
+        let stores = [
+            store(
+                "other",
+                Some(vec![
+                    batch(1, 0.90, 40.0, 1.0),
+                    batch(1, 1.00, 160.0, 0.9),
+                    batch(2, 0.96, 30.0, 1.9),
+                ]),
+            ),
+            store(
+                "spinney",
+                Some(vec![
+                    batch(2, 0.99, 20.0, 2.0),
+                    batch(1, 0.94, 20.0, 1.0),
+                    batch(1, 0.96, 80.0, 1.0),
+                    batch(2, 0.95, 10.0, 1.8),
+                ]),
+            ),
+            store("lone", None),
+        ];
+        let table = batches(&stores, &[1, 2]);
+        let rows: Vec<Vec<&str>> = table
+            .lines()
+            .filter(|line| stores.iter().any(|store| line.starts_with(&store.name)))
+            .map(|line| line.split('|').flat_map(|cell| cell.split("  ")).map(str::trim))
+            .map(|words| words.filter(|word| !word.is_empty()).collect())
+            .collect();
+        assert_eq!(
+            rows,
+            [
+                vec!["other", "80.0", "2.00", "139.3", "-", "0.90-1.00"],
+                vec!["spinney", "40.0", "1.00", "not reached", "-", "1.00-1.00"],
+                vec!["lone", "no batch"],
+                vec!["other", "<30.0", "3.00", "not reached", "-", "1.90-1.90"],
+                vec!["spinney", "<10.0", "1.00", "20.0", "1.00", "1.80-2.00"],
+                vec!["lone", "no batch"],
+            ],
+            "{table}"
+        );
     }
 }

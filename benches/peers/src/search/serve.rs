@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use std::{fmt, fs};
 
+use bench_kit::meter::{Span, timed};
 use spinney::Metric;
 
 use super::stores;
@@ -19,6 +20,9 @@ use crate::input::Rows;
 /// evenly, for so long at most. They bring the index back into the caches, and a reader that learns
 /// where items are learns it from others than the queries.
 const WARM_UP: (usize, Duration) = (10_000, Duration::from_secs(1));
+
+/// Calls of a batch: so many at least, for so long at least.
+const BATCH: (usize, Duration) = (3, Duration::from_secs(1));
 
 /// How a store opens what it has built.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -54,7 +58,15 @@ pub trait Search {
 
     /// Puts the ids of the nearest items into a list.
     fn search(&mut self, query: &[f32], knob: Option<usize>, ids: &mut Vec<u32>) -> Result<()>;
+
+    /// The call that answers many queries at once, on so many threads.
+    fn batch(&self, _knob: Option<usize>, _threads: usize) -> Result<Batch<'_>> {
+        Err("it has no call for a batch of vectors".into())
+    }
 }
+
+/// Puts the ids nearest to each row into a list, k for each.
+pub type Batch<'a> = Box<dyn FnMut(&[f32], &mut [u32]) -> Result<()> + 'a>;
 
 impl<F: FnMut(&[f32], Option<usize>, &mut Vec<u32>) -> Result<()>> Search for F {
     fn search(&mut self, query: &[f32], knob: Option<usize>, ids: &mut Vec<u32>) -> Result<()> {
@@ -179,6 +191,7 @@ impl Job {
                 ["ask", _, first, count, seconds] => {
                     self.ask(first.parse()?, count.parse()?, seconds.parse()?, knob, search)?;
                 }
+                ["batch", _, threads] => self.batch(search.batch(knob, threads.parse()?)?)?,
                 _ => return Err(format!("expected to warm up or to ask, got {line}").into()),
             }
         }
@@ -217,14 +230,36 @@ impl Job {
                 break;
             }
         }
-        let (mut us, mut ids) = (String::new(), String::new());
-        for (number, (time, answer)) in times.iter().zip(&answers).enumerate() {
-            write!(us, "{time:.3} ")?;
-            ids.push_str(if number > 0 { "," } else { "" });
-            answer.iter().try_for_each(|id| write!(ids, "{id} "))?;
-        }
+        let mut us = String::new();
+        times.iter().try_for_each(|time| write!(us, "{time:.3} "))?;
+        let ids = text(answers.iter().take(times.len()).map(Vec::as_slice));
         say(&format!("{{\"us\": \"{us}\", \"ids\": \"{ids}\"}}"))
     }
+
+    fn batch(&self, mut call: Batch<'_>) -> Result<()> {
+        let queries = &self.queries;
+        let mut ids = vec![0; queries.len() * self.k];
+        call(&queries.values, &mut ids)?;
+        let start = Instant::now();
+        let (calls, Span { wall, cpu }) = timed(|| -> Result<usize> {
+            let mut calls = 0;
+            while calls < BATCH.0 || start.elapsed() < BATCH.1 {
+                call(&queries.values, &mut ids)?;
+                calls += 1;
+            }
+            Ok(calls)
+        });
+        let us = 1e6 * wall / (calls? * queries.len()) as f64;
+        let busy = cpu.map_or(f64::NAN, |cpu| cpu / wall);
+        let ids = text(ids.chunks(self.k));
+        say(&format!("{{\"us\": {us}, \"busy\": {busy}, \"ids\": \"{ids}\"}}"))
+    }
+}
+
+/// The ids of each query, with a comma between two queries.
+fn text<'a>(answers: impl Iterator<Item = &'a [u32]>) -> String {
+    let words = |ids: &[u32]| ids.iter().map(u32::to_string).collect::<Vec<_>>().join(" ");
+    answers.map(words).collect::<Vec<_>>().join(",")
 }
 
 /// First and its doubles, up to last.

@@ -1,25 +1,32 @@
 //! The stores on LMDB: spinney, arroy and hannoy.
 
+use std::error::Error;
 use std::num::NonZeroUsize;
 use std::time::Instant;
 
 use heed::{Env, EnvFlags, EnvOpenOptions, WithoutTls};
 use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
-use spinney::{BuildOptions, IndexOptions, Metric, Storage};
+use spinney::rayon::ThreadPoolBuilder;
+use spinney::{BuildOptions, Index, IndexOptions, Metric, Nns, Reader, Storage, Store};
 
-use super::serve::{Built, Job, Opened, Opening, Search, doubling};
+use super::serve::{Batch, Built, Job, Opened, Opening, Search, doubling};
 use crate::Result;
 use crate::database::database;
 use crate::input::Rows;
 
 /// Links of a node of hannoy's graph, above the lowest layer and in it: those of its documentation.
 const LINKS: (usize, usize) = (16, 32);
+/// What spinney's index is called.
+const INDEX: &str = "vectors";
 /// Recalls for spinney to aim at, in thousandths.
 const AIMS: [usize; 9] = [500, 700, 800, 900, 950, 980, 990, 995, 999];
 
 /// Builds a store.
 pub fn build(name: &str, job: &Job, items: &Rows) -> Result<Built> {
+    if name.starts_with("spinney") {
+        return build_spinney(job, items, name);
+    }
     let env = environment(job, name, Opening::Load)?;
     match (name, job.metric == Metric::Cosine) {
         ("arroy-auto", true) => build_arroy::<arroy::distances::Cosine>(items, &env, None),
@@ -28,20 +35,23 @@ pub fn build(name: &str, job: &Job, items: &Rows) -> Result<Built> {
         ("arroy-10", false) => build_arroy::<arroy::distances::Euclidean>(items, &env, Some(10)),
         ("hannoy", true) => build_hannoy::<hannoy::distances::Cosine>(items, &env),
         ("hannoy", false) => build_hannoy::<hannoy::distances::Euclidean>(items, &env),
-        _ => build_spinney(job, items, &env, storage(name)?),
+        _ => Err(unknown(name)),
     }
 }
 
 /// Opens what was built and answers until the input ends.
 pub fn open(name: &str, job: &Job, opening: Opening) -> Result<()> {
     let start = Instant::now();
+    if name.starts_with("spinney") {
+        return open_spinney(job, &store(job, name, opening)?, start, name != "spinney-search-k");
+    }
     let env = environment(job, name, opening)?;
     match (name.split('-').next(), job.metric == Metric::Cosine) {
         (Some("arroy"), true) => open_arroy::<arroy::distances::Cosine>(job, &env, start),
         (Some("arroy"), false) => open_arroy::<arroy::distances::Euclidean>(job, &env, start),
         (Some("hannoy"), true) => open_hannoy::<hannoy::distances::Cosine>(job, &env, start),
         (Some("hannoy"), false) => open_hannoy::<hannoy::distances::Euclidean>(job, &env, start),
-        _ => open_spinney(job, &env, start, name != "spinney-search-k"),
+        _ => Err(unknown(name)),
     }
 }
 
@@ -52,8 +62,17 @@ fn storage(name: &str) -> Result<Storage> {
         "spinney-f16" => Ok(Storage::F16),
         "spinney-i8" => Ok(Storage::I8),
         "spinney-bits" => Ok(Storage::Bits),
-        _ => Err(format!("{name} is not a store of this program").into()),
+        _ => Err(unknown(name)),
     }
+}
+
+fn unknown(name: &str) -> Box<dyn Error> {
+    format!("{name} is not a store of this program").into()
+}
+
+/// The store of spinney in the folder of a store.
+fn store(job: &Job, name: &str, opening: Opening) -> spinney::Result<Store> {
+    Store::options().read_ahead(opening != Opening::MapAtRandom).open(job.folder.join(name))
 }
 
 /// The environment in the folder of a store.
@@ -71,18 +90,14 @@ fn environment(job: &Job, name: &str, opening: Opening) -> Result<Env<WithoutTls
     Ok(unsafe { options.open(&folder)? })
 }
 
-fn build_spinney(
-    job: &Job,
-    items: &Rows,
-    env: &Env<WithoutTls>,
-    storage: Storage,
-) -> Result<Built> {
+fn build_spinney(job: &Job, items: &Rows, name: &str) -> Result<Built> {
     let learn = job.learn()?.values;
+    let (store, storage) = (store(job, name, Opening::Load)?, storage(name)?);
     let start = Instant::now();
-    let db = spinney::Database::open_or_create(env)?;
-    let mut wtxn = env.write_txn()?;
     let options = IndexOptions::new(job.dims, job.metric).storage(storage);
-    let writer = spinney::Writer::open_or_create(&mut wtxn, db, 0, &options)?;
+    let index = store.index(INDEX, &options)?;
+    let mut wtxn = store.env().write_txn()?;
+    let writer = spinney::Writer::open(&wtxn, store.database(), index.number())?;
     for (id, row) in (0..).zip(items.iter()) {
         writer.add_item(&mut wtxn, id, row)?;
     }
@@ -91,8 +106,7 @@ fn build_spinney(
     wtxn.commit()?;
     let time = start.elapsed();
 
-    let rtxn = env.read_txn()?;
-    let stats = spinney::Reader::open(&rtxn, db, 0)?.stats()?;
+    let stats = store.read(|txn| txn.reader(&index)?.stats())?;
     let copies = stats.trees * if stats.spill { 2 } else { 1 };
     let learned = if has_learned {
         ", calibrated with the queries to learn from, which is part of the build"
@@ -107,11 +121,11 @@ fn build_spinney(
 }
 
 /// Its knob is the recall that it aims at, in thousandths, or how much it scans.
-fn open_spinney(job: &Job, env: &Env<WithoutTls>, start: Instant, aims: bool) -> Result<()> {
-    let db = spinney::Database::open(env)?.ok_or("the database is gone")?;
-    let rtxn = env.read_txn()?;
-    let open = || spinney::Reader::open(&rtxn, db, 0);
-    let mut spinney = Spinney { reader: open()?, open, k: job.k, aims };
+fn open_spinney(job: &Job, store: &Store, start: Instant, aims: bool) -> Result<()> {
+    let index = store.open_index(INDEX)?.ok_or("the index is gone")?;
+    let rtxn = store.env().read_txn()?;
+    let open = || Reader::open(&rtxn, store.database(), index.number());
+    let mut spinney = Spinney { reader: open()?, open, store, index: &index, k: job.k, aims };
     let opened = Opened {
         start,
         knob_name: if aims { "recall x 1000" } else { "search_k" },
@@ -124,27 +138,47 @@ fn open_spinney(job: &Job, env: &Env<WithoutTls>, start: Instant, aims: bool) ->
 
 struct Spinney<'t, F> {
     /// It keeps where the items are that it has found, as long as it lives.
-    reader: spinney::Reader<'t>,
+    reader: Reader<'t>,
     open: F,
+    /// Its snapshots have readers that do so, one for each thread.
+    store: &'t Store,
+    index: &'t Index,
     k: usize,
     aims: bool,
 }
 
-impl<'t, F: Fn() -> spinney::Result<spinney::Reader<'t>>> Search for Spinney<'t, F> {
+impl<'t, F: Fn() -> spinney::Result<Reader<'t>>> Search for Spinney<'t, F> {
     fn begin(&mut self) -> Result<()> {
         self.reader = (self.open)()?;
         Ok(())
     }
 
     fn search(&mut self, query: &[f32], knob: Option<usize>, ids: &mut Vec<u32>) -> Result<()> {
-        let nns = self.reader.nns(self.k);
-        let nns = match knob {
-            None => nns,
-            Some(thousandths) if self.aims => nns.recall(thousandths as f32 / 1000.0),
-            Some(search_k) => nns.search_k(search_k),
-        };
+        let nns = turn(self.reader.nns(self.k), knob, self.aims);
         ids.extend(nns.by_vector(query)?.iter().map(|hit| hit.id));
         Ok(())
+    }
+
+    fn batch(&self, knob: Option<usize>, threads: usize) -> Result<Batch<'_>> {
+        let pool = ThreadPoolBuilder::new().num_threads(threads).build()?;
+        let (snapshot, mut distances) = (self.store.snapshot()?, Vec::new());
+        let &Self { index, k, aims, .. } = self;
+        Ok(Box::new(move |queries, ids| {
+            distances.resize(ids.len(), 0.0);
+            let search = || {
+                let nns = turn(snapshot.nns(index, k)?, knob, aims);
+                nns.by_vectors_into(queries, ids, &mut distances)
+            };
+            Ok(pool.install(search)?)
+        }))
+    }
+}
+
+fn turn<E>(nns: Nns<'_, E>, knob: Option<usize>, aims: bool) -> Nns<'_, E> {
+    match knob {
+        None => nns,
+        Some(thousandths) if aims => nns.recall(thousandths as f32 / 1000.0),
+        Some(search_k) => nns.search_k(search_k),
     }
 }
 
