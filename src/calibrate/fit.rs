@@ -108,11 +108,11 @@ pub(crate) fn fit(
     goals: &RecallGoals,
     all: &[Vec<Vec<Reached>>],
     items: u64,
-    is_of_queries: bool,
+    source: u32,
 ) -> Calibration {
     let mut calibration = Calibration::default();
     (calibration.items, calibration.queries) = (items, all.len() as u32);
-    calibration.is_of_queries = u32::from(is_of_queries);
+    calibration.source = source;
     for (of_k, (row, k)) in calibration.points.iter_mut().zip(calibrated_ks(items)).enumerate() {
         let asked: Vec<&[Reached]> =
             all.iter().filter_map(|query| query.get(of_k)).map(Vec::as_slice).collect();
@@ -129,7 +129,7 @@ pub(crate) fn fit(
         }
     }
     // The user's own queries need no guess about others.
-    if !is_of_queries {
+    if !calibration.is_of_user() {
         hold_together(&mut calibration);
     }
     calibration.points.iter_mut().for_each(|row| rise(row));

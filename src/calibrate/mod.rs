@@ -8,14 +8,14 @@ pub(crate) mod truth;
 use heed::{RoTxn, RwTxn, WithoutTls};
 
 use crate::calibrate::fit::{fit, goals};
-use crate::calibrate::trace::{TraceQuery, confidences, reached};
+use crate::calibrate::trace::{TraceQuery, confidences, is_far_outside, reached};
 use crate::calibrate::truth::{TrueNeighbours, Truth, asked, neighbours, true_neighbours};
 use crate::error::Result;
 use crate::forest::context::ForestContext;
 use crate::forest::open::Forest;
 use crate::forest::points::Points;
 use crate::format::item::ItemRef;
-use crate::format::record::{Calibration, Record};
+use crate::format::record::{Calibration, OF_ITEMS, OF_USER, OF_USER_OUTSIDE, Record};
 use crate::index_spec::IndexSpec;
 use crate::lmdb::database::Database;
 use crate::lmdb::item::StoredItem;
@@ -26,6 +26,10 @@ use crate::lmdb::workers::{Workers, share};
 use crate::math::matrix::Matrix;
 use crate::search::EXACT_ITEMS;
 use crate::search::session::Session;
+
+/// One in so many queries of the user has to lie far outside of all leaves. Then such queries were
+/// measured, and need no guess: docs/trials.md, "faster searches".
+const FAR: usize = 100;
 
 /// Whether searches of an index of this size use a calibration: smaller ones are compared whole.
 pub(crate) fn applies_to(items: u64) -> bool {
@@ -54,7 +58,7 @@ pub(crate) fn measure(
             hidden: &near.hidden,
         })
         .collect();
-    Measured { db, spec, record, forest: &forest }.calibration(txns, &asked, false)
+    Measured::new(db, spec, record, &forest, OF_ITEMS).calibration(txns, &asked)
 }
 
 /// Calibrates the stored forest on queries of the user.
@@ -91,7 +95,13 @@ pub(crate) fn measure_on(
         .zip(&near)
         .map(|(query, near)| TraceQuery { query: *query, own: None, near, hidden: &pending })
         .collect();
-    Measured { db, spec, record, forest: &forest }.calibration(&mut workers.txns, &asked, true)
+    let measured = Measured::new(db, spec, record, &forest, OF_USER);
+    let txns = &mut workers.txns;
+    let are_far =
+        share(txns, asked.len(), |rtxn, i| is_far_outside(&measured.session(rtxn), asked[i]))?;
+    let far = are_far.into_iter().filter(|is_far| *is_far).count();
+    let source = if far * FAR < asked.len() { OF_USER } else { OF_USER_OUTSIDE };
+    Measured::new(db, spec, record, &forest, source).calibration(txns, &asked)
 }
 
 /// The index whose forest is calibrated.
@@ -99,18 +109,31 @@ pub(crate) fn measure_on(
 struct Measured<'a> {
     db: Database,
     spec: IndexSpec,
-    record: &'a Record,
+    record: Record,
     forest: &'a Forest,
 }
 
 impl<'a> Measured<'a> {
+    fn new(
+        db: Database,
+        spec: IndexSpec,
+        record: &Record,
+        forest: &'a Forest,
+        source: u32,
+    ) -> Self {
+        // Walks go by the rules of the searches to come.
+        let mut record = *record;
+        record.calibration.source = source;
+        Self { db, spec, record, forest }
+    }
+
     /// A session without a cache: each query runs twice only.
     fn session<'t>(&self, rtxn: &'t RoTxn<'t>) -> Session<'t>
     where
         'a: 't,
     {
         let view = View::new(self.db, rtxn, self.spec);
-        Session::with_cache(view, *self.record, 0, 0).with_forest(self.forest)
+        Session::with_cache(view, self.record, 0, 0).with_forest(self.forest)
     }
 
     /// Runs all queries twice: to find the confidence for each recall, and to count what searches
@@ -119,13 +142,13 @@ impl<'a> Measured<'a> {
         &self,
         txns: &mut [RoTxn<'_, WithoutTls>],
         asked: &[TraceQuery<'_>],
-        is_of_queries: bool,
     ) -> Result<Calibration> {
         let found = share(txns, asked.len(), |rtxn, i| confidences(&self.session(rtxn), asked[i]))?;
         let goals = goals(&found);
         let reached = share(txns, asked.len(), |rtxn, i| {
             reached(&self.session(rtxn), asked[i], &found[i], &goals)
         })?;
-        Ok(fit(&goals, &reached, self.record.indexed, is_of_queries))
+        let source = self.record.calibration.source;
+        Ok(fit(&goals, &reached, self.record.indexed, source))
     }
 }

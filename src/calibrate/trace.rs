@@ -91,6 +91,8 @@ struct Walk<'w, 'a, 't> {
     order: Vec<(u32, usize)>,
     /// The largest confidence so far, for each number of neighbours.
     confidence: Vec<f64>,
+    /// Whether it has looked at all that it may.
+    is_over: bool,
 }
 
 /// Walks from leaf to leaf, and calls `visit` before each and at the end, until it wants no more.
@@ -111,7 +113,7 @@ fn walk<'t>(
         scratch.prepared.prepare(&forest.transform, &asked.query, forest.leaf, forest.branch);
         let leaf_scan = LeafScan::begin(session, open, asked.hidden, &request, scratch);
         let (ranking, confidence) = (Ranking::new(keep), vec![0.0; near.cuts.len()]);
-        let mut walk = Walk { leaf_scan, ranking, near, order, confidence };
+        let mut walk = Walk { leaf_scan, ranking, near, order, confidence, is_over: false };
         let copies = u64::from(session.record.trees) * u64::from(1 + session.record.spill);
         #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
         let max_entries = (copies * session.record.indexed) as f64 / 2.0;
@@ -119,8 +121,8 @@ fn walk<'t>(
             walk.ranking.wait();
             let has_more = walk.leaf_scan.look_ahead()?;
             walk.update(has_more);
-            let is_over = !has_more || walk.leaf_scan.entries() > max_entries;
-            if !visit(&mut walk) || is_over {
+            walk.is_over = !has_more || walk.leaf_scan.entries() > max_entries;
+            if !visit(&mut walk) || walk.is_over {
                 return Ok(());
             }
             walk.ranking.new.clear();
@@ -143,6 +145,16 @@ impl Walk<'_, '_, '_> {
         let i = self.order.binary_search_by_key(&id, |(id, _)| *id).ok()?;
         Some(self.order[i].1)
     }
+}
+
+/// Whether a query lies far outside its nearest leaf.
+pub(crate) fn is_far_outside<'t>(session: &Session<'t>, asked: TraceQuery<'_>) -> Result<bool> {
+    let mut is_far = false;
+    walk(session, asked, |walk| {
+        is_far = walk.leaf_scan.is_far_outside();
+        walk.leaf_scan.entries() == 0.0
+    })?;
+    Ok(is_far)
 }
 
 /// The confidence before each neighbour of a query is found.
@@ -178,6 +190,9 @@ pub(crate) fn confidences<'t>(session: &Session<'t>, asked: TraceQuery<'_>) -> R
 
 /// What a query has found when it ends with each of the goals: for each number of neighbours, as
 /// many goals as it reaches. `found` is of its first walk.
+///
+/// A query of the user that does not reach a goal counts with what it has found by the end. One of
+/// them must not make all others compare all items.
 pub(crate) fn reached<'t>(
     session: &Session<'t>,
     asked: TraceQuery<'_>,
@@ -187,6 +202,7 @@ pub(crate) fn reached<'t>(
     let cuts = &asked.near.cuts;
     let mut reached: Vec<Vec<Reached>> = vec![Vec::new(); cuts.len()];
     let mut ranks = Vec::new();
+    let is_of_user = session.record.calibration.is_of_user();
     walk(session, asked, |walk| {
         let mut is_ranked = false;
         let mut is_over = true;
@@ -194,7 +210,7 @@ pub(crate) fn reached<'t>(
             while let Some(goal) =
                 goals[of_k].get(reached[of_k].len()).filter(|goal| goal.confidence.is_finite())
             {
-                if walk.confidence[of_k] < goal.confidence {
+                if walk.confidence[of_k] < goal.confidence && !(is_of_user && walk.is_over) {
                     is_over = false;
                     break;
                 }

@@ -52,7 +52,7 @@
 //! | 64 | 16 x 32 | per tree, `u32` each: root node id, height (0: the root is a leaf), next leaf id, next branch id, leaves, branches, leaf to refresh next, zero |
 //! | 576 | 8 | calibration: items in the forest when it was measured, `u64` (0: never) |
 //! | 584 | 4 | queries it was measured with, `u32` |
-//! | 588 | 4 | 1 if these were queries of the user, 0 if they were items |
+//! | 588 | 4 | 0 if these were items, 1 if they were queries of the user, 2 if so and some of them lay far outside of all leaves |
 //! | 592 | 4 | correction: what the confidence is multiplied with since later builds looked again, in 1,024ths, `u32` (0: none did) |
 //! | 596 | 4 | changes that builds have followed since it was measured, `u32` |
 //! | 600 | 32 x 12 | for k = 1, 10, 100 and the least of 1,000 and an eighth of these items, and in each for recall .5, .7, .8, .9, .95, .98, .99, .995: the confidence with which searches end, `f32` (infinite: the forest does not reach this recall), vectors to compare exactly, `u32`, and the entries that searches looked at on average, `u32` |
@@ -79,8 +79,8 @@
 //! leaf scanned that is no nearer than d_k / 4. The entries of that leaf and of those after it are
 //! e. Let t be the squared distance of the very first leaf that has entries, divided by 1.5 times
 //! its spread. If t is above 1 and the spread not 0, t^3 divides the confidence, or 64 if that is
-//! less. It is 0 where no leaf scanned is so far as d_k / 4. For the dot product, it is the entries
-//! of all leaves scanned.
+//! less; but not if the calibration asked queries far outside of leaves (2). It is 0 where no leaf
+//! scanned is so far as d_k / 4. For the dot product, it is the entries of all leaves scanned.
 //!
 //! # Versions
 //! Version 3 is the first that is frozen: whatever changes from here on comes with a reader for it.

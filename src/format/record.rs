@@ -95,6 +95,13 @@ pub(crate) const CALIBRATED_RECALLS: [f64; 8] = [0.5, 0.7, 0.8, 0.9, 0.95, 0.98,
 /// A correction of 1.
 pub(crate) const NO_CORRECTION: u32 = 1024;
 
+/// Whose queries a calibration asked: items.
+pub(crate) const OF_ITEMS: u32 = 0;
+/// Those of the user, of which nearly none lay far outside of all leaves.
+pub(crate) const OF_USER: u32 = 1;
+/// Those of the user, of which some lay far outside: what these take was measured.
+pub(crate) const OF_USER_OUTSIDE: u32 = 2;
+
 /// What it takes to reach which recall, as measured.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Pod, Zeroable)]
 #[repr(C)]
@@ -102,8 +109,8 @@ pub(crate) struct Calibration {
     /// Items in the forest that was measured; 0 if none was.
     pub(crate) items: u64,
     pub(crate) queries: u32,
-    /// 1 if the user's own queries were asked, 0 for items.
-    pub(crate) is_of_queries: u32,
+    /// [`OF_ITEMS`], [`OF_USER`] or [`OF_USER_OUTSIDE`].
+    pub(crate) source: u32,
     /// What the confidence is multiplied with since later builds looked again, in 1,024ths; 0 if
     /// none did.
     pub(crate) correction: u32,
@@ -132,8 +139,14 @@ impl Calibration {
         calibrated_ks(self.items)
     }
 
+    /// Whether the user's own queries were asked.
+    pub(crate) fn is_of_user(&self) -> bool {
+        self.source != OF_ITEMS
+    }
+
     fn is_valid(&self) -> bool {
         self.items <= ALL_IDS
+            && self.source <= OF_USER_OUTSIDE
             && self.points.as_flattened().iter().all(|point| point.confidence >= 0.0)
     }
 

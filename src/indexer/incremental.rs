@@ -145,7 +145,7 @@ fn is_calibration_due(record: &mut Record, changes: usize) -> bool {
     measured.changes = measured.changes.saturating_add(u32::try_from(changes).unwrap_or(u32::MAX));
     let is_due = u64::from(measured.changes).saturating_mul(CHANGED_PART) >= record.items;
     // A calibration on the user's queries is not replaced by one on items.
-    is_due && measured.is_of_queries == 0 && applies_to(record.items)
+    is_due && !measured.is_of_user() && applies_to(record.items)
 }
 
 /// Computes a tree after the changes; `None` if it is or becomes too small.

@@ -94,7 +94,7 @@ impl Budget {
         };
         let correction = f64::from(calibration.correction()) / f64::from(NO_CORRECTION);
         let growth = correction * growth(indexed / calibration.items as f64);
-        let minimum = if calibration.is_of_queries == 1 { 0.0 } else { minimum };
+        let minimum = if calibration.is_of_user() { 0.0 } else { minimum };
         let confidence = (confidence * growth).max(minimum);
         // Not rounded up: logarithms are not exact, and 3 comparisons instead of 2 are half as much
         // again.
@@ -193,6 +193,9 @@ fn measured(calibration: &Calibration, k: usize, recall: f64) -> Option<Measured
     is_in_reach.then_some(Measured { confidence, rerank, entries })
 }
 
+/// How far from a point counts as being at it, as a part of the way to the next.
+const ROUNDING: f64 = 1e-4;
+
 /// Linear interpolation at one `x` between points with ascending `x`. The last line goes on beyond
 /// the last point.
 struct Interpolation {
@@ -206,7 +209,10 @@ impl Interpolation {
     fn new(xs: &[f64], x: f64) -> Self {
         let upper = xs.partition_point(|known| *known < x).clamp(1, xs.len() - 1);
         let (x0, x1) = (xs[upper - 1], xs[upper]);
-        Self { upper, fraction: ((x - x0) / (x1 - x0)).max(0.0) }
+        let fraction = ((x - x0) / (x1 - x0)).max(0.0);
+        // Users give a recall in single precision. What is beyond a point by its rounding is at it.
+        let fraction = if fraction < ROUNDING { 0.0 } else { fraction };
+        Self { upper, fraction }
     }
 
     /// The value at `x`, given those at the points.
@@ -217,5 +223,29 @@ impl Interpolation {
             1.0 => y(self.upper),
             fraction => y(self.upper - 1) * (1.0 - fraction) + y(self.upper) * fraction,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Metric;
+    use crate::index_spec::IndexSpec;
+
+    /// .98 in single precision is more than the number that was measured.
+    #[test]
+    fn a_measured_recall_is_in_reach_though_the_next_is_not() {
+        let mut record = Record::new(IndexSpec::plain(0, 8, Metric::Euclidean));
+        (record.items, record.indexed, record.trees) = (100_000, 100_000, 1);
+        record.calibration.items = 100_000;
+        let measured = OperatingPoint { confidence: 50_000.0, rerank: 40, entries: 9_000 };
+        for row in &mut record.calibration.points {
+            for (point, recall) in row.iter_mut().zip(CALIBRATED_RECALLS) {
+                *point = if recall > 0.98 { OperatingPoint::OUT_OF_REACH } else { measured };
+            }
+        }
+        let budget = |recall: f32| Budget::for_recall(10, f64::from(recall), &record);
+        assert_eq!((budget(0.98).is_out_of_reach, budget(0.98).rerank), (false, 40));
+        assert!(!budget(0.97).is_out_of_reach && budget(0.985).is_out_of_reach);
     }
 }

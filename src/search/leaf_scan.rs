@@ -117,7 +117,7 @@ impl<'a, 't> LeafScan<'a, 't> {
         scratch.state = ScanState { excluded: f32::INFINITY, ..ScanState::default() };
         scratch.left_out.clear();
         scratch.waiting.clear();
-        scratch.leaves.clear();
+        scratch.leaves.begin(record.calibration.source);
         if let Some(allowed) = request.filter.allowed {
             // Far more entries than most searches scan: enough to pay for preparing a usual filter.
             let entries = record.indexed.min(1 << 15);
@@ -235,6 +235,11 @@ impl<'a, 't> LeafScan<'a, 't> {
     pub(crate) fn confidence(&self, kth: f32) -> f64 {
         let next = self.ahead.as_ref().map_or(f32::INFINITY, |next| next.estimate);
         self.scratch.leaves.confidence(self.session.spec().metric, next, kth)
+    }
+
+    /// Whether the query lies far outside its nearest leaf: see [`crate::search::stop_rule`].
+    pub(crate) fn is_far_outside(&self) -> bool {
+        self.scratch.leaves.is_far_outside()
     }
 
     /// The smallest estimate of an entry that the request excludes; infinite if none was scanned.

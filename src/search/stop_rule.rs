@@ -13,7 +13,8 @@
 //! query in a tight cluster scans all of it, which says little about what lies beyond.
 //!
 //! Inner products have no such geometry, so that their confidence is the entries alone. A query
-//! outside its nearest leaf has less confidence, as its neighbours may lie on any side.
+//! outside its nearest leaf has less confidence, as its neighbours may lie on any side. Not so if
+//! the calibration asked queries of the user that lie far outside.
 //!
 //! The margin has no unit. So it works for tight clusters, for far queries, for any k and with
 //! filters. A calibration measures which confidence reaches which recall. Measured: docs/trials.md,
@@ -22,6 +23,7 @@
 //! Each query ends by itself, as in Li et al., SIGMOD 2020: "Improving approximate nearest neighbor
 //! search through learned adaptive early termination".
 
+use crate::format::record::OF_USER_OUTSIDE;
 use crate::metric::Metric;
 
 /// The error of the sketches of centroids, as a part of the squared distance D_1.
@@ -37,6 +39,9 @@ const MAX_INSIDE: f64 = 1.5;
 const OUTSIDE_POWER: i32 = 3;
 /// The largest such divisor: a query beside a tight group is any number of times farther.
 const MAX_OUTSIDE_DIVISOR: f64 = 64.0;
+/// A query with such a divisor lies far outside: at twice the distance that is inside, squared. Some
+/// queries that are like the items lie outside by less.
+const FAR_OUTSIDE_DIVISOR: f64 = 8.0;
 /// Leaves count if their squared distance is at least this part of d_k.
 const MIN_COUNTED_DISTANCE: f64 = 0.25;
 
@@ -48,19 +53,24 @@ pub(crate) struct StopRule {
     entries: f64,
     /// What confidences are divided by: more than 1 if the query lies outside its nearest leaf.
     divisor: f64,
+    /// Whether a query outside its nearest leaf has less confidence.
+    is_divided: bool,
 }
 
 impl StopRule {
-    pub(crate) fn clear(&mut self) {
+    /// Begins a search by a calibration of this source. One that has measured queries far outside
+    /// of all leaves needs no guess about them.
+    pub(crate) fn begin(&mut self, source: u32) {
         self.scanned.clear();
-        (self.entries, self.divisor) = (0.0, 1.0);
+        (self.entries, self.divisor, self.is_divided) = (0.0, 1.0, source != OF_USER_OUTSIDE);
     }
 
     /// Adds a scanned leaf. `spread` is the squared distance of its middle entry from its centroid.
     pub(crate) fn push(&mut self, metric: Metric, score: f32, entries: f64, spread: f32) {
         if entries > 0.0 {
             // Inner products have no distances to compare a spread with.
-            if self.scanned.is_empty() && spread > 0.0 && !metric.is_inner_product() {
+            let is_divided = self.is_divided && !metric.is_inner_product();
+            if self.scanned.is_empty() && spread > 0.0 && is_divided {
                 let times = metric.squared_distance(score) / f64::from(spread);
                 self.divisor =
                     (times / MAX_INSIDE).max(1.0).powi(OUTSIDE_POWER).min(MAX_OUTSIDE_DIVISOR);
@@ -69,6 +79,11 @@ impl StopRule {
             self.scanned.push((metric.squared_distance(score), self.entries));
             self.entries += entries;
         }
+    }
+
+    /// Whether the query lies far outside its nearest leaf, unless nothing is to depend on that.
+    pub(crate) fn is_far_outside(&self) -> bool {
+        self.divisor >= FAR_OUTSIDE_DIVISOR
     }
 
     /// The confidence of a search whose next leaf and k-th candidate have these scores. 0 if it has
@@ -126,6 +141,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::format::record::{OF_ITEMS, OF_USER};
 
     proptest! {
         #[test]
@@ -138,7 +154,7 @@ mod tests {
             spread in 0.0f32..3.0,
         ) {
             let mut scanned = StopRule::default();
-            scanned.clear();
+            scanned.begin(OF_ITEMS);
             let mut leaves = leaves;
             leaves.sort_by(|a, b| a.0.total_cmp(&b.0));
             leaves.iter().for_each(|(score, entries)| scanned.push(metric, *score, f64::from(*entries), spread));
@@ -153,7 +169,7 @@ mod tests {
     #[test]
     fn a_spread_does_not_count_for_inner_products() {
         let mut scanned = StopRule::default();
-        scanned.clear();
+        scanned.begin(OF_ITEMS);
         scanned.push(Metric::DotProduct, 2.5, 435.0, 0.5);
         assert_eq!(scanned.confidence(Metric::DotProduct, 2.5, 0.0), 435.0);
         assert_eq!(scanned.farthest(Metric::DotProduct, 2.5, 434.0), Some(f32::MAX));
@@ -163,7 +179,7 @@ mod tests {
     fn confidence_rises_with_the_margin_and_counts_from_where_the_candidates_are() {
         let confidence_of = |leaves: &[(f32, f64)], next, kth| {
             let mut scanned = StopRule::default();
-            scanned.clear();
+            scanned.begin(OF_ITEMS);
             leaves.iter().for_each(|(score, entries)| {
                 scanned.push(Metric::Euclidean, *score, *entries, 0.0)
             });
@@ -183,8 +199,12 @@ mod tests {
         assert_eq!(confidence_of(&[(1.0, 1_000.0), (9_000.0, 100.0)], 9_000.0, 10_000.0), 100.0);
         assert_eq!(confidence_of(&[(1.0, 1_000.0)], 9_000.0, 10_000.0), 0.0);
         let mut outside = StopRule::default();
-        outside.clear();
+        outside.begin(OF_USER);
         outside.push(Metric::Euclidean, 8.0, 100.0, 1.0);
         assert_eq!(outside.confidence(Metric::Euclidean, 8.0, 8.0), 100.0 / MAX_OUTSIDE_DIVISOR);
+        assert!(outside.is_far_outside());
+        outside.begin(OF_USER_OUTSIDE);
+        outside.push(Metric::Euclidean, 8.0, 100.0, 1.0);
+        assert_eq!(outside.confidence(Metric::Euclidean, 8.0, 8.0), 100.0);
     }
 }

@@ -1,5 +1,6 @@
 //! Calibration with queries that are distributed unlike the items.
 
+use rand::RngExt;
 use spinney::{BuildMethod, BuildOptions, Error, Metric};
 
 use crate::support::*;
@@ -25,6 +26,60 @@ fn calibrated_queries_reach_their_targets() {
             let reached = world.recall(&asked, 10, target, None);
             assert_reached(&format!("{metric}, calibrated"), target, reached, TOLERANCE);
         }
+    }
+}
+
+/// Some queries are like the items, others lie far outside of all leaves. A calibration on both
+/// knows what they take, so that a high recall does not mean to compare all items.
+#[test]
+fn calibrated_queries_near_and_far_are_searched_through_the_forest() {
+    let seed = Seed::new(19);
+    for metric in [Metric::Euclidean, Metric::Cosine] {
+        let mut source = Source::new(metric, &seed);
+        let world = World::of(&mut source, ITEMS);
+        let (known, unknown) = (source.far(QUERIES), source.far(QUERIES));
+        assert!(world.calibrate(&known).unwrap());
+        let asked = world.ask(&unknown, None);
+        for target in [0.95, 0.98, 0.99] {
+            let reached = world.recall(&asked, 10, target, None);
+            println!("{metric}, near and far: {target} -> {reached:.4?}");
+            assert_reached(&format!("{metric}, near and far"), target, reached, TOLERANCE);
+            assert!(reached.sketches < ITEMS as f64, "{metric}: {reached:?} of {ITEMS} items");
+        }
+    }
+}
+
+/// A calibration on queries that all lie near items has not seen far ones, and still finds what they
+/// ask for.
+#[test]
+fn far_queries_reach_their_target_if_near_ones_were_measured() {
+    let seed = Seed::new(21);
+    for metric in [Metric::Euclidean, Metric::Cosine] {
+        let mut source = Source::new(metric, &seed);
+        let world = World::of(&mut source, ITEMS);
+        assert!(world.calibrate(&source.rows(QUERIES)).unwrap());
+        let asked = world.ask(&source.far(QUERIES), None);
+        let reached = world.recall(&asked, 10, 0.95, None);
+        assert_reached(&format!("{metric}, far, measured near"), 0.95, reached, TOLERANCE);
+    }
+}
+
+/// One query among those that are measured lies far outside of all leaves. It may take all of the
+/// forest, and the others do not.
+#[test]
+fn one_far_query_does_not_make_all_others_compare_all_items() {
+    let seed = Seed::new(23);
+    for metric in [Metric::Euclidean, Metric::Cosine] {
+        let mut source = Source::new(metric, &seed);
+        let world = World::of(&mut source, ITEMS);
+        let mut known = source.rows(QUERIES);
+        known.iter_mut().take(DIMS).for_each(|x| *x += source.rng.random_range(-50.0..50.0f32));
+        assert!(world.calibrate(&known).unwrap());
+        let asked = world.ask(&source.rows(QUERIES), None);
+        let reached = world.recall(&asked, 10, 0.99, None);
+        println!("{metric}, one far: {reached:?}");
+        assert_reached(&format!("{metric}, one far"), 0.99, reached, TOLERANCE);
+        assert!(reached.sketches < ITEMS as f64, "{metric}: {reached:?} of {ITEMS} items");
     }
 }
 

@@ -52,6 +52,17 @@ impl Source {
     pub fn between(&mut self, count: usize) -> Vec<f32> {
         self.rows(count).iter().zip(self.rows(count)).map(|(a, b)| 0.5 * (a + b)).collect()
     }
+
+    /// Rows off those of the source, some by little and others by several times their spread.
+    pub fn far(&mut self, count: usize) -> Vec<f32> {
+        let mut rows = self.rows(count);
+        for row in rows.chunks_exact_mut(DIMS) {
+            let off = self.rng.random_range(0.0..5.0f32);
+            let by = normal(DIMS, &mut self.rng);
+            row.iter_mut().zip(by).for_each(|(x, by)| *x += off * by);
+        }
+        rows
+    }
 }
 
 /// Nearly normal numbers: sums of uniform ones.
