@@ -13,7 +13,7 @@ use crate::format::item::ItemRef;
 use crate::format::record::CALIBRATED_RECALLS;
 use crate::lmdb::pending::Pending;
 use crate::math::id_table::IdTable;
-use crate::math::scored::{estimate_of, id_of, packed};
+use crate::math::scored::{estimate_of, id_of};
 use crate::search::leaf_scan::{Collector, LeafScan};
 use crate::search::request::Request;
 use crate::search::scratch::Scratch;
@@ -262,8 +262,8 @@ impl Collector for Ranking {
         self.best.get(self.keep - 1).map_or(f32::INFINITY, |last| estimate_of(*last))
     }
 
-    fn offer(&mut self, id: u32, estimate: f32) {
-        self.new.push(packed(id, estimate));
+    fn offer_all(&mut self, found: &[u64]) {
+        self.new.extend_from_slice(found);
     }
 }
 

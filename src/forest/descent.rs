@@ -213,6 +213,11 @@ impl Descent {
         self.frontiers.first_mut().and_then(|frontier| frontier.queue.peek())
     }
 
+    /// The two leaves that come out next; fewer if others are not sorted yet.
+    pub(crate) fn next_two(&mut self) -> impl Iterator<Item = QueuedNode> {
+        self.frontiers.first_mut().into_iter().flat_map(|frontier| frontier.queue.nearest(2))
+    }
+
     /// The branches above a leaf of a descent by distance through one tree, from its parent up to
     /// the root.
     pub(crate) fn path(&self, leaf: &QueuedNode) -> Vec<u32> {
@@ -262,14 +267,14 @@ impl Descent {
         }
         let has_norms = self.is_by_distance && spec.metric.is_inner_product();
         let queue = &mut self.frontiers[height - 1].queue;
-        for (position, (id, found)) in branch.children.iter().zip(&self.estimates).enumerate() {
+        let children = branch.children.iter().zip(&self.estimates).enumerate();
+        queue.extend(children.map(|(position, (id, found))| {
             // |x - q|^2 is |x|^2 - 2 <x, q> + |q|^2, and the last is the same for all x.
             let norm =
                 if has_norms { branch.norms.get(position).copied().unwrap_or(0.0) } else { 0.0 };
             let estimate = if has_norms { norm + 2.0 * found.estimate } else { found.estimate };
-            let child = QueuedNode { estimate, tree: node.tree, id: *id, parent: node.id };
-            queue.push(estimate, child);
-        }
+            (estimate, QueuedNode { estimate, tree: node.tree, id: *id, parent: node.id })
+        }));
         // Each child counts as an entry at least: with damaged weights none would ever be enough.
         Ok(usize::try_from(branch.node.weight).unwrap_or(usize::MAX).max(branch.node.len).max(1))
     }

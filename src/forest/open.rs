@@ -51,7 +51,7 @@ pub(crate) struct OpenForest<'t> {
 }
 
 impl<'t> OpenForest<'t> {
-    /// `max_cached`: nodes of each kind to remember, a power of two or 0.
+    /// `max_cached`: nodes of each kind to remember.
     pub(crate) fn new(view: View<'t>, forest: Cow<'t, Forest>, max_cached: usize) -> Self {
         let nodes = Nodes::new(view, forest.leaf, forest.branch, max_cached);
         Self { forest, nodes }

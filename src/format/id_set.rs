@@ -23,47 +23,47 @@ const _: () = assert!(MAX_IDS <= ARRAY_MAX);
 /// A checked view over the containers of a Roaring bitmap.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Containers<'t> {
-    /// `u16` key and `u16` (cardinality - 1) per container.
-    descriptors: &'t [u8],
-    /// `u32` offset of each container from the start of the bitmap.
-    offsets: &'t [u8],
+    /// Cookie and number of containers. Then for each a `u16` key and a `u16` (cardinality - 1).
+    /// Then for each a `u32` offset from the start of the bitmap.
     bytes: &'t [u8],
-    len: usize,
+    /// How many there are.
+    count: u32,
+    /// How many values they hold: of 2^16 containers with 2^16 each, 2^32 at most.
+    len: u32,
 }
 
 impl<'t> Containers<'t> {
     /// Checks the structure; `None` if these are not the bytes of a bitmap. Costs O(containers):
     /// what is in them is not looked at.
     pub(crate) fn parse(bytes: &'t [u8]) -> Option<Self> {
-        let (cookie, size) = (read_u32(bytes, 0)?, read_u32(bytes, 4)? as usize);
-        if cookie != COOKIE || size > 1 << 16 {
+        let (cookie, count) = (read_u32(bytes, 0)?, read_u32(bytes, 4)?);
+        if cookie != COOKIE || count > 1 << 16 {
             return None;
         }
-        let descriptors = bytes.get(8..8 + 4 * size)?;
-        let offsets = bytes.get(8 + 4 * size..8 + 8 * size)?;
-        let mut containers = Self { descriptors, offsets, bytes, len: 0 };
+        let mut containers = Self { bytes, count, len: 0 };
         let mut previous = None;
-        for i in 0..size {
+        for i in 0..count as usize {
             let container = containers.container(i)?;
             if previous >= Some(container.high) {
                 return None;
             }
             previous = Some(container.high);
-            containers.len += container.len;
+            containers.len = containers.len.saturating_add(u32::try_from(container.len).ok()?);
         }
         Some(containers)
     }
 
     fn container(&self, i: usize) -> Option<Container<'t>> {
-        let high = u32::from(read_u16(self.descriptors, 4 * i)?);
-        let len = usize::from(read_u16(self.descriptors, 4 * i + 2)?) + 1;
-        let start = read_u32(self.offsets, 4 * i)? as usize;
+        let (descriptor, offset) = (8 + 4 * i, 8 + 4 * (self.count as usize + i));
+        let high = u32::from(read_u16(self.bytes, descriptor)?);
+        let len = usize::from(read_u16(self.bytes, descriptor + 2)?) + 1;
+        let start = read_u32(self.bytes, offset)? as usize;
         let bytes = if len <= ARRAY_MAX { 2 * len } else { BITMAP_BYTES };
         Some(Container { high, len, values: self.bytes.get(start..start.checked_add(bytes)?)? })
     }
 
     fn iter(self) -> impl Iterator<Item = Container<'t>> {
-        (0..self.descriptors.len() / 4).map_while(move |i| self.container(i))
+        (0..self.count as usize).map_while(move |i| self.container(i))
     }
 
     /// Sets the bit of each id, less `first`, which is a multiple of 64 and not above any of them.
@@ -104,11 +104,11 @@ impl<'t> IdSetRef<'t> {
     /// Checks the structure; `None` if these are not the bytes of a leaf's ids. Costs
     /// O(containers).
     pub(crate) fn parse(bytes: &'t [u8]) -> Option<Self> {
-        Containers::parse(bytes).filter(|containers| containers.len <= MAX_IDS).map(Self)
+        Containers::parse(bytes).filter(|containers| containers.len as usize <= MAX_IDS).map(Self)
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.0.len
+        self.0.len as usize
     }
 
     /// Prefetches the bitmap.

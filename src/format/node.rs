@@ -7,7 +7,7 @@ use crate::format::checksum::Lanes;
 use crate::format::id_set::{IdSetRef, write_set};
 use crate::format::{MAX_CHILDREN, pad, width};
 use crate::kernel::layout::{BLOCK, Code, Layout};
-use crate::kernel::prefetch::prefetch;
+use crate::kernel::prefetch::{prefetch, touch};
 use crate::key::Key;
 use crate::limits::is_sketch_bits;
 use crate::metric::Metric;
@@ -114,6 +114,13 @@ impl LeafRef<'_> {
             return Ok(ids);
         }
         Err(Error::corrupted(key, "the ids of a leaf do not ascend"))
+    }
+
+    /// Prefetches where each of its pages is.
+    #[inline]
+    pub(crate) fn touch(&self) {
+        touch(bytemuck::cast_slice(self.node.centroid));
+        touch(self.node.blocks);
     }
 
     /// Prefetches what a search reads besides the sketches.

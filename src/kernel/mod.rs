@@ -13,6 +13,7 @@
 //! - [`quantize`]: the codes of a vector, the same bits at every level.
 //! - [`hadamard`]: the butterflies of the rotation, the same bits at every level.
 //! - [`gemm`]: products of rows for clustering and routing, in single precision.
+//! - [`insert`]: numbers put in their place among a few, the same at every level.
 //! - [`threshold`]: the few of many scores that are below a limit, the same at every level.
 //! - [`prefetch`]: no arithmetic, but as near to the machine.
 
@@ -22,6 +23,7 @@ pub(crate) mod encode;
 pub(crate) mod gemm;
 pub(crate) mod hadamard;
 pub(crate) mod half;
+pub(crate) mod insert;
 pub(crate) mod layout;
 pub(crate) mod lut;
 pub(crate) mod prefetch;

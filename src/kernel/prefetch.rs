@@ -3,6 +3,24 @@
 /// Bytes of a cache line, of the machines there are.
 const LINE: usize = 64;
 
+/// Bytes of a page, of most machines.
+const PAGE: usize = 4096;
+
+/// Prefetches a line of each page of these bytes, and with it where the page is.
+///
+/// Finding a page takes as long as reading from it. While it is looked for, its lines fill the
+/// queue of the processor. Then all that comes after them waits, too.
+#[inline(always)]
+pub(crate) fn touch(bytes: &[u8]) {
+    for page in bytes.chunks(PAGE) {
+        prefetch(&page[..1]);
+    }
+    // The bytes need not begin where a page does.
+    if let Some(last) = bytes.last() {
+        prefetch(std::slice::from_ref(last));
+    }
+}
+
 /// Prefetches the cache lines of these values, without waiting for them.
 ///
 /// Reading a byte of each line needs no unsafe code, but stalls the processor when its queue is
@@ -40,6 +58,7 @@ mod tests {
         let bytes: Vec<u8> = (0..1000u32).map(|i| (i % 251) as u8).collect();
         for (start, end) in [(0, 0), (1000, 1000), (3, 4), (0, 1000), (63, 129)] {
             prefetch(&bytes[start..end]);
+            touch(&bytes[start..end]);
         }
         assert!((0..1000u32).all(|i| bytes[i as usize] == (i % 251) as u8));
     }

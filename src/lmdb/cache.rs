@@ -2,14 +2,17 @@
 
 use crate::kernel::prefetch::prefetch;
 
-/// Slots in which a key may be.
-const WAYS: usize = 4;
+/// Slots in which a key may be. This and the next: docs/trials.md, "look-ups".
+const WAYS: usize = 8;
+/// A cache has at least so many slots for each value that it holds, up to its largest size. So
+/// nearly every key finds one that is free.
+const ROOM: usize = 4;
 /// Slots of a cache that holds something, at first.
-const FIRST_SLOTS: usize = 64;
+const FIRST_SLOTS: usize = 256;
 /// The key of an empty slot: none of ours are so large.
 const EMPTY: u64 = u64::MAX;
 
-/// Values by key, each in one of four slots that its key has; a later key takes the slot of an
+/// Values by key, each in one of the slots that its key has; a later key takes the slot of an
 /// earlier one.
 ///
 /// It grows with what it holds, up to a number of slots. So a reader for one search pays for
@@ -48,14 +51,14 @@ impl<T: Copy> Cache<T> {
     }
 
     pub(crate) fn put(&mut self, key: u64, value: T) {
-        if 2 * self.held >= self.keys.len() && self.keys.len() < self.max_slots {
+        if ROOM * self.held >= self.keys.len() && self.keys.len() < self.max_slots {
             self.grow();
         }
         let first = first_slot(key, self.keys.len());
         let Some(ways) = self.keys.get(first..first + WAYS) else { return };
         let way = ways.iter().position(|slot| *slot == key || *slot == EMPTY);
         // Any victim will do, and this one takes no list of who was used when.
-        #[expect(clippy::cast_possible_truncation, reason = "one of four")]
+        #[expect(clippy::cast_possible_truncation, reason = "one of a few")]
         let way = way.unwrap_or((key % WAYS as u64) as usize);
         self.held += usize::from(ways[way] == EMPTY);
         self.keys[first + way] = key;
@@ -63,7 +66,7 @@ impl<T: Copy> Cache<T> {
     }
 
     fn grow(&mut self) {
-        let len = (4 * self.keys.len()).max(FIRST_SLOTS).min(self.max_slots.max(WAYS));
+        let len = (2 * self.keys.len()).max(FIRST_SLOTS).min(self.max_slots.max(WAYS));
         let keys = std::mem::replace(&mut self.keys, vec![EMPTY; len]);
         let values = std::mem::replace(&mut self.values, vec![None; len]);
         self.held = 0;

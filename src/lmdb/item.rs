@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::format::cut::head_bytes;
 use crate::format::item::{ItemRef, item_bytes};
 use crate::index_spec::IndexSpec;
-use crate::kernel::prefetch::prefetch;
+use crate::kernel::prefetch::{prefetch, touch};
 use crate::key::{Key, Kind};
 use crate::lmdb::database::{Database, Entries};
 
@@ -30,6 +30,13 @@ impl<'t> ItemBytes<'t> {
     /// How many bytes there are.
     pub(crate) const fn len(self) -> usize {
         self.head.len() + self.tail.len()
+    }
+
+    /// Prefetches where their pages are.
+    #[inline]
+    pub(crate) fn touch(self) {
+        touch(self.head);
+        touch(self.tail);
     }
 
     /// Prefetches all of them.

@@ -8,6 +8,7 @@ pub(crate) mod hosted;
 pub(crate) mod item;
 pub(crate) mod items;
 pub(crate) mod nodes;
+pub(crate) mod numbered;
 pub(crate) mod opening;
 pub(crate) mod pending;
 pub(crate) mod tasks;

@@ -6,9 +6,9 @@ use crate::error::{Error, Result};
 use crate::format::node::{BranchRef, LeafRef};
 use crate::index_spec::IndexSpec;
 use crate::kernel::layout::Layout;
-use crate::key::Key;
+use crate::key::{Key, tree_number};
 use crate::lmdb::advise::Ask;
-use crate::lmdb::cache::Cache;
+use crate::lmdb::numbered::Numbered;
 use crate::lmdb::view::View;
 
 /// The largest number of nodes of each kind that a reader caches: docs/trials.md, "look-ups".
@@ -23,15 +23,15 @@ pub(crate) struct Nodes<'t> {
     view: View<'t>,
     /// The layouts that leaves and branches must have.
     layouts: [Layout; 2],
-    leaves: RefCell<Cache<LeafRef<'t>>>,
-    branches: RefCell<Cache<BranchRef<'t>>>,
+    leaves: RefCell<Numbered<LeafRef<'t>>>,
+    branches: RefCell<Numbered<BranchRef<'t>>>,
 }
 
 impl<'t> Nodes<'t> {
-    /// `max_cached`: nodes to cache of each kind, a power of two or 0.
+    /// `max_cached`: nodes to cache of each kind.
     pub(crate) fn new(view: View<'t>, leaf: Layout, branch: Layout, max_cached: usize) -> Self {
         let (leaves, branches) =
-            (RefCell::new(Cache::new(max_cached)), RefCell::new(Cache::new(max_cached)));
+            (RefCell::new(Numbered::new(max_cached)), RefCell::new(Numbered::new(max_cached)));
         Self { view, layouts: [leaf, branch], leaves, branches }
     }
 
@@ -40,13 +40,12 @@ impl<'t> Nodes<'t> {
     }
 
     pub(crate) fn leaf(&self, tree: u8, id: u32) -> Result<LeafRef<'t>> {
-        let cache_key = cache_key(tree, id);
-        if let Some(cached) = self.leaves.borrow().get(cache_key) {
+        if let Some(cached) = self.leaves.borrow().get(tree_number(tree), id) {
             return Ok(cached);
         }
         let key = Key::leaf(self.view.spec.index, tree, id);
         let leaf = read_leaf(self.view, key, self.layouts[0])?;
-        self.leaves.borrow_mut().put(cache_key, leaf);
+        self.leaves.borrow_mut().put(tree_number(tree), id, leaf);
         Ok(leaf)
     }
 
@@ -60,26 +59,27 @@ impl<'t> Nodes<'t> {
         Ok(())
     }
 
-    /// Prefetches the slots of the cache for a leaf that will likely be scanned next.
+    /// Prefetches where the pages are of a leaf that will likely be scanned soon, if it is cached.
+    pub(crate) fn touch_leaf(&self, tree: u8, id: u32) {
+        if let Some(leaf) = self.leaves.borrow().get(tree_number(tree), id) {
+            leaf.touch();
+        }
+    }
+
+    /// Prefetches what is cached of a leaf that may be touched next.
     pub(crate) fn prefetch_leaf(&self, tree: u8, id: u32) {
-        self.leaves.borrow().prefetch(cache_key(tree, id));
+        self.leaves.borrow().prefetch(tree_number(tree), id);
     }
 
     pub(crate) fn branch(&self, tree: u8, id: u32) -> Result<BranchRef<'t>> {
-        let cache_key = cache_key(tree, id);
-        if let Some(cached) = self.branches.borrow().get(cache_key) {
+        if let Some(cached) = self.branches.borrow().get(tree_number(tree), id) {
             return Ok(cached);
         }
         let key = Key::branch(self.view.spec.index, tree, id);
         let branch = read_branch(self.view, key, self.layouts[1])?;
-        self.branches.borrow_mut().put(cache_key, branch);
+        self.branches.borrow_mut().put(tree_number(tree), id, branch);
         Ok(branch)
     }
-}
-
-/// The key of a node in a cache of its kind.
-fn cache_key(tree: u8, id: u32) -> u64 {
-    u64::from(tree) << 32 | u64::from(id)
 }
 
 /// The value of a node that must exist, as another node names it.

@@ -40,17 +40,26 @@ impl<T: Copy> LazyQueue<T> {
         self.near.is_empty() && self.far.is_empty()
     }
 
-    #[inline(always)]
     pub(crate) fn push(&mut self, estimate: f32, element: T) {
-        let place = self.elements.len() as u64;
-        let number = u64::from(ordered(estimate)) << 32 | place & u64::from(u32::MAX);
-        if number < self.bound {
-            self.near.push(number);
-            self.is_sorted = false;
-        } else {
-            self.far.push(number);
+        self.extend(std::iter::once((estimate, element)));
+    }
+
+    /// Puts elements with their estimates in.
+    #[inline]
+    pub(crate) fn extend(&mut self, elements: impl ExactSizeIterator<Item = (f32, T)>) {
+        let first = self.elements.len() as u64;
+        self.elements.reserve(elements.len());
+        self.far.reserve(elements.len());
+        for (place, (estimate, element)) in (first..).zip(elements) {
+            let number = u64::from(ordered(estimate)) << 32 | place & u64::from(u32::MAX);
+            if number < self.bound {
+                self.near.push(number);
+                self.is_sorted = false;
+            } else {
+                self.far.push(number);
+            }
+            self.elements.push(element);
         }
-        self.elements.push(element);
     }
 
     /// Takes the nearest element out.

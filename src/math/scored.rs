@@ -1,5 +1,8 @@
 //! Ids in the order of their scores, which may be estimates. The smallest is the nearest.
 
+use crate::kernel::insert::insert_all;
+use crate::kernel::simd::Level;
+
 /// A score with its id: ordered by score, then by id.
 #[derive(Copy, Clone, Debug, PartialEq)]
 pub(crate) struct Scored {
@@ -25,6 +28,15 @@ impl PartialOrd for Scored {
 pub(crate) trait Ranked: Copy + Ord {
     fn id(self) -> u32;
     fn score(self) -> f32;
+
+    /// Puts elements in their places among the nearest, `max` of them at most, each id once.
+    fn insert_all(
+        simd: Level,
+        nearest: &mut Vec<Self>,
+        max: usize,
+        elements: &[Self],
+        may_repeat: bool,
+    );
 }
 
 impl Ranked for Scored {
@@ -34,6 +46,26 @@ impl Ranked for Scored {
 
     fn score(self) -> f32 {
         self.score
+    }
+
+    fn insert_all(
+        _: Level,
+        nearest: &mut Vec<Self>,
+        max: usize,
+        elements: &[Self],
+        may_repeat: bool,
+    ) {
+        for element in elements {
+            let known = nearest.iter().position(|known| may_repeat && known.id == element.id);
+            match known {
+                Some(known) if nearest[known] <= *element => continue,
+                Some(known) => _ = nearest.remove(known),
+                None if nearest.len() == max && nearest.last() <= Some(element) => continue,
+                None if nearest.len() == max => _ = nearest.pop(),
+                None => {}
+            }
+            nearest.insert(nearest.partition_point(|known| known < element), *element);
+        }
     }
 }
 
@@ -45,6 +77,16 @@ impl Ranked for u64 {
 
     fn score(self) -> f32 {
         estimate_of(self)
+    }
+
+    fn insert_all(
+        simd: Level,
+        nearest: &mut Vec<Self>,
+        max: usize,
+        elements: &[Self],
+        may_repeat: bool,
+    ) {
+        insert_all(simd, nearest, max, elements, may_repeat);
     }
 }
 

@@ -2,14 +2,15 @@
 
 use std::ops::Range;
 
+use crate::kernel::simd::{self, Level};
 use crate::math::id_table::IdTable;
 use crate::math::scored::{Ranked, packed};
 
 /// Elements that are gathered before the first pruning, at least.
 const FIRST_ROOM: usize = 128;
 /// Up to so many are kept in order. So only what is nearer than the last of them is ever offered.
-/// Keeping more in order takes as long as gathering them. Measured: docs/trials.md, "candidates".
-pub(crate) const FEW: usize = 48;
+/// Measured: docs/trials.md, "candidates".
+pub(crate) const FEW: usize = 128;
 
 /// Elements for which there is room at once. More need another allocation.
 const MAX_ROOM: usize = 256;
@@ -25,6 +26,7 @@ fn capacity(keep: usize) -> usize {
 /// offers cost one push.
 #[derive(Debug)]
 pub(crate) struct TopK<T = u64> {
+    simd: Level,
     /// If they are few, nearest first, each id once.
     buffer: Vec<T>,
     keep: usize,
@@ -40,7 +42,8 @@ pub(crate) struct TopK<T = u64> {
 impl<T> Default for TopK<T> {
     fn default() -> Self {
         let (buffer, sorted, seen) = Default::default();
-        Self { buffer, keep: 1, may_repeat: true, threshold: f32::INFINITY, sorted, seen }
+        let simd = simd::detect();
+        Self { simd, buffer, keep: 1, may_repeat: true, threshold: f32::INFINITY, sorted, seen }
     }
 }
 
@@ -73,15 +76,24 @@ impl<T: Ranked> TopK<T> {
             return;
         }
         if self.keep <= FEW {
-            insert_in_order(&mut self.buffer, self.keep, element, self.may_repeat);
-            self.sorted = self.buffer.len();
-            self.limit();
+            self.offer_all(&[element]);
             return;
         }
         self.buffer.push(element);
         if self.buffer.len() >= capacity(self.keep) {
             if self.may_repeat { self.prune() } else { self.trim() }
         }
+    }
+
+    /// Offers some elements, one after the other. None is above a limit that was given.
+    pub(crate) fn offer_all(&mut self, elements: &[T]) {
+        if self.keep > FEW {
+            elements.iter().for_each(|element| self.offer(*element));
+            return;
+        }
+        T::insert_all(self.simd, &mut self.buffer, self.keep, elements, self.may_repeat);
+        self.sorted = self.buffer.len();
+        self.limit();
     }
 
     /// Leaves the nearest of different ids, in no order: less work than [`TopK::prune`].
@@ -184,31 +196,15 @@ impl TopK<u64> {
         // Only enough offers to be that many are worth sorting.
         let limit = packed(u32::MAX, estimate);
         let (sorted, new) = self.buffer.split_at(self.sorted);
+        if new.is_empty() {
+            return k
+                .checked_sub(1)
+                .is_none_or(|last| sorted.get(last).is_some_and(|kth| *kth <= limit));
+        }
         let near = sorted.partition_point(|element| *element <= limit);
         near >= k
             || near + new.iter().filter(|element| **element <= limit).count() >= k
                 && self.kth(k) <= estimate
-    }
-}
-
-/// Puts an element in its place among the nearest, `max` of them at most, each id once.
-fn insert_in_order<T: Ranked>(nearest: &mut Vec<T>, max: usize, element: T, may_repeat: bool) {
-    // Loops without an early end, which the processor need not guess.
-    let place = nearest.iter().filter(|known| **known < element).count();
-    let is_known = may_repeat
-        && nearest.iter().fold(false, |is_known, known| is_known | (known.id() == element.id()));
-    let end = if is_known {
-        nearest.iter().position(|known| known.id() == element.id()).unwrap_or_default()
-    } else if nearest.len() < max {
-        nearest.push(element);
-        nearest.len() - 1
-    } else {
-        max.saturating_sub(1)
-    };
-    // What lies at the end goes: the same id, if it was farther, or the farthest one.
-    let mut moved = element;
-    for later in nearest.iter_mut().take(end + 1).skip(place) {
-        std::mem::swap(later, &mut moved);
     }
 }
 
@@ -257,9 +253,28 @@ mod tests {
 
     proptest! {
         #[test]
+        fn all_at_once_is_as_one_by_one(
+            offers in prop::collection::vec((0u32..300, -100i16..100), 0..1500),
+            keep in 1usize..400,
+            parts in 1usize..200,
+        ) {
+            let offers: Vec<u64> =
+                offers.into_iter().map(|(id, score)| packed(id, f32::from(score))).collect();
+            let (mut one_by_one, mut in_parts) = (TopK::default(), TopK::default());
+            one_by_one.begin(keep);
+            in_parts.begin(keep);
+            for some in offers.chunks(parts) {
+                some.iter().for_each(|element| one_by_one.offer(*element));
+                in_parts.offer_all(some);
+                prop_assert_eq!(one_by_one.threshold(), in_parts.threshold());
+            }
+            prop_assert_eq!(one_by_one.sorted_mut(), in_parts.sorted_mut());
+        }
+
+        #[test]
         fn it_keeps_what_sorting_would_keep(
             offers in prop::collection::vec((0u32..300, -100i16..100), 0..1500),
-            keep in 1usize..100,
+            keep in 1usize..400,
             k in 1usize..20,
         ) {
             let mut nearest = BTreeMap::new();
@@ -287,7 +302,7 @@ mod tests {
         #[test]
         fn different_ids_are_kept_up_to_the_limit(
             scores in prop::collection::vec(-100i16..100, 0..1000),
-            keep in 1usize..100,
+            keep in 1usize..400,
             limit in -100i16..100,
         ) {
             let limit = f32::from(limit);

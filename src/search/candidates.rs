@@ -1,6 +1,5 @@
 //! The best candidates so far, by estimate.
 
-use crate::math::scored::packed;
 pub(crate) use crate::math::scored::{estimate_of, id_of};
 use crate::math::top_k::TopK;
 
@@ -26,8 +25,9 @@ impl Candidates {
         self.best.threshold()
     }
 
-    pub(crate) fn offer(&mut self, id: u32, estimate: f32) {
-        self.best.offer(packed(id, estimate));
+    /// Offers candidates as [`packed`] numbers.
+    pub(crate) fn offer_all(&mut self, found: &[u64]) {
+        self.best.offer_all(found);
     }
 
     /// Whether `k` different items, as many as are kept at most, have an estimate of no more than
@@ -80,6 +80,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::math::scored::packed;
 
     fn ids(candidates: &[u64]) -> Vec<u32> {
         candidates.iter().map(|candidate| id_of(*candidate)).collect()
@@ -89,7 +90,7 @@ mod tests {
         #[test]
         fn the_nearest_come_first_and_then_the_order_of_keys(
             estimates in prop::collection::vec(-100i16..100, 0..300),
-            keep in 1usize..100,
+            keep in 1usize..400,
             max in prop::sample::select(vec![10, usize::MAX]),
             first in prop::sample::select(vec![0, 3, 64, usize::MAX]),
         ) {
@@ -97,7 +98,7 @@ mod tests {
             candidates.begin(keep);
             let mut expected = Vec::new();
             for (id, estimate) in (0..).zip(estimates) {
-                candidates.offer(id, f32::from(estimate));
+                candidates.offer_all(&[packed(id, f32::from(estimate))]);
                 expected.push((estimate, id));
             }
             expected.sort_unstable();
@@ -116,11 +117,11 @@ mod tests {
         let mut candidates = Candidates::default();
         candidates.begin(2);
         for (id, estimate) in [(1, 5.0), (2, 6.0), (3, 7.0)] {
-            candidates.offer(id, estimate);
+            candidates.offer_all(&[packed(id, estimate)]);
         }
         candidates.keep_back();
         for (id, estimate) in [(1, 1.0), (4, 2.0), (5, 3.0)] {
-            candidates.offer(id, estimate);
+            candidates.offer_all(&[packed(id, estimate)]);
         }
         assert_eq!(ids(candidates.arranged(usize::MAX, 0)), [1, 2, 4]);
     }

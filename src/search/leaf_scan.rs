@@ -1,13 +1,12 @@
 //! Scanning leaves, nearest centroid first, until the goal of the search is reached.
 
-use std::cell::Cell;
-
 use crate::error::{Error, Result};
 use crate::forest::descent::{Order, QueuedNode};
 use crate::forest::open::OpenForest;
 use crate::format::node::{LeafRef, NodeRef};
 use crate::key::Key;
 use crate::lmdb::pending::Pending;
+use crate::math::scored::packed;
 use crate::search::SearchStats;
 use crate::search::budget::{Budget, Goal};
 use crate::search::candidates::Candidates;
@@ -48,7 +47,8 @@ fn is_small(leaf: &NodeRef<'_>, branch_spread: f32) -> bool {
 pub(crate) trait Collector {
     /// Estimates above this need not be offered.
     fn threshold(&self) -> f32;
-    fn offer(&mut self, id: u32, estimate: f32);
+    /// Offers ids with their estimates, as [`packed`] numbers.
+    fn offer_all(&mut self, found: &[u64]);
 }
 
 impl Collector for Candidates {
@@ -56,8 +56,8 @@ impl Collector for Candidates {
         Candidates::threshold(self)
     }
 
-    fn offer(&mut self, id: u32, estimate: f32) {
-        Candidates::offer(self, id, estimate);
+    fn offer_all(&mut self, found: &[u64]) {
+        Candidates::offer_all(self, found);
     }
 }
 
@@ -143,7 +143,9 @@ impl<'a, 't> LeafScan<'a, 't> {
             }
             let ScanState { entries, admitted, .. } = self.scratch.state;
             let Some(next) = self.ahead.take() else { return Ok(Ended::Exhausted) };
-            if self.is_goal_reached(budget, candidates, next.estimate) {
+            let wanted = self.wanted(budget);
+            let farthest = self.farthest(wanted, next.estimate);
+            if self.is_goal_reached(wanted, farthest, candidates, next.estimate) {
                 return Ok(Ended::Enough);
             }
             if self.request.interrupt.check() {
@@ -164,7 +166,7 @@ impl<'a, 't> LeafScan<'a, 't> {
             #[expect(clippy::cast_precision_loss, reason = "a leaf has few entries")]
             let entries_after = entries + next.leaf.node.len as f64;
             if self.request.filter.is_none()
-                && !self.is_goal_likely_reached(budget, candidates, entries_after, next.estimate)
+                && !self.is_goal_likely_reached(wanted, farthest, candidates, entries_after)
             {
                 self.open_branches(entries_after)?;
                 self.ahead = self.next()?;
@@ -173,27 +175,47 @@ impl<'a, 't> LeafScan<'a, 't> {
         }
     }
 
-    /// Whether the goal is reached, if the next leaf has this estimate.
-    fn is_goal_reached(&self, budget: &Budget, candidates: &mut Candidates, next: f32) -> bool {
+    /// The goal of the budget, of entries such as the filter admits.
+    fn wanted(&self, budget: &Budget) -> Goal {
         let ScanState { entries, admitted, .. } = self.scratch.state;
+        // A predicate is called for near entries only, so it says nothing about all.
+        let filter = &self.request.filter;
+        let is_filtered =
+            admitted < entries && filter.allowed.is_some() && filter.predicate.is_none();
         match budget.goal {
-            Goal::Admitted(wanted) => admitted >= wanted && candidates.is_full(),
+            Goal::Confidence(wanted) if is_filtered => {
+                Goal::Confidence(wanted * (admitted / entries).powf(FILTER_POWER))
+            }
+            goal => goal,
+        }
+    }
+
+    /// A score beyond which no k-th candidate reaches the goal. The next leaf has this estimate.
+    /// `None` if no score reaches it.
+    fn farthest(&self, wanted: Goal, next: f32) -> Option<f32> {
+        match wanted {
+            Goal::Admitted(_) => None,
             Goal::Confidence(wanted) => {
-                // A predicate is called for near entries only, so it says nothing about all.
-                let filter = &self.request.filter;
-                let is_filtered =
-                    admitted < entries && filter.allowed.is_some() && filter.predicate.is_none();
-                let wanted = if is_filtered {
-                    wanted * (admitted / entries).powf(FILTER_POWER)
-                } else {
-                    wanted
-                };
-                let (leaves, metric, k) =
-                    (&self.scratch.leaves, self.session.spec().metric, self.request.k);
-                // The first check is cheap, the second is exact.
-                let farthest = leaves.farthest(metric, next, wanted);
+                self.scratch.leaves.farthest(self.session.spec().metric, next, wanted)
+            }
+        }
+    }
+
+    /// Whether the goal is reached, if the next leaf has this estimate.
+    fn is_goal_reached(
+        &self,
+        wanted: Goal,
+        farthest: Option<f32>,
+        candidates: &mut Candidates,
+        next: f32,
+    ) -> bool {
+        let (metric, k) = (self.session.spec().metric, self.request.k);
+        match wanted {
+            Goal::Admitted(wanted) => self.scratch.state.admitted >= wanted && candidates.is_full(),
+            // The first check is cheap, the second is exact.
+            Goal::Confidence(wanted) => {
                 farthest.is_some_and(|farthest| candidates.has_within(k, farthest))
-                    && leaves.confidence(metric, next, candidates.kth(k)) >= wanted
+                    && self.scratch.leaves.confidence(metric, next, candidates.kth(k)) >= wanted
             }
         }
     }
@@ -201,16 +223,14 @@ impl<'a, 't> LeafScan<'a, 't> {
     /// Whether the goal will likely be reached after this many entries. Cheap, and only a hint.
     fn is_goal_likely_reached(
         &self,
-        budget: &Budget,
+        wanted: Goal,
+        farthest: Option<f32>,
         candidates: &Candidates,
         entries: f64,
-        next: f32,
     ) -> bool {
-        match budget.goal {
+        match wanted {
             Goal::Admitted(wanted) => entries >= wanted,
-            Goal::Confidence(wanted) => {
-                let farthest =
-                    self.scratch.leaves.farthest(self.session.spec().metric, next, wanted);
+            Goal::Confidence(_) => {
                 farthest.is_some_and(|farthest| candidates.kth_at_most(self.request.k) <= farthest)
             }
         }
@@ -299,10 +319,16 @@ impl<'a, 't> LeafScan<'a, 't> {
             let is_from_waiting = node.is_none();
             let Some(node) = node.or_else(|| waiting.pop()) else { return Ok(None) };
             let key = Key::leaf(self.session.spec().index, node.tree, node.id);
-            // Its slot of the cache arrives while this leaf is scanned.
-            if let Some(upcoming) = descent.upcoming() {
-                self.forest.nodes.prefetch_leaf(upcoming.tree, upcoming.id);
+            // While this leaf is scanned, the pages of the next one are found. What is cached of
+            // the one after it arrives.
+            let mut upcoming = descent.next_two();
+            if let Some(next) = upcoming.next() {
+                self.forest.nodes.touch_leaf(next.tree, next.id);
             }
+            if let Some(after) = upcoming.next() {
+                self.forest.nodes.prefetch_leaf(after.tree, after.id);
+            }
+            drop(upcoming);
             let leaf = self.forest.nodes.leaf(node.tree, node.id)?;
             if is_from_waiting {
                 return Ok(Some(NextLeaf { estimate: node.estimate, key, leaf }));
@@ -386,19 +412,13 @@ impl<'a, 't> LeafScan<'a, 't> {
         next: &NextLeaf<'t>,
         collector: &mut S,
     ) -> Result<(u32, u32)> {
-        let Scratch { estimates, left_out, state, .. } = &mut *self.scratch;
+        let Scratch { estimates, found, left_out, state, .. } = &mut *self.scratch;
         let (request, pending) = (self.request, self.pending);
         let predicate = request.filter.predicate;
         let is_checking = predicate.is_some() || !pending.ids.is_empty();
         let (mut checked, mut passed) = (0u32, 0u32);
-        // The threshold may have fallen since the scan began.
-        let threshold = Cell::new(collector.threshold());
-        let positions = estimates.iter().filter(|entry| {
-            // Not `<=`: an estimate that is not a number passes.
-            let is_above = entry.estimate > threshold.get();
-            !is_above
-        });
-        let positions = positions.map(|entry| (entry.position as usize, entry.estimate));
+        found.clear();
+        let positions = estimates.iter().map(|entry| (entry.position as usize, entry.estimate));
         let selected = next.leaf.set.select(positions, |id, estimate| {
             if request.exclude.contains(&id) {
                 state.excluded = state.excluded.min(estimate);
@@ -413,14 +433,10 @@ impl<'a, 't> LeafScan<'a, 't> {
                     return;
                 }
             }
-            collector.offer(id, estimate);
-            // The checked entries stand for the leaf. So which ones are checked must not depend on
-            // the entries before them.
-            if !is_checking {
-                threshold.set(collector.threshold());
-            }
+            found.push(packed(id, estimate));
         });
         selected.ok_or_else(|| Error::corrupted(next.key, "a leaf has fewer ids than it says"))?;
+        collector.offer_all(found);
         Ok((checked, passed))
     }
 }

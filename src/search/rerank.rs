@@ -1,5 +1,7 @@
 //! Exact comparison of a query with items, and the hits it keeps.
 
+use std::ops::Range;
+
 use roaring::RoaringBitmap;
 
 use crate::error::{Error, Result};
@@ -21,6 +23,9 @@ use crate::search::spare;
 
 /// Items whose memory is prefetched before the first of them is compared.
 pub(super) const BATCH: usize = 32;
+/// Vectors that are prefetched ahead of the one that is compared: docs/trials.md, "faster
+/// searches".
+const PREFETCHED: usize = 4;
 
 impl Scored {
     pub(crate) fn into_hit(self, metric: Metric) -> Hit {
@@ -141,7 +146,8 @@ impl Scorer<'_> {
         loop {
             let mut batch: [Option<(u32, ItemBytes<'_>)>; BATCH] = [None; BATCH];
             // A look-up waits for memory several times. Each loop prefetches what the next one
-            // reads, for the whole batch: cache slots, then pages, then vectors.
+            // reads, for the whole batch: cache slots, then pages. Vectors are prefetched a few
+            // ahead: more would wait for each other.
             for slot in &mut batch {
                 let Some(id) = ids.next(items)? else { break };
                 items.prefetch(id);
@@ -150,7 +156,7 @@ impl Scorer<'_> {
             let is_last = batch[BATCH - 1].is_none();
             for (id, bytes) in batch.iter_mut().flatten() {
                 *bytes = items.cached(*id).unwrap_or_default();
-                bytes.prefetch();
+                bytes.touch();
             }
             for slot in &mut batch {
                 let Some((id, bytes)) = slot.as_mut().filter(|(_, bytes)| bytes.head.is_empty())
@@ -158,14 +164,22 @@ impl Scorer<'_> {
                     continue;
                 };
                 if let Some(found) = items.look_up(*id)? {
-                    found.prefetch();
+                    found.touch();
                     *bytes = found;
                 } else {
                     missing(*id)?;
                     *slot = None;
                 }
             }
-            for (id, bytes) in batch.iter().flatten() {
+            let prefetch = |range: Range<usize>| {
+                let some = batch.get(range).unwrap_or_default();
+                some.iter().flatten().for_each(|(_, bytes)| bytes.prefetch());
+            };
+            prefetch(0..PREFETCHED);
+            for (at, (id, bytes)) in
+                batch.iter().enumerate().filter_map(|(at, slot)| Some((at, slot.as_ref()?)))
+            {
+                prefetch(at + PREFETCHED..at + PREFETCHED + 1);
                 let key = Key::item(self.spec.index, *id);
                 visit(self.rank(*id, &bytes.view(key, self.spec, &mut joined)?)?);
             }

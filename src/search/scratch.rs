@@ -17,6 +17,8 @@ pub(crate) struct Scratch {
     pub(crate) prepared: Prepared,
     pub(crate) descent: Descent,
     pub(crate) estimates: Vec<Estimate>,
+    /// What a leaf offers to the candidates.
+    pub(crate) found: Vec<u64>,
     pub(crate) mask: Mask,
     pub(crate) candidates: Candidates,
     /// Estimates below the threshold of entries that a filter left out.

@@ -31,7 +31,7 @@ impl<'t> Session<'t> {
         Self::with_cache(view, record, MAX_CACHED_ITEMS, MAX_CACHED_NODES)
     }
 
-    /// A session that caches at most this many items, and nodes of each kind: powers of two or 0.
+    /// A session that caches at most this many items, a power of two or 0, and nodes of each kind.
     pub(crate) fn with_cache(
         view: View<'t>,
         record: Record,
