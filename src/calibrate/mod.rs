@@ -28,7 +28,7 @@ use crate::search::EXACT_ITEMS;
 use crate::search::session::Session;
 
 /// One in so many queries of the user has to lie far outside of all leaves. Then such queries were
-/// measured, and need no guess: docs/trials.md, "faster searches".
+/// measured, and need no guess: docs/trials.md, "choices that were not swept".
 const FAR: usize = 100;
 
 /// Whether searches of an index of this size use a calibration: smaller ones are compared whole.

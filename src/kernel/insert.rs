@@ -8,7 +8,7 @@ use crate::kernel::simd::Level;
 
 /// Numbers that are moved at once.
 const LANES: usize = 8;
-/// One bit for the lower half of each number, of two bits for a number.
+/// A mask of halves has two bits for each number. These are those of the lower halves.
 const LOWER: u64 = 0x5555;
 
 /// Puts each number in its place among `nearest`, the least `max` of all, in ascending order.

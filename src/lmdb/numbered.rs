@@ -2,7 +2,8 @@
 
 use crate::kernel::prefetch::prefetch;
 
-/// Slots of a tree, at most. It bounds what one large number may take. Numbers beyond share slots.
+/// Slots of a tree, at most: docs/trials.md, "choices that were not swept". It bounds what one
+/// large number may take. Numbers beyond share slots.
 const MAX_SLOTS: usize = 1 << 18;
 
 /// Values by tree and number, up to as many as it may hold. Then each new one takes the place of

@@ -21,10 +21,10 @@ use crate::search::interrupt::Interrupt;
 use crate::search::request::Options;
 use crate::search::spare;
 
-/// Items whose memory is prefetched before the first of them is compared.
+/// Items that are looked up before the first of them is compared.
 pub(super) const BATCH: usize = 32;
-/// Vectors that are prefetched ahead of the one that is compared: docs/trials.md, "faster
-/// searches".
+/// Vectors that are prefetched ahead of the one that is compared: docs/trials.md, "choices that
+/// were not swept".
 const PREFETCHED: usize = 4;
 
 impl Scored {

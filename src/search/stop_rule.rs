@@ -39,8 +39,8 @@ const MAX_INSIDE: f64 = 1.5;
 const OUTSIDE_POWER: i32 = 3;
 /// The largest such divisor: a query beside a tight group is any number of times farther.
 const MAX_OUTSIDE_DIVISOR: f64 = 64.0;
-/// A query with such a divisor lies far outside: at twice the distance that is inside, squared. Some
-/// queries that are like the items lie outside by less.
+/// A query with such a divisor lies far outside: its squared distance is twice the largest that is
+/// inside. Queries that are like the items may lie outside by less.
 const FAR_OUTSIDE_DIVISOR: f64 = 8.0;
 /// Leaves count if their squared distance is at least this part of d_k.
 const MIN_COUNTED_DISTANCE: f64 = 0.25;
